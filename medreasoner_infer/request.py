@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a caller asks of the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medreasoner_infer.errors import InputError, PromptError
+from medreasoner_infer.types import XYZ, SlicePrompt
+
+MAX_QUERY_CHARACTERS = 2000
+MAX_SAMPLES = 16
+SAMPLING_TEMPERATURE = 0.7
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click of the reader in voxel coordinates (IJK, integers are voxel centres)."""
+
+    position_ijk: XYZ
+    positive: bool = True
+
+
+@dataclass(frozen=True)
+class SliceSelection:
+    """Which slice, and how it is displayed; everything is optional.
+
+    ``plane`` is a value of :class:`medreasoner_infer.imaging.Plane` (``None``: the acquisition's).
+    ``index`` is the voxel index along the axis that the plane cuts. ``position_lps_mm`` is any
+    patient position on the wanted slice and excludes ``index``. ``window`` is a preset's name or
+    ``centre/width``.
+
+    Raises:
+        InputError: if both a slice index and a position are given.
+    """
+
+    plane: str | None = None
+    index: int | None = None
+    position_lps_mm: XYZ | None = None
+    window: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.index is not None and self.position_lps_mm is not None:
+            raise InputError(
+                f"Both a slice index ({self.index}) and a patient position "
+                f"({self.position_lps_mm}) were given; give one of them."
+            )
+
+
+@dataclass(frozen=True)
+class AskRequest:
+    """A clinical question about a volume.
+
+    With ``samples`` > 1 the first answer is greedy and stays the answer; the others are drawn at
+    :data:`SAMPLING_TEMPERATURE` and tell how far the model agrees with itself.
+
+    Raises:
+        InputError: if the question is empty or too long, or the number of samples is out of range.
+    """
+
+    query: str
+    selection: SliceSelection = SliceSelection()
+    propagate: bool = False
+    samples: int = 1
+    seed: int = 0
+    clicks: tuple[Click, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.query.strip():
+            raise InputError("The question is empty; type what you want to find on the image.")
+        if len(self.query) > MAX_QUERY_CHARACTERS:
+            raise InputError(
+                f"The question has {len(self.query)} characters; "
+                f"at most {MAX_QUERY_CHARACTERS} are accepted."
+            )
+        if not 1 <= self.samples <= MAX_SAMPLES:
+            raise InputError(f"samples is {self.samples}; expected 1 to {MAX_SAMPLES}.")
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """The segmenter alone: ``prompt`` in slice px of the selected slice, or clicks in IJK, or both.
+
+    Without an index or position the first click chooses the slice.
+
+    Raises:
+        PromptError: if there is neither a box nor a positive point.
+    """
+
+    selection: SliceSelection = SliceSelection()
+    prompt: SlicePrompt | None = None
+    clicks: tuple[Click, ...] = ()
+    propagate: bool = False
+
+    def __post_init__(self) -> None:
+        prompted = self.prompt is not None and (
+            self.prompt.bbox_xyxy_px is not None or 1 in self.prompt.point_labels
+        )
+        if not prompted and not any(click.positive for click in self.clicks):
+            raise PromptError("Give a box or at least one point inside the target.")

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dataclasses that cross a seam of the library.
+
+Pixel frames. A pixel coordinate is continuous and *edge based*: pixel (column c, row r) covers
+``[c, c + 1) x [r, r + 1)`` and has its centre at ``(c + 0.5, r + 0.5)``; x grows to the right of
+the displayed slice, y downwards. ``slice px`` are pixels of the displayed slice on the voxel grid,
+``model px`` are pixels of the letterboxed square that the reasoner reads.
+
+Voxel frame. ``IJK`` is ITK's continuous voxel index: integers are voxel *centres*.
+Patient frame. ``LPS`` millimetres, as in DICOM (PS3.3 C.7.6.2.1.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+XY = tuple[float, float]
+XYXY = tuple[float, float, float, float]
+XYZ = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which weights answered; goes with every result to the viewer, the PACS and the audit.
+
+    ``weights_sha256`` is the hash of the weights that were really loaded, or of what a remote
+    server reports of itself (``None`` when a server does not tell).
+    """
+
+    name: str
+    source: str
+    revision: str | None
+    weights_sha256: str | None
+    licence: str
+    notice: str | None = None
+
+
+@dataclass(frozen=True)
+class SliceImage:
+    """One displayed slice after windowing.
+
+    ``pixels`` is uint8 of shape (H, W) for grey or (H, W, 3) for colour, row 0 at the top of the
+    display. ``spacing_xy_mm`` is the size of a pixel along x and y. ``key`` identifies the content
+    (volume, plane, index, window): equal keys mean equal pixels, so caches may use it.
+    """
+
+    pixels: np.ndarray
+    spacing_xy_mm: XY
+    key: str
+
+
+@dataclass(frozen=True)
+class SlicePrompt:
+    """What the segmenter is told about the target on one slice, in slice px (edge based).
+
+    ``point_labels`` holds 1 for a point inside the target and 0 for a point outside it. At least a
+    box or one positive point is present.
+    """
+
+    bbox_xyxy_px: XYXY | None
+    points_xy_px: tuple[XY, ...] = ()
+    point_labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SliceMask:
+    """The segmenter's answer on one slice.
+
+    ``mask`` is bool of shape (H, W) on the slice's own pixels; ``predicted_iou`` is the model's own
+    estimate in 0...1 of the chosen candidate; ``from_cache`` tells whether the image embedding was
+    reused.
+    """
+
+    mask: np.ndarray
+    predicted_iou: float
+    from_cache: bool = False
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """A parsed answer of the reasoner, in *model px* (edge based).
+
+    Either the target is present, and box and both key points are given, or it is not, and all
+    three are ``None``. ``warnings`` lists every repair that the tolerant parser made.
+    """
+
+    reasoning: str
+    bbox_xyxy_px: XYXY | None
+    points_xy_px: tuple[XY, XY] | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> bool:
+        """Whether the reasoner says that the target is on this slice."""
+        return self.bbox_xyxy_px is not None
+
+
+@dataclass(frozen=True)
+class ReasonerRequest:
+    """One question about one prepared image (uint8 RGB of shape (S, S, 3), model px)."""
+
+    image: np.ndarray
+    query: str
+    image_key: str
+    samples: int = 1
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ReasonerAnswer:
+    """One sampled completion and what was parsed from it.
+
+    ``confidence`` is the geometric mean probability of the generated tokens of the answer block
+    under the unconstrained model, 0...1, or ``None`` when the engine does not tell.
+    """
+
+    completion: str
+    grounding: Grounding
+    confidence: float | None
+    completion_tokens: int

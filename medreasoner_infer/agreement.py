@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far sampled answers agree with the answer that was given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medreasoner_infer.imaging import SliceMapping
+from medreasoner_infer.result import SampleRecord
+from medreasoner_infer.types import XYXY, Grounding, ReasonerAnswer
+
+
+def box_iou(first_xyxy: XYXY, second_xyxy: XYXY) -> float:
+    """Intersection over union of two edge-based boxes in the same frame, 0...1."""
+    width = min(first_xyxy[2], second_xyxy[2]) - max(first_xyxy[0], second_xyxy[0])
+    height = min(first_xyxy[3], second_xyxy[3]) - max(first_xyxy[1], second_xyxy[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    intersection = width * height
+    areas = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (first_xyxy, second_xyxy))
+    return intersection / (areas - intersection)
+
+
+def grounding_iou(first: Grounding, second: Grounding) -> float:
+    """Box IoU where two "not present" agree fully and a mixed pair not at all."""
+    if first.bbox_xyxy_px is None or second.bbox_xyxy_px is None:
+        return float(first.present == second.present)
+    return box_iou(first.bbox_xyxy_px, second.bbox_xyxy_px)
+
+
+def agreement(answer: ReasonerAnswer, samples: Sequence[ReasonerAnswer]) -> float | None:
+    """Mean IoU of the samples' groundings with the answer's; ``None`` without samples."""
+    if not samples:
+        return None
+    return float(np.mean([grounding_iou(answer.grounding, s.grounding) for s in samples]))
+
+
+def record_samples(
+    answer: ReasonerAnswer, samples: Sequence[ReasonerAnswer], mapping: SliceMapping
+) -> tuple[SampleRecord, ...]:
+    """Write the samples down in slice px."""
+    return tuple(_record(answer, sample, mapping) for sample in samples)
+
+
+def _record(
+    answer: ReasonerAnswer, sample: ReasonerAnswer, mapping: SliceMapping
+) -> SampleRecord:
+    grounding = sample.grounding
+    box, points = None, ()
+    if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:
+        box = mapping.model_box_to_slice_px(grounding.bbox_xyxy_px)
+        mapped = mapping.model_px_to_slice_px(np.array(grounding.points_xy_px))
+        points = tuple((float(x), float(y)) for x, y in mapped)
+    return SampleRecord(
+        present=grounding.present,
+        reasoning=grounding.reasoning,
+        bbox_xyxy_slice_px=box,
+        points_xy_slice_px=points,
+        confidence=sample.confidence,
+        bbox_iou_with_answer=round(grounding_iou(answer.grounding, grounding), 4),
+    )

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load what a :class:`~medreasoner_infer.models.registry.ModelSpec` describes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from medreasoner_infer.models.registry import EMBEDDED, ModelSpec
+
+if TYPE_CHECKING:
+    from medreasoner_infer.reasoners.base import Reasoner
+    from medreasoner_infer.segmenters.base import Segmenter
+    from medreasoner_infer.types import ModelIdentity
+
+logger = logging.getLogger(__name__)
+
+
+def load_reasoner(
+    spec: ModelSpec, *, device: str = "auto", url: str | None = None, adapter: str | None = None
+) -> Reasoner:
+    """Load a reasoner here, or connect to the vLLM server at ``url`` that serves it.
+
+    Raises:
+        ModelUnavailableError: if the weights cannot be loaded.
+        ReasonerUnreachableError: if the server at ``url`` does not answer.
+    """
+    from medreasoner_infer import reasoners
+
+    reasoner: Reasoner
+    if url is not None:
+        reasoner = reasoners.connect_vllm_reasoner(url, spec)
+    else:
+        reasoner = reasoners.load_transformers_reasoner(spec, device=device, adapter=adapter)
+    _announce(reasoner.identity)
+    return reasoner
+
+
+def load_segmenter(spec: ModelSpec, *, device: str = "auto") -> Segmenter:
+    """Load a SAM2 or MedSAM2 segmenter.
+
+    Raises:
+        ModelUnavailableError: if the weights cannot be loaded.
+    """
+    from medreasoner_infer import segmenters
+
+    segmenter = segmenters.load_sam2(spec, device=device)
+    _announce(segmenter.identity)
+    return segmenter
+
+
+def _announce(identity: ModelIdentity) -> None:
+    """Show the licence when a model loads; a restriction is a warning, not a note."""
+    level = logging.INFO if identity.name == EMBEDDED else logging.WARNING
+    logger.log(level, "Loaded %s, licence %s. %s", identity.name, identity.licence, identity.notice)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a grounding and the reader's clicks to the segmenter's prompt and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medreasoner_infer.errors import PromptError
+from medreasoner_infer.imaging import SliceMapping
+from medreasoner_infer.request import Click
+from medreasoner_infer.result import PromptRecord
+from medreasoner_infer.types import XY, XYXY, XYZ, Grounding, SlicePrompt
+
+REASONER = "reasoner"
+READER = "reader"
+
+
+@dataclass(frozen=True)
+class SourcedPrompt:
+    """A prompt in slice px together with who set each part of it."""
+
+    prompt: SlicePrompt
+    bbox_source: str | None
+    point_sources: tuple[str, ...]
+
+
+def prompt_from_grounding(
+    grounding: Grounding, clicks: Sequence[Click], mapping: SliceMapping
+) -> SourcedPrompt | None:
+    """Combine the reasoner's box and key points (model px) with the reader's clicks (IJK).
+
+    Returns:
+        The prompt in slice px, or ``None`` when the reasoner sees no target and the reader has
+        clicked inside none either.
+    """
+    box: XYXY | None = None
+    points: list[XY] = []
+    if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:
+        box = mapping.model_box_to_slice_px(grounding.bbox_xyxy_px)
+        points = _as_pairs(mapping.model_px_to_slice_px(np.array(grounding.points_xy_px)))
+    prompt = SourcedPrompt(
+        SlicePrompt(box, tuple(points), (1,) * len(points)),
+        REASONER if box is not None else None,
+        (REASONER,) * len(points),
+    )
+    prompt = add_clicks(prompt, clicks, mapping)
+    usable = prompt.prompt.bbox_xyxy_px is not None or 1 in prompt.prompt.point_labels
+    return prompt if usable else None
+
+
+def prompt_from_reader(
+    prompt: SlicePrompt | None, clicks: Sequence[Click], mapping: SliceMapping
+) -> SourcedPrompt:
+    """The reader's own box and points (slice px) and clicks (IJK), checked against the slice.
+
+    Raises:
+        PromptError: if a box or a point lies outside the slice or the box is empty.
+    """
+    prompt = prompt or SlicePrompt(None)
+    height, width = mapping.shape_hw
+    if prompt.bbox_xyxy_px is not None:
+        x1, y1, x2, y2 = prompt.bbox_xyxy_px
+        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+            raise PromptError(
+                f"The box {prompt.bbox_xyxy_px} does not fit the slice of {width} x {height} "
+                "pixels; expected 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height."
+            )
+    for x, y in prompt.points_xy_px:
+        _check_inside((x, y), mapping)
+    sourced = SourcedPrompt(
+        prompt,
+        READER if prompt.bbox_xyxy_px is not None else None,
+        (READER,) * len(prompt.points_xy_px),
+    )
+    return add_clicks(sourced, clicks, mapping)
+
+
+def add_clicks(
+    sourced: SourcedPrompt, clicks: Sequence[Click], mapping: SliceMapping
+) -> SourcedPrompt:
+    """Append the clicks that lie on the mapped slice as points.
+
+    Raises:
+        PromptError: if a click lies on another slice or outside the image.
+    """
+    if not clicks:
+        return sourced
+    positions_ijk = np.array([click.position_ijk for click in clicks], dtype=float)
+    points = _as_pairs(mapping.ijk_to_slice_px(positions_ijk))
+    for click, point in zip(clicks, points, strict=True):
+        _check_inside(point, mapping)
+        index = click.position_ijk[mapping.slice_axis]
+        if round(index) != mapping.index:
+            raise PromptError(
+                f"A click lies on slice {round(index)}, the question is about slice "
+                f"{mapping.index}; click on the slice that is asked about."
+            )
+    prompt = sourced.prompt
+    return SourcedPrompt(
+        SlicePrompt(
+            prompt.bbox_xyxy_px,
+            (*prompt.points_xy_px, *points),
+            (*prompt.point_labels, *(int(click.positive) for click in clicks)),
+        ),
+        sourced.bbox_source,
+        (*sourced.point_sources, *(READER for _ in clicks)),
+    )
+
+
+def record_prompt(sourced: SourcedPrompt, mapping: SliceMapping) -> PromptRecord:
+    """Write the prompt down in slice px, IJK and LPS."""
+    prompt = sourced.prompt
+    corners_ijk = corners_lps = None
+    if prompt.bbox_xyxy_px is not None:
+        corners = np.array(prompt.bbox_xyxy_px, dtype=float).reshape(2, 2)
+        corners_ijk = tuple(_as_triples(mapping.slice_px_to_ijk(corners)))
+        corners_lps = tuple(_as_triples(mapping.slice_px_to_lps(corners)))
+    points = np.array(prompt.points_xy_px, dtype=float).reshape(-1, 2)
+    return PromptRecord(
+        bbox_xyxy_slice_px=prompt.bbox_xyxy_px,
+        bbox_corners_ijk=corners_ijk,
+        bbox_corners_lps_mm=corners_lps,
+        bbox_source=sourced.bbox_source,
+        points_xy_slice_px=prompt.points_xy_px,
+        points_ijk=tuple(_as_triples(mapping.slice_px_to_ijk(points))),
+        points_lps_mm=tuple(_as_triples(mapping.slice_px_to_lps(points))),
+        point_labels=prompt.point_labels,
+        point_sources=sourced.point_sources,
+    )
+
+
+def _check_inside(point_xy_px: XY, mapping: SliceMapping) -> None:
+    height, width = mapping.shape_hw
+    x, y = point_xy_px
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise PromptError(
+            f"The point ({x:.1f}, {y:.1f}) lies outside the slice of {width} x {height} pixels."
+        )
+
+
+def _as_pairs(points: np.ndarray) -> list[XY]:
+    return [(float(x), float(y)) for x, y in points]
+
+
+def _as_triples(points: np.ndarray) -> list[XYZ]:
+    return [(float(x), float(y), float(z)) for x, y, z in points]

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which slice of the volume is read, and how that was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medreasoner_infer.imaging import (
+    Plane,
+    SliceMapping,
+    Volume,
+    Window,
+    default_plane,
+    letterbox,
+    slice_count,
+    slice_image,
+    slice_index_at,
+    slice_mapping,
+)
+from medreasoner_infer.reasoners.base import Reasoner
+from medreasoner_infer.reasoners.image_encoding import prepare_image
+from medreasoner_infer.request import Click, SliceSelection
+from medreasoner_infer.result import CandidateSlice, SliceChoice
+from medreasoner_infer.types import ReasonerAnswer, ReasonerRequest, SliceImage
+
+SEARCH_SLICES = 12
+SEARCH_BATCH = 6
+MIN_CONTENT_FRACTION = 0.02
+_DARK_LEVEL = 12
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class PreparedSlice:
+    """A displayed slice, its mapping, and the square image that the reasoner reads."""
+
+    mapping: SliceMapping
+    image: SliceImage
+    window: Window | None
+    model_image: np.ndarray
+
+    def request(
+        self, query: str, *, samples: int = 1, temperature: float = 0.0, seed: int = 0
+    ) -> ReasonerRequest:
+        """The reasoner's request for this slice, greedy unless a temperature is given."""
+        key = f"{self.image.key}/{self.model_image.shape[0]}"
+        return ReasonerRequest(self.model_image, query, key, samples, temperature, seed)
+
+
+def plane_of(volume: Volume, selection: SliceSelection) -> Plane:
+    """The plane asked for, or the acquisition's.
+
+    Raises:
+        InputError: if the name is no plane.
+    """
+    return default_plane(volume) if selection.plane is None else Plane.parse(selection.plane)
+
+
+def fixed_choice(
+    volume: Volume, plane: Plane, selection: SliceSelection, clicks: Sequence[Click]
+) -> tuple[int, SliceChoice] | None:
+    """The slice that the request itself determines, or ``None`` if it must be searched for.
+
+    Raises:
+        SliceOutOfRangeError: if the index or the position lies outside the volume.
+    """
+    if selection.index is not None:
+        return selection.index, SliceChoice("index", f"Slice {selection.index} was asked for.")
+    if selection.position_lps_mm is not None:
+        index = slice_index_at(volume, plane, selection.position_lps_mm)
+        return index, SliceChoice("position", f"Slice {index} holds the position asked for.")
+    if clicks:
+        index = round(clicks[-1].position_ijk[slice_mapping(volume, plane, 0).slice_axis])
+        return index, SliceChoice("click", f"Slice {index} was clicked on.")
+    if slice_count(volume, plane) == 1:
+        return 0, SliceChoice("single", "The image has one slice.")
+    return None
+
+
+def prepare_slice(
+    volume: Volume, plane: Plane, index: int, window: Window | None, reasoner: Reasoner
+) -> PreparedSlice:
+    """Window and letterbox one slice for ``reasoner``."""
+    mapping = slice_mapping(volume, plane, index, model_size=reasoner.input_size)
+    image = slice_image(volume, mapping, window)
+    square = letterbox(image, mapping)
+    return PreparedSlice(mapping, image, window, prepare_image(square, reasoner.image_encoding))
+
+
+def search_slice(
+    volume: Volume,
+    plane: Plane,
+    window: Window | None,
+    reasoner: Reasoner,
+    query: str,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[int, SliceChoice]:
+    """Ask the question on evenly spaced slices and take the one where the target shows best.
+
+    A slice scores the confidence of its answer times the square root of the box's area relative to
+    the largest box seen, so that a slice through the middle of the target wins over one at its
+    ends. When no slice shows the target, the middle candidate is read.
+    """
+    candidates = _candidate_slices(volume, plane, window, reasoner)
+    answers: list[ReasonerAnswer] = []
+    for start in range(0, len(candidates), SEARCH_BATCH):
+        batch = candidates[start : start + SEARCH_BATCH]
+        answers += reasoner.answer_batch([s.request(query) for s in batch], cancelled=cancelled)
+        if progress is not None:
+            progress("search", len(answers), len(candidates))
+    scored = _score(candidates, answers)
+    seen = [candidate for candidate in scored if candidate.present]
+    if not seen:
+        index = scored[len(scored) // 2].index
+        text = f"The target was seen on none of {len(scored)} slices; slice {index} is shown."
+        return index, SliceChoice("search", text, scored)
+    best = max(seen, key=lambda candidate: candidate.score)
+    text = (
+        f"Slice {best.index} was chosen: of {len(scored)} slices looked at, {len(seen)} show the "
+        "target, and this one shows it best (confidence and size of the box)."
+    )
+    return best.index, SliceChoice("search", text, scored)
+
+
+def _candidate_slices(
+    volume: Volume, plane: Plane, window: Window | None, reasoner: Reasoner
+) -> list[PreparedSlice]:
+    count = slice_count(volume, plane)
+    number = min(SEARCH_SLICES, count)
+    indices = np.unique(np.round((np.arange(number) + 0.5) * count / number - 0.5).astype(int))
+    prepared = [prepare_slice(volume, plane, int(i), window, reasoner) for i in indices]
+    filled = [s for s in prepared if np.mean(s.image.pixels > _DARK_LEVEL) > MIN_CONTENT_FRACTION]
+    return filled or prepared
+
+
+def _score(
+    candidates: Sequence[PreparedSlice], answers: Sequence[ReasonerAnswer]
+) -> tuple[CandidateSlice, ...]:
+    areas = [_box_area(answer) for answer in answers]
+    largest = max(areas, default=0.0) or 1.0
+    return tuple(
+        CandidateSlice(
+            candidate.mapping.index,
+            answer.grounding.present,
+            round(_confidence(answer) * float(np.sqrt(area / largest)), 4),
+        )
+        for candidate, answer, area in zip(candidates, answers, areas, strict=True)
+    )
+
+
+def _confidence(answer: ReasonerAnswer) -> float:
+    return 1.0 if answer.confidence is None else answer.confidence
+
+
+def _box_area(answer: ReasonerAnswer) -> float:
+    if answer.grounding.bbox_xyxy_px is None:
+        return 0.0
+    x1, y1, x2, y2 = answer.grounding.bbox_xyxy_px
+    return (x2 - x1) * (y2 - y1)

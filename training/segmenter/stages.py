@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two training stages' forward passes through a ``SAM2Base``: prompted crops, and clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medreasoner_training.segmenter.batches import CropBatch, sample_clips, sample_crops
+from medreasoner_training.segmenter.losses import candidate_loss
+from medreasoner_training.segmenter.prompts import PromptKind, correction_click, sample_kind
+
+#: SAM adds half a pixel to every coordinate; edge-based coordinates must not move.
+SAM_OFFSET_PX = 0.5
+#: Logit of a mask prompt's pixels, as SAM2 uses it for masks given by the user.
+MASK_PROMPT_LOGIT = 10.0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The loss to step on and the scalars to log."""
+
+    loss: torch.Tensor
+    scalars: dict[str, float]
+
+
+Stage = Callable[[nn.Module, np.random.Generator], StepResult]
+
+
+@dataclass(frozen=True)
+class ImageStage:
+    """Prompted crops, some of them with a second round after a correcting click."""
+
+    batch_size: int
+    correction_probability: float = 0.15
+
+    def __call__(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+        """Draw a batch and compute its loss."""
+        kind = sample_kind(rng)
+        batch = sample_crops(rng, self.batch_size, kind)
+        features = encode(model, batch.images)
+        logits, ious, presence = decode(model, features, batch)
+        loss, iou = candidate_loss(logits, ious, presence, batch.targets)
+        correctable = kind not in (PromptKind.NEIGHBOUR, PromptKind.ONE_POINT)
+        if correctable and rng.random() < self.correction_probability:
+            corrected = decode(model, features, _with_click(rng, batch, logits[:, 0]))
+            loss = (loss + candidate_loss(*corrected, batch.targets)[0]) / 2
+        scalars = {f"iou/{kind.name.lower()}": float(iou), "loss": float(loss.detach())}
+        return StepResult(loss, scalars)
+
+
+@dataclass(frozen=True)
+class MemoryStage:
+    """Clips tracked from their prompted first slice, alternating with prompted crops.
+
+    The image encoder is frozen, so that prompted slices keep their quality; the crops in between
+    keep the decoder from forgetting them.
+    """
+
+    batch_size: int
+    clip_length: int = 8
+    image_stage: ImageStage = ImageStage(16)
+    image_probability: float = 0.3
+
+    def __call__(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+        """Draw a batch of clips (or of crops) and compute its loss."""
+        model.image_encoder.requires_grad_(False)
+        if rng.random() < self.image_probability:
+            return self.image_stage(model, rng)
+        batch = sample_clips(rng, self.batch_size, self.clip_length)
+        losses, ious, right = [], [], []
+        for t, (outputs, presence) in enumerate(track(model, batch)):
+            loss, iou = candidate_loss(*outputs, batch.targets[:, t])
+            losses.append(loss)
+            ious.append(iou)
+            right.append(((presence[:, 0] > 0) == batch.targets[:, t].flatten(1).any(1)).float().mean())
+        loss = torch.stack(losses).mean()
+        scalars = {
+            "iou/clip": float(torch.stack(ious).mean()),
+            "presence/clip": float(torch.stack(right).mean()),
+            "loss/clip": float(loss),
+        }
+        return StepResult(loss, scalars)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The image encoder's levels, finest first, each (B, C, h, w)."""
+
+    levels: tuple[torch.Tensor, ...]
+
+
+def encode(model: nn.Module, images: torch.Tensor) -> Features:
+    """Run the image encoder on (B, 3, S, S)."""
+    return Features(tuple(model.forward_image(images)["backbone_fpn"]))
+
+
+def decode(
+    model: nn.Module, features: Features, batch: CropBatch
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Prompted decoding: four candidates' logits (B, 4, h, w), IoUs (B, 4), presence (B, 1)."""
+    *fine, coarse = features.levels
+    sparse, dense = model.sam_prompt_encoder(
+        points=(batch.coordinates - SAM_OFFSET_PX, batch.labels),
+        boxes=None,
+        masks=mask_prompt(model, batch.prompt_masks),
+    )
+    masks, ious, _, presence = model.sam_mask_decoder.predict_masks(
+        image_embeddings=coarse + model.no_mem_embed.view(1, -1, 1, 1),
+        image_pe=model.sam_prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        repeat_image=False,
+        high_res_features=fine,
+    )
+    return masks, ious, presence
+
+
+def mask_prompt(model: nn.Module, masks: torch.Tensor | None) -> torch.Tensor | None:
+    """Masks (B, S, S) in {0, 1} as the decoder's low-resolution logits (B, 1, h, w)."""
+    if masks is None:
+        return None
+    size = model.sam_prompt_encoder.mask_input_size
+    coarse = F.interpolate(masks[:, None], size, mode="area")
+    return (2 * coarse - 1) * MASK_PROMPT_LOGIT
+
+
+def _with_click(rng: np.random.Generator, batch: CropBatch, logits: torch.Tensor) -> CropBatch:
+    size = batch.targets.shape[-2:]
+    full = F.interpolate(logits.detach()[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    pairs = zip((full > 0).numpy(), batch.targets.bool().numpy(), strict=True)
+    clicks, labels = zip(*[correction_click(rng, *pair) for pair in pairs], strict=True)
+    added = torch.from_numpy(np.stack(clicks))[:, None]
+    added_labels = torch.tensor(labels, dtype=batch.labels.dtype)[:, None]
+    return CropBatch(
+        batch.images,
+        batch.targets,
+        torch.cat([batch.coordinates, added], 1),
+        torch.cat([batch.labels, added_labels], 1),
+        batch.prompt_masks,
+    )
+
+
+def track(model, batch):
+    """Written with the memory stage."""
+    raise NotImplementedError

@@ -20,11 +20,12 @@ READER = "reader"
 
 @dataclass(frozen=True)
 class SourcedPrompt:
-    """A prompt in slice px together with who set each part of it."""
+    """A prompt in slice px together with who set each part of it, and what was mended."""
 
     prompt: SlicePrompt
     bbox_source: str | None
     point_sources: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def prompt_from_grounding(
@@ -36,19 +37,40 @@ def prompt_from_grounding(
         The prompt in slice px, or ``None`` when the reasoner sees no target and the reader has
         clicked inside none either.
     """
-    box: XYXY | None = None
-    points: list[XY] = []
+    prompt = SourcedPrompt(SlicePrompt(None), None, ())
     if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:
-        box = mapping.model_box_to_slice_px(grounding.bbox_xyxy_px)
-        points = _as_pairs(mapping.model_px_to_slice_px(np.array(grounding.points_xy_px)))
-    prompt = SourcedPrompt(
-        SlicePrompt(box, tuple(points), (1,) * len(points)),
-        REASONER if box is not None else None,
-        (REASONER,) * len(points),
-    )
+        prompt = _on_slice(
+            mapping.model_box_to_slice_px(grounding.bbox_xyxy_px),
+            _as_pairs(mapping.model_px_to_slice_px(np.array(grounding.points_xy_px))),
+            mapping,
+        )
     prompt = add_clicks(prompt, clicks, mapping)
     usable = prompt.prompt.bbox_xyxy_px is not None or 1 in prompt.prompt.point_labels
     return prompt if usable else None
+
+
+def _on_slice(box: XYXY, points: Sequence[XY], mapping: SliceMapping) -> SourcedPrompt:
+    """Keep what lies on the slice; the reasoner may point into the padding around it."""
+    height, width = mapping.shape_hw
+    warnings = []
+    x1, x2 = (min(max(x, 0.0), float(width)) for x in (box[0], box[2]))
+    y1, y2 = (min(max(y, 0.0), float(height)) for y in (box[1], box[3]))
+    clipped: XYXY | None = (x1, y1, x2, y2)
+    if x1 >= x2 or y1 >= y2:
+        clipped = None
+        warnings.append("The reasoner's box lies beside the slice and was left out.")
+    elif clipped != box:
+        warnings.append("The reasoner's box reached beyond the slice and was cut at its edge.")
+    inside = [(x, y) for x, y in points if 0 <= x <= width and 0 <= y <= height]
+    if len(inside) < len(points):
+        left_out = len(points) - len(inside)
+        warnings.append(f"{left_out} key point(s) lie beside the slice and were left out.")
+    return SourcedPrompt(
+        SlicePrompt(clipped, tuple(inside), (1,) * len(inside)),
+        REASONER if clipped is not None else None,
+        (REASONER,) * len(inside),
+        tuple(warnings),
+    )
 
 
 def prompt_from_reader(
@@ -107,6 +129,7 @@ def add_clicks(
         ),
         sourced.bbox_source,
         (*sourced.point_sources, *(READER for _ in clicks)),
+        sourced.warnings,
     )
 
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``medreasoner ask`` and ``medreasoner segment``: the pipeline without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from medreasoner_infer.request import AskRequest, SegmentRequest, SliceSelection
+from medreasoner_infer.types import SlicePrompt
+from monailabel_app.cli.options import (
+    DEFAULT_MODEL,
+    DeviceOption,
+    ModalityOption,
+    OutOption,
+    PlaneOption,
+    ReasonerOption,
+    ReasonerUrlOption,
+    SegmenterOption,
+    SliceOption,
+    WindowOption,
+    parse_numbers,
+)
+
+if TYPE_CHECKING:
+    from medreasoner_infer.imaging import Volume
+    from medreasoner_infer.result import InferenceResult
+
+console = Console()
+ImageArgument = Annotated[
+    Path, typer.Argument(help="NIfTI, NRRD, MHA, a DICOM file or series folder, PNG or JPEG.")
+]
+
+
+def ask(
+    image: ImageArgument,
+    question: Annotated[str, typer.Argument(help="What a clinician would ask.")],
+    plane: PlaneOption = None,
+    slice_index: SliceOption = None,
+    position: Annotated[
+        str | None, typer.Option(help="A patient position x,y,z in LPS mm instead of --slice.")
+    ] = None,
+    window: WindowOption = None,
+    propagate: Annotated[
+        bool, typer.Option("--propagate", help="Carry the mask through the volume.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(help="Answers drawn; more than one also measures agreement.")
+    ] = 1,
+    out: OutOption = Path("medreasoner_output"),
+    reasoner: ReasonerOption = DEFAULT_MODEL,
+    segmenter: SegmenterOption = DEFAULT_MODEL,
+    reasoner_url: ReasonerUrlOption = None,
+    device: DeviceOption = "auto",
+    modality: ModalityOption = None,
+) -> None:
+    """Ask a clinical question of an image; writes answer.json, the mask and overlay.png."""
+    position_lps_mm = None if position is None else parse_numbers(position, 3, "--position")
+    request = AskRequest(
+        question,
+        SliceSelection(plane, slice_index, position_lps_mm, window),
+        propagate=propagate,
+        samples=samples,
+    )
+    volume = _load(image, modality)
+    from medreasoner_infer.pipeline import Pipeline
+
+    pipeline = Pipeline.from_registry(
+        reasoner, segmenter, device=device, reasoner_url=reasoner_url
+    )
+    with _progress() as report:
+        result = pipeline.ask(volume, request, progress=report)
+    _show(result)
+    _write(result, volume, out)
+
+
+def segment(
+    image: ImageArgument,
+    box: Annotated[
+        str | None, typer.Option(help="x1,y1,x2,y2 in pixels of the displayed slice.")
+    ] = None,
+    point: Annotated[
+        list[str] | None, typer.Option(help="x,y inside the target; may be repeated.")
+    ] = None,
+    background: Annotated[
+        list[str] | None, typer.Option(help="x,y outside the target; may be repeated.")
+    ] = None,
+    plane: PlaneOption = None,
+    slice_index: SliceOption = None,
+    window: WindowOption = None,
+    propagate: Annotated[
+        bool, typer.Option("--propagate", help="Carry the mask through the volume.")
+    ] = False,
+    out: OutOption = Path("medreasoner_output"),
+    segmenter: SegmenterOption = DEFAULT_MODEL,
+    device: DeviceOption = "auto",
+    modality: ModalityOption = None,
+) -> None:
+    """Run the segmenter alone from a box and points; writes the same files as ask."""
+    positive = [parse_numbers(text, 2, "--point") for text in point or ()]
+    negative = [parse_numbers(text, 2, "--background") for text in background or ()]
+    prompt = SlicePrompt(
+        None if box is None else parse_numbers(box, 4, "--box"),
+        (*positive, *negative),
+        (1,) * len(positive) + (0,) * len(negative),
+    )
+    request = SegmentRequest(
+        SliceSelection(plane, slice_index, window=window), prompt, propagate=propagate
+    )
+    volume = _load(image, modality)
+    from medreasoner_infer.pipeline import Pipeline
+
+    pipeline = Pipeline.from_registry(segmenter=segmenter, device=device)
+    with _progress() as report:
+        result = pipeline.segment(volume, request, progress=report)
+    _show(result)
+    _write(result, volume, out)
+
+
+def _load(image: Path, modality: str | None) -> Volume:
+    from medreasoner_infer.imaging import load_volume
+
+    with console.status("Reading the image"):
+        return load_volume(image, modality=modality)
+
+
+@contextmanager
+def _progress() -> Iterator:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks = {"work": bars.add_task("Loading the models and reading the slice", total=None)}
+
+        def report(stage: str, done: int, total: int) -> None:
+            bars.update(tasks["work"], visible=False)
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def _show(result: InferenceResult) -> None:
+    if result.reasoning is not None:
+        console.print(Text.assemble(("Reasoning ", "bold"), result.reasoning))
+    console.print(Text(result.slice_choice.explanation))
+    if not result.present:
+        console.print(Text("The target is not present on this slice.", "bold yellow"))
+    for warning in result.warnings:
+        console.print(Text.assemble(("Note: ", "yellow"), warning))
+    for identity in (result.reasoner, result.segmenter):
+        if identity is not None and identity.notice:
+            console.print(Text(f"{identity.name}: {identity.notice}", "dim"))
+
+
+def _write(result: InferenceResult, volume: Volume, out: Path) -> None:
+    from medreasoner_infer.output import write_result
+
+    for path in write_result(result.to_dict(), result.mask_ijk, volume, out):
+        console.print(Text(f"wrote {path}"), soft_wrap=True)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``medreasoner demo``: three questions to a running server, with pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from monailabel_app.demo import (
+    DEFAULT_QUESTIONS,
+    DemoAnswer,
+    DemoQuestion,
+    answer_questions,
+    free_port,
+    make_demo_study,
+    running_server,
+)
+
+DEMO_STUDIES = Path("demo_studies")
+console = Console()
+
+
+def demo(
+    studies: Annotated[
+        Path | None, typer.Option(help="Your own studies; a CT study is generated if not given.")
+    ] = None,
+    query: Annotated[
+        list[str] | None, typer.Option(help="Your own question; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
+        "demo_output"
+    ),
+) -> None:
+    """Start the server on a study, ask it three questions, show the answers."""
+    if studies is None:
+        studies = DEMO_STUDIES
+        with console.status("Generating a CT study"):
+            make_demo_study(studies)
+    if not studies.is_dir():
+        raise typer.BadParameter(f"{studies} is no folder", param_hint="--studies")
+    questions = tuple(DemoQuestion(text) for text in query) if query else DEFAULT_QUESTIONS
+    out.mkdir(parents=True, exist_ok=True)
+    console.print(Text(f"Starting the MONAI Label server on {studies}"))
+    with running_server(studies, free_port(), out / "server.log") as url:
+        for answer in answer_questions(url, questions, out):
+            console.print(_panel(answer))
+    console.print(Text(f"The pictures lie in {out.resolve()}: look at overlay_*.png."))
+    console.print(Text("Keep the server running for OHIF or 3D Slicer with:"))
+    console.print(Text(f"  medreasoner serve --studies {studies}", "bold"))
+
+
+def _panel(answer: DemoAnswer) -> Panel:
+    record = answer.record
+    outcome = "present" if record["present"] else "not present"
+    body = Text.assemble(
+        (f"{record['reasoning']}\n\n"),
+        f"Target {outcome}. {record['slice_choice']['explanation']}\n",
+        (f"{answer.seconds:.1f} s. {record['reasoner']['name']} + {record['segmenter']['name']}: ", "dim"),
+        (f"{record['reasoner']['notice']}\n", "dim"),
+        "\n".join(str(path) for path in answer.files),
+    )  # fmt: skip
+    return Panel(body, title=Text(answer.question.query, "bold"), title_align="left")

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``medreasoner doctor``: what is installed, which device, which weights, what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from medreasoner_infer.models.registry import ModelSpec, registered_models
+
+REQUIRED = ("torch", "torchvision", "transformers", "sam2", "xgrammar", "SimpleITK", "pydicom")
+BY_EXTRA = {
+    "monailabel": ("monailabel", "monai", "sqlalchemy", "alembic"),
+    "vllm": ("vllm",),
+    "train": ("trl", "peft", "datasets"),
+    "pacs": ("highdicom", "dicomweb_client"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``ok`` is ``None`` for something optional that is absent."""
+
+    subject: str
+    ok: bool | None
+    detail: str
+
+
+def doctor() -> None:
+    """Check the installation; the exit status is 1 if something needed is missing."""
+    findings = [*_packages(), _device(), *_weights()]
+    table = Table(show_header=False, box=None)
+    marks = {True: ("ok", "green"), False: ("missing", "bold red"), None: ("absent", "yellow")}
+    for finding in findings:
+        table.add_row(Text(*marks[finding.ok]), finding.subject, Text(finding.detail))
+    console = Console()
+    console.print(f"Python {platform.python_version()} on {platform.platform()}", highlight=False)
+    console.print(table)
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def _packages() -> list[Finding]:
+    findings = [_package(name, "reinstall: pip install medreasoner", False) for name in REQUIRED]
+    for extra, names in BY_EXTRA.items():
+        advice = f"optional: pip install 'medreasoner[{extra}]'"
+        if extra == "vllm":
+            advice = "not in this environment, as it should be; see scripts/setup_vllm.sh"
+        findings += [_package(name, advice, None) for name in names]
+    return findings
+
+
+def _package(name: str, advice: str, when_missing: bool | None) -> Finding:
+    if importlib.util.find_spec(name) is None:
+        return Finding(name, when_missing, advice)
+    return Finding(name, True, importlib.metadata.version(name.replace("_", "-")))
+
+
+def _device() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("device", False, "torch is not installed")
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        memory_gb = properties.total_memory / 2**30
+        return Finding("device", True, f"cuda: {properties.name}, {memory_gb:.0f} GiB, bf16")
+    return Finding(
+        "device", True, f"cpu, {torch.get_num_threads()} threads; a 7B reasoner needs a GPU"
+    )
+
+
+def _weights() -> list[Finding]:
+    kinds = ("reasoner", "segmenter")
+    return [_weight(spec) for kind in kinds for spec in registered_models(kind).values()]
+
+
+def _weight(spec: ModelSpec) -> Finding:
+    subject = f"{spec.kind} {spec.name}"
+    folder = Path(spec.source)
+    if folder.is_absolute():
+        sizes = [path.stat().st_size for path in folder.glob("*.safetensors")]
+        detail = f"{sum(sizes) / 1e6:.1f} MB" if sizes else "reinstall: the wheel holds the weights"
+        return Finding(subject, bool(sizes), detail)
+    from huggingface_hub import try_to_load_from_cache
+
+    marker = spec.filename or "config.json"
+    if isinstance(try_to_load_from_cache(spec.source, marker, revision=spec.revision), str):
+        return Finding(subject, True, f"in the local Hugging Face cache ({spec.source})")
+    return Finding(
+        subject, None, f"get it with: hf download {spec.source} {spec.filename or ''}".rstrip()
+    )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medreasoner_infer.models.registry import EMBEDDED
+
+ReasonerOption = Annotated[
+    str,
+    typer.Option(help="Registry name, Hugging Face id (optionally @revision) or local folder."),
+]
+SegmenterOption = Annotated[
+    str,
+    typer.Option(help="Registry name, Hugging Face id (optionally @revision) or local path."),
+]
+ReasonerUrlOption = Annotated[
+    str | None,
+    typer.Option(help="Address of a vLLM server that serves the reasoner, e.g. http://host:8001/v1."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+PlaneOption = Annotated[
+    str | None,
+    typer.Option(help="axial, coronal, sagittal or acquired; the acquisition's if not given."),
+]
+SliceOption = Annotated[
+    int | None,
+    typer.Option("--slice", help="Voxel index along the axis that the plane cuts, from 0."),
+]
+WindowOption = Annotated[
+    str | None,
+    typer.Option(help="soft_tissue, lung, bone, brain, … or centre/width, e.g. 40/400."),
+]
+ModalityOption = Annotated[
+    str | None,
+    typer.Option(help="DICOM modality (CT, MR, …) where the file does not tell."),
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for the written files.")]
+DEFAULT_MODEL = EMBEDDED
+
+
+def parse_numbers(text: str, count: int, what: str) -> tuple[float, ...]:
+    """Read ``count`` numbers separated by commas.
+
+    Raises:
+        typer.BadParameter: if ``text`` is anything else; ``what`` names the option.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise typer.BadParameter(f"{text!r} given for {what}; expected {count} numbers like 1,2.5")
+    return numbers

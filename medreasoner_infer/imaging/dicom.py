@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading a DICOM file or a folder with DICOM series."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.imaging import dicom_header as header_of
+from medreasoner_infer.imaging.content import content_key, resolve_modality
+from medreasoner_infer.imaging.dicom_geometry import FrameGrid, FramePlane, frame_grid
+from medreasoner_infer.imaging.dicom_pixels import read_frames, stack
+from medreasoner_infer.imaging.volume import Volume
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class _Instance:
+    """One DICOM image file; ``planes`` is ``None`` where it has no place in the patient."""
+
+    path: Path
+    header: Dataset
+    planes: list[FramePlane] | None
+
+    def fits(self, other: _Instance) -> bool:
+        """Whether both can be slices of one volume."""
+        sizes = [(i.header.Rows, i.header.Columns) for i in (self, other)]
+        if sizes[0] != sizes[1] or (self.planes is None) != (other.planes is None):
+            return False
+        if self.planes is None or other.planes is None:
+            return True
+        return self.planes[0].is_parallel(other.planes[0])
+
+
+def load_dicom(path: Path, modality: str | None = None, series_uid: str | None = None) -> Volume:
+    """Load a DICOM file (one or many frames), or one series of a folder.
+
+    Raises:
+        UnreadableImageError: no image, unknown series, undecodable pixels or unusable geometry.
+    """
+    if path.is_dir():
+        instances, warnings = _select_series(_scan_folder(path), series_uid)
+    else:
+        instances, warnings = [_open_file(path)], ()
+    first = instances[0].header
+    grid, spacing_known = _grid(instances)
+    values = _read_values(instances, grid.order)
+    code, guessed = resolve_modality(modality or header_of.modality_of(first), values)
+    is_picture = instances[0].planes is None
+    return Volume(
+        array=values,
+        ijk_to_lps=grid.ijk_to_lps,
+        modality=code,
+        key=content_key(instance.path for instance in instances),
+        source=path,
+        stored_window=header_of.stored_window(first),
+        inverted=first.PhotometricInterpretation == "MONOCHROME1",
+        is_picture=is_picture,
+        spacing_known=spacing_known,
+        patient_orientation=header_of.patient_orientation(first) if is_picture else None,
+        modality_guessed=guessed,
+        warnings=(*warnings, *grid.warnings, *header_of.missing_fields_warning(first)),
+    )
+
+
+def _open_file(path: Path) -> _Instance:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, OSError, ValueError) as error:
+        raise UnreadableImageError(
+            "The DICOM file is damaged: its header cannot be read. Export or copy it again."
+        ) from error
+    kind = header_of.non_image_kind(header)
+    if kind is not None:
+        raise UnreadableImageError(
+            f"This DICOM file is a {kind}, not an image. Give the image series that it belongs to."
+        )
+    return _Instance(path, header, header_of.frame_planes(header))
+
+
+def _scan_folder(folder: Path) -> list[_Instance]:
+    """All DICOM images in a folder and those within it; other files are passed over."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    instances: dict[str, _Instance] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+        except InvalidDicomError:
+            continue
+        if header_of.non_image_kind(header) is None:
+            # A file that was exported twice is one image.
+            identity = str(header.get("SOPInstanceUID") or path)
+            instances[identity] = _Instance(path, header, header_of.frame_planes(header))
+    if not instances:
+        raise UnreadableImageError(
+            "The folder holds no DICOM image. Give a folder with the files of one series, or the "
+            "image file itself."
+        )
+    return list(instances.values())
+
+
+def _select_series(
+    instances: list[_Instance], series_uid: str | None
+) -> tuple[list[_Instance], tuple[str, ...]]:
+    by_uid: defaultdict[str, list[_Instance]] = defaultdict(list)
+    for instance in instances:
+        by_uid[str(instance.header.get("SeriesInstanceUID") or "")].append(instance)
+    if series_uid is not None and series_uid not in by_uid:
+        raise UnreadableImageError(
+            f"The series that was asked for is not in the folder, which holds {len(by_uid)} other "
+            "series. Check the Series Instance UID."
+        )
+    warnings: list[str] = []
+    members = by_uid[series_uid] if series_uid is not None else max(by_uid.values(), key=_frames)
+    if series_uid is None and len(by_uid) > 1:
+        warnings.append(
+            f"The folder holds {len(by_uid)} series; the one with most images ({len(members)} "
+            "file(s)) is shown. Name a series to see another."
+        )
+    stacks = _parallel_stacks(members)
+    largest = max(stacks, key=_frames)
+    if len(stacks) > 1:
+        warnings.append(
+            f"The series holds {len(stacks)} stacks of different size or orientation (such as "
+            f"localizers); the largest, {len(largest)} of {len(members)} files, is shown."
+        )
+    return largest, tuple(warnings)
+
+
+def _frames(instances: list[_Instance]) -> int:
+    return sum(header_of.frame_count(instance.header) for instance in instances)
+
+
+def _parallel_stacks(instances: list[_Instance]) -> list[list[_Instance]]:
+    stacks: list[list[_Instance]] = []
+    for instance in instances:
+        fitting = next((members for members in stacks if members[0].fits(instance)), None)
+        if fitting is None:
+            stacks.append([instance])
+        else:
+            fitting.append(instance)
+    return stacks
+
+
+def _grid(instances: list[_Instance]) -> tuple[FrameGrid, bool]:
+    """The voxel grid of a stack, and whether its in-plane spacing is in millimetres."""
+    if instances[0].planes is None:
+        return _picture_grid(instances)
+    planes = [plane for instance in instances for plane in instance.planes or ()]
+    odd = sum(not plane.is_parallel(planes[0]) for plane in planes)
+    if odd:
+        raise UnreadableImageError(
+            f"{odd} of the {len(planes)} frames have another orientation or pixel size than the "
+            "first: the file holds several stacks. Export one stack by itself."
+        )
+    return frame_grid(planes, header_of.slice_thickness_mm(instances[0].header)), True
+
+
+def _picture_grid(instances: list[_Instance]) -> tuple[FrameGrid, bool]:
+    if len(instances) > 1:
+        raise UnreadableImageError(
+            f"The series holds {len(instances)} images without a position in the patient, so they "
+            "make no volume. Give one of the files."
+        )
+    header = instances[0].header
+    spacing = header_of.projection_spacing_mm(header)
+    rows_mm, columns_mm = spacing or (1.0, 1.0)
+    affine = np.diag([columns_mm, rows_mm, 1.0, 1.0])
+    return FrameGrid(tuple(range(header_of.frame_count(header))), affine), spacing is not None
+
+
+def _read_values(instances: list[_Instance], order: tuple[int, ...]) -> np.ndarray:
+    """Values in index order (I, J, K) or (I, J, K, 3)."""
+    frames = [frame for instance in instances for frame in read_frames(instance.path)]
+    shapes = {frame.shape for frame in frames}
+    if len(shapes) > 1:
+        raise UnreadableImageError(
+            f"The images of the series have different shapes {sorted(shapes)}; expected one."
+        )
+    values = stack([frames[index] for index in order])
+    return np.moveaxis(values, (0, 1, 2), (2, 1, 0))

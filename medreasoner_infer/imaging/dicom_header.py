@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the header of a DICOM image says, for single-frame and multi-frame objects alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.imaging.dicom_geometry import FramePlane
+from medreasoner_infer.imaging.window import Window
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+# Objects that have pixels and are not images to be read by a person.
+_NOT_IMAGES = {"SEG": "segmentation", "RTDOSE": "radiotherapy dose"}
+_REQUIRED = {
+    "SOPClassUID": "SOP Class UID",
+    "SOPInstanceUID": "SOP Instance UID",
+    "StudyInstanceUID": "Study Instance UID",
+    "SeriesInstanceUID": "Series Instance UID",
+    "PatientID": "Patient ID",
+}
+
+
+def non_image_kind(header: Dataset) -> str | None:
+    """What a DICOM object is when it is no image, e.g. ``"segmentation (SEG)"``."""
+    code = str(header.get("Modality") or "")
+    if code in _NOT_IMAGES:
+        return f"{_NOT_IMAGES[code]} ({code})"
+    if not header.get("Rows") or not header.get("Columns"):
+        return f"document without pixels ({code or 'no modality'})"
+    return None
+
+
+def modality_of(header: Dataset) -> str | None:
+    """The modality, read from the storage class of the file where the attribute is empty."""
+    if header.get("Modality"):
+        return str(header.Modality)
+    meta = getattr(header, "file_meta", {})
+    uid = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
+    words = uid.name.split() if uid else []
+    return next((code for code in ("CT", "MR", "US") if code in words), None)
+
+
+def missing_fields_warning(header: Dataset) -> tuple[str, ...]:
+    """A warning that lists required identifiers that are empty; such files can be read."""
+    names = [name for keyword, name in _REQUIRED.items() if not header.get(keyword)]
+    if not names:
+        return ()
+    return (
+        f"The DICOM files leave required fields empty ({', '.join(names)}). They can be read, but "
+        "a result can only be stored with them in a PACS once the fields are filled.",
+    )
+
+
+def frame_count(header: Dataset) -> int:
+    """Number of Frames, 1 where absent."""
+    return int(header.get("NumberOfFrames") or 1)
+
+
+def frame_planes(header: Dataset) -> list[FramePlane] | None:
+    """The plane of every frame, or ``None`` where any frame has no place in the patient."""
+    planes = [_frame_plane(header, index) for index in range(frame_count(header))]
+    if any(plane is None for plane in planes):
+        return None
+    return [plane for plane in planes if plane is not None]
+
+
+def functional_attribute(header: Dataset, index: int, group: str, keyword: str) -> object | None:
+    """An attribute of one frame: from its functional group, the shared one, or the top level.
+
+    Args:
+        header: single-frame or enhanced multi-frame object (PS3.3 C.7.6.16).
+        index: frame, from 0.
+        group: keyword of the functional group's sequence, e.g. ``"PlanePositionSequence"``.
+        keyword: the attribute within it, e.g. ``"ImagePositionPatient"``.
+
+    Returns:
+        The value, ``None`` where it is absent or empty.
+    """
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
+    shared = header.get("SharedFunctionalGroupsSequence") or []
+    for item in (*per_frame[index : index + 1], *shared[:1]):
+        functional_group = item.get(group)
+        if functional_group and functional_group[0].get(keyword) not in (None, ""):
+            return functional_group[0].get(keyword)
+    value = header.get(keyword)
+    return None if value in (None, "") else value
+
+
+def slice_thickness_mm(header: Dataset) -> float:
+    """Slice Thickness, else Spacing Between Slices, else 1 mm."""
+    for keyword in ("SliceThickness", "SpacingBetweenSlices"):
+        value = functional_attribute(header, 0, "PixelMeasuresSequence", keyword)
+        if value is not None and float(value) > 0:
+            return float(value)
+    return 1.0
+
+
+def projection_spacing_mm(header: Dataset) -> tuple[float, float] | None:
+    """Distance between rows and between columns of an image without a place in the patient."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        value = header.get(keyword)
+        if value and len(value) == 2 and min(map(float, value)) > 0:
+            return float(value[0]), float(value[1])
+    return None
+
+
+def patient_orientation(header: Dataset) -> tuple[str, str] | None:
+    """Patient Orientation (0020,0020) where it uses the letters for humans (PS3.3 C.7.6.1.1.1)."""
+    value = header.get("PatientOrientation")
+    if not value or len(value) != 2:
+        return None
+    row, column = (str(letters) for letters in value)
+    valid = row and column and set(row + column) <= set("RLAPHF")
+    return (row, column) if valid else None
+
+
+def stored_window(header: Dataset) -> Window | None:
+    """The first linear window of the file, ``None`` where there is none or it is not usable."""
+    function = functional_attribute(header, 0, "FrameVOILUTSequence", "VOILUTFunction")
+    center = functional_attribute(header, 0, "FrameVOILUTSequence", "WindowCenter")
+    width = functional_attribute(header, 0, "FrameVOILUTSequence", "WindowWidth")
+    if center is None or width is None or function == "SIGMOID":
+        return None
+    try:
+        return Window(_first(center), _first(width), "stored")
+    except InputError:
+        return None
+
+
+def _frame_plane(header: Dataset, index: int) -> FramePlane | None:
+    position = functional_attribute(header, index, "PlanePositionSequence", "ImagePositionPatient")
+    cosines = functional_attribute(
+        header, index, "PlaneOrientationSequence", "ImageOrientationPatient"
+    )
+    spacing = functional_attribute(header, index, "PixelMeasuresSequence", "PixelSpacing")
+    if position is None or cosines is None or spacing is None:
+        return None
+    x, y, z = (float(value) for value in position)
+    row_x, row_y, row_z, column_x, column_y, column_z = (float(value) for value in cosines)
+    return FramePlane(
+        position_lps_mm=(x, y, z),
+        row_direction=(row_x, row_y, row_z),
+        column_direction=(column_x, column_y, column_z),
+        spacing_rows_mm=float(spacing[0]),
+        spacing_columns_mm=float(spacing[1]),
+    )
+
+
+def _first(value: object) -> float:
+    return float(value if isinstance(value, (int, float, str)) else value[0])

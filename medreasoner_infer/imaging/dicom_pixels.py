@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modality values of the frames of a DICOM file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.imaging.content import compact
+from medreasoner_infer.imaging.dicom_header import frame_count, functional_attribute
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+
+
+def read_frames(path: Path) -> np.ndarray:
+    """Decode all frames of a file and apply the modality transform (PS3.3 C.11.1).
+
+    Returns:
+        (frames, rows, columns) of int16, int32, float32 or uint8, or uint8
+        (frames, rows, columns, 3) for colour.
+
+    Raises:
+        UnreadableImageError: the pixels cannot be decoded, or are of an unsupported kind.
+    """
+    import pydicom
+
+    try:
+        dataset = pydicom.dcmread(path)
+        stored = dataset.pixel_array
+    except (RuntimeError, NotImplementedError, ValueError, AttributeError, OSError) as error:
+        raise UnreadableImageError(
+            "The pixels of a DICOM file cannot be decoded: it is damaged, or its compression "
+            f"({_compression(path)}) is not supported. Export it uncompressed."
+        ) from error
+    frames = stored if frame_count(dataset) > 1 else stored[np.newaxis]
+    photometric = str(dataset.PhotometricInterpretation)
+    if photometric in _GREY and dataset.SamplesPerPixel == 1:
+        return stack([_rescale(frames[i], dataset, i) for i in range(len(frames))])
+    return _colour(frames, dataset, photometric)
+
+
+def stack(frames: list[np.ndarray]) -> np.ndarray:
+    """Frames of equal shape as one array; the type that holds them all, float32 for reals."""
+    common = np.result_type(*frames)
+    return np.stack(frames, dtype=np.float32 if common.kind == "f" else common)
+
+
+def _rescale(stored: np.ndarray, dataset: Dataset, index: int) -> np.ndarray:
+    from pydicom.pixel_data_handlers import apply_modality_lut
+
+    if dataset.get("ModalityLUTSequence"):
+        return compact(apply_modality_lut(stored, dataset))
+    group = "PixelValueTransformationSequence"
+    slope = functional_attribute(dataset, index, group, "RescaleSlope")
+    intercept = functional_attribute(dataset, index, group, "RescaleIntercept")
+    slope = 1.0 if slope is None else float(slope)
+    intercept = 0.0 if intercept is None else float(intercept)
+    if (slope, intercept) == (1.0, 0.0):
+        return compact(stored)
+    if slope.is_integer() and intercept.is_integer():
+        return compact(stored.astype(np.int64) * int(slope) + int(intercept))
+    return (stored * slope + intercept).astype(np.float32)
+
+
+def _colour(frames: np.ndarray, dataset: Dataset, photometric: str) -> np.ndarray:
+    from pydicom.pixel_data_handlers import apply_color_lut, convert_color_space
+
+    if photometric == "PALETTE COLOR":
+        rgb = apply_color_lut(frames, dataset)
+        return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)
+    # JPEG 2000's own colour transforms (YBR_RCT, YBR_ICT) are undone by its decoder.
+    supported = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+    if photometric not in supported or frames.dtype != np.uint8:
+        raise UnreadableImageError(
+            f"The DICOM file's pixels are {photometric} of {frames.dtype}; expected grey, palette "
+            "colour or 8-bit RGB. Export it as one of these."
+        )
+    if photometric.startswith("YBR_FULL"):
+        return convert_color_space(frames, photometric, "RGB")
+    return frames
+
+
+def _compression(path: Path) -> str:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        syntax = pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
+    except (InvalidDicomError, AttributeError, OSError):
+        return "unknown"
+    return syntax.name

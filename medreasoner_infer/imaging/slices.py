@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slices out of a volume and slice masks back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.imaging.mapping import SliceMapping, slice_count, slice_mapping
+from medreasoner_infer.imaging.plane import Plane
+from medreasoner_infer.imaging.volume import Volume
+from medreasoner_infer.imaging.window import Window, apply_window
+from medreasoner_infer.types import SliceImage
+
+
+def slice_values(volume: Volume, mapping: SliceMapping) -> np.ndarray:
+    """Modality values of the displayed slice, (H, W) or (H, W, 3): a read-only view."""
+    return _slice_view(volume.array, mapping)
+
+
+def slice_image(volume: Volume, mapping: SliceMapping, window: Window | None) -> SliceImage:
+    """The displayed slice, 8 bit, in a window or (``None``) as it is stored."""
+    pixels = apply_window(slice_values(volume, mapping), window, volume.inverted)
+    key = "/".join(
+        (
+            volume.key,
+            mapping.plane.value,
+            str(mapping.index),
+            "stored" if window is None else f"{window.center!r}:{window.width!r}",
+            "inverted" if volume.inverted else "normal",
+        )
+    )
+    return SliceImage(pixels, mapping.spacing_xy_mm, key)
+
+
+def letterbox(image: SliceImage, mapping: SliceMapping) -> np.ndarray:
+    """The square that the reasoner reads: uint8 (S, S, 3), isotropic in mm, black padding.
+
+    Pillow's bicubic filter widens with the reduction, so that a large slice is anti-aliased when
+    it is scaled down. Every pixel lies where :meth:`SliceMapping.slice_px_to_model_px` says.
+
+    Raises:
+        InputError: the image is not the slice that the mapping describes.
+    """
+    from PIL import Image
+
+    _require_shape(image.pixels.shape[:2], mapping)
+    content = Image.fromarray(np.ascontiguousarray(image.pixels)).convert("RGB")
+    if content.size != mapping.model_content_wh_px:
+        content = content.resize(mapping.model_content_wh_px, Image.Resampling.BICUBIC)
+    square = Image.new("RGB", (mapping.model_size, mapping.model_size))
+    square.paste(content, mapping.model_padding_xy_px)
+    return np.array(square)
+
+
+def put_mask(
+    mask_hw: np.ndarray, mapping: SliceMapping, out_ijk: np.ndarray, *, label: int = 1
+) -> None:
+    """Write a slice mask into a volume mask, in place.
+
+    Args:
+        mask_hw: (H, W), non-zero inside the target, on the displayed slice's pixels.
+        mapping: which slice it is.
+        out_ijk: uint8 of shape (I, J, K); the slice is overwritten whole.
+        label: value written inside the target.
+
+    Raises:
+        InputError: a shape does not fit the mapping.
+    """
+    _require_shape(mask_hw.shape, mapping)
+    if out_ijk.shape != mapping.shape_ijk:
+        raise InputError(
+            f"The volume mask has shape {out_ijk.shape}; the image has {mapping.shape_ijk}."
+        )
+    _slice_view(out_ijk, mapping)[...] = np.where(mask_hw, label, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class SliceStack(Sequence[SliceImage]):
+    """All slices of a plane, windowed one at a time when asked for (propagation in 3-D)."""
+
+    volume: Volume
+    plane: Plane
+    window: Window | None
+
+    def __len__(self) -> int:
+        return slice_count(self.volume, self.plane)
+
+    def __getitem__(self, index: int) -> SliceImage:  # type: ignore[override]
+        """The slice at a voxel index along the cut axis, from 0; no negative indices.
+
+        Raises:
+            IndexError: there is no such slice.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"slice {index} of a stack with the slices 0 to {len(self) - 1}")
+        return slice_image(self.volume, self.mapping(index), self.window)
+
+    def mapping(self, index: int) -> SliceMapping:
+        """The coordinate chain of one slice of the stack."""
+        return slice_mapping(self.volume, self.plane, index)
+
+
+def _slice_view(array_ijk: np.ndarray, mapping: SliceMapping) -> np.ndarray:
+    axes = mapping.axes
+    order = (axes.cut_axis, axes.y_axis, axes.x_axis, *range(3, array_ijk.ndim))
+    view = array_ijk.transpose(order)[mapping.index]
+    return view[:: -1 if axes.flip_y else 1, :: -1 if axes.flip_x else 1]
+
+
+def _require_shape(shape_hw: tuple[int, ...], mapping: SliceMapping) -> None:
+    if tuple(shape_hw) != mapping.shape_hw:
+        raise InputError(
+            f"The slice has shape {tuple(shape_hw)}; the mapping describes {mapping.shape_hw}."
+        )

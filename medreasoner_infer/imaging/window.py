@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grey-level windows: how modality values (HU, MR intensity, ...) become 8-bit grey.
+
+The mapping is DICOM's LINEAR_EXACT (PS3.3 C.11.2.1.3.2), which is plain linear:
+``center - width/2`` becomes black and ``center + width/2`` becomes white. DICOM's default LINEAR
+(C.11.2.1.2.1) differs by half a stored value and is undefined for widths below 1, which
+real-valued MR needs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_infer.errors import ImageKindError, InputError
+
+if TYPE_CHECKING:
+    from medreasoner_infer.imaging.volume import Volume
+
+PERCENTILES = (0.5, 99.5)
+_MAX_PERCENTILE_SAMPLES = 2_000_000
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_CENTER_WIDTH = re.compile(
+    rf"(?:c(?:enter)?\s*=\s*)?({_NUMBER})\s*[/,;]\s*(?:w(?:idth)?\s*=\s*)?({_NUMBER})"
+)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Window centre and width in modality values (HU for CT), and the name shown to people."""
+
+    center: float
+    width: float
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.center) and math.isfinite(self.width) and self.width > 0):
+            raise InputError(
+                f"A window needs a finite centre and a width above 0, got centre {self.center} "
+                f"and width {self.width}. Give for example '40/400'."
+            )
+
+    @property
+    def lower(self) -> float:
+        """The value at and below which the display is black."""
+        return self.center - self.width / 2
+
+    @property
+    def upper(self) -> float:
+        """The value at and above which the display is white."""
+        return self.center + self.width / 2
+
+    def __str__(self) -> str:
+        """``soft_tissue (C 40 / W 400)``; the name is left out where there is none."""
+        values = f"C {self.center:g} / W {self.width:g}"
+        return f"{self.name} ({values})" if self.name else values
+
+
+# Common clinical settings, in HU; see Radiopaedia, "Windowing (CT)", article 52108.
+CT_PRESETS: dict[str, Window] = {
+    window.name: window
+    for window in (
+        Window(40, 400, "soft_tissue"),
+        Window(-600, 1500, "lung"),
+        Window(400, 1800, "bone"),
+        Window(40, 80, "brain"),
+        Window(30, 150, "liver"),
+        Window(50, 350, "mediastinum"),
+    )
+}
+
+
+def parse_window(spec: str | None) -> Window | None:
+    """The window that a text names.
+
+    Args:
+        spec: a CT preset (``"lung"``), centre and width (``"40/400"``, ``"c=40,w=400"``), or
+            ``None``, ``""`` or ``"auto"`` for "chosen by modality".
+
+    Returns:
+        The window, or ``None`` where the modality is to decide.
+
+    Raises:
+        InputError: the text is none of these.
+    """
+    text = (spec or "").strip().lower()
+    if text in ("", "auto"):
+        return None
+    preset = CT_PRESETS.get(re.sub(r"[\s-]+", "_", text))
+    if preset is not None:
+        return preset
+    match = _CENTER_WIDTH.fullmatch(text)
+    if match is None:
+        raise InputError(
+            f"The window {spec!r} is not known. Expected one of {', '.join(CT_PRESETS)}, or centre "
+            "and width such as '40/400' or 'c=40,w=400'."
+        )
+    return Window(float(match[1]), float(match[2]))
+
+
+def choose_window(volume: Volume, spec: str | Window | None = None) -> Window | None:
+    """The window to display a volume with; ``None`` shows 8-bit and colour images as they are.
+
+    An explicit ``spec`` wins; ``"stored"`` asks for the one in the DICOM file. Otherwise CT gets
+    the soft-tissue window, and everything else that is not 8-bit the 0.5th to 99.5th percentile of
+    its non-zero voxels, because MR and radiograph intensities have no absolute scale.
+
+    Raises:
+        InputError: the text is not a window, or "stored" is asked for and none is stored.
+        ImageKindError: a CT preset for an image of another modality, or any window for colour.
+    """
+    if isinstance(spec, str) and spec.strip().lower() == "stored":
+        return _stored_window(volume)
+    window = spec if isinstance(spec, Window) else parse_window(spec)
+    if window is not None:
+        _require_fit(window, volume)
+        return window
+    if volume.is_colour or volume.array.dtype == np.uint8:
+        return None
+    if volume.modality == "CT":
+        return CT_PRESETS["soft_tissue"]
+    return percentile_window(volume.array)
+
+
+def percentile_window(values: np.ndarray) -> Window:
+    """The window from the 0.5th to the 99.5th percentile of the non-zero values.
+
+    Large arrays are thinned out evenly along each axis to about two million samples.
+    """
+    step = max(1, math.ceil((values.size / _MAX_PERCENTILE_SAMPLES) ** (1 / values.ndim)))
+    sample = values[(slice(None, None, step),) * values.ndim]
+    foreground = sample[sample != 0]
+    lower, upper = np.percentile(foreground if foreground.size else sample, PERCENTILES)
+    width = upper - lower
+    name = f"{PERCENTILES[0]}–{PERCENTILES[1]} %"
+    return Window(float(lower + upper) / 2, float(width) if width > 0 else 1.0, name)
+
+
+def apply_window(
+    values: np.ndarray, window: Window | None, inverted: bool = False
+) -> np.ndarray:
+    """Map values of any shape to uint8 by LINEAR_EXACT (PS3.3 C.11.2.1.3.2).
+
+    Args:
+        values: modality values, any shape.
+        window: see :class:`Window`; ``None`` takes 8-bit values as they are.
+        inverted: the lowest value is to be white (MONOCHROME1, PS3.3 C.7.6.3.1.2).
+
+    Returns:
+        uint8 array of the same shape, rounded to the nearest grey level.
+
+    Raises:
+        InputError: no window is given and the values are not 8-bit.
+    """
+    if window is not None:
+        scaled = (values.astype(np.float32) - window.lower) * (255.0 / window.width)
+        grey = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    elif values.dtype == np.uint8:
+        grey = values.copy()
+    else:
+        raise InputError(f"Values of type {values.dtype} need a window; only uint8 does without.")
+    return 255 - grey if inverted else grey
+
+
+def _stored_window(volume: Volume) -> Window:
+    if volume.stored_window is None:
+        raise InputError(
+            "The image file stores no window. Leave the window empty, or give one such as '40/400'."
+        )
+    return volume.stored_window
+
+
+def _require_fit(window: Window, volume: Volume) -> None:
+    if volume.is_colour:
+        raise ImageKindError(
+            f"The window {window} was asked for, but this is a colour image, which is shown as it "
+            "is. Leave the window empty."
+        )
+    if CT_PRESETS.get(window.name) == window and volume.modality not in ("CT", "OT"):
+        raise ImageKindError(
+            f"The window {window} is in Hounsfield units, but this image is {volume.modality}. "
+            "Leave the window empty, or give centre and width in the image's own values."
+        )

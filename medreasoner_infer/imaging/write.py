@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing masks on the image's own grid."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.imaging.volume import Volume
+
+_NIFTI_SUFFIXES = (".nii.gz", ".nii")
+_ITK_SUFFIXES = (".nrrd", ".mha")
+_MASK_SUFFIXES = (*_NIFTI_SUFFIXES, *_ITK_SUFFIXES, ".png")
+_SCANNER_CODE = 1
+
+
+def write_mask(mask_ijk: np.ndarray, volume: Volume, path: str | os.PathLike[str]) -> Path:
+    """Write a mask on exactly the image's voxel grid, as uint8; atomic.
+
+    The suffix decides: ``.nii`` and ``.nii.gz`` (LPS becomes NIfTI's RAS), ``.nrrd`` and ``.mha``,
+    or ``.png`` for one slice of an image without patient geometry (white inside). NIfTI keeps the
+    shear of a tilted gantry in its sform, which ITK-based programs straighten on reading; choose
+    NRRD for those.
+
+    Args:
+        mask_ijk: (I, J, K), boolean or integers 0...255, on the image's grid.
+        volume: the image.
+        path: file to write; an existing one is replaced.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: the mask is not on the image's grid or not 8-bit, or the suffix does not fit.
+    """
+    target = Path(path)
+    mask = _checked_mask(mask_ijk, volume)
+    suffix = next((s for s in _MASK_SUFFIXES if target.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise InputError(
+            f"A mask cannot be written as {target.suffix or 'a file without suffix'!r}; expected "
+            f"one of {', '.join(_MASK_SUFFIXES)}."
+        )
+    with replacing(target, suffix) as temporary:
+        if suffix in _NIFTI_SUFFIXES:
+            _write_nifti(mask, volume, temporary)
+        elif suffix in _ITK_SUFFIXES:
+            _write_itk(mask, volume, temporary)
+        else:
+            _write_png(mask, volume, temporary)
+    return target
+
+
+@contextmanager
+def replacing(target: Path, suffix: str) -> Iterator[Path]:
+    """A temporary path beside ``target`` that takes its place when the block ends well."""
+    temporary = target.with_name(f".{uuid.uuid4().hex}{suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checked_mask(mask_ijk: np.ndarray, volume: Volume) -> np.ndarray:
+    if mask_ijk.shape != volume.shape_ijk:
+        raise InputError(
+            f"The mask has shape {mask_ijk.shape}, the image {volume.shape_ijk}; expected a mask "
+            "in index order (I, J, K) on the image's grid."
+        )
+    if mask_ijk.dtype.kind not in "biu" or mask_ijk.min() < 0 or mask_ijk.max() > 255:
+        raise InputError(
+            f"The mask holds {mask_ijk.dtype} values from {mask_ijk.min()} to {mask_ijk.max()}; "
+            "expected booleans or integers from 0 to 255."
+        )
+    return mask_ijk.astype(np.uint8)
+
+
+def _write_nifti(mask: np.ndarray, volume: Volume, path: Path) -> None:
+    import nibabel
+
+    from medreasoner_infer.imaging.nifti import RAS_TO_LPS
+
+    affine = RAS_TO_LPS @ volume.ijk_to_lps
+    image = nibabel.Nifti1Image(mask, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=_SCANNER_CODE)
+    # A quaternion cannot hold shear: better none than one that disagrees with the sform.
+    image.set_qform(affine, code=0 if _is_sheared(affine) else _SCANNER_CODE)
+    nibabel.save(image, path)
+
+
+def _write_itk(mask: np.ndarray, volume: Volume, path: Path) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(mask.transpose(2, 1, 0)))
+    spacing = np.array(volume.spacing_ijk_mm)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((volume.ijk_to_lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(volume.ijk_to_lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _write_png(mask: np.ndarray, volume: Volume, path: Path) -> None:
+    from PIL import Image
+
+    if not volume.is_picture or mask.shape[2] != 1:
+        raise InputError(
+            f"A PNG holds one slice and no patient geometry, and this image has {mask.shape[2]} "
+            "slice(s). Write the mask as .nii.gz."
+        )
+    Image.fromarray(np.where(mask[:, :, 0].T > 0, 255, 0).astype(np.uint8)).save(path)
+
+
+def _is_sheared(affine: np.ndarray) -> bool:
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(directions.T @ directions - np.eye(3)).max() > 1e-4)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the server side; :mod:`monailabel_app.http_errors` maps them to HTTP statuses."""
+
+from __future__ import annotations
+
+from medreasoner_infer.errors import InputError, ServiceError
+
+
+class SettingsError(InputError):
+    """A ``--conf`` key is unknown or its value cannot be used."""
+
+
+class NotFoundError(InputError):
+    """What the request names does not exist here."""
+
+
+class UnknownImageError(NotFoundError):
+    """No study of the datastore has this image id."""
+
+
+class UnknownTaskError(NotFoundError):
+    """The app has no model of this name."""
+
+
+class UnknownRecordError(NotFoundError):
+    """The store holds no inference of this id."""
+
+
+class UnknownSessionError(NotFoundError):
+    """The session has expired or never existed."""
+
+
+class ServerBusyError(ServiceError):
+    """Too many inferences are waiting already."""
+
+
+class PacsUnreachableError(ServiceError):
+    """The DICOMweb server did not answer, or answered with a fault."""
+
+
+class RecordStoreError(ServiceError):
+    """An inference could not be recorded, e.g. because the disk is full."""
+
+
+class DicomSegError(ServiceError):
+    """The DICOM segmentation could not be written."""

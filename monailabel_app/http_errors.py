@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error as an HTTP answer: JSON ``{"detail": sentence}``, as MONAI Label's viewers show it.
+
+========================================  ======
+error                                     status
+========================================  ======
+nothing of that name or id                404
+any other :class:`InputError`             422
+:class:`CancelledError`                   499
+a model, the PACS, the disk unavailable   503
+:class:`AnswerError` of a model           502
+anything unexpected                       500
+========================================  ======
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import uuid
+
+from fastapi import HTTPException
+
+from medreasoner_infer.errors import (
+    AnswerError,
+    CancelledError,
+    InputError,
+    MissingExtraError,
+    ServiceError,
+)
+from monailabel_app.errors import NotFoundError, ServerBusyError
+
+logger = logging.getLogger(__name__)
+
+CLIENT_CLOSED_REQUEST = 499
+BUSY_RETRY_S = 10
+SERVICE_RETRY_S = 60
+
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (NotFoundError, 404),
+    (InputError, 422),
+    (CancelledError, CLIENT_CLOSED_REQUEST),
+    (AnswerError, 502),
+    (ServiceError, 503),
+    (MissingExtraError, 503),
+)
+
+
+def as_http_error(error: Exception, withhold: str | None = None) -> HTTPException:
+    """The HTTP answer for ``error``.
+
+    Args:
+        withhold: text that must not reach the log (the question).
+    """
+    if isinstance(error, HTTPException):
+        return error
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return HTTPException(status, detail=str(error), headers=_headers(error, status))
+    if isinstance(error, OSError):
+        return _refer(error, 503, "The server cannot read or write a file that it needs", withhold)
+    return _refer(error, 500, "The server met an unexpected fault", withhold)
+
+
+def _headers(error: Exception, status: int) -> dict[str, str] | None:
+    if status != 503:
+        return None
+    seconds = BUSY_RETRY_S if isinstance(error, ServerBusyError) else SERVICE_RETRY_S
+    return {"Retry-After": str(seconds)}
+
+
+def _refer(error: Exception, status: int, sentence: str, withhold: str | None) -> HTTPException:
+    reference = uuid.uuid4().hex[:12]
+    trace = "".join(traceback.format_exception(error))
+    if withhold:
+        trace = trace.replace(withhold, "<withheld>")
+    logger.error("Fault %s\n%s", reference, trace)
+    detail = f"{sentence}; tell the administrator the reference {reference}."
+    return HTTPException(status, detail=detail, headers=_headers(error, status))

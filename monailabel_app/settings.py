@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app's settings, given to MONAI Label as ``--conf key value``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medreasoner_infer.errors import InputError
+from monailabel_app.errors import SettingsError
+from monailabel_app.fields import read_bool, read_int, read_text, shown
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_OWN_TO_MONAI_LABEL = frozenset({"server_mode"})
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """Everything that ``--conf`` may set; each field is a key of the same name.
+
+    Attributes:
+        reasoner: a registered reasoner, a folder, or a Hugging Face id.
+        segmenter: a registered segmenter, a folder, or a Hugging Face id.
+        device: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``.
+        reasoner_url: address of a vLLM server that serves the reasoner.
+        adapter: folder of a LoRA adapter for a reasoner that is loaded here.
+        preload: load the models at start instead of at the first question.
+        max_waiting: questions that may wait while one is answered; more get a 503.
+        volume_cache_mb: memory for volumes kept between questions.
+        keep_masks_mb: disk for the masks kept beside the records; the oldest that no reader
+            confirmed go first. 0 keeps none.
+        data_dir: folder of the records; by default ``.medreasoner`` inside the studies, or
+            ``~/.medreasoner/<hash>`` for a DICOMweb server.
+    """
+
+    reasoner: str = "embedded"
+    segmenter: str = "embedded"
+    device: str = "auto"
+    reasoner_url: str | None = None
+    adapter: str | None = None
+    preload: bool = False
+    max_waiting: int = 8
+    volume_cache_mb: int = 2048
+    keep_masks_mb: int = 10240
+    data_dir: Path | None = None
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, Any], defaults: AppSettings | None = None) -> AppSettings:
+        """Read ``--conf`` pairs over ``defaults``.
+
+        Raises:
+            SettingsError: if a key is unknown or a value cannot be used.
+        """
+        _refuse_unknown_keys(conf)
+        try:
+            read = _read(conf)
+        except InputError as error:
+            raise SettingsError(f"--conf: {error}") from error
+        changes = {key: value for key, value in read.items() if value is not None}
+        return dataclasses.replace(defaults or cls(), **changes)
+
+    def __post_init__(self) -> None:
+        if not _DEVICE.fullmatch(self.device):
+            raise SettingsError(
+                f"--conf device is {shown(self.device)}; expected auto, cpu, mps, cuda or cuda:N."
+            )
+        if self.reasoner_url and not self.reasoner_url.startswith(("http://", "https://")):
+            raise SettingsError(
+                f"--conf reasoner_url is {shown(self.reasoner_url)}; expected an address that "
+                "starts with http:// or https://."
+            )
+
+
+def _read(conf: Mapping[str, Any]) -> dict[str, Any]:
+    data_dir = read_text(conf, "data_dir")
+    texts = ("reasoner", "segmenter", "device", "reasoner_url", "adapter")
+    numbers = ("max_waiting", "volume_cache_mb", "keep_masks_mb")
+    return {
+        **{key: read_text(conf, key) for key in texts},
+        **{key: read_int(conf, key, minimum=0) for key in numbers},
+        "preload": read_bool(conf, "preload"),
+        "data_dir": None if data_dir is None else Path(data_dir).expanduser(),
+    }
+
+
+def _refuse_unknown_keys(conf: Mapping[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(AppSettings)]
+    for key in conf:
+        if key in known or key in _OWN_TO_MONAI_LABEL:
+            continue
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise SettingsError(f"--conf {key!r} is unknown; expected one of {', '.join(known)}.{hint}")

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of every inference and of every label that a reader submitted.
+
+``records.sqlite`` holds the records, ``masks/`` the inferred masks and ``labels/`` the submitted
+ones; all of it may hold patient data, so the folder is readable by its owner only.
+"""
+
+from __future__ import annotations
+
+from monailabel_app.extras import needs_extra
+
+with needs_extra("sqlalchemy", "monailabel"), needs_extra("alembic", "monailabel"):
+    from monailabel_app.store.files import FileArchive, StoredFile
+    from monailabel_app.store.records import (
+        InferenceRecord,
+        JoinedBy,
+        LabelRecord,
+        LabelSubmission,
+        TrainingLabel,
+    )
+    from monailabel_app.store.store import RecordStore
+
+__all__ = [
+    "FileArchive",
+    "InferenceRecord",
+    "JoinedBy",
+    "LabelRecord",
+    "LabelSubmission",
+    "RecordStore",
+    "StoredFile",
+    "TrainingLabel",
+]

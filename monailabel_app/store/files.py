@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mask files beside the database."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """Name inside its archive, SHA-256 of the file, and its size."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+class FileArchive:
+    """A folder of files that appear whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path(self, name: str) -> Path:
+        """Where the file of that name lies."""
+        return self.folder / name
+
+    def put(self, name: str, write: Callable[[Path], object]) -> StoredFile:
+        """Let ``write`` write a temporary file of the same extension, then give it its name."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as scratch:
+            written = Path(scratch) / name
+            write(written)
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
+            stored = StoredFile(name, sha256_of(written), written.stat().st_size)
+            os.replace(written, self.path(name))
+        return stored
+
+    def drop(self, name: str) -> None:
+        """Remove a file; one that is gone already is fine."""
+        self.path(name).unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the store gives and takes: plain frozen dataclasses, free of any database session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+
+class JoinedBy(str, Enum):
+    """How a submitted label found its inference.
+
+    ID: the label names it; certain. TIME_ONLY: inferred by time, the image has one inference
+    that found something; probable. TIME_LATEST: inferred by time, the latest of several; uncertain.
+    NOTHING: not joined.
+    """
+
+    ID = "id"
+    TIME_ONLY = "time_only"
+    TIME_LATEST = "time_latest"
+    NOTHING = "nothing"
+
+    @property
+    def confidence(self) -> str:
+        """In one word: certain, probable, uncertain or none."""
+        return _CONFIDENCE[self]
+
+
+_CONFIDENCE = {
+    JoinedBy.ID: "certain",
+    JoinedBy.TIME_ONLY: "probable",
+    JoinedBy.TIME_LATEST: "uncertain",
+    JoinedBy.NOTHING: "none",
+}
+
+
+@dataclass(frozen=True)
+class LabelSubmission:
+    """A label that a reader submits: MONAI Label's image id, tag, file and info."""
+
+    image_id: str
+    tag: str
+    file: Path | None
+    info: Mapping[str, Any]
+
+    @property
+    def inference_id(self) -> str | None:
+        """The inference that the label's info names, wherever clients put it."""
+        params = self.info.get("params")
+        segments = self.info.get("label_info")
+        places = [self.info, params, self.info.get("medreasoner")]
+        places += segments if isinstance(segments, list) else []
+        for place in places:
+            if isinstance(place, Mapping) and isinstance(place.get("inference_id"), str):
+                return place["inference_id"]
+        return None
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """A submitted label as recorded; ``file`` is the copy kept in the store."""
+
+    id: int
+    submitted_at: datetime
+    image_id: str
+    tag: str
+    inference_id: str | None
+    joined_by: JoinedBy
+    explanation: str
+    info: dict[str, Any]
+    sha256: str | None
+    file: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "id": self.id,
+            "submitted_at": self.submitted_at.isoformat(),
+            "image_id": self.image_id,
+            "tag": self.tag,
+            "inference_id": self.inference_id,
+            "joined_by": self.joined_by.value,
+            "join_confidence": self.joined_by.confidence,
+            "join_explanation": self.explanation,
+            "sha256": self.sha256,
+        }
+
+
+@dataclass(frozen=True)
+class InferenceRecord:
+    """An inference as recorded; ``mask_file`` is ``None`` once retention has dropped the mask."""
+
+    id: str
+    created_at: datetime
+    task: str
+    image_id: str | None
+    present: bool
+    result: dict[str, Any]
+    mask_sha256: str | None
+    mask_file: Path | None
+    labels: tuple[LabelRecord, ...] = ()
+
+    @property
+    def query(self) -> str | None:
+        """The question, ``None`` for the segmenter alone."""
+        return self.result.get("query")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types, with the whole result."""
+        return {
+            "inference_id": self.id,
+            "created_at": self.created_at.isoformat(),
+            "task": self.task,
+            "image_id": self.image_id,
+            "present": self.present,
+            "result": self.result,
+            "mask_sha256": self.mask_sha256,
+            "mask_kept": self.mask_file is not None,
+            "labels": [label.to_dict() for label in self.labels],
+        }
+
+
+@dataclass(frozen=True)
+class TrainingLabel:
+    """A reader's label together with the inference it corrects: one training example.
+
+    ``label_file`` is a label map on the image's grid, the target non-zero.
+    """
+
+    inference: InferenceRecord
+    label: LabelRecord
+    label_file: Path

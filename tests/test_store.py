@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store of inferences and submitted labels, on real SQLite files."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medreasoner_infer.result import InferenceResult, MaskSummary, SliceChoice, SliceRecord
+from medreasoner_infer.types import ModelIdentity
+
+pytest.importorskip("sqlalchemy")
+
+from sqlalchemy import create_engine, inspect
+
+from monailabel_app.errors import RecordStoreError, UnknownRecordError
+from monailabel_app.store import JoinedBy, LabelSubmission, RecordStore
+from monailabel_app.store.database import open_database, upgrade
+
+MODEL = ModelIdentity("toy", "packaged", None, "ab" * 32, "Apache-2.0")
+
+
+def make_result(inference_id: str, second: int = 0, present: bool = True) -> InferenceResult:
+    return InferenceResult(
+        inference_id=inference_id,
+        created_at=f"2026-01-02T03:04:{second:02d}.000+00:00",
+        kind="ask",
+        query="Which organ makes bile?",
+        reasoning="The liver does.",
+        completion="<think>The liver does.</think>",
+        present=present,
+        confidence=0.5,
+        agreement=None,
+        samples=(),
+        prompts=None,
+        slice=SliceRecord("axial", 4, 9, (7, 5), (1.0, 1.0), (0.0, 0.0, 0.0), "soft", 40.0, 400.0),
+        slice_choice=SliceChoice("index", "Slice 4 was asked for."),
+        propagated=False,
+        mask_ijk=np.zeros((5, 7, 9), dtype=np.uint8),
+        mask=MaskSummary(0, 0.0, 0.0, None, None),
+        modality="CT",
+        reasoner=MODEL,
+        segmenter=MODEL,
+        timings_s={"reason": 0.25},
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    store = RecordStore(tmp_path / "records")
+    yield store
+    store.close()
+
+
+def submission(image_id: str = "case", **info: object) -> LabelSubmission:
+    return LabelSubmission(image_id, "final", None, info)
+
+
+def test_an_inference_reads_back_as_it_was_recorded(store: RecordStore) -> None:
+    store.add_inference(
+        make_result("a"), task="medreasoner", image_id="case",
+        write_mask=lambda path: path.write_bytes(b"mask"),
+    )  # fmt: skip
+    record = store.get("a")
+    assert record.query == "Which organ makes bile?"
+    assert record.result == make_result("a").to_dict()
+    assert record.created_at.isoformat() == "2026-01-02T03:04:00+00:00"
+    assert record.mask_sha256 == hashlib.sha256(b"mask").hexdigest()
+    assert record.mask_file is not None
+    assert record.mask_file.read_bytes() == b"mask"
+
+
+def test_an_unknown_id_is_named_as_such(store: RecordStore) -> None:
+    with pytest.raises(UnknownRecordError, match="recorded"):
+        store.get("nobody")
+
+
+def test_inferences_of_an_image_come_latest_first_and_of_no_other_image(
+    store: RecordStore,
+) -> None:
+    for inference_id, second, image in (("a", 1, "case"), ("b", 9, "case"), ("c", 5, "other")):
+        store.add_inference(make_result(inference_id, second), task="t", image_id=image)
+    assert [record.id for record in store.list_for_image("case")] == ["b", "a"]
+    assert [record.id for record in store.list_for_image("case", limit=1)] == ["b"]
+
+
+def test_records_survive_reopening(tmp_path: Path) -> None:
+    first = RecordStore(tmp_path)
+    first.add_inference(make_result("a"), task="t", image_id="case")
+    first.close()
+    second = RecordStore(tmp_path)
+    assert second.get("a").image_id == "case"
+    second.close()
+
+
+def test_a_committed_record_is_there_though_the_process_never_closed_the_store(
+    tmp_path: Path,
+) -> None:
+    crashed = RecordStore(tmp_path / "live")
+    crashed.add_inference(make_result("a"), task="t", image_id="case")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("records.sqlite", "records.sqlite-wal"):
+        (copy / name).write_bytes((tmp_path / "live" / name).read_bytes())
+    crashed.close()
+    recovered = RecordStore(copy)
+    assert recovered.get("a").id == "a"
+    recovered.close()
+
+
+def test_two_stores_and_many_threads_write_to_one_file(tmp_path: Path) -> None:
+    stores = [RecordStore(tmp_path), RecordStore(tmp_path)]
+
+    def write(number: int) -> None:
+        stores[number % 2].add_inference(make_result(f"{number}"), task="t", image_id="case")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {record.id for record in stores[0].list_for_image("case")} == {
+        str(number) for number in range(16)
+    }
+    for store in stores:
+        store.close()
+
+
+def test_the_database_uses_write_ahead_logging(tmp_path: Path) -> None:
+    RecordStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / "records.sqlite") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_the_folder_is_closed_to_others(tmp_path: Path) -> None:
+    RecordStore(tmp_path / "records").close()
+    assert (tmp_path / "records").stat().st_mode & 0o077 == 0
+
+
+def test_a_mask_that_cannot_be_written_fails_typed_and_records_nothing(store: RecordStore) -> None:
+    def full_disk(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RecordStoreError, match="disk space"):
+        store.add_inference(make_result("a"), task="t", image_id="case", write_mask=full_disk)
+    with pytest.raises(UnknownRecordError):
+        store.get("a")
+
+
+def test_a_failing_record_does_not_tell_the_question(store: RecordStore) -> None:
+    store.add_inference(make_result("a"), task="t", image_id="case")
+    with pytest.raises(RecordStoreError) as caught:
+        store.add_inference(make_result("a"), task="t", image_id="case")
+    assert "bile" not in str(caught.value)
+
+
+# --- joining -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"inference_id": "b"},
+        {"params": {"inference_id": "b"}},
+        {"medreasoner": {"inference_id": "b"}},
+        {"label_info": [{"name": "x"}, {"inference_id": "b"}]},
+    ],
+)
+def test_a_label_that_names_its_inference_is_joined_to_it(store: RecordStore, info) -> None:
+    for inference_id, second in (("a", 9), ("b", 1)):
+        store.add_inference(make_result(inference_id, second), task="t", image_id="case")
+    label = store.join_label(LabelSubmission("case", "final", None, info))
+    assert (label.inference_id, label.joined_by) == ("b", JoinedBy.ID)
+    assert label.joined_by.confidence == "certain"
+    assert [kept.id for kept in store.get("b").labels] == [label.id]
+
+
+def test_a_named_inference_that_is_unknown_is_not_replaced_by_a_guess(store: RecordStore) -> None:
+    store.add_inference(make_result("a"), task="t", image_id="case")
+    label = store.join_label(submission(inference_id="gone"))
+    assert (label.inference_id, label.joined_by) == (None, JoinedBy.NOTHING)
+
+
+def test_a_named_inference_on_another_image_is_refused(store: RecordStore) -> None:
+    store.add_inference(make_result("a"), task="t", image_id="other")
+    label = store.join_label(submission(inference_id="a"))
+    assert label.inference_id is None
+    assert "another image" in label.explanation
+
+
+def test_without_a_name_the_only_finding_is_probable(store: RecordStore) -> None:
+    store.add_inference(make_result("a", 1), task="t", image_id="case")
+    store.add_inference(make_result("b", 2, present=False), task="t", image_id="case")
+    label = store.join_label(submission())
+    assert (label.inference_id, label.joined_by) == ("a", JoinedBy.TIME_ONLY)
+    assert label.joined_by.confidence == "probable"
+
+
+def test_without_a_name_the_latest_of_several_findings_is_uncertain(store: RecordStore) -> None:
+    for inference_id, second in (("a", 3), ("b", 7), ("c", 5)):
+        store.add_inference(make_result(inference_id, second), task="t", image_id="case")
+    label = store.join_label(submission())
+    assert (label.inference_id, label.joined_by) == ("b", JoinedBy.TIME_LATEST)
+    assert "3 inferences" in label.explanation
+    assert label.to_dict()["join_confidence"] == "uncertain"
+
+
+def test_a_label_without_any_inference_is_recorded_unjoined(store: RecordStore) -> None:
+    label = store.join_label(submission())
+    assert (label.inference_id, label.joined_by) == (None, JoinedBy.NOTHING)
+
+
+def test_labels_for_training_are_the_latest_final_label_of_each_inference(
+    store: RecordStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "tmpx.nii.gz"
+    for inference_id in ("a", "b"):
+        store.add_inference(make_result(inference_id), task="t", image_id="case")
+    for inference_id, tag, content in (
+        ("a", "final", b"first"),
+        ("a", "original", b"not final"),
+        ("a", "final", b"corrected"),
+        ("b", "original", b"not final"),
+    ):
+        file.write_bytes(content)
+        store.join_label(LabelSubmission("case", tag, file, {"inference_id": inference_id}))
+    file.unlink()
+    (example,) = store.labels_for_training()
+    assert example.inference.id == "a"
+    assert example.label_file.read_bytes() == b"corrected"
+    assert example.label_file.name.endswith(".nii.gz")
+    assert example.label.sha256 == hashlib.sha256(b"corrected").hexdigest()
+
+
+# --- retention -----------------------------------------------------------------------------------
+
+
+def test_beyond_the_cap_the_oldest_unconfirmed_masks_go_and_their_hashes_stay(
+    tmp_path: Path,
+) -> None:
+    store = RecordStore(tmp_path, keep_mask_bytes=250)
+
+    def add(inference_id: str, second: int) -> None:
+        store.add_inference(
+            make_result(inference_id, second), task="t", image_id="case",
+            write_mask=lambda path: path.write_bytes(b"m" * 100),
+        )  # fmt: skip
+
+    add("confirmed", 1)
+    store.join_label(submission(inference_id="confirmed"))
+    for inference_id, second in (("old", 2), ("new", 3), ("newest", 4)):
+        add(inference_id, second)
+    kept = {record.id: record.mask_file for record in store.list_for_image("case")}
+    assert kept["old"] is None
+    assert store.get("old").mask_sha256 == hashlib.sha256(b"m" * 100).hexdigest()
+    assert kept["confirmed"] is not None
+    assert kept["newest"] is not None
+    on_disk = {path.name for path in (tmp_path / "masks").iterdir()}
+    assert on_disk == {path.name for path in kept.values() if path is not None}
+    store.close()
+
+
+def test_a_cap_of_zero_keeps_no_mask(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path, keep_mask_bytes=0)
+    record = store.add_inference(
+        make_result("a"), task="t", image_id="case", write_mask=lambda path: path.write_bytes(b"m")
+    )
+    assert record.mask_file is None
+    assert list((tmp_path / "masks").iterdir()) == []
+    store.close()
+
+
+# --- migrations ----------------------------------------------------------------------------------
+
+
+def test_migrations_make_the_tables_that_the_classes_describe(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from monailabel_app.store.tables import Base
+
+    engine = open_database(tmp_path / "records.sqlite")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_upgrading_a_current_database_changes_nothing(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    store.add_inference(make_result("a"), task="t", image_id="case")
+    engine = create_engine(f"sqlite:///{tmp_path / 'records.sqlite'}")
+    upgrade(engine, tmp_path / "records.sqlite")
+    assert store.get("a").id == "a"
+    assert {"alembic_version", "inferences", "labels"} <= set(inspect(engine).get_table_names())
+    engine.dispose()
+    store.close()
+
+
+def test_a_database_of_the_first_revision_keeps_its_records(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    upgrade(engine, path, "0001")
+    engine.dispose()
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO inferences (id, created_at, task, kind, present, segmenter_name, result)"
+            " VALUES ('old', '2026-01-02 03:04:05', 't', 'segment', 1, 'toy', '{\"query\": null}')"
+        )
+    store = RecordStore(tmp_path)
+    assert store.get("old").created_at.isoformat() == "2026-01-02T03:04:05+00:00"
+    store.close()

@@ -44,9 +44,7 @@ def record_samples(
     return tuple(_record(answer, sample, mapping) for sample in samples)
 
 
-def _record(
-    answer: ReasonerAnswer, sample: ReasonerAnswer, mapping: SliceMapping
-) -> SampleRecord:
+def _record(answer: ReasonerAnswer, sample: ReasonerAnswer, mapping: SliceMapping) -> SampleRecord:
     grounding = sample.grounding
     box, points = None, ()
     if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:

@@ -66,8 +66,11 @@ class CandidateSlice:
 
 @dataclass(frozen=True)
 class SliceChoice:
-    """How the slice was chosen: ``"index"``, ``"position"``, ``"click"``, ``"single"`` or
-    ``"search"``; ``explanation`` is a sentence for the reader."""
+    """How the slice was chosen, and a sentence that tells the reader.
+
+    ``method`` is ``"index"``, ``"position"``, ``"click"``, ``"single"``, ``"middle"`` or
+    ``"search"``.
+    """
 
     method: str
     explanation: str
@@ -132,12 +135,11 @@ class InferenceResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the mask as plain JSON types (tuples become lists)."""
-        fields = {
+        return {
             field.name: _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.name != "mask_ijk"
         }
-        return fields
 
 
 def _plain(value: Any) -> Any:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import (
     Plane,
     SliceMapping,
@@ -31,24 +32,41 @@ SEARCH_BATCH = 6
 MIN_CONTENT_FRACTION = 0.02
 _DARK_LEVEL = 12
 
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
-class PreparedSlice:
-    """A displayed slice, its mapping, and the square image that the reasoner reads."""
+class DisplayedSlice:
+    """One slice as displayed, and where its pixels lie."""
 
+    volume: Volume
     mapping: SliceMapping
-    image: SliceImage
     window: Window | None
-    model_image: np.ndarray
+    image: SliceImage
+
+    @classmethod
+    def of(
+        cls, volume: Volume, plane: Plane, index: int, window: Window | None, **model: int
+    ) -> DisplayedSlice:
+        """Window one slice; ``model_size`` is the side of the reasoner's image in model px.
+
+        Raises:
+            SliceOutOfRangeError: if the volume has no such slice.
+        """
+        mapping = slice_mapping(volume, plane, index, **model)
+        return cls(volume, mapping, window, slice_image(volume, mapping, window))
 
     def request(
-        self, query: str, *, samples: int = 1, temperature: float = 0.0, seed: int = 0
+        self,
+        query: str,
+        encoding: str,
+        *,
+        samples: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> ReasonerRequest:
-        """The reasoner's request for this slice, greedy unless a temperature is given."""
-        key = f"{self.image.key}/{self.model_image.shape[0]}"
-        return ReasonerRequest(self.model_image, query, key, samples, temperature, seed)
+        """The question about this slice, greedy unless a temperature is given."""
+        square = prepare_image(letterbox(self.image, self.mapping), encoding)
+        key = f"{self.image.key}/{self.mapping.model_size}"
+        return ReasonerRequest(square, query, key, samples, temperature, seed)
 
 
 def plane_of(volume: Volume, selection: SliceSelection) -> Plane:
@@ -81,25 +99,13 @@ def fixed_choice(
     return None
 
 
-def prepare_slice(
-    volume: Volume, plane: Plane, index: int, window: Window | None, reasoner: Reasoner
-) -> PreparedSlice:
-    """Window and letterbox one slice for ``reasoner``."""
-    mapping = slice_mapping(volume, plane, index, model_size=reasoner.input_size)
-    image = slice_image(volume, mapping, window)
-    square = letterbox(image, mapping)
-    return PreparedSlice(mapping, image, window, prepare_image(square, reasoner.image_encoding))
-
-
 def search_slice(
     volume: Volume,
     plane: Plane,
     window: Window | None,
     reasoner: Reasoner,
     query: str,
-    *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    hooks: Hooks,
 ) -> tuple[int, SliceChoice]:
     """Ask the question on evenly spaced slices and take the one where the target shows best.
 
@@ -111,9 +117,9 @@ def search_slice(
     answers: list[ReasonerAnswer] = []
     for start in range(0, len(candidates), SEARCH_BATCH):
         batch = candidates[start : start + SEARCH_BATCH]
-        answers += reasoner.answer_batch([s.request(query) for s in batch], cancelled=cancelled)
-        if progress is not None:
-            progress("search", len(answers), len(candidates))
+        requests = [shown.request(query, reasoner.image_encoding) for shown in batch]
+        answers += reasoner.answer_batch(requests, cancelled=hooks.cancelled)
+        hooks.report("search", len(answers), len(candidates))
     scored = _score(candidates, answers)
     seen = [candidate for candidate in scored if candidate.present]
     if not seen:
@@ -130,17 +136,21 @@ def search_slice(
 
 def _candidate_slices(
     volume: Volume, plane: Plane, window: Window | None, reasoner: Reasoner
-) -> list[PreparedSlice]:
+) -> list[DisplayedSlice]:
+    """Evenly spaced slices, without those that are all but black."""
     count = slice_count(volume, plane)
     number = min(SEARCH_SLICES, count)
     indices = np.unique(np.round((np.arange(number) + 0.5) * count / number - 0.5).astype(int))
-    prepared = [prepare_slice(volume, plane, int(i), window, reasoner) for i in indices]
-    filled = [s for s in prepared if np.mean(s.image.pixels > _DARK_LEVEL) > MIN_CONTENT_FRACTION]
-    return filled or prepared
+    slices = [
+        DisplayedSlice.of(volume, plane, int(index), window, model_size=reasoner.input_size)
+        for index in indices
+    ]
+    filled = [s for s in slices if np.mean(s.image.pixels > _DARK_LEVEL) > MIN_CONTENT_FRACTION]
+    return filled or slices
 
 
 def _score(
-    candidates: Sequence[PreparedSlice], answers: Sequence[ReasonerAnswer]
+    candidates: Sequence[DisplayedSlice], answers: Sequence[ReasonerAnswer]
 ) -> tuple[CandidateSlice, ...]:
     areas = [_box_area(answer) for answer in answers]
     largest = max(areas, default=0.0) or 1.0

@@ -17,5 +17,6 @@ def main() -> None:
     try:
         app()
     except MedReasonerError as error:
-        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+        message = Text.assemble(("Error: ", "bold red"), str(error))
+        Console(stderr=True).print(message, soft_wrap=True)
         sys.exit(1)

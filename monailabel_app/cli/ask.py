@@ -72,9 +72,7 @@ def ask(
     volume = _load(image, modality)
     from medreasoner_infer.pipeline import Pipeline
 
-    pipeline = Pipeline.from_registry(
-        reasoner, segmenter, device=device, reasoner_url=reasoner_url
-    )
+    pipeline = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)
     with _progress() as report:
         result = pipeline.ask(volume, request, progress=report)
     _show(result)

@@ -57,11 +57,11 @@ def demo(
 def _panel(answer: DemoAnswer) -> Panel:
     record = answer.record
     outcome = "present" if record["present"] else "not present"
+    models = f"{record['reasoner']['name']} + {record['segmenter']['name']}"
     body = Text.assemble(
-        (f"{record['reasoning']}\n\n"),
+        f"{record['reasoning']}\n\n",
         f"Target {outcome}. {record['slice_choice']['explanation']}\n",
-        (f"{answer.seconds:.1f} s. {record['reasoner']['name']} + {record['segmenter']['name']}: ", "dim"),
-        (f"{record['reasoner']['notice']}\n", "dim"),
+        (f"{answer.seconds:.1f} s. {models}: {record['reasoner']['notice']}\n", "dim"),
         "\n".join(str(path) for path in answer.files),
-    )  # fmt: skip
+    )
     return Panel(body, title=Text(answer.question.query, "bold"), title_align="left")

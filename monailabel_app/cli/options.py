@@ -20,7 +20,9 @@ SegmenterOption = Annotated[
 ]
 ReasonerUrlOption = Annotated[
     str | None,
-    typer.Option(help="Address of a vLLM server that serves the reasoner, e.g. http://host:8001/v1."),
+    typer.Option(
+        help="Address of a vLLM server that serves the reasoner, e.g. http://host:8001/v1."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PlaneOption = Annotated[

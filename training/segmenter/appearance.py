@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
-from medreasoner_training.segmenter.scenes import Scene, SmoothNoise, upsampling_matrix
+from medreasoner_training.segmenter.scenes import Scene, SmoothNoise
 
 #: Mean and spread (8-bit grey) of what a windowed CT shows: air, fat, soft tissue, enhanced, bone.
 _TISSUES = np.array([[-30, 15], [40, 15], [130, 25], [190, 30], [290, 50]], float)
@@ -60,6 +60,16 @@ class Appearance:
         up = linear_matrix(self.native_px, size)
         return up @ native @ up.T
 
+    def pixelated(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (S, S) as an annotator draws it: whole native pixels, those half covered."""
+        size = mask.shape[0]
+        if self.native_px == size:
+            return mask
+        down = acquisition_matrix(size, self.native_px, 0.0)
+        native = down @ mask.astype(np.float32) @ down.T > 0.5
+        nearest = ((np.arange(size) + 0.5) / size * self.native_px).astype(int)
+        return native[np.ix_(nearest, nearest)]
+
     def _display(self, grey: np.ndarray) -> np.ndarray:
         low, high = self.window
         unit = np.clip((grey - low) / (high - low), 0, 1)
@@ -67,7 +77,7 @@ class Appearance:
         return np.round(255 * (1 - unit if self.inverted else unit)).astype(np.float32)
 
 
-@lru_cache(maxsize=None)
+@cache
 def acquisition_matrix(fine: int, native: int, blur_px: float) -> np.ndarray:
     """Matrix (native, fine): a detector of ``native`` cells with a Gaussian point spread.
 
@@ -80,7 +90,7 @@ def acquisition_matrix(fine: int, native: int, blur_px: float) -> np.ndarray:
     return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
 
 
-@lru_cache(maxsize=None)
+@cache
 def linear_matrix(coarse: int, fine: int) -> np.ndarray:
     """Matrix (fine, coarse) of linear interpolation, pixel edges aligned, borders repeated."""
     position = np.clip((np.arange(fine) + 0.5) / fine * coarse - 0.5, 0, coarse - 1)
@@ -112,6 +122,3 @@ def _sample_window(rng: np.random.Generator) -> tuple[float, float]:
         return 0.0, 255.0
     low, high = rng.uniform(-60, 60), rng.uniform(190, 330)
     return float(low), float(high)
-
-
-__all__ = ["Appearance", "acquisition_matrix", "linear_matrix", "upsampling_matrix"]

@@ -61,16 +61,19 @@ def sample_crops(rng: np.random.Generator, size: int, kind: PromptKind | None = 
         zoom = (1.5, 2.2)
     images, targets, prompts, masks = [], [], [], []
     while len(images) < size:
-        scene, appearance = _sample(rng, zoom)
         prompt_z, z = _heights(rng, kind)
+        scene, appearance = _sample(rng, zoom, prompt_z)
         labels, target = scene.render(z)
-        prompt_mask = target if z == prompt_z else scene.render(prompt_z)[1]
+        target = appearance.pixelated(target)
+        prompt_mask = target
+        if z != prompt_z:
+            prompt_mask = appearance.pixelated(scene.render(prompt_z)[1])
         if not _usable(prompt_mask) or 0 < target.sum() < 20:
             continue
         images.append(appearance.image(rng, labels, z))
         targets.append(target)
         masks.append(prompt_mask)
-        prompts.append(sample_prompt(rng, prompt_mask, kind, appearance.native_px))
+        prompts.append(sample_prompt(rng, prompt_mask, kind))
     return CropBatch(
         normalise(np.stack(images)),
         _float(targets),
@@ -84,16 +87,17 @@ def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
     """Draw clips whose target is present on the first slice and may end on a later one."""
     images, targets, prompts = [], [], []
     while len(images) < size:
-        scene, appearance = _sample(rng, (1.6, 3.2))
         start, step = rng.uniform(-0.95, 0.95), np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
         heights = start + rng.choice([-1, 1]) * step * np.arange(length)
         slices = [scene.render(z) for z in heights]
         if not _usable(slices[0][1]):
             continue
-        images.append([appearance.image(rng, s[0], z) for s, z in zip(slices, heights, strict=True)])
+        images.append(
+            [appearance.image(rng, s[0], z) for s, z in zip(slices, heights, strict=True)]
+        )
         targets.append([s[1] for s in slices])
         kind = PromptKind.BOX_AND_POINTS if rng.random() < 2 else PromptKind.BOX
-        prompts.append(sample_prompt(rng, slices[0][1], kind, appearance.native_px))
+        prompts.append(sample_prompt(rng, slices[0][1], kind))
     return ClipBatch(
         normalise(np.array(images)),
         _float(targets),
@@ -102,8 +106,10 @@ def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
     )
 
 
-def _sample(rng: np.random.Generator, zoom: tuple[float, float]) -> tuple[Scene, Appearance]:
-    scene = sample_scene(rng, zoom)
+def _sample(
+    rng: np.random.Generator, zoom: tuple[float, float], z: float
+) -> tuple[Scene, Appearance]:
+    scene = sample_scene(rng, zoom, z)
     return scene, Appearance.sample(rng, scene)
 
 
@@ -113,6 +119,7 @@ def _heights(rng: np.random.Generator, kind: PromptKind) -> tuple[float, float]:
         return 0.0, 0.0
     step = np.exp(rng.uniform(np.log(0.02), np.log(0.35)))
     start = 1 - step * rng.random() if rng.random() < 0.3 else rng.uniform(0, 0.95)
+    start = min(start, 0.98)
     sign = rng.choice([-1, 1])
     return sign * start, sign * (start + step * rng.choice([-1, 1], p=[0.25, 0.75]))
 

@@ -43,7 +43,10 @@ def candidate_ious(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def candidate_loss(
-    logits: torch.Tensor, predicted_ious: torch.Tensor, presence: torch.Tensor, targets: torch.Tensor
+    logits: torch.Tensor,
+    predicted_ious: torch.Tensor,
+    presence: torch.Tensor,
+    targets: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of a decoder's four candidates, their IoU estimates and the presence score.
 

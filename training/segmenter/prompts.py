@@ -49,18 +49,15 @@ class SparsePrompt:
     labels: np.ndarray
 
 
-def sample_prompt(
-    rng: np.random.Generator, mask: np.ndarray, kind: PromptKind, native_px: int
-) -> SparsePrompt:
+def sample_prompt(rng: np.random.Generator, mask: np.ndarray, kind: PromptKind) -> SparsePrompt:
     """Draw a prompt of this kind for a non-empty mask.
 
     Args:
         rng: source of randomness.
         mask: bool (S, S), the target (of the neighbouring slice, if that is the kind).
         kind: which prompts to draw.
-        native_px: side of the crop in pixels of the original image, to which boxes snap.
     """
-    corners = jittered_box(rng, mask, native_px, exact=kind is PromptKind.NEIGHBOUR)
+    corners = jittered_box(rng, mask, exact=kind is PromptKind.NEIGHBOUR)
     points = inside_points(rng, mask)
     if kind is PromptKind.BOX:
         return SparsePrompt(corners, np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], np.int32))
@@ -76,16 +73,13 @@ def sample_prompt(
     return SparsePrompt(coordinates, np.array(labels, np.int32))
 
 
-def jittered_box(
-    rng: np.random.Generator, mask: np.ndarray, native_px: int, exact: bool
-) -> np.ndarray:
-    """The mask's box as corners float32 (2, 2), snapped to native pixels and shaken."""
+def jittered_box(rng: np.random.Generator, mask: np.ndarray, exact: bool) -> np.ndarray:
+    """The mask's box as corners float32 (2, 2), shaken unless it is to be exact."""
     box = np.array(bbox_from_mask(mask)).reshape(2, 2)
-    pixel = mask.shape[0] / native_px
-    box = np.stack([np.floor(box[0] / pixel + 0.3), np.ceil(box[1] / pixel - 0.3)]) * pixel
     if not exact:
         side = float((box[1] - box[0]).max())
-        box = box + rng.normal(0, side * rng.choice([0.008, 0.03, 0.07], p=[0.6, 0.25, 0.15]), (2, 2))
+        spread = rng.choice([0.004, 0.03, 0.07], p=[0.65, 0.2, 0.15])
+        box = box + rng.normal(0, side * spread, (2, 2))
     return box.astype(np.float32)
 
 

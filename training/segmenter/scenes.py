@@ -11,8 +11,10 @@ which every shape drifts, twists, grows and ends; the target lives in about -1 <
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -20,7 +22,7 @@ SIZE_PX = 128
 _ANGLES = 256
 
 
-@lru_cache(maxsize=None)
+@cache
 def _grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
     centres = ((np.arange(size_px) + 0.5) / size_px * 2 - 1).astype(np.float32)
     return np.broadcast_to(centres, (size_px, size_px)), np.broadcast_to(
@@ -28,7 +30,7 @@ def _grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def upsampling_matrix(coarse: int, fine: int) -> np.ndarray:
     """Matrix (fine, coarse) that interpolates with a smooth (cubic B-spline) kernel."""
     position = (np.arange(fine) + 0.5) / fine * coarse - 0.5
@@ -159,7 +161,7 @@ class Tube:
         nearest = np.full(x.shape, np.inf, np.float32)
         t = np.linspace(0, 1, 9)[:, None]
         curve = ((1 - t) ** 2 * p0 + 2 * t * (1 - t) * p1 + t**2 * p2).astype(np.float32)
-        for (ax, ay), (bx, by) in zip(curve[:-1], curve[1:], strict=True):
+        for (ax, ay), (bx, by) in itertools.pairwise(curve):
             ex, ey = bx - ax, by - ay
             along = ((x - ax) * ex + (y - ay) * ey) / (ex * ex + ey * ey + 1e-6)
             along = np.clip(along, 0, 1)
@@ -256,13 +258,15 @@ def paint(label_map: np.ndarray, region: Region, z: float) -> np.ndarray:
     return mask
 
 
-def sample_scene(rng: np.random.Generator, zoom: tuple[float, float] = (1.4, 2.0)) -> Scene:
-    """Draw a scene whose target's longest side at z = 0 is the crop's side over ``zoom``."""
+def sample_scene(
+    rng: np.random.Generator, zoom: tuple[float, float] = (1.4, 2.0), z: float = 0.0
+) -> Scene:
+    """Draw a scene whose target's longest side at height z is the crop's side over ``zoom``."""
     classes = int(rng.choice([1, 2, 3, 4, 5], p=[0.25, 0.25, 0.2, 0.15, 0.15]))
     background = SmoothNoise.sample(rng, classes, int(rng.integers(2, 9)))
     air_label = classes
     label = classes + 2
-    target = _fit_to_crop(rng, _sample_target(rng, label), float(rng.uniform(*zoom)))
+    target = _fit_to_crop(rng, _sample_target(rng, label), float(rng.uniform(*zoom)), z)
     label += LABELS_PER_REGION
     behind, front = [], []
     for _ in range(int(rng.integers(1, 8))):
@@ -297,8 +301,12 @@ def _sample_interior(rng: np.random.Generator, richness: float) -> dict:
 
 def _sample_target(rng: np.random.Generator, label: int) -> Region:
     extent = Extent(0.0, 1.0, rng.uniform(2, 8))
-    shapes = [_sample_shape(rng, np.zeros(2), 0.5, extent, tube=0.2)]
-    if rng.random() < 0.3:
+    kind = rng.random()
+    if kind < 0.15:
+        shapes = _sample_scattered(rng, extent)
+    else:
+        shapes = [_sample_shape(rng, np.zeros(2), 0.5, extent, tube=0.2)]
+    if 0.15 < kind < 0.4:
         for _ in range(int(rng.integers(1, 4))):
             centre = rng.normal(0, 0.35, 2)
             shapes.append(_sample_shape(rng, centre, rng.uniform(0.15, 0.45), extent, tube=0.4))
@@ -306,19 +314,36 @@ def _sample_target(rng: np.random.Generator, label: int) -> Region:
     return Region(tuple(shapes), label, hollow=hollow, **_sample_interior(rng, 1.0))
 
 
-def _fit_to_crop(rng: np.random.Generator, region: Region, zoom: float) -> Region:
-    """Scale and shift a region so that its box at z = 0 fits the crop like a prompted organ."""
-    wide = 48
-    trial = Region(region.shapes, region.label, hollow=region.hollow, scale=0.5)
-    inside = trial.field(0.0, wide) < 1  # scale 0.5: the grid shows twice the crop
-    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
-    pixel = 2 * 2 / wide
-    low = np.array([columns[0], rows[0]]) * pixel - 2
-    high = np.array([columns[-1] + 1, rows[-1] + 1]) * pixel - 2
-    scale = 2 / zoom / float((high - low).max())
-    shift = -scale * (low + high) / 2 + rng.uniform(-0.04, 0.04, 2)
-    values = {name: getattr(region, name) for name in region.__dataclass_fields__}
-    return Region(**{**values, "scale": scale, "shift": (float(shift[0]), float(shift[1]))})
+def _sample_scattered(rng: np.random.Generator, extent: Extent) -> list[Shape]:
+    """Several parts of one target, as a bowel loop or a vertebra shows on one slice."""
+    shapes = []
+    for _ in range(int(rng.integers(2, 7))):
+        radius = float(np.exp(rng.uniform(np.log(0.08), np.log(0.35))))
+        shapes.append(_sample_shape(rng, rng.uniform(-0.6, 0.6, 2), radius, extent, tube=0.35))
+    return shapes
+
+
+def _fit_to_crop(rng: np.random.Generator, region: Region, zoom: float, z: float) -> Region:
+    """Scale and shift a region so that its box at height z fits the crop like a prompted organ."""
+    centre = rng.uniform(-0.04, 0.04, 2)
+    region = dataclasses.replace(region, scale=0.5)
+    for _ in range(2):  # the second pass measures on the fitted region, where pixels are small
+        rho = region.field(z, 48)
+        if rho is None or not (rho < 1).any():
+            return region
+        low, high = _box_in_crop(rho < 1)
+        scale = region.scale * 2 / zoom / float((high - low).max())
+        middle = ((low + high) / 2 - region.shift) / region.scale
+        shift = centre - scale * middle
+        region = dataclasses.replace(region, scale=scale, shift=(float(shift[0]), float(shift[1])))
+    return region
+
+
+def _box_in_crop(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest corner of a mask's box in scene units."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    low, high = np.array([columns[0], rows[0]]), np.array([columns[-1] + 1, rows[-1] + 1])
+    return low / mask.shape[0] * 2 - 1, high / mask.shape[0] * 2 - 1
 
 
 def _sample_neighbour(rng: np.random.Generator, label: int) -> Region:

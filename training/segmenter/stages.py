@@ -78,7 +78,9 @@ class MemoryStage:
             loss, iou = candidate_loss(*outputs, batch.targets[:, t])
             losses.append(loss)
             ious.append(iou)
-            right.append(((presence[:, 0] > 0) == batch.targets[:, t].flatten(1).any(1)).float().mean())
+            right.append(
+                ((presence[:, 0] > 0) == batch.targets[:, t].flatten(1).any(1)).float().mean()
+            )
         loss = torch.stack(losses).mean()
         scalars = {
             "iou/clip": float(torch.stack(ious).mean()),

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SAM2 family (SAM 2.1, MedSAM2, the embedded model) as a :class:`Segmenter`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from medreasoner_infer.segmenters.base import (
+    Cancelled,
+    FrameSource,
+    Progress,
+    PropagationStrategy,
+)
+from medreasoner_infer.segmenters.crop import check_prompt
+from medreasoner_infer.segmenters.engine import SliceEngine
+from medreasoner_infer.segmenters.network import Sam2Network
+from medreasoner_infer.segmenters.propagation import Tracker, propagate_both_ways
+from medreasoner_infer.segmenters.settings import Sam2Settings
+from medreasoner_infer.segmenters.trackers import (
+    MemoryTracker,
+    RepromptTracker,
+    crop_of,
+    prompt_from_mask,
+)
+from medreasoner_infer.types import ModelIdentity, SliceImage, SliceMask, SlicePrompt
+
+CACHE_BYTES = 256 * 2**20
+
+
+class Sam2Segmenter:
+    """A frozen SAM2 that answers box and point prompts; safe to call from several threads.
+
+    Args:
+        network: the loaded network.
+        identity: which weights these are.
+        settings: zoom, candidates and propagation.
+        cache_bytes: bound of the cache of image embeddings.
+    """
+
+    def __init__(
+        self,
+        network: Sam2Network,
+        identity: ModelIdentity,
+        settings: Sam2Settings,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._engine = SliceEngine(network, cache_bytes)
+        self._identity = identity
+        self.settings = settings
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which weights answer."""
+        return self._identity
+
+    def segment_slice(self, image: SliceImage, prompt: SlicePrompt) -> SliceMask:
+        """Segment the prompted target on one slice; see :class:`Segmenter`.
+
+        A model that zooms reads a prompt without a box twice: once to find the target's size, and
+        once zoomed to what it found.
+        """
+        check_prompt(image, prompt)
+        zoom = self.settings.zoom
+        coarse = self._engine.segment(image, prompt, crop_of(image, prompt, zoom))
+        found = prompt_from_mask(coarse.mask, image)
+        if zoom is None or prompt.bbox_xyxy_px is not None or found is None:
+            return coarse
+        assert found.bbox_xyxy_px is not None
+        seen = SlicePrompt(found.bbox_xyxy_px, prompt.points_xy_px, prompt.point_labels)
+        return self._engine.segment(image, prompt, crop_of(image, seen, zoom))
+
+    def propagate(
+        self,
+        frames: FrameSource,
+        start_index: int,
+        prompt: SlicePrompt,
+        *,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Iterator[tuple[int, SliceMask]]:
+        """Segment the prompted slice and its neighbours; see :class:`Segmenter`."""
+        return propagate_both_ways(
+            self.segment_slice,
+            self._make_tracker(),
+            self.settings.stop,
+            frames,
+            start_index,
+            prompt,
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+    def _make_tracker(self) -> Tracker:
+        if self.settings.strategy is PropagationStrategy.MEMORY:
+            return MemoryTracker(self._engine, self.settings)
+        return RepromptTracker(self._engine, self.settings)

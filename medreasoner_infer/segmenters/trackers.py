@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two ways a SAM2 follows a target through the slices: re-prompting, and its memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
+from medreasoner_infer.segmenters.crop import Crop, crop_for_prompt, whole_slice
+from medreasoner_infer.segmenters.engine import SliceEngine, to_slice
+from medreasoner_infer.segmenters.memory import SliceMemory
+from medreasoner_infer.segmenters.propagation import TrackedMask
+from medreasoner_infer.segmenters.settings import Sam2Settings
+from medreasoner_infer.types import SliceImage, SlicePrompt
+
+
+def crop_of(image: SliceImage, prompt: SlicePrompt, zoom: float | None) -> Crop:
+    """The crop that a prompt is read in; without zoom the whole slice."""
+    return whole_slice(image) if zoom is None else crop_for_prompt(image, prompt, zoom)
+
+
+def prompt_from_mask(mask: np.ndarray, image: SliceImage) -> SlicePrompt | None:
+    """Box and two key points of a mask, or ``None`` if it is empty."""
+    box = bbox_from_mask(mask)
+    points = key_points_from_mask(mask, image.spacing_xy_mm)
+    if box is None or points is None:
+        return None
+    return SlicePrompt(box, points, (1, 1))
+
+
+class RepromptTracker:
+    """Prompts each slice with the last mask's box and key points (and the mask, if settings say)."""
+
+    def __init__(self, engine: SliceEngine, settings: Sam2Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._first = self._last = np.zeros((0, 0), bool)
+
+    def begin(self, index: int, image: SliceImage, prompt: SlicePrompt, mask: np.ndarray) -> None:
+        """Start from the prompted slice and its mask, bool (H, W)."""
+        self._first = self._last = mask
+
+    def turn(self) -> None:
+        """Go back to the prompted slice."""
+        self._last = self._first
+
+    def step(self, index: int, image: SliceImage) -> TrackedMask | None:
+        """Segment the next slice; ``None`` if there is nothing left to prompt with."""
+        prompt = prompt_from_mask(self._last, image)
+        if prompt is None:
+            return None
+        crop = crop_of(image, prompt, self._settings.zoom)
+        last_mask = self._last if self._settings.mask_prompt else None
+        tracked = self._engine.segment_next(image, prompt, crop, last_mask)
+        self._last = tracked.slice_mask.mask
+        return tracked
+
+
+class MemoryTracker:
+    """Follows the target by SAM2's memory attention, in one crop for all slices."""
+
+    def __init__(self, engine: SliceEngine, settings: Sam2Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._memory: SliceMemory | None = None
+        self._crop: Crop | None = None
+
+    def begin(self, index: int, image: SliceImage, prompt: SlicePrompt, mask: np.ndarray) -> None:
+        """Remember the prompted slice; the crop is chosen to hold its mask, bool (H, W)."""
+        shown = prompt_from_mask(mask, image) or prompt
+        self._crop = crop_of(image, shown, self._settings.memory_zoom)
+        with self._engine.inference() as network:
+            self._memory = SliceMemory(network)
+            embedding = self._engine.embed_within(image, self._crop)
+            self._memory.prompt(index, embedding, network.sparse_prompt(prompt, self._crop))
+
+    def turn(self) -> None:
+        """Keep the prompted slice alone in memory."""
+        assert self._memory is not None, "begin() comes first"
+        self._memory.forget_recent()
+
+    def step(self, index: int, image: SliceImage) -> TrackedMask:
+        """Segment the next slice from memory."""
+        assert self._memory is not None, "begin() comes first"
+        assert self._crop is not None, "begin() comes first"
+        with self._engine.inference():
+            embedding = self._engine.embed_within(image, self._crop)
+            candidate = self._memory.step(index, embedding)
+        return to_slice(candidate, self._crop, image)

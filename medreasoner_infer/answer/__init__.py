@@ -25,10 +25,15 @@ from medreasoner_infer.answer.errors import (
     UnexpectedKeyError,
 )
 from medreasoner_infer.answer.parser import parse_answer
-from medreasoner_infer.answer.pattern import answer_regex, max_answer_bytes
+from medreasoner_infer.answer.pattern import (
+    DEFAULT_REASONING_CHARS,
+    answer_regex,
+    max_answer_bytes,
+)
 from medreasoner_infer.answer.writer import format_answer
 
 __all__ = [
+    "DEFAULT_REASONING_CHARS",
     "DegenerateBoxError",
     "ExtraTextError",
     "MalformedBoxError",

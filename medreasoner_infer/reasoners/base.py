@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pipeline needs of a reasoner, whichever engine runs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from medreasoner_infer.answer import parse_answer
+from medreasoner_infer.errors import CancelledError, InputError
+from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
+
+MIN_BOX_SIDE_PX = 1.0
+MAX_SAMPLES = 64
+
+OnText = Callable[[str], None]
+Cancelled = Callable[[], bool]
+
+
+class Reasoner(ABC):
+    """Answers a clinical question about one image with a trace, a box and two key points.
+
+    Implementations are safe to call from several threads.
+
+    Attributes:
+        identity: which weights answer.
+        input_size: side of the square image that the model expects, in model px.
+        image_encoding: how :func:`~medreasoner_infer.reasoners.prepare_image` must encode it.
+    """
+
+    identity: ModelIdentity
+    input_size: int
+    image_encoding: str
+
+    @abstractmethod
+    def answer(
+        self,
+        request: ReasonerRequest,
+        *,
+        on_text: OnText | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> tuple[ReasonerAnswer, ...]:
+        """Answer one question.
+
+        Args:
+            request: image and question; ``temperature`` 0 decodes greedily, so that all samples
+                are equal and only one is computed.
+            on_text: receives the first sample's text piece by piece, from the calling thread; the
+                pieces joined are its completion.
+            cancelled: polled while decoding.
+
+        Returns:
+            One answer per sample.
+
+        Raises:
+            InputError: if the image or the question does not fit the model.
+            AnswerError: if decoding is not constrained and the model does not keep to the format.
+            CancelledError: if ``cancelled`` said so.
+            OutOfMemoryError: if the device ran out of memory.
+            ReasonerUnreachableError: if a remote reasoner does not answer.
+        """
+
+    def answer_batch(
+        self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
+    ) -> tuple[ReasonerAnswer, ...]:
+        """Answer one question about each of many images; one answer per request, in their order.
+
+        Each request asks for one sample. Engines may answer several at once.
+
+        Raises:
+            InputError: if a request asks for more than one sample; else as :meth:`answer`.
+        """
+        check_single_samples(requests)
+        return tuple(self.answer(request, cancelled=cancelled)[0] for request in requests)
+
+
+def check_request(request: ReasonerRequest, input_size: int) -> None:
+    """Refuse a request that an engine could only answer wrongly.
+
+    Raises:
+        InputError: with what was received and what was expected.
+    """
+    expected = (input_size, input_size, 3)
+    if request.image.shape != expected or request.image.dtype != np.uint8:
+        raise InputError(
+            f"The image is {request.image.dtype} of shape {request.image.shape}; this reasoner "
+            f"expects uint8 of shape {expected}. Letterbox the slice to its input_size."
+        )
+    if not request.query.strip():
+        raise InputError("The question is empty; expected a clinical question.")
+    if not 1 <= request.samples <= MAX_SAMPLES:
+        raise InputError(f"samples is {request.samples}; expected 1 to {MAX_SAMPLES}.")
+    if not 0.0 <= request.temperature <= 2.0:
+        raise InputError(f"temperature is {request.temperature}; expected 0 to 2.")
+    if not 0 <= request.seed < 2**63:
+        raise InputError(f"seed is {request.seed}; expected 0 to 2**63 - 1.")
+
+
+def check_single_samples(requests: Sequence[ReasonerRequest]) -> None:
+    """Refuse a batch in which one request asks for several samples.
+
+    Raises:
+        InputError: in that case.
+    """
+    if any(request.samples != 1 for request in requests):
+        raise InputError("A batch takes one sample per image; ask for further samples one by one.")
+
+
+def raise_if_cancelled(cancelled: Cancelled | None) -> None:
+    """Stop here when the caller said so.
+
+    Raises:
+        CancelledError: in that case.
+    """
+    if cancelled is not None and cancelled():
+        raise CancelledError("The inference was cancelled by the caller.")
+
+
+def ground(
+    completion: str, *, answer_size: int, input_size: int, require_reasoning: bool
+) -> Grounding:
+    """Parse a completion and map it from the pixels that the model saw to model px.
+
+    A model that answers in integers can name a box one pixel thin as x1 = x2, and constrained
+    decoding cannot forbid it; such a box is widened to one pixel, which a warning tells.
+
+    Args:
+        completion: the generated text.
+        answer_size: side of the square after the processor's own resizing.
+        input_size: side of the square that was sent, the frame of the result.
+        require_reasoning: whether the prompt asked for a trace.
+
+    Raises:
+        AnswerError: if the completion is malformed beyond repair.
+    """
+    grounding = parse_answer(
+        completion,
+        mode="tolerant",
+        image_size=answer_size,
+        require_reasoning=require_reasoning,
+        min_side_px=MIN_BOX_SIDE_PX,
+    )
+    return rescale(grounding, input_size / answer_size)
+
+
+def rescale(grounding: Grounding, factor: float) -> Grounding:
+    """The grounding with all coordinates multiplied; both frames are edge based."""
+    if factor == 1.0 or grounding.bbox_xyxy_px is None or grounding.points_xy_px is None:
+        return grounding
+    x1, y1, x2, y2 = (value * factor for value in grounding.bbox_xyxy_px)
+    (ax, ay), (bx, by) = grounding.points_xy_px
+    points = ((ax * factor, ay * factor), (bx * factor, by * factor))
+    return Grounding(grounding.reasoning, (x1, y1, x2, y2), points, grounding.warnings)

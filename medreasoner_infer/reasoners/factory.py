@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a reasoner from a source, without a registry. Engines are imported only when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medreasoner_infer.reasoners.prompts import (
+    REASONING_PROMPT,
+    PromptFile,
+    PromptTemplate,
+    load_prompt_file,
+    named_prompt,
+)
+from medreasoner_infer.types import ModelIdentity
+
+if TYPE_CHECKING:
+    from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
+    from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
+
+PUBLISHED_INPUT_SIZE = 840
+UNKNOWN_LICENCE = "unknown: read the model's card before use"
+
+
+def load_transformers_reasoner(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    device: str = "auto",
+    adapter: str | Path | None = None,
+    input_size: int | None = None,
+    prompt: str | PromptTemplate | None = None,
+    name: str | None = None,
+    licence: str = UNKNOWN_LICENCE,
+    notice: str | None = None,
+) -> TransformersReasoner:
+    """Load a reasoner into this process.
+
+    Args:
+        source: folder of the model, or its Hugging Face id.
+        revision: commit, tag or branch of the Hugging Face repository.
+        device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
+        adapter: folder of a LoRA adapter, merged into the weights.
+        input_size: side of the square image in model px; by default as the model's ``prompt.json``
+            says, else 840, a multiple of Qwen2.5-VL's patch grid.
+        prompt: ``reasoning``, ``direct`` or a template; by default as ``prompt.json`` says, else
+            ``reasoning``.
+        name: what the identity calls the model; by default the source's last part.
+        licence: of the weights, for the identity.
+        notice: what a user must know of the weights, for the identity.
+
+    Raises:
+        ModelUnavailableError: if the weights are missing or cannot be loaded.
+        MissingExtraError: if an adapter is given and ``peft`` is not installed.
+        InputError: if there is no prompt of that name.
+    """
+    from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
+    from medreasoner_infer.reasoners.transformers_loading import load_model
+    from medreasoner_infer.reasoners.weights import locate_adapter, locate_model, weights_sha256
+
+    folder = locate_model(str(source), revision)
+    adapter_folder = None if adapter is None else locate_adapter(Path(adapter))
+    settings = _settings(load_prompt_file(folder.path), prompt, input_size)
+    loaded = load_model(folder.path, settings.input_size, device=device, adapter=adapter_folder)
+    hashed = (folder.path,) if adapter_folder is None else (folder.path, adapter_folder)
+    identity = ModelIdentity(
+        name=name or Path(source).name,
+        source=str(source) if adapter is None else f"{source} + {adapter}",
+        revision=folder.revision,
+        weights_sha256=weights_sha256(*hashed),
+        licence=licence,
+        notice=notice,
+    )
+    return TransformersReasoner(loaded, identity, settings)
+
+
+def connect_vllm_reasoner(
+    base_url: str,
+    model: str,
+    *,
+    input_size: int | None = None,
+    prompt: str | PromptTemplate | None = None,
+    folder: str | Path | None = None,
+    api_key: str | None = None,
+    timeout_s: float = 120.0,
+    name: str | None = None,
+    licence: str = UNKNOWN_LICENCE,
+    notice: str | None = None,
+) -> VllmReasoner:
+    """Connect to a vLLM server and check that it serves the model.
+
+    Args:
+        base_url: e.g. ``http://localhost:8000/v1``; ``/v1`` is added where it is missing.
+        model: name of the model or of a LoRA adapter as the server lists it.
+        input_size: as in :func:`load_transformers_reasoner`.
+        prompt: as in :func:`load_transformers_reasoner`.
+        folder: the model's folder where this machine has it too: its ``prompt.json`` is used, and
+            the hash of its weights stands in the identity. A server does not tell its weights'
+            hash, so that without a folder it is ``None``.
+        api_key: what the server was started with, if with any.
+        timeout_s: longest wait for the connection, and between two pieces of an answer.
+        name: what the identity calls the model; by default ``model``.
+        licence: of the weights, for the identity.
+        notice: what a user must know of the weights, for the identity.
+
+    Raises:
+        ReasonerUnreachableError: if the server does not answer or does not serve the model.
+        MissingExtraError: if the ``openai`` package is not installed.
+        InputError: if there is no prompt of that name.
+    """
+    from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
+    from medreasoner_infer.reasoners.vllm_server import VllmServer
+    from medreasoner_infer.reasoners.weights import weights_sha256
+
+    local = None if folder is None else Path(folder).expanduser()
+    settings = _settings(None if local is None else load_prompt_file(local), prompt, input_size)
+    server = VllmServer.connect(base_url, model, api_key=api_key, timeout_s=timeout_s)
+    identity = ModelIdentity(
+        name=name or model,
+        source=f"{server.root or model} at {server.base_url}",
+        revision=None,
+        weights_sha256=None if local is None else weights_sha256(local),
+        licence=licence,
+        notice=notice,
+    )
+    return VllmReasoner(server, identity, settings)
+
+
+def _settings(
+    file: PromptFile | None, prompt: str | PromptTemplate | None, input_size: int | None
+) -> PromptFile:
+    """What the caller asked for, else what the model's folder says, else the published default."""
+    template = named_prompt(prompt) if isinstance(prompt, str) else prompt
+    if file is None:
+        file = PromptFile(REASONING_PROMPT, "rgb", PUBLISHED_INPUT_SIZE)
+    return PromptFile(
+        template or file.template, file.image_encoding, input_size or file.input_size
+    )

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a reasoner is told besides the image."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from medreasoner_infer.errors import InputError, ModelUnavailableError
+from medreasoner_infer.reasoners.image_encoding import IMAGE_ENCODINGS
+
+PROMPT_FILE = "prompt.json"
+QUERY, SIZE = "{query}", "{size}"
+# Chat templates mark turns and images by <|…|>; typed by a user they would forge either.
+_CONTROL_TOKEN = re.compile(r"<\|[^<>|]{0,40}\|>")
+
+_FORMAT = (
+    'Write the final line exactly as <answer>{"bbox": [x1, y1, x2, y2], "points_1": [x, y], '
+    '"points_2": [x, y]}</answer>. All values are whole pixels of this {size} x {size} image, '
+    "counted from its upper left corner. The box encloses the target closely; the two points lie "
+    "well inside the target, apart from each other. If the target is not on this image, write "
+    "<answer>null</answer> instead."
+)
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """System message and user message of one question.
+
+    ``user_template`` holds ``{query}`` once; both texts may hold ``{size}``, the side of the image
+    in px. ``asks_reasoning`` tells whether a ``<think>`` block is part of the answer.
+    """
+
+    system: str
+    user_template: str
+    asks_reasoning: bool = True
+
+    def __post_init__(self) -> None:
+        if self.user_template.count(QUERY) != 1:
+            raise ValueError(
+                f"The user template holds {QUERY} {self.user_template.count(QUERY)} times; "
+                "expected once."
+            )
+
+    def render(self, query: str, size: int) -> tuple[str, str]:
+        """System and user message. Chat control tokens typed into the question become spaces.
+
+        Raises:
+            InputError: if nothing of the question remains.
+        """
+        plain = _CONTROL_TOKEN.sub(" ", query).strip()
+        if not plain:
+            raise InputError("The question is empty; expected a clinical question.")
+        user = self.user_template.replace(SIZE, str(size)).replace(QUERY, plain)
+        return self.system.replace(SIZE, str(size)), user
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """What ``prompt.json`` beside a model's weights says of how the model was trained."""
+
+    template: PromptTemplate
+    image_encoding: str
+    input_size: int
+
+
+REASONING_PROMPT = PromptTemplate(
+    system=(
+        "You are a radiologist's assistant who finds on a medical image what an indirect clinical "
+        "question asks about. The image may come from any modality."
+    ),
+    user_template=(
+        "Question: {query}\n\n"
+        "The question describes its target by function, appearance or position and may be vague. "
+        "Think step by step, inside <think> and </think>, in a few short sentences:\n"
+        "1. Interpret: which structures or findings could be meant?\n"
+        "2. Gather evidence: which visible shapes, intensities and neighbours speak for each?\n"
+        "3. Infer: which one is meant, and on which side and level does it lie?\n"
+        "4. Localise: where are its outermost edges in pixels?\n"
+        "5. Resolve: if the evidence conflicts, say which part is stronger and settle on one.\n"
+        "Do not refuse: choose the most plausible region, unless the target is not there.\n\n"
+        + _FORMAT
+    ),
+)
+
+DIRECT_PROMPT = PromptTemplate(
+    system=REASONING_PROMPT.system,
+    user_template="Question: {query}\n\nAnswer at once, without any other text. " + _FORMAT,
+    asks_reasoning=False,
+)
+
+_NAMED = {"reasoning": REASONING_PROMPT, "direct": DIRECT_PROMPT}
+
+
+def named_prompt(name: str) -> PromptTemplate:
+    """The built-in template ``reasoning`` or ``direct``.
+
+    Raises:
+        InputError: if there is no template of that name.
+    """
+    if name not in _NAMED:
+        raise InputError(f"The prompt is {name!r}; expected one of {', '.join(_NAMED)}.")
+    return _NAMED[name]
+
+
+def load_prompt_file(folder: Path) -> PromptFile | None:
+    """``prompt.json`` of a model's folder, or ``None`` where there is none.
+
+    Raises:
+        ModelUnavailableError: if the file is not what it should be.
+    """
+    path = folder / PROMPT_FILE
+    if not path.is_file():
+        return None
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        template = PromptTemplate(
+            fields["system"], fields["user_template"], fields.get("asks_reasoning", True)
+        )
+        loaded = PromptFile(template, fields["image_encoding"], int(fields["input_size"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelUnavailableError(
+            f"{path} is malformed ({error}); expected system, user_template with {QUERY}, "
+            "image_encoding and input_size."
+        ) from error
+    if loaded.image_encoding not in IMAGE_ENCODINGS:
+        raise ModelUnavailableError(
+            f"{path} names the image encoding {loaded.image_encoding!r}; expected one of "
+            f"{', '.join(IMAGE_ENCODINGS)}."
+        )
+    return loaded

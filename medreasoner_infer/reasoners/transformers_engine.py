@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reasoner in this process, by transformers."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
+
+from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, answer_regex, max_answer_bytes
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.reasoners.base import (
+    Cancelled,
+    OnText,
+    Reasoner,
+    check_request,
+    check_single_samples,
+    ground,
+    raise_if_cancelled,
+)
+from medreasoner_infer.reasoners.confidence import answer_confidence
+from medreasoner_infer.reasoners.decoding import (
+    FirstRowStreamer,
+    StopWhenCancelled,
+    TokenLogprobs,
+    compile_answer_grammar,
+    own_random_state,
+)
+from medreasoner_infer.reasoners.device_memory import memory_guard
+from medreasoner_infer.reasoners.prefix_cache import ImagePrefix, PrefixCache
+from medreasoner_infer.reasoners.prompts import PromptFile
+from medreasoner_infer.reasoners.transformers_loading import LoadedModel
+from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
+
+BATCH_ROWS = 8
+PREFIX_CACHE_BYTES = 512 * 2**20
+TEXT_PROMPT_TOKENS = 512
+# Families whose chat template puts the image before the question and whose position ids are
+# computed from the patch grid alone, so that the image's keys and values can be kept.
+_PREFIX_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
+
+
+class TransformersReasoner(Reasoner):
+    """Runs a multimodal model in this process, one generation at a time.
+
+    Decoding is constrained to the answer format, so that every completion is well formed, whatever
+    the weights. Of Qwen2-VL models the image's keys and values are kept per ``image_key``: a second
+    question about an image skips the vision encoder and most of the prompt. Both questions take
+    the same arithmetic path, so the answer does not depend on the cache's state.
+
+    Args:
+        loaded: the model.
+        identity: which weights these are.
+        settings: prompt, image encoding and input size.
+        constrained: ``False`` decodes freely, to measure how well a model keeps to the format.
+        max_reasoning_chars: bound on the trace, lowered where the model's context is short.
+        prefix_cache_bytes: memory for kept images; 0 keeps none.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        identity: ModelIdentity,
+        settings: PromptFile,
+        *,
+        constrained: bool = True,
+        max_reasoning_chars: int = DEFAULT_REASONING_CHARS,
+        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+    ) -> None:
+        self.identity = identity
+        self.input_size = settings.input_size
+        self.image_encoding = settings.image_encoding
+        self.prefixes = PrefixCache(prefix_cache_bytes)
+        self._loaded = loaded
+        self._template = settings.template
+        self._lock = threading.Lock()
+        size = loaded.answer_size
+        chars = _reasoning_chars(loaded, max_reasoning_chars) if self._reasons else 0
+        self._max_new_tokens = max_answer_bytes(size, chars) + 1
+        self._grammar = (
+            compile_answer_grammar(loaded, answer_regex(size, chars)) if constrained else None
+        )
+
+    @property
+    def _reasons(self) -> bool:
+        return self._template.asks_reasoning
+
+    def answer(
+        self,
+        request: ReasonerRequest,
+        *,
+        on_text: OnText | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> tuple[ReasonerAnswer, ...]:
+        """See :meth:`Reasoner.answer`."""
+        check_request(request, self.input_size)
+        raise_if_cancelled(cancelled)
+        rows = request.samples if request.temperature > 0 else 1
+        with self._lock, memory_guard(self.prefixes.clear), torch.inference_mode():
+            inputs = self._continue_prefix(request) if self._keeps_prefixes else None
+            inputs = inputs or self._encode([request])
+            answers = self._generate(_repeat(inputs, rows), request, on_text, cancelled)
+        return answers if rows == request.samples else answers * request.samples
+
+    def answer_batch(
+        self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
+    ) -> tuple[ReasonerAnswer, ...]:
+        """See :meth:`Reasoner.answer_batch`; greedy requests are decoded together."""
+        check_single_samples(requests)
+        if any(request.temperature > 0 for request in requests):
+            return super().answer_batch(requests, cancelled=cancelled)
+        for request in requests:
+            check_request(request, self.input_size)
+        answers: list[ReasonerAnswer] = []
+        for start in range(0, len(requests), BATCH_ROWS):
+            raise_if_cancelled(cancelled)
+            batch = requests[start : start + BATCH_ROWS]
+            with self._lock, memory_guard(self.prefixes.clear), torch.inference_mode():
+                answers += self._generate(self._encode(batch), batch[0], None, cancelled)
+        return tuple(answers)
+
+    @property
+    def _keeps_prefixes(self) -> bool:
+        return self._loaded.model.config.model_type in _PREFIX_FAMILIES
+
+    def _chat_text(self, request: ReasonerRequest) -> str:
+        system, user = self._template.render(request.query, self._loaded.answer_size)
+        content = [{"type": "image"}, {"type": "text", "text": user}]
+        messages = [
+            {"role": "system", "content": [{"type": "text", "text": system}]},
+            {"role": "user", "content": content},
+        ]
+        return self._loaded.processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+
+    def _process(self, texts: list[str], images: list[np.ndarray]) -> dict[str, Any]:
+        encoded = self._loaded.processor(
+            text=texts, images=images, return_tensors="pt", padding=True, padding_side="left"
+        )
+        return dict(encoded.to(self._loaded.device, dtype=self._loaded.model.dtype))
+
+    def _encode(self, requests: Sequence[ReasonerRequest]) -> dict[str, Any]:
+        """Model inputs of whole prompts, one row per request."""
+        texts = [self._chat_text(request) for request in requests]
+        return self._process(texts, [request.image for request in requests])
+
+    def _continue_prefix(self, request: ReasonerRequest) -> dict[str, Any]:
+        """Model inputs of one prompt whose part up to the image is computed already."""
+        text = self._chat_text(request)
+        image_token = self._loaded.processor.image_token
+        before, _, after = text.partition(image_token)
+        prefix = self.prefixes.get(request.image_key)
+        if prefix is None:
+            prefix = self._compute_prefix(before + image_token, request.image)
+            if request.image_key:
+                self.prefixes.put(request.image_key, prefix)
+        tail = self._loaded.processor.tokenizer(
+            after, add_special_tokens=False, return_tensors="pt"
+        )["input_ids"].to(self._loaded.device)
+        inputs = dict(prefix.inputs)
+        for name, filled in (
+            ("input_ids", tail),
+            ("attention_mask", torch.ones_like(tail)),
+            ("mm_token_type_ids", torch.zeros_like(tail)),
+        ):
+            inputs[name] = torch.cat([inputs[name], filled.to(inputs[name].dtype)], dim=1)
+        inputs["past_key_values"] = copy.deepcopy(prefix.keys_and_values)
+        return inputs
+
+    def _compute_prefix(self, text: str, image: np.ndarray) -> ImagePrefix:
+        inputs = self._process([text], [image])
+        output = self._loaded.model(**inputs, use_cache=True, logits_to_keep=1)
+        del inputs["pixel_values"]
+        return ImagePrefix(inputs, output.past_key_values)
+
+    def _generate(
+        self,
+        inputs: dict[str, Any],
+        request: ReasonerRequest,
+        on_text: OnText | None,
+        cancelled: Cancelled | None,
+    ) -> tuple[ReasonerAnswer, ...]:
+        """Complete every row of ``inputs``."""
+        prompt_tokens = inputs["input_ids"].shape[1]
+        self._check_room(prompt_tokens)
+        model, logprobs = self._loaded.model, TokenLogprobs()
+        if "past_key_values" in inputs:
+            model.model.rope_deltas = None  # else those of the previous prompt would be used
+        processors = [logprobs] + ([GrammarProcessor(self._grammar)] if self._grammar else [])
+        stop = StopWhenCancelled(cancelled) if cancelled else None
+        tokenizer = self._loaded.processor.tokenizer
+        with own_random_state(request.seed, self._loaded.device):
+            sequences = model.generate(
+                **inputs,
+                generation_config=self._decoding(request.temperature),
+                logits_processor=LogitsProcessorList(processors),
+                stopping_criteria=StoppingCriteriaList([stop] if stop else []),
+                streamer=FirstRowStreamer(tokenizer, on_text) if on_text else None,
+            )
+        if stop is not None and stop.fired:
+            raise_if_cancelled(lambda: True)
+        chances = logprobs.finish(sequences[:, -1])
+        rows = zip(sequences[:, prompt_tokens:].tolist(), chances.tolist(), strict=True)
+        return tuple(self._read_row(tokens, row_chances) for tokens, row_chances in rows)
+
+    def _decoding(self, temperature: float) -> GenerationConfig:
+        shared = self._loaded.model.generation_config.to_dict() | {
+            "max_new_tokens": self._max_new_tokens,
+            "do_sample": temperature > 0,
+        }
+        if temperature > 0:
+            shared |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        return GenerationConfig(**shared)
+
+    def _check_room(self, prompt_tokens: int) -> None:
+        room = self._loaded.context_tokens - self._max_new_tokens
+        if prompt_tokens > room:
+            raise InputError(
+                f"The prompt with image and question has {prompt_tokens} tokens; this model has "
+                f"room for {room}. Shorten the question."
+            )
+
+    def _read_row(self, tokens: list[int], logprobs: list[float]) -> ReasonerAnswer:
+        """The answer of one row: its tokens up to the first that ends a completion."""
+        stops = [i for i, token in enumerate(tokens) if token in self._loaded.stop_token_ids]
+        length = stops[0] if stops else len(tokens)
+        tokenizer = self._loaded.processor.tokenizer
+        completion = tokenizer.decode(
+            tokens[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        pieces = [tokenizer.decode([token]) for token in tokens[:length]]
+        grounding = ground(
+            completion,
+            answer_size=self._loaded.answer_size,
+            input_size=self.input_size,
+            require_reasoning=self._reasons,
+        )
+        confidence = answer_confidence(pieces, logprobs[:length])
+        return ReasonerAnswer(completion, grounding, confidence, length + bool(stops))
+
+
+def _reasoning_chars(loaded: LoadedModel, wanted: int) -> int:
+    """The longest trace that surely fits into the model's context, at most ``wanted``."""
+    fixed = loaded.image_tokens + TEXT_PROMPT_TOKENS + max_answer_bytes(loaded.answer_size, 0) + 1
+    per_char = max_answer_bytes(loaded.answer_size, 1) - max_answer_bytes(loaded.answer_size, 0)
+    return max(1, min(wanted, (loaded.context_tokens - fixed) // per_char))
+
+
+def _repeat(inputs: dict[str, Any], rows: int) -> dict[str, Any]:
+    """The single prompt of ``inputs``, once per sample."""
+    if rows == 1:
+        return inputs
+    repeated = {
+        name: value.repeat(rows, *[1] * (value.dim() - 1))
+        for name, value in inputs.items()
+        if isinstance(value, torch.Tensor)
+    }
+    if "past_key_values" in inputs:
+        inputs["past_key_values"].batch_repeat_interleave(rows)
+        repeated["past_key_values"] = inputs["past_key_values"]
+    return repeated

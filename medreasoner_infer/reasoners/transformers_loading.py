@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading a multimodal model with transformers, from a local folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, ProcessorMixin
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to generate, with what the engine must know of it.
+
+    ``answer_size`` is the side in px of the square that the model sees after its processor's own
+    resizing, the frame of its answers. ``stop_token_ids`` end a completion.
+    """
+
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    device: torch.device
+    answer_size: int
+    image_tokens: int
+    context_tokens: int
+    vocabulary_size: int
+    stop_token_ids: tuple[int, ...]
+
+
+def load_model(
+    folder: Path, input_size: int, *, device: str = "auto", adapter: Path | None = None
+) -> LoadedModel:
+    """Load model and processor; weights in safetensors only, no code of the repository is run.
+
+    Raises:
+        ModelUnavailableError: if the folder holds no complete multimodal model.
+        MissingExtraError: if an adapter is given and ``peft`` is not installed.
+    """
+    from transformers import AutoProcessor
+
+    chosen = choose_device(device)
+    try:
+        processor = AutoProcessor.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+        model = _load_weights(folder, chosen)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelUnavailableError(
+            f"{folder} could not be loaded as a multimodal model ({type(error).__name__}: {error})."
+        ) from error
+    if adapter is not None:
+        model = _merge_adapter(model, adapter)
+    _ask_for_size(processor, input_size)
+    answer_size, image_tokens = _measure_image(processor, model, input_size)
+    text_config = model.config.get_text_config()
+    return LoadedModel(
+        model=model.eval(),
+        processor=processor,
+        device=chosen,
+        answer_size=answer_size,
+        image_tokens=image_tokens,
+        context_tokens=text_config.max_position_embeddings,
+        vocabulary_size=text_config.vocab_size,
+        stop_token_ids=_own_the_decoding(model, processor),
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU; anything else is a torch device.
+
+    Raises:
+        ModelUnavailableError: if torch does not know the device or cannot use it here.
+    """
+    import torch
+
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ModelUnavailableError(
+            f"The device is {device!r}; expected auto, cpu, mps, cuda or cuda:N."
+        ) from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ModelUnavailableError("The device is cuda, but torch finds no CUDA device here.")
+    return chosen
+
+
+def _load_weights(folder: Path, device: torch.device) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    model, info = AutoModelForImageTextToText.from_pretrained(
+        folder,
+        dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+        attn_implementation=_attention_kernel(device),
+        device_map={"": device},
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    lacking = info["missing_keys"]
+    if lacking:  # transformers would leave them at random values, with a log line only
+        raise ValueError(f"{len(lacking)} weights are missing, e.g. {sorted(lacking)[0]}")
+    return model
+
+
+def _attention_kernel(device: torch.device) -> str:
+    from transformers.utils import is_flash_attn_2_available
+
+    return "flash_attention_2" if device.type == "cuda" and is_flash_attn_2_available() else "sdpa"
+
+
+def _merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError("peft", "train") from error
+    try:
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelUnavailableError(
+            f"The adapter {adapter} does not fit the model ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _ask_for_size(processor: ProcessorMixin, input_size: int) -> None:
+    """Have a Qwen processor keep a square of ``input_size`` px where its patch grid allows."""
+    image_processor = processor.image_processor
+    size = getattr(image_processor, "size", None)
+    if size is not None and "shortest_edge" in size and "longest_edge" in size:
+        if hasattr(image_processor, "merge_size"):  # there the two are numbers of pixels
+            pixels = input_size * input_size
+            image_processor.size = {"shortest_edge": pixels, "longest_edge": pixels}
+
+
+def _measure_image(
+    processor: ProcessorMixin, model: PreTrainedModel, input_size: int
+) -> tuple[int, int]:
+    """Side in px of what the model sees of an ``input_size`` square, and its image tokens."""
+    blank = np.zeros((input_size, input_size, 3), np.uint8)
+    encoded: dict[str, Any] = processor.image_processor(images=[blank], return_tensors="pt")
+    grid = encoded.get("image_grid_thw")
+    if grid is None:
+        return input_size, 0
+    _, rows, columns = grid[0].tolist()
+    if rows != columns:
+        raise ModelUnavailableError(
+            f"The processor makes {rows} x {columns} patches of a square image; expected a square."
+        )
+    image_processor = processor.image_processor
+    return rows * image_processor.patch_size, rows * columns // image_processor.merge_size**2
+
+
+def _own_the_decoding(model: PreTrainedModel, processor: ProcessorMixin) -> tuple[int, ...]:
+    """Drop the model's own decoding defaults and return the tokens that end a completion.
+
+    Published models carry a repetition penalty and sampling filters. A penalty distorts
+    coordinates, whose digits repeat, and both would make results depend on the folder.
+    """
+    from transformers import GenerationConfig
+
+    configured = model.generation_config.eos_token_id
+    stops = configured if isinstance(configured, list) else [configured]
+    stops = [*stops, processor.tokenizer.eos_token_id]
+    stop_ids = tuple(dict.fromkeys(int(stop) for stop in stops if stop is not None))
+    if not stop_ids:
+        raise ModelUnavailableError("The model names no token that ends a completion.")
+    pad = processor.tokenizer.pad_token_id
+    model.generation_config = GenerationConfig(
+        eos_token_id=list(stop_ids), pad_token_id=stop_ids[0] if pad is None else pad
+    )
+    return stop_ids

@@ -22,7 +22,7 @@ from medreasoner_infer.imaging import (
     slice_mapping,
 )
 from medreasoner_infer.models.loading import load_reasoner, load_segmenter
-from medreasoner_infer.models.registry import EMBEDDED, resolve_model
+from medreasoner_infer.models.registry import EMBEDDED, resolve_model, served_reasoner
 from medreasoner_infer.prompting import (
     SourcedPrompt,
     prompt_from_grounding,
@@ -79,7 +79,9 @@ class Pipeline:
         Raises:
             UnknownModelError: if a name means nothing.
         """
-        reasoner_spec = resolve_model("reasoner", reasoner)
+        reasoner_spec = (
+            resolve_model("reasoner", reasoner) if reasoner_url is None else served_reasoner(reasoner)
+        )
         segmenter_spec = resolve_model("segmenter", segmenter)
         return cls(
             lambda: load_reasoner(reasoner_spec, device=device, url=reasoner_url, adapter=adapter),

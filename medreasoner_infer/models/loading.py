@@ -29,9 +29,28 @@ def load_reasoner(
 
     reasoner: Reasoner
     if url is not None:
-        reasoner = reasoners.connect_vllm_reasoner(url, spec)
+        reasoner = reasoners.connect_vllm_reasoner(
+            url,
+            spec.source,
+            input_size=spec.input_size,
+            prompt=spec.prompt,
+            folder=spec.source if spec.is_local else None,
+            name=spec.name,
+            licence=spec.licence,
+            notice=spec.notice,
+        )
     else:
-        reasoner = reasoners.load_transformers_reasoner(spec, device=device, adapter=adapter)
+        reasoner = reasoners.load_transformers_reasoner(
+            spec.source,
+            spec.revision,
+            device=device,
+            adapter=adapter,
+            input_size=spec.input_size,
+            prompt=spec.prompt,
+            name=spec.name,
+            licence=spec.licence,
+            notice=spec.notice,
+        )
     _announce(reasoner.identity)
     return reasoner
 

@@ -91,3 +91,11 @@ def resolve_model(kind: ModelKind, wanted: str) -> ModelSpec:
         f"{wanted!r} is no {kind} of the registry ({', '.join(registered)}), no existing path and "
         "no Hugging Face id (organisation/name, optionally @revision)."
     )
+
+
+def served_reasoner(wanted: str) -> ModelSpec:
+    """The reasoner that a vLLM server offers as ``wanted``, which need not be in the registry."""
+    try:
+        return resolve_model("reasoner", wanted)
+    except UnknownModelError:
+        return ModelSpec(wanted, "reasoner", wanted, UNKNOWN_LICENCE, notice=UNKNOWN_NOTICE)

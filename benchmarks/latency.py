@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latency and memory of the embedded models on this machine, against the bare libraries.
+
+Run: ``python benchmarks/latency.py [IMAGE]`` (default: a generated CT study). The peer is what a
+script without this project would do in the same process with the same weights: transformers'
+``generate`` without grammar and without the image's cached prefix. Medians over several rounds.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from medreasoner_infer.imaging import Volume, load_volume
+from medreasoner_infer.pipeline import Pipeline
+from medreasoner_infer.request import AskRequest, SliceSelection
+
+ROUNDS = 7
+QUESTIONS = ("Which organ makes bile?", "Which organ filters aged red blood cells?")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak_memory_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def generated_study() -> Volume:
+    import tempfile
+
+    from monailabel_app.quickstart_study import write_quickstart_study
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_quickstart_study(Path(folder), seed=7)
+        return load_volume(folder)
+
+
+class FirstToken:
+    """Remembers when the first piece of text came."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.seconds: float | None = None
+
+    def __call__(self, text: str) -> None:
+        if self.seconds is None and text:
+            self.seconds = time.perf_counter() - self.start
+
+
+def bare_generate(pipeline: Pipeline, volume: Volume, index: int) -> Callable[[], object]:
+    """The peer: the same model through plain ``generate`` on the same image and question."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from medreasoner_infer.imaging import choose_window, default_plane
+    from medreasoner_infer.models.registry import resolve_model
+    from medreasoner_infer.reasoners.prompts import load_prompt_file
+    from medreasoner_infer.slice_choice import DisplayedSlice
+
+    folder = Path(resolve_model("reasoner", "embedded").source)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    reasoner = pipeline.reasoner
+    shown = DisplayedSlice.of(
+        volume, default_plane(volume), index, choose_window(volume), model_size=reasoner.input_size
+    )
+    image = shown.request(QUESTIONS[0], reasoner.image_encoding).image
+    system, user = load_prompt_file(folder).template.render(QUESTIONS[0], reasoner.input_size)
+    messages = [
+        {"role": "system", "content": system},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": user}]},
+    ]
+
+    def run() -> object:
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        inputs = processor(text=[text], images=[image], return_tensors="pt")
+        with torch.inference_mode():
+            return model.generate(**inputs, max_new_tokens=160, do_sample=False)
+
+    return run
+
+
+def measure(volume: Volume) -> list[tuple[str, str, str]]:
+    pipeline = Pipeline.from_registry()
+    count = volume.shape_ijk[2]
+    rows = [("load both models", f"{seconds(pipeline.load):.2f} s", "")]
+    pipeline.ask(volume, AskRequest(QUESTIONS[0], SliceSelection(index=count // 2)))
+
+    first, fresh, second, token = [], [], [], []
+    indices = [count * (n + 1) // (ROUNDS + 2) for n in range(ROUNDS)]
+    for index in indices:
+        selection, clock = SliceSelection(index=index), FirstToken()
+        result = pipeline.ask(volume, AskRequest(QUESTIONS[0], selection), on_text=clock)
+        fresh.append(result.timings_s["total"])
+        first.append(result.timings_s["reason"])
+        token.append(clock.seconds)
+        again = pipeline.ask(volume, AskRequest(QUESTIONS[1], selection))
+        second.append(again.timings_s["total"])
+    peer_run = bare_generate(pipeline, volume, indices[0])
+    peer_run()
+    peer = statistics.median(seconds(peer_run) for _ in range(ROUNDS))
+    median = statistics.median
+    rows += [
+        ("question to first token", f"{median(token):.3f} s", ""),
+        (
+            "question to reasoning",
+            f"{median(first):.3f} s",
+            f"{median(first) / peer:.2f} x bare generate ({peer:.3f} s)",
+        ),
+        ("question to mask", f"{median(fresh):.3f} s", ""),
+        (
+            "second question, same slice",
+            f"{median(second):.3f} s",
+            f"{median(second) / median(fresh):.2f} x the first",
+        ),
+    ]
+    search = pipeline.ask(volume, AskRequest(QUESTIONS[0]))
+    rows.append(("question without a slice", f"{search.timings_s['total']:.2f} s", ""))
+    request = AskRequest(QUESTIONS[0], SliceSelection(index=search.slice.index), propagate=True)
+    through = pipeline.ask(volume, request)
+    first_slice, last_slice = through.mask.slice_range or (0, -1)
+    slices = last_slice - first_slice + 1
+    rows.append(
+        (
+            f"propagation, {slices} of {count} slices",
+            f"{through.timings_s['segment']:.2f} s",
+            f"{through.timings_s['segment'] / max(1, slices) * 1000:.0f} ms a slice",
+        )
+    )
+    rows.append(("peak memory of the process", f"{peak_memory_gb():.2f} GiB", ""))
+    return rows
+
+
+def main() -> None:
+    volume = load_volume(sys.argv[1]) if len(sys.argv) > 1 else generated_study()
+    table = Table("what", "median", "against", title=f"{volume.modality} {volume.shape_ijk}")
+    for row in measure(volume):
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a phantom's section to a displayed grey image: positioning, noise, window, letterbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from .anatomy import TOP_Z_MM
+from .section import Section, SliceGrid, render_section
+from .tissues import Phase, Tissue, sample_hu_table, sample_mr_table
+from .torso import TorsoPhantom, sample_torso
+
+WINDOWS_HU: dict[str, tuple[float, float]] = {
+    "soft tissue": (40.0, 400.0),
+    "lung": (-600.0, 1500.0),
+    "bone": (400.0, 1800.0),
+}
+"""Window centre and width of the usual CT presets, in HU."""
+_MODES = ("soft tissue", "lung", "bone", "mr")
+_MODE_SHARES = (0.8, 0.08, 0.04, 0.08)
+
+
+@dataclass(frozen=True)
+class PhantomImage:
+    """A displayed, letterboxed slice.
+
+    ``grey`` and ``labels`` are uint8 of shape (S, S); ``z_mm`` is the height in the body frame and
+    ``mode`` the window or contrast that it is shown in.
+    """
+
+    grey: np.ndarray
+    labels: np.ndarray
+    mode: str
+    z_mm: float
+
+
+def sample_grid(rng: np.random.Generator, torso: TorsoPhantom, z_mm: float) -> SliceGrid:
+    """Draw a field of view: the body fills 60-98 % of it, sometimes it is cut by the edge."""
+    front, side, back = torso.fat_mm
+    width = 2 * (torso.half_width_mm(z_mm) + side)
+    depth = 2 * torso.half_depth_mm(z_mm) + front + back
+    fill = rng.uniform(0.98, 1.1) if rng.random() < 0.12 else 0.98 - 0.38 * rng.beta(1.3, 2.2)
+    fov_x = width / fill
+    fov_y = fov_x if rng.random() < 0.5 else min(fov_x, depth / rng.uniform(0.7, 1.0))
+    columns = int(rng.integers(96, 176))
+    spacing = fov_x / columns
+    slack_x, slack_y = abs(fov_x - width) / 2, abs(fov_y - depth) / 2
+    offset_x, offset_y = rng.uniform(-0.5, 0.5, 2) * (slack_x, slack_y)
+    centre = offset_x, (back - front) / 2 + offset_y
+    turn = rng.normal(0.0, np.deg2rad(3.0))
+    return SliceGrid((max(32, round(fov_y / spacing)), columns), spacing, centre, turn)
+
+
+def add_table(section: Section, grid: SliceGrid, y_mm: float, curvature: float) -> Section:
+    """Draw the patient table, a thin curved line, into the air below the body."""
+    x, y = grid.body_xy_mm()
+    height = y_mm - curvature * (x / 150.0) ** 2
+    line = (np.abs(y - height) < 0.7 * grid.spacing_mm) & (section.tissue == Tissue.AIR)
+    tissue = section.tissue.copy()
+    tissue[line] = Tissue.TABLE
+    return Section(tissue, section.labels)
+
+
+def ct_image(
+    section: Section,
+    hu_table: np.ndarray,
+    rng: np.random.Generator,
+    noise_hu: float,
+    blur_px: float,
+) -> np.ndarray:
+    """Reconstructed CT section with partial volume and noise: float32 of shape (H, W), in HU."""
+    hu = ndimage.gaussian_filter(hu_table[section.tissue], blur_px)
+    noise = rng.standard_normal(hu.shape, np.float32)
+    if rng.random() < 0.5:
+        noise = ndimage.gaussian_filter(noise, 0.6) * 2.0
+    return hu + noise * np.float32(noise_hu)
+
+
+def apply_window(hu: np.ndarray, centre_hu: float, width_hu: float) -> np.ndarray:
+    """Linear window to uint8, as displayed."""
+    grey = (hu - (centre_hu - width_hu / 2)) / width_hu
+    return (np.clip(grey, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def _mr_image(section: Section, rng: np.random.Generator, blur_px: float) -> np.ndarray:
+    signal = ndimage.gaussian_filter(sample_mr_table(rng)[section.tissue], blur_px)
+    rows, cols = signal.shape
+    y, x = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, cols)[None]
+    a, b, c, d = rng.uniform(-0.25, 0.25, 4)
+    signal = signal * (1 + a * x + b * y + c * x * y + d * x * x)
+    signal = signal + rng.normal(0.0, rng.uniform(0.01, 0.06), signal.shape)
+    return (np.clip(signal * rng.uniform(0.85, 1.2), 0, 1) * 255).astype(np.uint8)
+
+
+def _display(section: Section, mode: str, rng: np.random.Generator) -> np.ndarray:
+    blur = rng.uniform(0.3, 0.95)
+    if mode == "mr":
+        return _mr_image(section, rng, blur)
+    table = sample_hu_table(rng, Phase(rng.integers(0, 3)))
+    hu = ct_image(section, table, rng, rng.uniform(4.0, 32.0), blur)
+    centre, width = WINDOWS_HU[mode]
+    return apply_window(hu, centre + rng.normal(0.0, 0.05 * width), width * rng.uniform(0.75, 1.25))
+
+
+def letterbox(
+    grey: np.ndarray, labels: np.ndarray, size_px: int, rng: np.random.Generator | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit an isotropic image into a black square, anti-aliased; labels take the nearest value.
+
+    The picture is centred; with ``rng`` it sometimes lies elsewhere along the padded axis.
+    """
+    rows, cols = grey.shape
+    scale = size_px / max(rows, cols)
+    height, width = max(1, round(rows * scale)), max(1, round(cols * scale))
+    top, left = (size_px - height) // 2, (size_px - width) // 2
+    resample = Image.Resampling.BILINEAR
+    if rng is not None:
+        resample = Image.Resampling(int(rng.choice([1, 2, 3])))
+        if rng.random() < 0.2:
+            top, left = (
+                int(rng.integers(0, size_px - height + 1)),
+                int(rng.integers(0, size_px - width + 1)),
+            )
+    box = np.s_[top : top + height, left : left + width]
+    square, square_labels = np.zeros((2, size_px, size_px), np.uint8)
+    square[box] = Image.fromarray(grey).resize((width, height), resample)
+    square_labels[box] = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
+    return square, square_labels
+
+
+def sample_image(rng: np.random.Generator, size_px: int = 128) -> PhantomImage:
+    """Draw a torso, a height, a scanner and a window, and show the slice on a square."""
+    torso = sample_torso(rng)
+    low, high = (195.0, 400.0) if rng.random() < 0.6 else (15.0, TOP_Z_MM)
+    z_mm = rng.uniform(low, high) * torso.height_scale
+    grid = sample_grid(rng, torso, z_mm)
+    section = render_section(torso, z_mm, grid)
+    if rng.random() < 0.6:
+        back = torso.half_depth_mm(z_mm) + torso.fat_mm[2]
+        section = add_table(section, grid, back + rng.uniform(2.0, 25.0), rng.uniform(0.0, 30.0))
+    mode = str(rng.choice(_MODES, p=_MODE_SHARES))
+    grey, labels = letterbox(_display(section, mode, rng), section.labels, size_px, rng)
+    return PhantomImage(grey, labels, mode, z_mm)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses of the embedded reasoner's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..phantom.anatomy import Label
+from .modelling import INTEGERS
+
+
+def soft_integers(values: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian distribution over the integers 0...255 around each value: (..., 256)."""
+    distance = torch.arange(float(INTEGERS)) - values[..., None].float()
+    return torch.softmax(-(distance**2) / (2 * sigma**2), -1)
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """Weighted language-modelling loss and its unweighted parts, each a scalar."""
+
+    total: torch.Tensor
+    coordinate: torch.Tensor
+    text: torch.Tensor
+
+
+def token_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    coordinate_values: torch.Tensor,
+    integer_ids: torch.Tensor,
+    sigma: float = 1.0,
+    coordinate_weight: float = 2.0,
+    text_weight: float = 0.5,
+) -> TokenLoss:
+    """Cross entropy with soft targets for coordinates.
+
+    A coordinate that misses by one pixel is almost right, which plain cross entropy cannot say.
+
+    Args:
+        logits: (N, vocabulary).
+        targets: (N,) token ids.
+        coordinate_values: (N,) pixel value where the target is a coordinate, else -1.
+        integer_ids: (256,) token ids of the integers.
+        sigma: width of the soft targets in pixels.
+        coordinate_weight: weight of a coordinate token.
+        text_weight: weight of any other token.
+    """
+    is_coordinate = coordinate_values >= 0
+    text = F.cross_entropy(logits[~is_coordinate], targets[~is_coordinate], reduction="none")
+    log_probabilities = F.log_softmax(logits[is_coordinate], -1)[:, integer_ids]
+    soft = soft_integers(coordinate_values[is_coordinate], sigma)
+    coordinate = -(soft * log_probabilities).sum(-1)
+    weight = coordinate_weight * len(coordinate) + text_weight * len(text)
+    total = (coordinate_weight * coordinate.sum() + text_weight * text.sum()) / weight
+    return TokenLoss(total, coordinate.mean().detach(), text.mean().detach())
+
+
+class PerceptionLoss(nn.Module):
+    """Auxiliary dense loss on the merged visual tokens, tied to the language model's embeddings.
+
+    Each visual token is to say which targets lie in its cell, by similarity with the embeddings of
+    their names, and where the box and key points of each of these targets are, by similarity with
+    the embeddings of the integers. Sharing the embeddings gives the language model features that it
+    can already read.
+    """
+
+    def __init__(
+        self, width: int, name_ids: dict[Label, list[int]], integer_ids: torch.Tensor
+    ) -> None:
+        super().__init__()
+        self.background = nn.Parameter(torch.randn(1, width) * 0.08)
+        self.norm = nn.RMSNorm(width)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.mix = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, 2 * width), nn.SiLU())
+        self.read = nn.Linear(2 * width, 8 * width)
+        self._name_ids = [torch.tensor(ids) for ids in name_ids.values()]
+        self._integer_ids = integer_ids
+
+    def forward(
+        self,
+        visual: torch.Tensor,
+        embeddings: torch.Tensor,
+        occupancy: torch.Tensor,
+        boxes: torch.Tensor,
+        asked: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Occupancy loss and coordinate loss (scalars).
+
+        Args:
+            visual: (B, T, width) merged visual tokens.
+            embeddings: (vocabulary, width) token embeddings.
+            occupancy: (B, T, 1 + targets), see :meth:`Packer.perception_targets`.
+            boxes: (B, targets, 8) box and key points in model px.
+            asked: bool (B, targets), which targets have them.
+        """
+        names = torch.stack([embeddings[ids].mean(0) for ids in self._name_ids])
+        tokens = self.norm(visual)
+        scores = self.scale * tokens @ torch.cat([self.background, names]).T
+        found = -(occupancy * F.log_softmax(scores, -1)).sum(-1).mean()
+        image, cell, column = ((occupancy[..., 1:] > 0.03) & asked[:, None]).nonzero(as_tuple=True)
+        hidden = self.mix(tokens[image, cell] + names[column])
+        read = self.read(hidden).view(len(image), 8, -1)
+        log_probabilities = F.log_softmax(read @ embeddings[self._integer_ids].T, -1)
+        soft = soft_integers(boxes[image, column], 1.5)
+        return found, -(soft * log_probabilities).sum(-1).mean()

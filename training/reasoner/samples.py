@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training and test samples: one phantom image with several questions and their answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..phantom.anatomy import Label
+from ..phantom.scanner import PhantomImage, sample_image
+from .queries import PREFIXES, SUFFIXES, TARGETS
+from .targets import (
+    GroundTruth,
+    absent_reasoning,
+    answer_text,
+    ground_truth,
+    present_reasoning,
+    target_mask,
+)
+
+SIZE_PX = 128
+ABSENT_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one image; ``truth`` is ``None`` when the target is not on the slice."""
+
+    label: Label
+    query: str
+    completion: str
+    truth: GroundTruth | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A phantom image with all its visible targets and the questions asked about it."""
+
+    image: PhantomImage
+    truths: dict[Label, GroundTruth]
+    questions: tuple[Question, ...]
+
+
+def vary_query(query: str, rng: np.random.Generator) -> str:
+    """Vary the surface of a question: prefix, suffix, letter case, final mark."""
+    if rng.random() < 0.25:
+        query = str(rng.choice(PREFIXES)) + query[0].lower() + query[1:]
+    if rng.random() < 0.1:
+        query = query + str(rng.choice(SUFFIXES))
+    if rng.random() < 0.1:
+        query = query.rstrip(".?")
+    if rng.random() < 0.15:
+        query = query.lower()
+    return query
+
+
+def choose_query(label: Label, rng: np.random.Generator, held_out: bool = False) -> str:
+    """Draw a phrasing for a target; trained ones vary in their surface, held-out ones do not."""
+    target = TARGETS[label]
+    if held_out:
+        return str(rng.choice(target.held_out))
+    return vary_query(str(rng.choice(target.trained)), rng)
+
+
+def ask(image: PhantomImage, label: Label, truth: GroundTruth | None, query: str) -> Question:
+    """Pair a question with the completion that this image demands."""
+    if truth is None:
+        reasoning = absent_reasoning(image.labels, label)
+    else:
+        reasoning = present_reasoning(image.grey, image.labels, truth)
+    return Question(label, query, answer_text(reasoning, truth), truth)
+
+
+def absent_labels(labels: np.ndarray) -> list[Label]:
+    """Targets of which not a single pixel is on the slice."""
+    return [label for label in TARGETS if not target_mask(labels, label).any()]
+
+
+def sample_questions(
+    rng: np.random.Generator, count: int, held_out: bool = False, size_px: int = SIZE_PX
+) -> Sample:
+    """Draw an image that shows at least one target and ``count`` questions about it.
+
+    About ``ABSENT_SHARE`` of the questions ask for a target that is not on the slice.
+    """
+    while True:
+        image = sample_image(rng, size_px)
+        found = {label: ground_truth(image.labels, label) for label in TARGETS}
+        truths = {label: truth for label, truth in found.items() if truth is not None}
+        if truths:
+            break
+    present, absent = list(truths), absent_labels(image.labels)
+    rng.shuffle(present)
+    questions = []
+    for index in range(count):
+        if absent and rng.random() < ABSENT_SHARE:
+            label = absent[int(rng.integers(len(absent)))]
+        else:
+            label = present[index % len(present)]
+        query = choose_query(label, rng, held_out)
+        questions.append(ask(image, label, truths.get(label), query))
+    return Sample(image, truths, tuple(questions))

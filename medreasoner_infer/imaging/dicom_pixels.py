@@ -32,6 +32,9 @@ def read_frames(path: Path) -> np.ndarray:
 
     try:
         dataset = pydicom.dcmread(path)
+        if hasattr(dataset, "pixel_array_options"):
+            # From version 3 pydicom converts YBR to RGB unasked; here it is done below, once.
+            dataset.pixel_array_options(raw=True)
         stored = dataset.pixel_array
     except (RuntimeError, NotImplementedError, ValueError, AttributeError, OSError) as error:
         raise UnreadableImageError(

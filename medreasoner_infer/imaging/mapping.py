@@ -156,9 +156,7 @@ def slice_mapping(
             f"Slice {index} of the {plane.value} plane does not exist: this image has the slices "
             f"0 to {count - 1}."
         )
-    return SliceMapping(
-        plane, int(index), axes, volume.shape_ijk, volume.ijk_to_lps, model_size
-    )
+    return SliceMapping(plane, int(index), axes, volume.shape_ijk, volume.ijk_to_lps, model_size)
 
 
 def slice_count(volume: Volume, plane: Plane) -> int:

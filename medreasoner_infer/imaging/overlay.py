@@ -75,9 +75,6 @@ def write_overlay(content: OverlayContent, path: str | os.PathLike[str]) -> Path
 
     Returns:
         The path written.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
     from medreasoner_infer.imaging.overlay_figure import overlay_figure
     from medreasoner_infer.imaging.write import replacing

@@ -4,18 +4,12 @@
 from __future__ import annotations
 
 import numpy as np
-
-try:
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Rectangle
-    from matplotlib.patheffects import withStroke
-except ImportError as error:
-    from medreasoner_infer.errors import MissingExtraError
-
-    raise MissingExtraError("matplotlib", "overlay") from error
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from medreasoner_infer.imaging.overlay import OverlayContent
 from medreasoner_infer.imaging.overlay_text import TextBlock, TextLayout, TextStyle, lay_out
@@ -28,6 +22,8 @@ _IMAGE_MAX_WH_PX = (820, 820)
 _IMAGE_MIN_SIDE_PX = 120
 _FOOTER_PX = 64
 _TEXT_WIDTHS_PX = (560, 760, 960)
+# Beside a flat slice the text may be this tall before its column is widened.
+_TEXT_MIN_HEIGHT_PX = 640
 
 _BACKGROUND = "#101418"
 _TEXT = "#e9edf1"
@@ -107,13 +103,11 @@ def _image_size_px(image: SliceImage) -> tuple[int, int]:
     )
 
 
-def _fit_text(
-    blocks: list[TextBlock], height_px: float, figure: Figure
-) -> tuple[int, TextLayout]:
-    """The narrowest column in which the text is no taller than the image, else the widest."""
+def _fit_text(blocks: list[TextBlock], height_px: float, figure: Figure) -> tuple[int, TextLayout]:
+    """The narrowest column in which the text is about as tall as the image, else the widest."""
     for width in _TEXT_WIDTHS_PX:
         layout = lay_out(blocks, width, figure)
-        if layout.height_px <= height_px:
+        if layout.height_px <= max(height_px, _TEXT_MIN_HEIGHT_PX):
             break
     return width, layout
 
@@ -184,19 +178,17 @@ def _draw_edge_letters(axes: Axes, content: OverlayContent) -> None:
 def _draw_scale_bar(axes: Axes, content: OverlayContent) -> None:
     if not content.scale_known:
         return
-    width = content.image.pixels.shape[1]
-    width_mm = width * content.image.spacing_xy_mm[0]
+    width_px, height_px = _image_size_px(content.image)
+    width_mm = content.image.pixels.shape[1] * content.image.spacing_xy_mm[0]
     length_mm = scale_bar_mm(width_mm)
-    end, y = 0.965, 0.035
+    end, y = 1 - 28 / width_px, 22 / height_px
     start = end - length_mm / width_mm
-    axes.add_line(
-        Line2D(
-            [start, end], [y, y], transform=axes.transAxes, color=_TEXT, linewidth=3,
-            solid_capstyle="butt", path_effects=[withStroke(linewidth=5, foreground="black")],
-        )
-    )  # fmt: skip
+    stroke = withStroke(linewidth=5, foreground="black")
+    bar = Line2D([start, end], [y, y], transform=axes.transAxes, color=_TEXT, linewidth=3)
+    bar.set(solid_capstyle="butt", path_effects=[stroke])
+    axes.add_line(bar)
     axes.text(
-        (start + end) / 2, y + 0.012, f"{length_mm:g} mm", transform=axes.transAxes,
+        (start + end) / 2, y + 8 / height_px, f"{length_mm:g} mm", transform=axes.transAxes,
         ha="center", va="bottom", color=_TEXT, fontsize=11, path_effects=[_STROKE],
     )  # fmt: skip
 

@@ -96,4 +96,3 @@ def default_plane(volume: Volume) -> Plane:
     if volume.is_picture:
         return Plane.ACQUIRED
     return next(plane for plane in _CONVENTION if display_axes(volume, plane).cut_axis == 2)
-

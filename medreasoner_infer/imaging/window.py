@@ -140,9 +140,7 @@ def percentile_window(values: np.ndarray) -> Window:
     return Window(float(lower + upper) / 2, float(width) if width > 0 else 1.0, name)
 
 
-def apply_window(
-    values: np.ndarray, window: Window | None, inverted: bool = False
-) -> np.ndarray:
+def apply_window(values: np.ndarray, window: Window | None, inverted: bool = False) -> np.ndarray:
     """Map values of any shape to uint8 by LINEAR_EXACT (PS3.3 C.11.2.1.3.2).
 
     Args:

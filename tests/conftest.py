@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images that are not part of the repository; a test that needs them skips without."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("MEDREASONER_SHARED_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(
+            f"real images are absent: no folder {folder}; set MEDREASONER_SHARED_DATA to one"
+        )
+    return folder

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.segmenters.network import Candidate, Embedding, Sam2Network, SparsePrompt
@@ -72,7 +73,7 @@ class SliceMemory:
                 "cond_frame_outputs": self._prompted,
                 "non_cond_frame_outputs": self._recent,
             },
-            num_frames=None,
+            num_frames=sys.maxsize,  # beyond the volume nothing is remembered anyway
             track_in_reverse=reverse,
         )
 

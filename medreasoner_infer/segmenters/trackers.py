@@ -29,7 +29,7 @@ def prompt_from_mask(mask: np.ndarray, image: SliceImage) -> SlicePrompt | None:
 
 
 class RepromptTracker:
-    """Prompts each slice with the last mask's box and key points (and the mask, if settings say)."""
+    """Prompts each slice with the last mask: its box, its key points and, if set, itself."""
 
     def __init__(self, engine: SliceEngine, settings: Sam2Settings) -> None:
         self._engine = engine

@@ -89,15 +89,15 @@ def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
     while len(images) < size:
         start, step = rng.uniform(-0.95, 0.95), np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
         heights = start + rng.choice([-1, 1]) * step * np.arange(length)
-        slices = [scene.render(z) for z in heights]
-        if not _usable(slices[0][1]):
+        scene, appearance = _sample(rng, (1.6, 3.2), start)
+        labels, masks = zip(*[scene.render(z) for z in heights], strict=True)
+        masks = [appearance.pixelated(mask) for mask in masks]
+        if not _usable(masks[0]):
             continue
-        images.append(
-            [appearance.image(rng, s[0], z) for s, z in zip(slices, heights, strict=True)]
-        )
-        targets.append([s[1] for s in slices])
-        kind = PromptKind.BOX_AND_POINTS if rng.random() < 2 else PromptKind.BOX
-        prompts.append(sample_prompt(rng, slices[0][1], kind))
+        pairs = zip(labels, heights, strict=True)
+        images.append([appearance.image(rng, label_map, z) for label_map, z in pairs])
+        targets.append(masks)
+        prompts.append(sample_prompt(rng, masks[0], PromptKind.BOX_AND_POINTS))
     return ClipBatch(
         normalise(np.array(images)),
         _float(targets),

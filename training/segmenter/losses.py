@@ -48,27 +48,32 @@ def candidate_loss(
     presence: torch.Tensor,
     targets: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of a decoder's four candidates, their IoU estimates and the presence score.
+    """Loss of a decoder's candidates, their IoU estimates and the presence score.
 
-    The first candidate (SAM2's single-mask token) answers for itself; of the other three only the
-    best is pushed, so that they may specialise (Kirillov et al., Segment Anything, 2023). Absent
-    targets teach the presence score alone.
+    Of four candidates the first (SAM2's single-mask token) answers for itself; of the three
+    ambiguity-aware ones only the best is pushed, so that they may specialise (Kirillov et al.,
+    Segment Anything, 2023). Absent targets teach the presence score alone.
 
     Args:
-        logits: (B, 4, h, w).
-        predicted_ious: (B, 4).
+        logits: (B, M, h, w): four candidates, the three ambiguity-aware ones, or the first.
+        predicted_ious: (B, M).
         presence: (B, 1) logits.
         targets: (B, S, S) in {0, 1}.
 
     Returns:
-        The scalar loss and the mean IoU of the first candidate over present targets.
+        The scalar loss, and the mean IoU over present targets of the first candidate, or of the
+        best of three.
     """
     present = (targets.flatten(1).sum(1) > 0).float()
-    losses = mask_losses(logits, targets)
-    masks = losses[:, 0] + (losses[:, 1:].min(1).values if losses.shape[1] > 1 else 0)
-    ious = candidate_ious(logits, targets)
+    losses, ious = mask_losses(logits, targets), candidate_ious(logits, targets)
+    ambiguous = losses[:, losses.shape[1] % 3 :]
+    masks, iou = torch.zeros_like(present), ious.max(1).values
+    if losses.shape[1] % 3:
+        masks, iou = losses[:, 0], ious[:, 0]
+    if ambiguous.shape[1]:
+        masks = masks + ambiguous.min(1).values
     estimates = (predicted_ious - ious).square().mean(1)
     weight = present / present.sum().clamp(min=1)
     loss = (weight * (masks + _IOU_WEIGHT * estimates)).sum()
     loss = loss + _PRESENCE_WEIGHT * F.binary_cross_entropy_with_logits(presence[:, 0], present)
-    return loss, (weight * ious[:, 0]).sum()
+    return loss, (weight * iou).sum()

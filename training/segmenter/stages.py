@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medreasoner_training.segmenter.batches import CropBatch, sample_clips, sample_crops
+from medreasoner_training.segmenter.batches import (
+    ClipBatch,
+    CropBatch,
+    sample_clips,
+    sample_crops,
+)
 from medreasoner_training.segmenter.losses import candidate_loss
 from medreasoner_training.segmenter.prompts import PromptKind, correction_click, sample_kind
 
@@ -19,6 +24,8 @@ from medreasoner_training.segmenter.prompts import PromptKind, correction_click,
 SAM_OFFSET_PX = 0.5
 #: Logit of a mask prompt's pixels, as SAM2 uses it for masks given by the user.
 MASK_PROMPT_LOGIT = 10.0
+#: SAM2 writes -1024 where it sees no target; that must not swamp the loss.
+MAX_LOGIT = 32.0
 
 
 @dataclass(frozen=True)
@@ -74,18 +81,18 @@ class MemoryStage:
             return self.image_stage(model, rng)
         batch = sample_clips(rng, self.batch_size, self.clip_length)
         losses, ious, right = [], [], []
-        for t, (outputs, presence) in enumerate(track(model, batch)):
-            loss, iou = candidate_loss(*outputs, batch.targets[:, t])
+        for t, (logits, estimates, presence) in enumerate(track(model, batch)):
+            targets = batch.targets[:, t]
+            loss, iou = candidate_loss(logits, estimates, presence, targets)
             losses.append(loss)
             ious.append(iou)
-            right.append(
-                ((presence[:, 0] > 0) == batch.targets[:, t].flatten(1).any(1)).float().mean()
-            )
+            found = (presence[:, 0] > 0) == targets.flatten(1).any(1)
+            right.append(found.float().mean())
         loss = torch.stack(losses).mean()
         scalars = {
             "iou/clip": float(torch.stack(ious).mean()),
             "presence/clip": float(torch.stack(right).mean()),
-            "loss/clip": float(loss),
+            "loss/clip": float(loss.detach()),
         }
         return StepResult(loss, scalars)
 
@@ -148,6 +155,43 @@ def _with_click(rng: np.random.Generator, batch: CropBatch, logits: torch.Tensor
     )
 
 
-def track(model, batch):
-    """Written with the memory stage."""
-    raise NotImplementedError
+def track(
+    model: nn.Module, batch: ClipBatch
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Follow the prompted target through clips with SAM2's memory.
+
+    Args:
+        model: a ``SAM2Base``.
+        batch: B clips of T slices.
+
+    Yields:
+        For each slice the candidates' logits (B, M, h, w), IoUs (B, M) and presence (B, 1).
+    """
+    size, length = batch.targets.shape[:2]
+    encoded = model.forward_image(batch.images.flatten(0, 1))
+    history: dict[str, dict] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    for t in range(length):
+        at_t = torch.arange(size) * length + t
+        levels = [level[at_t] for level in encoded["backbone_fpn"]]
+        positions = [level[at_t] for level in encoded["vision_pos_enc"]]
+        features = _flat(levels)
+        prompt = _point_inputs(batch) if t == 0 else None
+        # track_step() keeps the best mask only; the loss needs all candidates.
+        output, (logits, _, ious, low, high, pointer, presence), _, _ = model._track_step(
+            t, t == 0, features, _flat(positions), [f.shape[-2:] for f in levels],
+            prompt, None, history, length, False, None,
+        )  # fmt: skip
+        yield logits.clamp(-MAX_LOGIT, MAX_LOGIT), ious, presence
+        output.update(pred_masks=low, pred_masks_high_res=high, obj_ptr=pointer)
+        sizes = [f.shape[-2:] for f in levels]
+        model._encode_memory_in_output(features, sizes, prompt, True, high, presence, output)
+        history["cond_frame_outputs" if t == 0 else "non_cond_frame_outputs"][t] = output
+
+
+def _flat(levels: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Maps (B, C, h, w) as SAM2's sequences (h * w, B, C)."""
+    return [level.flatten(2).permute(2, 0, 1) for level in levels]
+
+
+def _point_inputs(batch: ClipBatch) -> dict[str, torch.Tensor]:
+    return {"point_coords": batch.coordinates - SAM_OFFSET_PX, "point_labels": batch.labels}

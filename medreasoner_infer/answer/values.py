@@ -146,17 +146,18 @@ def _fit_box(box: list[float], size: tuple[int, int], mender: Mender, min_side_p
             "it was clipped",
         )
     (x1, x2), (y1, y2) = (
-        _fit_span(span, side, mender, min_side_px) for span, side in zip(spans, size, strict=True)
+        _fit_span(axis, span, side, mender, min_side_px)
+        for axis, span, side in zip("xy", spans, size, strict=True)
     )
     return x1, y1, x2, y2
 
 
 def _fit_span(
-    span: list[float], side: int, mender: Mender, min_side_px: float
+    axis: str, span: list[float], side: int, mender: Mender, min_side_px: float
 ) -> tuple[float, float]:
     """One axis of the box: clipped to 0…side and, where allowed, widened to ``min_side_px``."""
     low, high = max(span[0], 0.0), min(span[1], float(side))
-    problem = f"{BOX} spans {describe(span)} of an axis of {side} px: no area inside the image"
+    problem = f"{BOX} spans {axis} {describe(span)}, which is no extent inside 0...{side} px"
     touches = low <= high
     if low < high:
         return low, high

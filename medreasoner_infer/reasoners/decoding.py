@@ -31,6 +31,7 @@ class TokenLogprobs(LogitsProcessor):
         self._current: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Record the last step's choice, and return ``scores`` as they are."""
         self._take_choice(input_ids[:, -1])
         self._current = torch.log_softmax(scores.float(), dim=-1)
         return scores
@@ -54,6 +55,7 @@ class StopWhenCancelled(StoppingCriteria):
         self.fired = False
 
     def __call__(self, input_ids: torch.Tensor, scores: object, **kwargs: object) -> torch.Tensor:
+        """Bool of shape (rows,): all rows stop together."""
         self.fired = self.fired or self._cancelled()
         return torch.full((input_ids.shape[0],), self.fired, device=input_ids.device)
 

@@ -134,6 +134,4 @@ def _settings(
     template = named_prompt(prompt) if isinstance(prompt, str) else prompt
     if file is None:
         file = PromptFile(REASONING_PROMPT, "rgb", PUBLISHED_INPUT_SIZE)
-    return PromptFile(
-        template or file.template, file.image_encoding, input_size or file.input_size
-    )
+    return PromptFile(template or file.template, file.image_encoding, input_size or file.input_size)

@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
-from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, answer_regex, max_answer_bytes
+from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, answer_regex
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.reasoners.base import (
     Cancelled,
@@ -24,6 +24,7 @@ from medreasoner_infer.reasoners.base import (
     ground,
     raise_if_cancelled,
 )
+from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
 from medreasoner_infer.reasoners.decoding import (
     FirstRowStreamer,
@@ -40,7 +41,6 @@ from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerReque
 
 BATCH_ROWS = 8
 PREFIX_CACHE_BYTES = 512 * 2**20
-TEXT_PROMPT_TOKENS = 512
 # Families whose chat template puts the image before the question and whose position ids are
 # computed from the patch grid alone, so that the image's keys and values can be kept.
 _PREFIX_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
@@ -81,15 +81,17 @@ class TransformersReasoner(Reasoner):
         self._template = settings.template
         self._lock = threading.Lock()
         size = loaded.answer_size
-        chars = _reasoning_chars(loaded, max_reasoning_chars) if self._reasons else 0
-        self._max_new_tokens = max_answer_bytes(size, chars) + 1
+        chars = reasoning_chars(
+            settings.template,
+            max_reasoning_chars,
+            context=loaded.context_tokens,
+            image_tokens=loaded.image_tokens,
+            answer_size=size,
+        )
+        self._max_new_tokens = completion_tokens(size, chars)
         self._grammar = (
             compile_answer_grammar(loaded, answer_regex(size, chars)) if constrained else None
         )
-
-    @property
-    def _reasons(self) -> bool:
-        return self._template.asks_reasoning
 
     def answer(
         self,
@@ -240,17 +242,10 @@ class TransformersReasoner(Reasoner):
             completion,
             answer_size=self._loaded.answer_size,
             input_size=self.input_size,
-            require_reasoning=self._reasons,
+            require_reasoning=self._template.asks_reasoning,
         )
         confidence = answer_confidence(pieces, logprobs[:length])
         return ReasonerAnswer(completion, grounding, confidence, length + bool(stops))
-
-
-def _reasoning_chars(loaded: LoadedModel, wanted: int) -> int:
-    """The longest trace that surely fits into the model's context, at most ``wanted``."""
-    fixed = loaded.image_tokens + TEXT_PROMPT_TOKENS + max_answer_bytes(loaded.answer_size, 0) + 1
-    per_char = max_answer_bytes(loaded.answer_size, 1) - max_answer_bytes(loaded.answer_size, 0)
-    return max(1, min(wanted, (loaded.context_tokens - fixed) // per_char))
 
 
 def _repeat(inputs: dict[str, Any], rows: int) -> dict[str, Any]:

@@ -136,11 +136,9 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 def _ask_for_size(processor: ProcessorMixin, input_size: int) -> None:
     """Have a Qwen processor keep a square of ``input_size`` px where its patch grid allows."""
     image_processor = processor.image_processor
-    size = getattr(image_processor, "size", None)
-    if size is not None and "shortest_edge" in size and "longest_edge" in size:
-        if hasattr(image_processor, "merge_size"):  # there the two are numbers of pixels
-            pixels = input_size * input_size
-            image_processor.size = {"shortest_edge": pixels, "longest_edge": pixels}
+    if hasattr(image_processor, "merge_size"):  # the family whose edges are numbers of pixels
+        pixels = input_size * input_size
+        image_processor.size = {"shortest_edge": pixels, "longest_edge": pixels}
 
 
 def _measure_image(

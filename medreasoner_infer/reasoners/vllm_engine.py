@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reasoner on a vLLM server."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, answer_regex
+from medreasoner_infer.errors import InputError, ReasonerUnreachableError
+from medreasoner_infer.reasoners.base import (
+    Cancelled,
+    OnText,
+    Reasoner,
+    check_request,
+    check_single_samples,
+    ground,
+    raise_if_cancelled,
+)
+from medreasoner_infer.reasoners.budget import reasoning_chars
+from medreasoner_infer.reasoners.confidence import answer_confidence
+from medreasoner_infer.reasoners.prompts import PromptFile
+from medreasoner_infer.reasoners.vllm_server import Messages, VllmServer
+from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionChunk
+
+PARALLEL_REQUESTS = 8
+UNTOLD_CONTEXT_TOKENS = 4096
+# A server fills what a request leaves open from the model's own generation_config.json, whose
+# repetition penalty and filters distort coordinates.
+_PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+_QWEN_PATCH_PX = 28
+
+
+@dataclass
+class _Sample:
+    """One completion as it arrives."""
+
+    pieces: list[str] = field(default_factory=list)
+    tokens: int = 0
+    finish_reason: str | None = None
+
+
+class VllmReasoner(Reasoner):
+    """Asks a vLLM server; the server batches what several threads ask at once.
+
+    Decoding is constrained to the answer format by the server. A model that resizes the image must
+    be served so that a square of ``input_size`` px stays as it is: coordinates are taken as model
+    px.
+
+    Args:
+        server: the server, connected.
+        identity: which weights it serves, as far as it is known.
+        settings: prompt, image encoding and input size.
+        max_reasoning_chars: bound on the trace, lowered where the server's context is short.
+        score: whether to ask for the confidence, which costs a second pass over the prompt.
+    """
+
+    def __init__(
+        self,
+        server: VllmServer,
+        identity: ModelIdentity,
+        settings: PromptFile,
+        *,
+        max_reasoning_chars: int = DEFAULT_REASONING_CHARS,
+        score: bool = True,
+    ) -> None:
+        self.identity = identity
+        self.input_size = settings.input_size
+        self.image_encoding = settings.image_encoding
+        self._server = server
+        self._template = settings.template
+        self._score = score
+        chars = reasoning_chars(
+            settings.template,
+            max_reasoning_chars,
+            context=server.context_tokens or UNTOLD_CONTEXT_TOKENS,
+            image_tokens=(settings.input_size // _QWEN_PATCH_PX) ** 2,
+            answer_size=settings.input_size,
+        )
+        self._regex = answer_regex(settings.input_size, chars)
+
+    def answer(
+        self,
+        request: ReasonerRequest,
+        *,
+        on_text: OnText | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> tuple[ReasonerAnswer, ...]:
+        """See :meth:`Reasoner.answer`; cancelling is noticed when the next token arrives."""
+        check_request(request, self.input_size)
+        raise_if_cancelled(cancelled)
+        rows = request.samples if request.temperature > 0 else 1
+        messages = self._messages(request)
+        samples = [_Sample() for _ in range(rows)]
+        with self._server.stream(messages, **self._options(request, rows)) as chunks:
+            for chunk in chunks:
+                raise_if_cancelled(cancelled)
+                _collect(chunk, samples, on_text)
+        answers = tuple(self._read(sample, messages) for sample in samples)
+        return answers if rows == request.samples else answers * request.samples
+
+    def answer_batch(
+        self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
+    ) -> tuple[ReasonerAnswer, ...]:
+        """See :meth:`Reasoner.answer_batch`; the server gets several requests at a time."""
+        check_single_samples(requests)
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+            futures = [pool.submit(self.answer, r, cancelled=cancelled) for r in requests]
+            try:
+                return tuple(future.result()[0] for future in futures)
+            finally:  # after a failure the rest is not even started
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _messages(self, request: ReasonerRequest) -> Messages:
+        system, user = self._template.render(request.query, self.input_size)
+        image = {"type": "image_url", "image_url": {"url": png_data_url(request.image)}}
+        content = [image, {"type": "text", "text": user}]
+        return [{"role": "system", "content": system}, {"role": "user", "content": content}]
+
+    def _options(self, request: ReasonerRequest, rows: int) -> dict[str, Any]:
+        return {
+            "n": rows,
+            "temperature": request.temperature,
+            "top_p": 1.0,
+            "seed": request.seed,
+            "logprobs": True,  # one entry per token: the only count of tokens per sample
+            "extra_body": _PLAIN_SAMPLING | {"structured_outputs": {"regex": self._regex}},
+        }
+
+    def _read(self, sample: _Sample, messages: Messages) -> ReasonerAnswer:
+        if sample.finish_reason is None:
+            raise ReasonerUnreachableError(
+                f"The reasoner's server at {self._server.base_url} broke off in the answer."
+            )
+        if sample.finish_reason == "length":
+            raise InputError(
+                "The answer did not fit into the server's --max-model-len of "
+                f"{self._server.context_tokens} tokens. Shorten the question, or start the server "
+                "with a longer context."
+            )
+        completion = "".join(sample.pieces)
+        grounding = ground(
+            completion,
+            answer_size=self.input_size,
+            input_size=self.input_size,
+            require_reasoning=self._template.asks_reasoning,
+        )
+        confidence = self._confidence(messages, completion) if self._score else None
+        return ReasonerAnswer(completion, grounding, confidence, sample.tokens)
+
+    def _confidence(self, messages: Messages, completion: str) -> float | None:
+        scored = self._server.score(messages, completion)
+        if not scored:
+            return None
+        pieces, logprobs = zip(*scored, strict=True)
+        return answer_confidence(pieces, logprobs)
+
+
+def png_data_url(image: np.ndarray) -> str:
+    """Lossless ``data:`` URL of a uint8 RGB image of shape (H, W, 3)."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _collect(chunk: ChatCompletionChunk, samples: list[_Sample], on_text: OnText | None) -> None:
+    """Add one event of the stream to the sample that it belongs to."""
+    for choice in chunk.choices:
+        sample = samples[choice.index]
+        sample.finish_reason = choice.finish_reason or sample.finish_reason
+        if choice.logprobs is not None:
+            sample.tokens += len(choice.logprobs.content or [])
+        if choice.delta.content:
+            sample.pieces.append(choice.delta.content)
+            if on_text is not None and choice.index == 0:
+                on_text(choice.delta.content)

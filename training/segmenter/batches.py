@@ -10,12 +10,25 @@ import torch
 
 from medreasoner_infer.keypoints import bbox_from_mask
 from medreasoner_training.segmenter.appearance import Appearance
-from medreasoner_training.segmenter.prompts import PromptKind, sample_kind, sample_prompt
-from medreasoner_training.segmenter.scenes import Scene, sample_scene
+from medreasoner_training.segmenter.prompts import (
+    PromptKind,
+    SparsePrompt,
+    sample_kind,
+    sample_prompt,
+)
+from medreasoner_training.segmenter.scenes import sample_scene
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 _MIN_TARGET_PX = 100
+_MIN_VISIBLE_PX = 20
+_VIEWS_PER_SCENE = 2
+#: Longest side of the crop over that of the target, where it is not the usual one.
+_ZOOM = {
+    PromptKind.TWO_POINTS: (1.4, 3.5),  # without a box the crop is a guess
+    PromptKind.ONE_POINT: (1.4, 3.5),
+    PromptKind.NEIGHBOUR: (1.5, 2.2),
+}
 
 
 @dataclass(frozen=True)
@@ -54,33 +67,49 @@ def normalise(images: np.ndarray) -> torch.Tensor:
 def sample_crops(rng: np.random.Generator, size: int, kind: PromptKind | None = None) -> CropBatch:
     """Draw a batch of prompted crops, all with prompts of one kind."""
     kind = kind or sample_kind(rng)
-    zoom = (1.4, 2.0)
-    if kind in (PromptKind.TWO_POINTS, PromptKind.ONE_POINT):
-        zoom = (1.4, 3.5)  # without a box the crop is a guess
-    elif kind is PromptKind.NEIGHBOUR:
-        zoom = (1.5, 2.2)
-    images, targets, prompts, masks = [], [], [], []
-    while len(images) < size:
-        prompt_z, z = _heights(rng, kind)
-        scene, appearance = _sample(rng, zoom, prompt_z)
-        labels, target = scene.render(z)
-        target = appearance.pixelated(target)
-        prompt_mask = target
-        if z != prompt_z:
-            prompt_mask = appearance.pixelated(scene.render(prompt_z)[1])
-        if not _usable(prompt_mask) or 0 < target.sum() < 20:
-            continue
-        images.append(appearance.image(rng, labels, z))
-        targets.append(target)
-        masks.append(prompt_mask)
-        prompts.append(sample_prompt(rng, prompt_mask, kind))
+    crops: list[_Crop] = []
+    while len(crops) < size:
+        crops += _views_of_a_scene(rng, kind)
+    crops = crops[:size]
     return CropBatch(
-        normalise(np.stack(images)),
-        _float(targets),
-        torch.from_numpy(np.stack([p.coordinates_xy_px for p in prompts])),
-        torch.from_numpy(np.stack([p.labels for p in prompts])),
-        _float(masks) if kind is PromptKind.NEIGHBOUR else None,
+        normalise(np.stack([crop.image for crop in crops])),
+        _float([crop.target for crop in crops]),
+        torch.from_numpy(np.stack([crop.prompt.coordinates_xy_px for crop in crops])),
+        torch.from_numpy(np.stack([crop.prompt.labels for crop in crops])),
+        _float([crop.prompt_mask for crop in crops]) if kind is PromptKind.NEIGHBOUR else None,
     )
+
+
+@dataclass(frozen=True)
+class _Crop:
+    image: np.ndarray
+    target: np.ndarray
+    prompt_mask: np.ndarray
+    prompt: SparsePrompt
+
+
+def _views_of_a_scene(rng: np.random.Generator, kind: PromptKind) -> list[_Crop]:
+    """Mirrored views of one scene, each with a look of its own: shapes cost more than looks."""
+    prompt_z, z = _heights(rng, kind)
+    scene = sample_scene(rng, _ZOOM.get(kind, (1.4, 2.0)), prompt_z)
+    labels, target = scene.render(z)
+    prompted = target if z == prompt_z else scene.render(prompt_z)[1]
+    views = []
+    for _ in range(_VIEWS_PER_SCENE):
+        appearance = Appearance.sample(rng, scene)
+        shown, found, asked = _mirrored(rng, labels, target, prompted)
+        found, asked = appearance.pixelated(found), appearance.pixelated(asked)
+        if _usable(asked) and not 0 < found.sum() < _MIN_VISIBLE_PX:
+            prompt = sample_prompt(rng, asked, kind)
+            views.append(_Crop(appearance.image(rng, shown, z), found, asked, prompt))
+    return views
+
+
+def _mirrored(rng: np.random.Generator, *arrays: np.ndarray) -> list[np.ndarray]:
+    """The same random flips and transposition of all arrays (S, S)."""
+    turn, flip = int(rng.integers(4)), bool(rng.integers(2))
+    turned = [np.rot90(array, turn) for array in arrays]
+    return [array[:, ::-1] if flip else array for array in turned]
 
 
 def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
@@ -89,7 +118,8 @@ def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
     while len(images) < size:
         start, step = rng.uniform(-0.95, 0.95), np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
         heights = start + rng.choice([-1, 1]) * step * np.arange(length)
-        scene, appearance = _sample(rng, (1.6, 3.2), start)
+        scene = sample_scene(rng, (1.6, 3.2), start)
+        appearance = Appearance.sample(rng, scene)
         labels, masks = zip(*[scene.render(z) for z in heights], strict=True)
         masks = [appearance.pixelated(mask) for mask in masks]
         if not _usable(masks[0]):
@@ -104,13 +134,6 @@ def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
         torch.from_numpy(np.stack([p.coordinates_xy_px for p in prompts])),
         torch.from_numpy(np.stack([p.labels for p in prompts])),
     )
-
-
-def _sample(
-    rng: np.random.Generator, zoom: tuple[float, float], z: float
-) -> tuple[Scene, Appearance]:
-    scene = sample_scene(rng, zoom, z)
-    return scene, Appearance.sample(rng, scene)
 
 
 def _heights(rng: np.random.Generator, kind: PromptKind) -> tuple[float, float]:

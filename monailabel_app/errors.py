@@ -40,7 +40,3 @@ class PacsUnreachableError(ServiceError):
 
 class RecordStoreError(ServiceError):
     """An inference could not be recorded, e.g. because the disk is full."""
-
-
-class DicomSegError(ServiceError):
-    """The DICOM segmentation could not be written."""

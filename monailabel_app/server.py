@@ -12,7 +12,7 @@ from pathlib import Path
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.models.registry import resolve_model
 
-_APP_MAIN = "from monailabel_app.main import MedReasonerApp  # noqa: F401\n"
+_APP_MAIN = "from monailabel_app.app import MedReasonerApp  # noqa: F401\n"
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,22 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 from medreasoner_infer.errors import UnreadableImageError
-from medreasoner_infer.imaging import Volume
+from medreasoner_infer.imaging import Volume, load_volume
+from monailabel_app.studies.source import ImageSource
 
-LoadVolume = Callable[[Path, "str | None"], Volume]
-_Key = tuple[str, int, int, "str | None"]
+LoadVolume = Callable[[ImageSource], Volume]
+_Key = tuple[str, "str | None", "str | None", int, int]
+
+
+def read_volume(source: ImageSource) -> Volume:
+    """Read the voxels that ``source`` stands for.
+
+    Raises:
+        UnreadableImageError: if they cannot be read.
+    """
+    return load_volume(source.path, modality=source.modality, series_uid=source.series_uid)
 
 
 class VolumeCache:
@@ -23,11 +32,11 @@ class VolumeCache:
     While a volume is being read, others that want the same one wait for it.
 
     Args:
-        load: reads a file or a folder of one DICOM series; second argument is the modality.
         max_bytes: of all kept voxels; a larger volume is returned but not kept.
+        load: reads a volume.
     """
 
-    def __init__(self, load: LoadVolume, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, load: LoadVolume = read_volume) -> None:
         self._load = load
         self._max_bytes = max_bytes
         self._kept: OrderedDict[_Key, Volume] = OrderedDict()
@@ -41,18 +50,20 @@ class VolumeCache:
         with self._lock:
             return self._bytes
 
-    def get(self, path: Path, modality: str | None = None) -> Volume:
-        """The volume at ``path``, from memory if the file has not changed.
+    def get(self, source: ImageSource) -> Volume:
+        """The volume of ``source``, from memory if its file has not changed.
 
         Raises:
             UnreadableImageError: if it cannot be read.
         """
-        key = _key(path, modality)
+        if not source.lasting:
+            return self._load(source)
+        key = _key(source)
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
         try:
             with loading:
-                return self._kept_volume(key) or self._keep(key, self._load(path, modality))
+                return self._kept_volume(key) or self._keep(key, self._load(source))
         finally:
             with self._lock:
                 self._loading.pop(key, None)
@@ -75,11 +86,12 @@ class VolumeCache:
         return volume
 
 
-def _key(path: Path, modality: str | None) -> _Key:
+def _key(source: ImageSource) -> _Key:
     try:
-        status = os.stat(path)
+        status = os.stat(source.path)
     except OSError as error:
         raise UnreadableImageError(
             "The image's file is not there any more; reload the list of studies."
         ) from error
-    return str(path), status.st_mtime_ns, status.st_size, modality
+    name = str(source.path)
+    return name, source.series_uid, source.modality, status.st_mtime_ns, status.st_size

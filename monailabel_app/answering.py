@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a parsed request to an answered and recorded inference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.imaging import Plane, Volume, default_plane, slice_mapping, write_mask
+from medreasoner_infer.request import AskRequest, Click, SegmentRequest
+from medreasoner_infer.result import InferenceResult
+from monailabel_app.gate import InferenceGate
+from monailabel_app.params import InferParams
+from monailabel_app.store import RecordStore
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.volumes import VolumeCache
+
+logger = logging.getLogger(__name__)
+
+Cancelled = Callable[[], bool]
+
+
+class Answers(Protocol):
+    """What is used of :class:`medreasoner_infer.pipeline.Pipeline`."""
+
+    def ask(
+        self, volume: Volume, request: AskRequest, *, cancelled: Cancelled | None = None
+    ) -> InferenceResult:
+        """Answer a question about ``volume``."""
+
+    def segment(
+        self, volume: Volume, request: SegmentRequest, *, cancelled: Cancelled | None = None
+    ) -> InferenceResult:
+        """Run the segmenter alone."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A recorded result and the volume whose grid its mask is on."""
+
+    result: InferenceResult
+    volume: Volume
+
+
+class AnsweringService:
+    """Loads the volume, waits for its turn, asks the pipeline, and records the result."""
+
+    def __init__(
+        self, pipeline: Answers, volumes: VolumeCache, records: RecordStore, gate: InferenceGate
+    ) -> None:
+        self.records = records
+        self._pipeline = pipeline
+        self._volumes = volumes
+        self._gate = gate
+
+    def ask(
+        self, task: str, source: ImageSource, params: InferParams, cancelled: Cancelled | None
+    ) -> Answer:
+        """Answer ``params.query``, with the reader's clicks added if there are any.
+
+        Raises:
+            InputError: if there is no question, or the request does not fit the image.
+            ServiceError: if a model is not available, the line is full, or recording fails.
+            CancelledError: if the caller left.
+        """
+        if params.query is None:
+            raise InputError("The question is missing; type it into the option 'query'.")
+        with self._gate.slot(cancelled):
+            volume = self._volumes.get(source)
+            params = on_one_slice(volume, params)
+            request = AskRequest(
+                query=params.query or "",
+                selection=params.selection,
+                propagate=params.propagate,
+                samples=params.samples,
+                seed=params.seed,
+                clicks=params.clicks,
+            )
+            result = self._pipeline.ask(volume, request, cancelled=cancelled)
+        return self._record(task, source, Answer(result, volume))
+
+    def segment(
+        self, task: str, source: ImageSource, params: InferParams, cancelled: Cancelled | None
+    ) -> Answer:
+        """Segment what the reader clicked on.
+
+        Raises:
+            InputError: if nothing was clicked on, or the request does not fit the image.
+            ServiceError: if the model is not available, the line is full, or recording fails.
+            CancelledError: if the caller left.
+        """
+        with self._gate.slot(cancelled):
+            volume = self._volumes.get(source)
+            params = on_one_slice(volume, params)
+            request = SegmentRequest(
+                selection=params.selection, clicks=params.clicks, propagate=params.propagate
+            )
+            result = self._pipeline.segment(volume, request, cancelled=cancelled)
+        return self._record(task, source, Answer(result, volume))
+
+    def _record(self, task: str, source: ImageSource, answer: Answer) -> Answer:
+        result = answer.result
+        self.records.add_inference(
+            result,
+            task=task,
+            image_id=source.image_id,
+            write_mask=lambda path: write_mask(result.mask_ijk, answer.volume, path),
+        )
+        logger.info(
+            "Inference %s by %s: %s in %.2f s",
+            result.inference_id,
+            task,
+            "present" if result.present else "not present",
+            sum(result.timings_s.values()),
+        )
+        return answer
+
+
+def on_one_slice(volume: Volume, params: InferParams) -> InferParams:
+    """Keep the clicks that lie on the slice in question.
+
+    Viewers send all clicks of a study. A ``slice`` that holds a click inside the target counts;
+    otherwise the last such click chooses the slice, as its position is what the reader saw.
+    """
+    positive = [click for click in params.clicks if click.positive]
+    if not positive or params.selection.position_lps_mm is not None:
+        return params
+    name = params.selection.plane
+    plane = default_plane(volume) if name is None else Plane.parse(name)
+    axis = slice_mapping(volume, plane, 0).slice_axis
+
+    def index_of(click: Click) -> int:
+        return round(click.position_ijk[axis])
+
+    index = params.selection.index
+    if index is None or index not in map(index_of, positive):
+        index = index_of(positive[-1])
+    return replace(
+        params,
+        selection=replace(params.selection, index=None),
+        clicks=tuple(click for click in params.clicks if index_of(click) == index),
+    )

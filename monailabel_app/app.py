@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The MONAI Label app."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fastapi import HTTPException
+
+from medreasoner_infer.pipeline import Pipeline
+from monailabel_app.answering import AnsweringService, Answers
+from monailabel_app.errors import RecordStoreError, UnknownImageError, UnknownTaskError
+from monailabel_app.framework import Datastore, DefaultLabelTag, InferTask, MONAILabelApp
+from monailabel_app.framework import settings as monailabel_settings
+from monailabel_app.gate import InferenceGate
+from monailabel_app.privacy import quiet_request_logs
+from monailabel_app.settings import AppSettings
+from monailabel_app.store import RecordStore
+from monailabel_app.studies.local import StudiesFolder
+from monailabel_app.studies.pacs import PacsStudies
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.tasks import ASK_TASK, CALL_KEY, CLICK_TASK, AskTask, Call, ClickTask
+from monailabel_app.volumes import VolumeCache
+
+logger = logging.getLogger(__name__)
+
+HIDDEN_FOLDER = ".medreasoner"
+_WEB = ("http://", "https://")
+
+
+class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
+    """Clinical questions about medical images, answered with reasoning, prompts and a mask.
+
+    A subclass in a sample app's ``main.py`` sets ``defaults``; it must name ``MONAILabelApp`` as a
+    direct base as well, which is how MONAI Label recognises an app.
+    """
+
+    defaults: ClassVar[AppSettings] = AppSettings()
+
+    def __init__(
+        self,
+        app_dir: str,
+        studies: str,
+        conf: Mapping[str, str] | None,
+        *,
+        pipeline: Answers | None = None,
+    ) -> None:
+        """Build the app as MONAI Label does; ``pipeline`` replaces the one that ``conf`` names.
+
+        Raises:
+            SettingsError: if ``conf`` holds an unknown key or an unusable value.
+            UnknownModelError: if a model's name means nothing.
+            ServiceError: if ``preload`` is set and a model is not available.
+        """
+        quiet_request_logs()
+        self.medreasoner = AppSettings.from_conf(conf or {}, self.defaults)
+        self.data_dir = self.medreasoner.data_dir or default_data_dir(studies)
+        pipeline = pipeline or self._make_pipeline()
+        self.service = AnsweringService(
+            pipeline,
+            VolumeCache(self.medreasoner.volume_cache_mb << 20),
+            RecordStore(self.data_dir, self.medreasoner.keep_masks_mb << 20),
+            InferenceGate(self.medreasoner.max_waiting),
+        )
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=dict(conf or {}),
+            name="MedReasoner",
+            description="Ask a clinical question about the image and see the reasoning",
+        )
+        if "monailabel.app" in sys.modules:
+            self._serve(pipeline)
+
+    def _make_pipeline(self) -> Pipeline:
+        return Pipeline.from_registry(
+            self.medreasoner.reasoner,
+            self.medreasoner.segmenter,
+            device=self.medreasoner.device,
+            reasoner_url=self.medreasoner.reasoner_url,
+            adapter=self.medreasoner.adapter,
+        )
+
+    def _serve(self, pipeline: Answers) -> None:
+        """What only the server needs; training subprocesses build the app as well."""
+        from monailabel_app.routes import install_routes
+
+        install_routes(sys.modules["monailabel.app"].app)
+        if self.medreasoner.preload and isinstance(pipeline, Pipeline):
+            pipeline.load()
+
+    def init_datastore(self) -> Datastore:
+        """A folder with DICOM series as well, or a DICOMweb server."""
+        if self.studies.startswith(_WEB):
+            return super().init_datastore()
+        return StudiesFolder(
+            Path(self.studies),
+            self.data_dir / "series",
+            auto_reload=monailabel_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=monailabel_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
+
+    def _init_dicomweb_datastore(self) -> Datastore:
+        return PacsStudies.connect(self.studies)
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """Both tasks, whose models are loaded at first use."""
+        return {ASK_TASK: AskTask(self.service), CLICK_TASK: ClickTask(self.service)}
+
+    def infer(
+        self, request: Mapping[str, Any], datastore: Datastore | None = None
+    ) -> dict[str, Any]:
+        """Run a task on an image of the studies; paths are never read from a request.
+
+        Raises:
+            UnknownTaskError: if there is no such model.
+            UnknownImageError: if the studies hold no such image.
+            MedReasonerError: as the task does.
+        """
+        task = self._infers.get(request.get("model"))
+        if task is None:
+            names = ", ".join(self._infers)
+            raise UnknownTaskError(f"The app has no model of this name; it has: {names}.")
+        store = datastore or self.datastore()
+        call = request.get(CALL_KEY)
+        if not isinstance(call, Call):
+            call = Call(self.image_source(request.get("image"), store))
+        file, params = task({**request, "image": str(call.source.path), CALL_KEY: call})
+        label = file
+        if request.get("save_label") is True and call.source.image_id is not None:
+            tag = request.get("label_tag", DefaultLabelTag.ORIGINAL)
+            info = {"model": request["model"], "params": params}
+            label = store.save_label(call.source.image_id, file, tag, info)
+        return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}
+
+    def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> None:
+        """Refused: MONAI Label would open any path for it, and no model reads such images."""
+        raise HTTPException(404, detail="This app has no model for whole-slide images.")
+
+    def image_source(self, image_id: object, datastore: Datastore | None = None) -> ImageSource:
+        """Where the image of that id lies.
+
+        Raises:
+            UnknownImageError: if the studies hold no such image.
+        """
+        store = datastore or self.datastore()
+        if not isinstance(image_id, str) or not image_id:
+            raise UnknownImageError("The request names no image; give the id of one.")
+        if isinstance(store, (StudiesFolder, PacsStudies)):
+            return store.image_source(image_id)
+        if image_id not in store.list_images():
+            raise UnknownImageError("The studies hold no image of this id; reload the list.")
+        return ImageSource(Path(store.get_image_uri(image_id)), image_id)
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """Join a submitted label to the inference it came from; the reply says to which."""
+        store = self.datastore()
+        submission = None
+        if isinstance(store, (StudiesFolder, PacsStudies)):
+            submission = store.take_submission(image_id)
+        if submission is None:
+            return {}
+        try:
+            record = self.service.records.join_label(submission)
+        except RecordStoreError as error:
+            # The label itself is saved; failing now would make the reader submit it again.
+            logger.error("A submitted label is saved but not recorded: %s", error)
+            return {"medreasoner": {"joined_by": "nothing", "error": str(error)}}
+        return {"medreasoner": record.to_dict()}
+
+
+def default_data_dir(studies: str) -> Path:
+    """``.medreasoner`` inside a folder of studies; in the home folder for a DICOMweb server."""
+    if studies.startswith(_WEB):
+        address = studies.rstrip("/").strip()
+        name = hashlib.sha256(address.encode()).hexdigest()[:16]
+        return Path.home() / HIDDEN_FOLDER / name
+    return Path(studies) / HIDDEN_FOLDER

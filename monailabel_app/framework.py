@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything of MONAI Label that the app builds on, in one place.
+
+The names below are those of MONAI Label 0.8.5; some are not meant as public there, so an upgrade
+starts by looking at this list.
+
+Raises:
+    MissingExtraError: if MONAI Label is not installed.
+"""
+
+from __future__ import annotations
+
+from monailabel_app.extras import needs_extra
+
+with needs_extra("monailabel", "monailabel"):
+    from monailabel.config import RBAC_USER, settings
+    from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
+    from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+    from monailabel.datastore.utils.convert import nifti_to_dicom_seg
+    from monailabel.datastore.utils.dicom import dicom_web_download_series
+    from monailabel.endpoints.infer import ResultType, send_response
+    from monailabel.endpoints.user.auth import RBAC, User
+    from monailabel.interfaces.app import MONAILabelApp
+    from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+    from monailabel.interfaces.exception import MONAILabelException
+    from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+    from monailabel.interfaces.utils.app import app_instance
+    from monailabel.utils.others.generic import remove_file
+
+__all__ = [
+    "RBAC",
+    "RBAC_USER",
+    "DICOMWebDatastore",
+    "DICOMwebClientX",
+    "DataModel",
+    "Datastore",
+    "DefaultLabelTag",
+    "ImageLabelModel",
+    "InferTask",
+    "InferType",
+    "LocalDatastore",
+    "MONAILabelApp",
+    "MONAILabelException",
+    "ResultType",
+    "User",
+    "app_instance",
+    "dicom_web_download_series",
+    "nifti_to_dicom_seg",
+    "remove_file",
+    "send_response",
+    "settings",
+]

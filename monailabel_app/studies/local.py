@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of studies: NIfTI, NRRD, MetaImage and picture files, and folders of DICOM series."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from monailabel_app.errors import UnknownImageError
+from monailabel_app.framework import DataModel, ImageLabelModel, LocalDatastore
+from monailabel_app.studies.dicom_folder import NIFTI, find_series, write_nifti_copy
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.studies.submissions import RemembersSubmissions
+
+IMAGE_PATTERNS = (
+    "*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff", "*.bmp",
+)  # fmt: skip
+# The extension that marks a DICOM series in MONAI Label's list; labels never have it.
+SERIES_EXTENSION = f".dicom{NIFTI}"
+
+
+class StudiesFolder(RemembersSubmissions, LocalDatastore):
+    """MONAI Label's folder of images and labels, and the DICOM series below it.
+
+    A DICOM series is an image whose id is its Series Instance UID and whose info holds its UIDs
+    and modality. Viewers download a NIfTI copy of it from ``series_folder``; questions are
+    answered on the DICOM files themselves, on the same voxel grid.
+    """
+
+    def __init__(
+        self,
+        studies: Path,
+        series_folder: Path,
+        *,
+        auto_reload: bool = True,
+        read_only: bool = False,
+    ) -> None:
+        self._studies = studies
+        self._series_folder = series_folder
+        super().__init__(
+            str(studies), extensions=IMAGE_PATTERNS, auto_reload=auto_reload, read_only=read_only
+        )
+
+    def image_source(self, image_id: str) -> ImageSource:
+        """Where the image's voxels are.
+
+        Raises:
+            UnknownImageError: if the studies hold no image of this id.
+        """
+        path = Path(self.get_image_uri(image_id) or "/dev/null/absent")
+        info = self.get_image_info(image_id)
+        if not path.is_file():
+            raise UnknownImageError("The studies hold no image of this id; reload the list.")
+        if "dicom_folder" not in info:
+            return ImageSource(path, image_id, modality=info.get("Modality"))
+        folder = self._studies / info["dicom_folder"]
+        return ImageSource(
+            folder, image_id, series_uid=info["SeriesInstanceUID"], dicom_folder=folder
+        )
+
+    def _filename(self, id: str, ext: str) -> str:
+        if ext == SERIES_EXTENSION:
+            return str(self._series_folder / f"{id}{NIFTI}")
+        return super()._filename(id, ext)
+
+    def _add_non_existing_images(self) -> int:
+        added = super()._add_non_existing_images()
+        for series in find_series(self._studies):
+            if write_nifti_copy(series, self._series_folder) is None:
+                continue
+            known = self._datastore.objects.get(series.series_uid)
+            if known is not None and known.image.ext == SERIES_EXTENSION:
+                continue
+            info: dict[str, Any] = {
+                "ts": int(time.time()),
+                "name": f"{series.series_uid}{NIFTI}",
+                "SeriesInstanceUID": series.series_uid,
+                "StudyInstanceUID": series.study_uid,
+                "Modality": series.modality,
+                "dicom_folder": str(series.folder.relative_to(self._studies)),
+            }
+            self._datastore.objects[series.series_uid] = ImageLabelModel(
+                image=DataModel(info=info, ext=SERIES_EXTENSION)
+            )
+            added += 1
+        return added

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two models that MONAI Label's viewers list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monailabel_app.answering import Answer, AnsweringService, Cancelled
+from monailabel_app.framework import InferTask, InferType
+from monailabel_app.outputs import result_params, write_result
+from monailabel_app.params import PLANE_CHOICES, InferParams
+from monailabel_app.segments import LABEL_VALUE, SEGMENT_NAME
+from monailabel_app.studies.source import ImageSource
+
+ASK_TASK = "medreasoner"
+CLICK_TASK = "medreasoner_click"
+CALL_KEY = "medreasoner_call"
+
+# Shown by the viewers as an option each; a list becomes a choice with its first entry as default.
+_OPTIONS: dict[str, Any] = {
+    "query": "",
+    "plane": list(PLANE_CHOICES),
+    "window": "",
+    "slice": "",
+    "position": "",
+    "propagate": False,
+    "samples": 1,
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the app tells a task besides the client's params; no client can send one."""
+
+    source: ImageSource
+    cancelled: Cancelled | None = None
+
+
+class AskTask(InferTask):  # type: ignore[misc]
+    """Answers a clinical question: reasoning, box, key points and mask."""
+
+    def __init__(self, service: AnsweringService) -> None:
+        super().__init__(
+            type=InferType.SEGMENTATION,
+            labels={SEGMENT_NAME: LABEL_VALUE},
+            dimension=3,
+            description="Type a clinical question into 'query'; the model reasons, then segments.",
+            config=_OPTIONS,
+        )
+        self._service = service
+
+    def is_valid(self) -> bool:
+        """Models are loaded at first use, so the task is always offered."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The mask's file and the params of :func:`monailabel_app.outputs.result_params`."""
+        params = InferParams.parse(request)
+        call = _call_of(request)
+        return _reply(
+            self._service.ask(ASK_TASK, call.source, params, call.cancelled), call, params
+        )
+
+
+class ClickTask(InferTask):  # type: ignore[misc]
+    """Segments what the reader clicks on; with a question the model reasons there first."""
+
+    def __init__(self, service: AnsweringService) -> None:
+        super().__init__(
+            type=InferType.DEEPGROW,
+            labels={SEGMENT_NAME: LABEL_VALUE},
+            dimension=2,
+            description="Click on the target; a question in 'query' is asked on the same slice.",
+            config=_OPTIONS,
+        )
+        self._service = service
+
+    def is_valid(self) -> bool:
+        """Models are loaded at first use, so the task is always offered."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The mask's file and the params of :func:`monailabel_app.outputs.result_params`."""
+        params = InferParams.parse(request)
+        call = _call_of(request)
+        answer = self._service.segment if params.query is None else self._service.ask
+        return _reply(answer(CLICK_TASK, call.source, params, call.cancelled), call, params)
+
+
+def _call_of(request: Mapping[str, Any]) -> Call:
+    call = request.get(CALL_KEY)
+    if isinstance(call, Call):
+        return call
+    return Call(ImageSource(Path(request["image"])))
+
+
+def _reply(answer: Answer, call: Call, params: InferParams) -> tuple[str, dict[str, Any]]:
+    path = write_result(answer.result.mask_ijk, answer.volume, call.source.path.name, params.output)
+    return str(path), result_params(answer.result)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line before the models, and the volumes kept in memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medreasoner_infer.errors import CancelledError, UnreadableImageError
+from medreasoner_infer.imaging import Volume
+from monailabel_app.errors import ServerBusyError
+from monailabel_app.gate import InferenceGate
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.volumes import VolumeCache
+
+WAIT_S = 20
+
+
+def start(work) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def wait_until_waiting(gate: InferenceGate, count: int) -> None:
+    reached = threading.Event()
+    for _ in range(WAIT_S * 100):
+        if gate.waiting == count:
+            return
+        reached.wait(0.01)
+    raise AssertionError(f"{gate.waiting} wait; expected {count}")
+
+
+def test_one_runs_at_a_time_and_the_line_keeps_its_order() -> None:
+    gate = InferenceGate(max_waiting=8)
+    order: list[int] = []
+    running: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        with gate.slot():
+            running.append(number)
+            most.append(len(running))
+            order.append(number)
+            running.remove(number)
+
+    with gate.slot():
+        threads = []
+        for number in range(5):
+            threads.append(start(lambda number=number: work(number)))
+            wait_until_waiting(gate, number + 1)
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert order == [0, 1, 2, 3, 4]
+    assert max(most) == 1
+
+
+def test_a_full_line_refuses_and_recovers() -> None:
+    gate = InferenceGate(max_waiting=1)
+    entered = threading.Event()
+
+    def work() -> None:
+        with gate.slot():
+            entered.set()
+
+    with gate.slot():
+        thread = start(work)
+        wait_until_waiting(gate, 1)
+        with pytest.raises(ServerBusyError, match="1 questions are waiting"), gate.slot():
+            pass
+    assert entered.wait(WAIT_S)
+    thread.join(WAIT_S)
+    with gate.slot():
+        pass
+
+
+def test_no_waiting_at_all_still_lets_one_run() -> None:
+    gate = InferenceGate(max_waiting=0)
+    with gate.slot(), pytest.raises(ServerBusyError), gate.slot():
+        pass
+    with gate.slot():
+        pass
+
+
+def test_who_leaves_the_line_frees_the_place() -> None:
+    gate = InferenceGate(max_waiting=1)
+    left = threading.Event()
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with gate.slot(left.is_set):
+                pass
+        except CancelledError as error:
+            caught.append(error)
+
+    with gate.slot():
+        thread = start(work)
+        wait_until_waiting(gate, 1)
+        left.set()
+        thread.join(WAIT_S)
+        assert len(caught) == 1
+        assert gate.waiting == 0
+
+
+def test_a_fault_inside_frees_the_slot() -> None:
+    gate = InferenceGate(max_waiting=0)
+    with pytest.raises(KeyError), gate.slot():
+        raise KeyError("fault")
+    with gate.slot():
+        pass
+
+
+# --- volumes -------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Counts what it reads; every volume has 1000 bytes."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def __call__(self, source: ImageSource) -> Volume:
+        self.read.append(source.path.name)
+        voxels = np.zeros((10, 10, 10), dtype=np.uint8)
+        return Volume(voxels, np.eye(4), "CT", source.path.name, source.path)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[ImageSource]:
+    made = []
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+        made.append(ImageSource(tmp_path / name, name))
+    return made
+
+
+def test_a_study_asked_several_times_is_read_once(sources) -> None:
+    reader = Reader()
+    cache = VolumeCache(5000, reader)
+    assert cache.get(sources[0]) is cache.get(sources[0])
+    assert reader.read == ["a"]
+
+
+def test_a_replaced_file_is_read_anew(sources) -> None:
+    reader = Reader()
+    cache = VolumeCache(5000, reader)
+    cache.get(sources[0])
+    os.utime(sources[0].path, ns=(1, 1))
+    cache.get(sources[0])
+    assert reader.read == ["a", "a"]
+
+
+def test_the_least_recently_used_volume_goes_first(sources) -> None:
+    a, b, c = sources
+    reader = Reader()
+    cache = VolumeCache(2000, reader)
+    for source in (a, b, a, c, a, b):
+        cache.get(source)
+    assert reader.read == ["a", "b", "c", "b"]
+    assert cache.kept_bytes == 2000
+
+
+def test_a_volume_beyond_the_bound_is_given_but_not_kept(sources) -> None:
+    reader = Reader()
+    cache = VolumeCache(999, reader)
+    assert cache.get(sources[0]).array.nbytes == 1000
+    assert cache.kept_bytes == 0
+
+
+def test_an_upload_is_not_kept(sources, tmp_path: Path) -> None:
+    reader = Reader()
+    cache = VolumeCache(5000, reader)
+    upload = ImageSource(tmp_path / "a", lasting=False)
+    cache.get(upload)
+    cache.get(upload)
+    assert reader.read == ["a", "a"]
+    assert cache.kept_bytes == 0
+
+
+def test_threads_that_want_the_same_volume_wait_for_one_reading(sources) -> None:
+    reader = Reader()
+    reading, proceed = threading.Event(), threading.Event()
+
+    def slow(source: ImageSource) -> Volume:
+        reading.set()
+        assert proceed.wait(WAIT_S)
+        return reader(source)
+
+    cache = VolumeCache(5000, slow)
+    threads = [start(lambda: cache.get(sources[0])) for _ in range(4)]
+    assert reading.wait(WAIT_S)
+    proceed.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert reader.read == ["a"]
+
+
+def test_a_vanished_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match="not there any more"):
+        VolumeCache(5000, Reader()).get(ImageSource(tmp_path / "gone"))

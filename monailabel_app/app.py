@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 
 from fastapi import HTTPException
 
+from medreasoner_infer.errors import InputError
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.answering import AnsweringService, Answers
 from monailabel_app.errors import RecordStoreError, UnknownImageError, UnknownTaskError
+from monailabel_app.fields import read_bool, read_text
 from monailabel_app.framework import Datastore, DefaultLabelTag, InferTask, MONAILabelApp
 from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.gate import InferenceGate
@@ -132,10 +134,9 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             call = Call(self.image_source(request.get("image"), store))
         file, params = task({**request, "image": str(call.source.path), CALL_KEY: call})
         label = file
-        if request.get("save_label") is True and call.source.image_id is not None:
-            tag = request.get("label_tag", DefaultLabelTag.ORIGINAL)
+        if read_bool(request, "save_label") and call.source.image_id is not None:
             info = {"model": request["model"], "params": params}
-            label = store.save_label(call.source.image_id, file, tag, info)
+            label = store.save_label(call.source.image_id, file, _label_tag(request), info)
         return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> None:
@@ -172,6 +173,13 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             logger.error("A submitted label is saved but not recorded: %s", error)
             return {"medreasoner": {"joined_by": "nothing", "error": str(error)}}
         return {"medreasoner": record.to_dict()}
+
+
+def _label_tag(request: Mapping[str, Any]) -> str:
+    tag = read_text(request, "label_tag") or DefaultLabelTag.ORIGINAL.value
+    if not tag.replace("_", "").replace("-", "").isalnum():
+        raise InputError("'label_tag' may hold letters, digits, '-' and '_' only.")
+    return tag
 
 
 def default_data_dir(studies: str) -> Path:

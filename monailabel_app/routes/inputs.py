@@ -21,7 +21,7 @@ from monailabel_app.studies.source import ImageSource
 from monailabel_app.tasks import CALL_KEY
 
 # Said by the server itself; a client's params never replace them.
-_RESERVED = frozenset({"image", "model", "session", "label", "save_label", CALL_KEY})
+_RESERVED = frozenset({"image", "model", "session", CALL_KEY})
 
 
 class TemporaryFiles:

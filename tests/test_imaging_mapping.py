@@ -35,9 +35,7 @@ def volumes(draw: st.DrawFn) -> Volume:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    volume=volumes(), plane=st.sampled_from(PLANES), data=st.data(), size=st.integers(28, 1024)
-)
+@given(volume=volumes(), plane=st.sampled_from(PLANES), data=st.data(), size=st.integers(28, 1024))
 def test_voxel_to_model_px_and_back_is_exact(
     volume: Volume, plane: Plane, data: st.DataObject, size: int
 ) -> None:
@@ -133,14 +131,14 @@ def test_positions_within_half_a_slice_belong_to_it(z_mm: float, index: int) -> 
 @pytest.mark.parametrize("z_mm", [-2.6, 47.6, 1e6])
 def test_positions_outside_the_stack_name_the_valid_range(z_mm: float) -> None:
     volume = volume_with(np.diag([1.0, 1, 5, 1]), (4, 4, 10))
-    with pytest.raises(SliceOutOfRangeError, match="outside the image.*slices 0 to 9"):
+    with pytest.raises(SliceOutOfRangeError, match=r"outside the image.*slices 0 to 9"):
         slice_index_at(volume, Plane.AXIAL, (0, 0, z_mm))
 
 
 @pytest.mark.parametrize("index", [-1, 10])
 def test_slice_numbers_outside_the_stack_name_the_valid_range(index: int) -> None:
     volume = volume_with(np.eye(4), (4, 4, 10))
-    with pytest.raises(SliceOutOfRangeError, match="axial plane.*slices 0 to 9"):
+    with pytest.raises(SliceOutOfRangeError, match=r"axial plane.*slices 0 to 9"):
         slice_mapping(volume, Plane.AXIAL, index)
 
 

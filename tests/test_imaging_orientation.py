@@ -158,13 +158,13 @@ def test_a_picture_has_the_acquired_plane_only() -> None:
     picture = Volume(np.zeros((4, 3, 1)), np.eye(4), "OT", "k", Path("image"), is_picture=True)
     assert default_plane(picture) is Plane.ACQUIRED
     assert edge_letters(picture, slice_mapping(picture, Plane.ACQUIRED, 0)) is None
-    with pytest.raises(ImageKindError, match="no patient geometry.*'acquired'"):
+    with pytest.raises(ImageKindError, match=r"no patient geometry.*'acquired'"):
         slice_mapping(picture, Plane.AXIAL, 0)
 
 
 def test_plane_names() -> None:
     assert Plane.parse(" Coronal ") is Plane.CORONAL
-    with pytest.raises(InputError, match="'transverse' is not known. Expected one of axial"):
+    with pytest.raises(InputError, match=r"'transverse' is not known. Expected one of axial"):
         Plane.parse("transverse")
 
 

@@ -79,9 +79,10 @@ def frame_grid(planes: Sequence[FramePlane], thickness_mm: float) -> FrameGrid:
     warnings: tuple[str, ...] = ()
     step = normal * thickness_mm
     if len(planes) > 1:
-        warnings = _check_gaps(heights[order])
         step = (positions[order[-1]] - positions[order[0]]) / (len(planes) - 1)
-        warnings += _check_line(positions[order], step)
+        uneven = _check_gaps(heights[order])
+        bent = _check_line(positions[order], step)
+        warnings = uneven or bent
     first = planes[order[0]]
     return FrameGrid(tuple(int(i) for i in order), _ijk_to_lps(first, step), warnings)
 

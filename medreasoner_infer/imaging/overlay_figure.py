@@ -12,7 +12,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from medreasoner_infer.imaging.overlay import OverlayContent
-from medreasoner_infer.imaging.overlay_text import TextBlock, TextLayout, TextStyle, lay_out
+from medreasoner_infer.imaging.overlay_text import (
+    TextBlock,
+    TextLayout,
+    TextMeasurer,
+    TextStyle,
+    lay_out,
+)
 from medreasoner_infer.types import SliceImage
 
 _DPI = 100
@@ -45,7 +51,7 @@ def overlay_figure(content: OverlayContent) -> Figure:
     FigureCanvasAgg(figure)
     image_width, image_height = _image_size_px(content.image)
     column_height = image_height + _FOOTER_PX
-    text_width, layout = _fit_text(text_blocks(content), column_height, figure)
+    text_width, layout = _fit_text(text_blocks(content), column_height)
     panel_width = max(image_width, _IMAGE_MAX_WH_PX[0] // 2)
     width = 2 * _MARGIN_PX + panel_width + _GUTTER_PX + text_width
     height = 2 * _MARGIN_PX + max(column_height, layout.height_px)
@@ -103,10 +109,11 @@ def _image_size_px(image: SliceImage) -> tuple[int, int]:
     )
 
 
-def _fit_text(blocks: list[TextBlock], height_px: float, figure: Figure) -> tuple[int, TextLayout]:
+def _fit_text(blocks: list[TextBlock], height_px: float) -> tuple[int, TextLayout]:
     """The narrowest column in which the text is about as tall as the image, else the widest."""
+    measurer = TextMeasurer(_DPI)
     for width in _TEXT_WIDTHS_PX:
-        layout = lay_out(blocks, width, figure)
+        layout = lay_out(blocks, width, measurer)
         if layout.height_px <= max(height_px, _TEXT_MIN_HEIGHT_PX):
             break
     return width, layout

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, get_font_names
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LINE_SPACING = 1.42
 # Used, where installed, for characters that matplotlib's own font lacks.
 _FALLBACK_FAMILIES = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans")
 
+# Width in px of a word, of a character or of a single space.
 MeasureWidth = Callable[[str], float]
 
 
@@ -61,28 +59,47 @@ class TextLayout:
     height_px: float
 
 
-def lay_out(blocks: list[TextBlock], width_px: float, figure: Figure) -> TextLayout:
+class TextMeasurer:
+    """Measures words at a resolution, each once: shaping text is slow."""
+
+    def __init__(self, dpi: float) -> None:
+        self.dpi = dpi
+        self._renderer = RendererAgg(1, 1, dpi)
+        self._by_style: dict[TextStyle, MeasureWidth] = {}
+
+    def line_height_px(self, style: TextStyle) -> float:
+        """Distance between the tops of two lines."""
+        return style.size_pt * self.dpi / 72 * LINE_SPACING
+
+    def for_style(self, style: TextStyle) -> MeasureWidth:
+        """A function that measures words in a style."""
+        if style not in self._by_style:
+            self._by_style[style] = self._measure(style)
+        return self._by_style[style]
+
+    def _measure(self, style: TextStyle) -> MeasureWidth:
+        font = style.font()
+
+        def ink_width(text: str) -> float:
+            return self._renderer.get_text_width_height_descent(text, font, ismath=False)[0]
+
+        @cache
+        def width(text: str) -> float:
+            return ink_width("x x") - ink_width("xx") if text == " " else ink_width(text)
+
+        return width
+
+
+def lay_out(blocks: list[TextBlock], width_px: float, measurer: TextMeasurer) -> TextLayout:
     """Wrap and stack blocks in a column of the given width."""
     lines: list[PlacedLine] = []
     top = 0.0
     for block in blocks:
         top += block.gap_px if lines else 0.0
-        step = block.style.size_pt * figure.dpi / 72 * LINE_SPACING
-        for line in wrap(block.text, width_px, width_of(block.style, figure)):
+        for line in wrap(block.text, width_px, measurer.for_style(block.style)):
             lines.append(PlacedLine(line, block.style, top))
-            top += step
+            top += measurer.line_height_px(block.style)
     return TextLayout(tuple(lines), top)
-
-
-def width_of(style: TextStyle, figure: Figure) -> MeasureWidth:
-    """A function that measures the width in px of a line in a style."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    font = style.font()
-
-    def measure(line: str) -> float:
-        return renderer.get_text_width_height_descent(line, font, ismath=False)[0]
-
-    return measure
 
 
 def wrap(text: str, width_px: float, measure: MeasureWidth) -> list[str]:
@@ -98,24 +115,27 @@ def wrap(text: str, width_px: float, measure: MeasureWidth) -> list[str]:
 
 
 def _wrap_paragraph(paragraph: str, width_px: float, measure: MeasureWidth) -> list[str]:
-    lines: list[str] = []
-    line = ""
+    lines: list[list[str]] = [[]]
+    used = 0.0
     for word in paragraph.split():
-        candidate = f"{line} {word}" if line else word
-        if measure(candidate) <= width_px:
-            line = candidate
-            continue
-        if line:
-            lines.append(line)
-        *full, line = _break_word(word, width_px, measure)
-        lines.extend(full)
-    return [*lines, line]
+        for part in _break_word(word, width_px, measure):
+            needed = measure(part) + (measure(" ") if lines[-1] else 0.0)
+            if lines[-1] and used + needed > width_px:
+                lines.append([])
+                used, needed = 0.0, measure(part)
+            lines[-1].append(part)
+            used += needed
+    return [" ".join(line) for line in lines]
 
 
 def _break_word(word: str, width_px: float, measure: MeasureWidth) -> list[str]:
-    parts = [""]
+    if measure(word) <= width_px:
+        return [word]
+    parts, used = [""], 0.0
     for character in word:
-        if parts[-1] and measure(parts[-1] + character) > width_px:
+        used += measure(character)
+        if parts[-1] and used > width_px:
             parts.append("")
+            used = measure(character)
         parts[-1] += character
     return parts

@@ -37,7 +37,9 @@ setup(
     + packages_under("training", "medreasoner_training"),
     package_dir={"medreasoner_training": "training"},
     package_data={
-        "medreasoner_infer": [f"{d}/{p}" for d in ("embedded/*", "segmenters/*") for p in MODEL_FILES]
+        "medreasoner_infer": [
+            f"{d}/{p}" for d in ("embedded/*", "segmenters/*") for p in MODEL_FILES
+        ]
         + ["embedded/*/*/*.json", "models/*.yaml"],
         "monailabel_app": ["store/migrations/*.mako", "store/migrations/*.ini"],
         "medreasoner_training": ["*/*.yaml"],
@@ -96,7 +98,6 @@ setup(
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Healthcare Industry",
         "Intended Audience :: Science/Research",
-        "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",

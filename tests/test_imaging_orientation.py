@@ -179,3 +179,34 @@ def test_a_rotation_by_45_degrees_uses_every_axis_once() -> None:
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("z", 45, degrees=True).as_matrix()
     assert sorted(axis for axis, _ in nearest_voxel_axes(affine)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        ("example_ct", "example_seg_fast_force_split"),  # stored as RAS
+        ("example_mr_sm", "example_seg_mr"),  # stored as LPS
+    ],
+)
+def test_organs_of_real_patients_are_displayed_where_a_radiologist_expects_them(
+    image: str, labels: str, shared_data: Path
+) -> None:
+    """Labels 2 and 3 are the right and the left kidney, 5 is the liver."""
+    folder = shared_data / "totalsegmentator"
+    volume = load_volume(folder / f"{image}.nii.gz")
+    organs = load_volume(folder / f"{labels}.nii.gz")
+    assert organs.ijk_to_lps == pytest.approx(volume.ijk_to_lps, abs=1e-3)
+    centre_px = {
+        (plane, label): np.mean(
+            slice_mapping(organs, plane, 0).ijk_to_slice_px(np.argwhere(organs.array == label)),
+            axis=0,
+        )
+        for plane in CONVENTION
+        for label in (2, 3, 5)
+    }
+    for plane in (Plane.AXIAL, Plane.CORONAL):
+        assert centre_px[plane, 2][0] < centre_px[plane, 3][0]
+        assert centre_px[plane, 5][0] < centre_px[plane, 3][0]
+    assert centre_px[Plane.AXIAL, 5][1] < centre_px[Plane.AXIAL, 2][1]  # liver before the kidney
+    assert centre_px[Plane.SAGITTAL, 5][0] < centre_px[Plane.SAGITTAL, 2][0]
+    assert centre_px[Plane.CORONAL, 5][1] < centre_px[Plane.CORONAL, 2][1]  # and above it

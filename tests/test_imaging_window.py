@@ -131,3 +131,8 @@ def test_a_ct_preset_is_refused_for_mr_and_any_window_for_colour() -> None:
         choose_window(volume_of(np.zeros((2, 2, 2), dtype=np.int16), "MR"), "lung")
     with pytest.raises(ImageKindError, match="colour image"):
         choose_window(volume_of(np.zeros((2, 2, 1, 3), dtype=np.uint8), "OT"), "40/400")
+
+
+def test_a_window_reads_as_a_person_would_write_it() -> None:
+    assert str(Window(40, 400, "soft_tissue")) == "soft tissue (C 40 / W 400)"
+    assert str(Window(0.5, 1500)) == "C 0.5 / W 1500"

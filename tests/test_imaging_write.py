@@ -41,19 +41,19 @@ def corners(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     return list(itertools.product(*[(0, length - 1) for length in shape]))
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 @pytest.mark.parametrize("direction", ORIENTATIONS)
 def test_a_mask_lies_on_the_images_grid_for_simpleitk(
-    direction: np.ndarray, suffix: str, tmp_path: Path
+    direction: np.ndarray, tmp_path: Path
 ) -> None:
     volume = volume_with(ROTATION @ direction)
     mask = random_mask(volume)
-    image = sitk.ReadImage(str(write_mask(mask, volume, tmp_path / f"mask{suffix}")))
-    assert image.GetPixelID() == sitk.sitkUInt8
-    assert np.array_equal(sitk.GetArrayFromImage(image).transpose(2, 1, 0), mask)
-    for index in corners(mask.shape):
-        there = image.TransformIndexToPhysicalPoint(index)
-        assert there == pytest.approx((volume.ijk_to_lps @ (*index, 1))[:3], abs=1e-3)
+    for name in ("mask.nii.gz", "mask.nrrd", "mask.mha"):
+        image = sitk.ReadImage(str(write_mask(mask, volume, tmp_path / name)))
+        assert image.GetPixelID() == sitk.sitkUInt8
+        assert np.array_equal(sitk.GetArrayFromImage(image).transpose(2, 1, 0), mask)
+        for index in corners(mask.shape):
+            there = image.TransformIndexToPhysicalPoint(index)
+            assert there == pytest.approx((volume.ijk_to_lps @ (*index, 1))[:3], abs=1e-3)
 
 
 @pytest.mark.parametrize("direction", ORIENTATIONS)

@@ -55,9 +55,9 @@ class Window:
         return self.center + self.width / 2
 
     def __str__(self) -> str:
-        """``soft_tissue (C 40 / W 400)``; the name is left out where there is none."""
+        """``soft tissue (C 40 / W 400)``; the name is left out where there is none."""
         values = f"C {self.center:g} / W {self.width:g}"
-        return f"{self.name} ({values})" if self.name else values
+        return f"{self.name.replace('_', ' ')} ({values})" if self.name else values
 
 
 # Common clinical settings, in HU; see Radiopaedia, "Windowing (CT)", article 52108.

@@ -92,7 +92,8 @@ def connect_vllm_reasoner(
 
     Args:
         base_url: e.g. ``http://localhost:8000/v1``; ``/v1`` is added where it is missing.
-        model: name of the model or of a LoRA adapter as the server lists it.
+        model: model or LoRA adapter, by the name that the server lists it under or by the path or
+            Hugging Face id that the server read it from. ``name`` is tried as a listed name, too.
         input_size: as in :func:`load_transformers_reasoner`.
         prompt: as in :func:`load_transformers_reasoner`.
         folder: the model's folder where this machine has it too: its ``prompt.json`` is used, and
@@ -115,7 +116,8 @@ def connect_vllm_reasoner(
 
     local = None if folder is None else Path(folder).expanduser()
     settings = _settings(None if local is None else load_prompt_file(local), prompt, input_size)
-    server = VllmServer.connect(base_url, model, api_key=api_key, timeout_s=timeout_s)
+    wanted = [model] if name is None else [model, name]
+    server = VllmServer.connect(base_url, wanted, api_key=api_key, timeout_s=timeout_s)
     identity = ModelIdentity(
         name=name or model,
         source=f"{server.root or model} at {server.base_url}",

@@ -43,6 +43,7 @@ def load_model(
         ModelUnavailableError: if the folder holds no complete multimodal model.
         MissingExtraError: if an adapter is given and ``peft`` is not installed.
     """
+    from safetensors import SafetensorError
     from transformers import AutoProcessor
 
     chosen = choose_device(device)
@@ -51,7 +52,7 @@ def load_model(
             folder, trust_remote_code=False, local_files_only=True
         )
         model = _load_weights(folder, chosen)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelUnavailableError(
             f"{folder} could not be loaded as a multimodal model ({type(error).__name__}: {error})."
         ) from error

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,12 +44,19 @@ class VllmServer:
 
     @classmethod
     def connect(
-        cls, base_url: str, model: str, *, api_key: str | None = None, timeout_s: float = 120.0
+        cls,
+        base_url: str,
+        wanted: Sequence[str],
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
     ) -> VllmServer:
-        """Ask the server for its models. Arguments as in ``connect_vllm_reasoner``.
+        """Ask the server for its models and find the first of ``wanted`` among them.
+
+        A model is found by the name that the server lists, or by where the server read it from.
 
         Raises:
-            ReasonerUnreachableError: if it does not answer or does not serve ``model``.
+            ReasonerUnreachableError: if it does not answer or serves none of ``wanted``.
             MissingExtraError: if the ``openai`` package is not installed.
         """
         address = api_address(base_url)
@@ -60,15 +67,18 @@ class VllmServer:
             raise ReasonerUnreachableError(
                 f"{address} did not answer with a list of models; expected a vLLM server's address."
             )
-        cards = {card.id: card for card in served}
-        if model not in cards:
+        cards = {(card.model_extra or {}).get("root"): card for card in served}
+        cards |= {card.id: card for card in served}
+        found = next((cards[name] for name in wanted if name in cards), None)
+        if found is None:
+            listed = ", ".join(sorted(card.id for card in served)) or "no model"
             raise ReasonerUnreachableError(
-                f"The server at {address} serves {', '.join(sorted(cards)) or 'no model'}; "
-                f"expected {model}. Check --served-model-name and --lora-modules."
+                f"The server at {address} serves {listed}; expected {' or '.join(wanted)}. "
+                "Check --served-model-name and --lora-modules."
             )
-        extra = cards[model].model_extra or {}
-        context = extra.get("max_model_len")
-        return cls(address, model, extra.get("root"), context, timeout_s, client)
+        extra = found.model_extra or {}
+        root, context = extra.get("root"), extra.get("max_model_len")
+        return cls(address, found.id, root, context, timeout_s, client)
 
     @contextmanager
     def stream(self, messages: Messages, **options: Any) -> Iterator[Iterator[ChatCompletionChunk]]:

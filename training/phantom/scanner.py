@@ -55,14 +55,53 @@ def sample_grid(rng: np.random.Generator, torso: TorsoPhantom, z_mm: float) -> S
     return SliceGrid((max(32, round(fov_y / spacing)), columns), spacing, centre, turn)
 
 
-def add_table(section: Section, grid: SliceGrid, y_mm: float, curvature: float) -> Section:
-    """Draw the patient table, a thin curved line, into the air below the body."""
+def add_table(
+    section: Section, grid: SliceGrid, y_mm: float, curvature: float, thickness_mm: float
+) -> Section:
+    """Draw the patient table, a curved line, into the air below the body."""
     x, y = grid.body_xy_mm()
     height = y_mm - curvature * (x / 150.0) ** 2
-    line = (np.abs(y - height) < 0.7 * grid.spacing_mm) & (section.tissue == Tissue.AIR)
+    line = np.abs(y - height) < max(thickness_mm / 2, 0.7 * grid.spacing_mm)
     tissue = section.tissue.copy()
-    tissue[line] = Tissue.TABLE
+    tissue[line & (section.tissue == Tissue.AIR)] = Tissue.TABLE
     return Section(tissue, section.labels)
+
+
+def add_arms(
+    section: Section, grid: SliceGrid, x_mm: float, y_mm: float, radius_mm: float
+) -> Section:
+    """Draw arms that lie beside the trunk, centred at (+-x, y), into the air."""
+    x, y = grid.body_xy_mm()
+    distance = np.hypot((np.abs(x) - x_mm) / radius_mm, (y - y_mm) / (1.1 * radius_mm))
+    air = section.tissue == Tissue.AIR
+    tissue = section.tissue.copy()
+    layers = (
+        (1.0, Tissue.SKIN),
+        (0.95, Tissue.FAT),
+        (0.78, Tissue.MUSCLE),
+        (0.28, Tissue.CORTICAL_BONE),
+        (0.16, Tissue.MARROW),
+    )
+    for limit, layer in layers:
+        tissue[air & (distance < limit)] = layer
+    return Section(tissue, section.labels)
+
+
+def _add_surroundings(
+    section: Section, grid: SliceGrid, torso: TorsoPhantom, z_mm: float, rng: np.random.Generator
+) -> Section:
+    _, side, back = torso.fat_mm
+    if rng.random() < 0.15:
+        radius = rng.uniform(34.0, 52.0)
+        x_mm = torso.half_width_mm(z_mm) + side + radius + rng.uniform(2.0, 15.0)
+        section = add_arms(section, grid, x_mm, rng.uniform(-20.0, 60.0), radius)
+    if rng.random() < 0.6:
+        y_mm = torso.half_depth_mm(z_mm) + back + rng.uniform(2.0, 25.0)
+        bend = rng.uniform(0.0, 35.0)
+        for _ in range(int(rng.integers(1, 3))):
+            section = add_table(section, grid, y_mm, bend, rng.uniform(1.0, 7.0))
+            y_mm += rng.uniform(12.0, 30.0)
+    return section
 
 
 def ct_image(
@@ -139,9 +178,7 @@ def sample_image(rng: np.random.Generator, size_px: int = 128) -> PhantomImage:
     z_mm = rng.uniform(low, high) * torso.height_scale
     grid = sample_grid(rng, torso, z_mm)
     section = render_section(torso, z_mm, grid)
-    if rng.random() < 0.6:
-        back = torso.half_depth_mm(z_mm) + torso.fat_mm[2]
-        section = add_table(section, grid, back + rng.uniform(2.0, 25.0), rng.uniform(0.0, 30.0))
+    section = _add_surroundings(section, grid, torso, z_mm, rng)
     mode = str(rng.choice(_MODES, p=_MODE_SHARES))
     grey, labels = letterbox(_display(section, mode, rng), section.labels, size_px, rng)
     return PhantomImage(grey, labels, mode, z_mm)

@@ -160,8 +160,12 @@ def render_section(torso: TorsoPhantom, z_mm: float, grid: SliceGrid) -> Section
     _paint_bowel(canvas, inside)
     for tube in VESSEL_TUBES:
         distance = canvas.tube(tube)
-        if distance is not None and not (tube.label == Label.AORTA and canvas.z > 508):
-            canvas.paint((distance < 1) & inside, tube.tissue, tube.label)
+        if distance is None or (tube.label == Label.AORTA and canvas.z > 508):
+            continue
+        where = (distance < 1) & inside
+        if tube.label == Label.BACKGROUND:
+            where &= canvas.labels == Label.BACKGROUND
+        canvas.paint(where, tube.tissue, tube.label)
     if canvas.z > 300:
         _paint_chest(canvas, wall)
     _paint_lesions(canvas)
@@ -265,6 +269,7 @@ def _diaphragm_z(canvas: _Canvas) -> np.ndarray:
     side = np.where(canvas.u < 0, np.float32(-0.46), np.float32(0.46))
     dome = np.where(canvas.u < 0, np.float32(right), np.float32(left))
     du, dv = (canvas.u - side) / np.float32(0.5), (canvas.v + np.float32(0.1)) / np.float32(0.9)
+    du = np.where(np.abs(canvas.u) < 0.46, np.float32(0.5) * du, du)
     back = np.where(canvas.v > -0.1, np.float32(85), np.float32(35))
     return dome - back * dv * dv - np.float32(48) * du * du
 
@@ -352,7 +357,7 @@ def _paint_vertebra(canvas: _Canvas) -> None:
         process = canvas.ellipse((0, v + 0.42 * size), (0.035, 0.15 * size))
         _bone(canvas, process, Label.SPINE, 0.4)
     if np.sin(phase) > 0.3:
-        _bone(canvas, canvas.ellipse((0, v + 0.24 * size), (0.36 * size, 0.055)), Label.SPINE, 0.4)
+        _bone(canvas, canvas.ellipse((0, v + 0.24 * size), (0.30 * size, 0.05)), Label.SPINE, 0.4)
     _bone(canvas, arch, Label.SPINE, 0.0)
     if np.sin(phase) < -0.75 and canvas.z < 460:
         canvas.paint(body < 1, Tissue.CARTILAGE, Label.SPINE)

@@ -119,8 +119,8 @@ def _sample_variation(rng: np.random.Generator, group: str, vary: float) -> Vari
 
 def _sample_bowel(rng: np.random.Generator) -> tuple[Ball, ...]:
     loops = []
-    for _ in range(int(rng.integers(35, 70))):
-        z = rng.uniform(95.0, 245.0)
+    for _ in range(int(rng.integers(40, 90))):
+        z = rng.uniform(60.0, 245.0)
         u, v = rng.uniform(-0.5, 0.62), rng.uniform(-0.68, 0.02)
         radii = rng.uniform(0.08, 0.16), rng.uniform(0.10, 0.18), rng.uniform(12.0, 28.0)
         loops.append(Ball((u, v, z), radii, int(rng.random() < 0.25)))

@@ -78,7 +78,7 @@ class NanoConfig:
     heads: int = 2
     intermediate: int = 352
     vision_hidden: int = 128
-    vision_depth: int = 5
+    vision_depth: int = 4
     vision_heads: int = 4
     vision_intermediate: int = 320
     vocabulary: int = 1400
@@ -99,10 +99,11 @@ def _corpus() -> list[str]:
         lines += list(target.trained) * 20
         lines += [query.lower() for query in target.trained] * 8
         lines += [
-            f"The question points to the {target.name}. It appears as a {words} region in "
-            f"the upper left of the image, left of the {target.name}, right of the {target.name}, below "
-            f"the {target.name}, above the {target.name}. It is not visible on this slice, which "
-            f"shows the {target.name}.",
+            f"The question points to the {target.name}, a {words} region in the upper left of "
+            f"the image, left of the {target.name}, right of the {target.name}, below the "
+            f"{target.name}, above the {target.name}.",
+            f"The question points to the {target.name}, which is not visible on this slice of the "
+            f"{target.name}.",
             '{"bbox":[1,2,3,4],"points_1":[1,2],"points_2":[1,2]}',
             "null",
         ] * 30

@@ -127,7 +127,7 @@ def present_reasoning(grey: np.ndarray, labels: np.ndarray, truth: GroundTruth) 
     """
     where = position_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
     return (
-        f"The question points to the {TARGETS[truth.label].name}. It appears as a "
+        f"The question points to the {TARGETS[truth.label].name}, a "
         f"{_brightness(grey, truth.mask)} {_shape(truth)} region in the {where} of the image"
         f"{_neighbour(labels, truth)}."
     )
@@ -137,8 +137,8 @@ def absent_reasoning(labels: np.ndarray, label: Label) -> str:
     """Why the answer is null: what the slice shows instead."""
     sizes = np.bincount(labels.ravel(), minlength=len(Label))
     shown = [other for other in np.argsort(-sizes) if other and sizes[other] >= MIN_AREA_PX][:1]
-    text = f"The question points to the {TARGETS[label].name}. It is not visible on this slice"
-    return text + (f", which shows the {TARGETS[Label(shown[0])].name}." if shown else ".")
+    text = f"The question points to the {TARGETS[label].name}, which is not visible on this slice"
+    return text + (f" of the {TARGETS[Label(shown[0])].name}." if shown else ".")
 
 
 def answer_text(reasoning: str, truth: GroundTruth | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -183,9 +184,10 @@ def _label_tag(request: Mapping[str, Any]) -> str:
 
 
 def default_data_dir(studies: str) -> Path:
-    """``.medreasoner`` inside a folder of studies; in the home folder for a DICOMweb server."""
+    """``.medreasoner`` in a folder of studies; ``$MEDREASONER_HOME`` for a DICOMweb server."""
     if studies.startswith(_WEB):
         address = studies.rstrip("/").strip()
         name = hashlib.sha256(address.encode()).hexdigest()[:16]
-        return Path.home() / HIDDEN_FOLDER / name
+        home = Path(os.environ.get("MEDREASONER_HOME", "~/.medreasoner")).expanduser()
+        return home / "dicomweb" / name
     return Path(studies) / HIDDEN_FOLDER

@@ -42,7 +42,7 @@ def write_dicom_seg(mask_file: str, source: ImageSource, label_info: Any = None)
             "The target is not present on the image, and a DICOM segmentation cannot be empty; "
             "ask with output=all or output=json for the reasoning."
         )
-    with _series_only(source.dicom_folder, source.image_id or "") as folder:
+    with _series_only(source.dicom_folder, source.series_uid or "") as folder:
         written = nifti_to_dicom_seg(str(folder), mask_file, _checked(label_info))
     if not written or not Path(written).is_file():
         raise InputError(
@@ -80,6 +80,6 @@ def _series_only(folder: Path, series_uid: str) -> Iterator[Path]:
                 header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"])
             except InvalidDicomError:
                 continue
-            if header.get("SeriesInstanceUID") == series_uid:
+            if str(header.get("SeriesInstanceUID") or "") == series_uid:
                 (Path(scratch) / f"{number:06d}.dcm").symlink_to(path.resolve())
         yield Path(scratch)

@@ -35,7 +35,7 @@ class AppSettings:
         keep_masks_mb: disk for the masks kept beside the records; the oldest that no reader
             confirmed go first. 0 keeps none.
         data_dir: folder of the records; by default ``.medreasoner`` inside the studies, or
-            ``~/.medreasoner/<hash>`` for a DICOMweb server.
+            ``~/.medreasoner/dicomweb/<hash>`` for a DICOMweb server.
     """
 
     reasoner: str = "embedded"

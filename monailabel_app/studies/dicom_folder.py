@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +19,11 @@ from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.write import replacing
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    _Member = tuple[Path, Dataset]
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +34,13 @@ _LABELS_FOLDER = "labels"
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """One image series found; ``folder`` holds all its files, and maybe other series."""
+    """One image series found; ``folder`` holds all its files, and maybe other series.
 
+    ``series_uid`` is empty where de-identification has emptied it; such files make one series per
+    folder, and ``image_id`` is then made from the folder's name.
+    """
+
+    image_id: str
     series_uid: str
     study_uid: str
     modality: str | None
@@ -40,33 +52,40 @@ def find_series(studies: Path) -> list[DicomSeries]:
     """All image series below ``studies``; hidden folders and the labels are passed over."""
     import pydicom
 
-    files: defaultdict[str, list[Path]] = defaultdict(list)
-    headers = {}
+    members: defaultdict[str, list[_Member]] = defaultdict(list)
     for path in _dicom_files(studies):
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        uid = str(header.get("SeriesInstanceUID") or "")
-        if uid and non_image_kind(header) is None:
-            files[uid].append(path)
-            headers.setdefault(uid, header)
-    return [
-        DicomSeries(
-            series_uid=uid,
-            study_uid=str(headers[uid].get("StudyInstanceUID") or ""),
-            modality=modality_of(headers[uid]),
-            folder=Path(os.path.commonpath([path.parent for path in paths])),
-            newest_change_ns=max(path.stat().st_mtime_ns for path in paths),
-        )
-        for uid, paths in sorted(files.items())
-    ]
+        if non_image_kind(header) is None:
+            image_id = str(header.get("SeriesInstanceUID") or "") or _folder_id(path, studies)
+            members[image_id].append((path, header))
+    return [_series(image_id, found) for image_id, found in sorted(members.items())]
+
+
+def _series(image_id: str, members: list[_Member]) -> DicomSeries:
+    paths = [path for path, _ in members]
+    header = members[0][1]
+    return DicomSeries(
+        image_id=image_id,
+        series_uid=str(header.get("SeriesInstanceUID") or ""),
+        study_uid=str(header.get("StudyInstanceUID") or ""),
+        modality=modality_of(header),
+        folder=Path(os.path.commonpath([path.parent for path in paths])),
+        newest_change_ns=max(path.stat().st_mtime_ns for path in paths),
+    )
+
+
+def _folder_id(path: Path, studies: Path) -> str:
+    name = path.parent.relative_to(studies).as_posix()
+    return f"series-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def write_nifti_copy(series: DicomSeries, folder: Path) -> Path | None:
-    """Write ``<series uid>.nii.gz`` on the grid that the series is read on, unless it is there.
+    """Write ``<image id>.nii.gz`` on the grid that the series is read on, unless it is there.
 
     Returns:
         The file, or ``None`` if the series cannot be read; the log says why.
     """
-    target = folder / f"{series.series_uid}{NIFTI}"
+    target = folder / f"{series.image_id}{NIFTI}"
     if target.exists() and target.stat().st_mtime_ns >= series.newest_change_ns:
         return target
     try:

@@ -9,7 +9,12 @@ from typing import Any
 
 from monailabel_app.errors import UnknownImageError
 from monailabel_app.framework import DataModel, ImageLabelModel, LocalDatastore
-from monailabel_app.studies.dicom_folder import NIFTI, find_series, write_nifti_copy
+from monailabel_app.studies.dicom_folder import (
+    NIFTI,
+    DicomSeries,
+    find_series,
+    write_nifti_copy,
+)
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.studies.submissions import RemembersSubmissions
 
@@ -23,9 +28,10 @@ SERIES_EXTENSION = f".dicom{NIFTI}"
 class StudiesFolder(RemembersSubmissions, LocalDatastore):
     """MONAI Label's folder of images and labels, and the DICOM series below it.
 
-    A DICOM series is an image whose id is its Series Instance UID and whose info holds its UIDs
-    and modality. Viewers download a NIfTI copy of it from ``series_folder``; questions are
-    answered on the DICOM files themselves, on the same voxel grid.
+    A DICOM series is an image whose id is its Series Instance UID (or, where that is empty, made
+    from its folder's name) and whose info holds its UIDs and modality. Viewers download a NIfTI
+    copy of it from ``series_folder``; questions are answered on the DICOM files themselves, on the
+    same voxel grid.
     """
 
     def __init__(
@@ -65,23 +71,34 @@ class StudiesFolder(RemembersSubmissions, LocalDatastore):
         return super()._filename(id, ext)
 
     def _add_non_existing_images(self) -> int:
-        added = super()._add_non_existing_images()
-        for series in find_series(self._studies):
-            if write_nifti_copy(series, self._series_folder) is None:
-                continue
-            known = self._datastore.objects.get(series.series_uid)
-            if known is not None and known.image.ext == SERIES_EXTENSION:
-                continue
-            info: dict[str, Any] = {
-                "ts": int(time.time()),
-                "name": f"{series.series_uid}{NIFTI}",
-                "SeriesInstanceUID": series.series_uid,
-                "StudyInstanceUID": series.study_uid,
-                "Modality": series.modality,
-                "dicom_folder": str(series.folder.relative_to(self._studies)),
-            }
-            self._datastore.objects[series.series_uid] = ImageLabelModel(
-                image=DataModel(info=info, ext=SERIES_EXTENSION)
+        changes: int = super()._add_non_existing_images()
+        objects = self._datastore.objects
+        listed = {i for i, known in objects.items() if known.image.ext == SERIES_EXTENSION}
+        found = {
+            series.image_id: series
+            for series in find_series(self._studies)
+            if write_nifti_copy(series, self._series_folder) is not None
+        }
+        for image_id in listed - found.keys():
+            del objects[image_id]
+            Path(self._filename(image_id, SERIES_EXTENSION)).unlink(missing_ok=True)
+        for image_id in listed & found.keys():
+            objects[image_id].image.info.update(self._place(found[image_id]))
+        for image_id in found.keys() - listed:
+            objects[image_id] = ImageLabelModel(
+                image=DataModel(info=self._series_info(found[image_id]), ext=SERIES_EXTENSION)
             )
-            added += 1
-        return added
+        return changes + len(listed ^ found.keys())
+
+    def _series_info(self, series: DicomSeries) -> dict[str, Any]:
+        return {
+            "ts": int(time.time()),
+            "name": f"{series.image_id}{NIFTI}",
+            "SeriesInstanceUID": series.series_uid,
+            "StudyInstanceUID": series.study_uid,
+            "Modality": series.modality,
+            **self._place(series),
+        }
+
+    def _place(self, series: DicomSeries) -> dict[str, str]:
+        return {"dicom_folder": str(series.folder.relative_to(self._studies))}

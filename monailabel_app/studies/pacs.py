@@ -84,6 +84,7 @@ class PacsStudies(RemembersSubmissions, DICOMWebDatastore):
             path,
             image_id,
             modality=None if modality == "UNK" else modality,
+            series_uid=image_id,
             dicom_folder=Path(self._datastore.image_path()) / image_id,
         )
 

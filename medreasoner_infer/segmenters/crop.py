@@ -46,8 +46,9 @@ class Crop:
         """
         from PIL import Image
 
-        left, top = math.floor(self.x1) - 1, math.floor(self.y1) - 1
-        right, bottom = math.ceil(self.x1 + self.width) + 1, math.ceil(self.y1 + self.height) + 1
+        height, width = pixels.shape[:2]
+        left, right = _span(self.x1, self.width, width, size)
+        top, bottom = _span(self.y1, self.height, height, size)
         window = _padded_window(pixels, left, top, right, bottom)
         box = (self.x1 - left, self.y1 - top)
         return np.asarray(
@@ -136,6 +137,20 @@ def _grown(crop: Crop, points_xy_px: np.ndarray) -> Crop:
             crop.x1 - crop.width / 2, crop.y1 - crop.height / 2, crop.width * 2, crop.height * 2
         )
     return crop
+
+
+def _span(start: float, length: float, limit: int, size: int) -> tuple[int, int]:
+    """First and last + 1 pixel to resample from along one axis.
+
+    Where the crop lies inside the image, the filter may read the pixels around it; where it reaches
+    over the border, it ends where the crop ends.
+    """
+    reach = math.ceil(max(1.0, length / size)) + 1
+    first, last = math.floor(start), math.ceil(start + length)
+    return (
+        first if first < 0 else max(0, first - reach),
+        last if last > limit else min(limit, last + reach),
+    )
 
 
 def _padded_window(pixels: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:

@@ -159,17 +159,27 @@ def build_model(config: Any) -> torch.nn.Module:
 
 def _settings(config: Any) -> Sam2Settings:
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     from medreasoner_infer.segmenters.settings import Sam2Settings
 
     schema = OmegaConf.structured(Sam2Settings)
-    return OmegaConf.to_object(OmegaConf.merge(schema, config.get("inference", {})))
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(schema, config.get("inference", {})))
+    except OmegaConfBaseException as error:
+        raise ModelUnavailableError(
+            f"The section 'inference' of the model's configuration cannot be used: {error}"
+        ) from error
 
 
 def _load_weights(model: torch.nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
+
+    unreadable = (OSError, pickle.UnpicklingError, SafetensorError)
+    unfit = (RuntimeError, KeyError, TypeError, ValueError)  # what load_state_dict() may raise
     try:
         model.load_state_dict(_read_weights(path))
-    except (RuntimeError, KeyError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except (*unreadable, *unfit) as error:
         raise ModelUnavailableError(
             f"The weights {path} could not be loaded into the network that the configuration "
             f"describes. Check that both belong together. ({str(error)[:300]})"

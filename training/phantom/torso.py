@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .anatomy import (
-    CHEST_TUBES,
-    COLON_TUBES,
-    SOFT_TUBES,
-    VESSEL_TUBES,
     WALL_HALF_DEPTH_MM,
     WALL_HALF_WIDTH_MM,
     WALL_Z_MM,
     Label,
+    average_anatomy,
 )
 
 
@@ -161,9 +158,6 @@ def sample_torso(rng: np.random.Generator, vary: float = 1.0) -> TorsoPhantom:
         rng: the only source of randomness; equal generators give equal torsos.
         vary: 0 gives the average organ positions, 1 the training distribution.
     """
-    groups = {
-        t.group for table in (SOFT_TUBES, VESSEL_TUBES, COLON_TUBES, CHEST_TUBES) for t in table
-    }
     terms = 5
     warp = np.column_stack(
         [
@@ -189,7 +183,7 @@ def sample_torso(rng: np.random.Generator, vary: float = 1.0) -> TorsoPhantom:
         wall_exponent=rng.uniform(2.05, 2.6),
         warp=warp,
         dome_z_mm=(dome, dome - rng.uniform(4.0, 24.0)),
-        variations={name: _sample_variation(rng, name, vary) for name in sorted(groups)},
+        variations={name: _sample_variation(rng, name, vary) for name in average_anatomy().groups},
         bowel=_sample_bowel(rng),
         lesions=_sample_lesions(rng),
         stomach_level_v=rng.uniform(-0.75, -0.05),

@@ -20,7 +20,7 @@ from ..phantom.anatomy import Label
 from .generation import answer_all
 from .model_card import model_card
 from .packing import Packer
-from .queries import TARGETS
+from .queries import known_targets
 from .real_ct import absent_cases, phrasing, present_cases, real_slices
 from .samples import Question, absent_labels, ask, choose_query, sample_questions
 from .scoring import Score, box_iou, mean_with_interval, score, summarise
@@ -88,7 +88,7 @@ def real_cases(shared_data: Path) -> list[Case]:
 
 def mean_boxes(count: int) -> dict[Label, tuple[float, ...]]:
     """Mean box of each target over ``count`` phantoms: what can be known without the image."""
-    boxes: dict[Label, list] = {label: [] for label in TARGETS}
+    boxes: dict[Label, list] = {label: [] for label in known_targets()}
     for index in range(count):
         sample = sample_questions(np.random.default_rng([PRIOR_SEED, index]), 0)
         for label, truth in sample.truths.items():
@@ -102,7 +102,9 @@ def _prior_iou(questions: Sequence[Question], prior: dict[Label, tuple[float, ..
     return {
         "box_iou": mean_with_interval([iou for _, iou in pairs]),
         "by_target": {
-            TARGETS[label].name: mean_with_interval([iou for other, iou in pairs if other == label])
+            known_targets()[label].name: mean_with_interval(
+                [iou for other, iou in pairs if other == label]
+            )
             for label in sorted({label for label, _ in pairs})
         },
     }

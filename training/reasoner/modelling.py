@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..phantom.anatomy import Label
-from .queries import PREFIXES, SUFFIXES, TARGETS
+from .queries import known_targets, query_table
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +93,17 @@ class NanoConfig:
 
 def _corpus() -> list[str]:
     """Text that the tokenizer learns its words from: trained questions and answer templates."""
-    lines = [SYSTEM_PROMPT, "system\n", "user\n", "assistant\n", *PREFIXES, *SUFFIXES] * 50
+    table = query_table()
+    lines = [
+        SYSTEM_PROMPT,
+        "system\n",
+        "user\n",
+        "assistant\n",
+        *table.prefixes,
+        *table.suffixes,
+    ] * 50
     words = "upper middle lower left right centre bright dark grey round oval elongated irregular"
-    for target in TARGETS.values():
+    for target in table.targets.values():
         lines += list(target.trained) * 20
         lines += [query.lower() for query in target.trained] * 8
         lines += [
@@ -159,7 +167,7 @@ def name_token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[Label, list[int]]
     """Token ids of each target's name as it stands in a reasoning, after a space."""
     return {
         label: tokenizer.encode(f" {target.name}", add_special_tokens=False)
-        for label, target in TARGETS.items()
+        for label, target in known_targets().items()
     }
 
 

@@ -21,7 +21,7 @@ from medreasoner_infer.reasoners.image_encoding import prepare_image
 
 from ..phantom.anatomy import Label
 from .modelling import IMAGE_ENCODING, INTEGERS, chat, integer_token_ids
-from .queries import TARGETS
+from .queries import known_targets
 from .samples import Sample
 
 IGNORED = -100
@@ -148,8 +148,8 @@ class Packer:
     def _occupancy(self, samples: Sequence[Sample]) -> torch.Tensor:
         labels = torch.from_numpy(np.stack([s.image.labels for s in samples]).astype(np.int64))
         column = torch.zeros(len(Label), dtype=torch.long)
-        column[list(TARGETS)] = torch.arange(1, len(TARGETS) + 1)
-        onehot = F.one_hot(column[labels], len(TARGETS) + 1).float()
+        column[list(known_targets())] = torch.arange(1, len(known_targets()) + 1)
+        onehot = F.one_hot(column[labels], len(known_targets()) + 1).float()
         cells = self.grid // self.processor.image_processor.merge_size
         step = labels.shape[1] // cells
         onehot = onehot.view(len(samples), cells, step, cells, step, -1).mean((2, 4))
@@ -172,10 +172,10 @@ def _attention(segment: torch.Tensor) -> torch.Tensor:
 
 def _boxes(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     """Box and key points (B, C, 8) and which targets have them (B, C)."""
-    boxes = torch.zeros(len(samples), len(TARGETS), 8)
-    asked = torch.zeros(len(samples), len(TARGETS), dtype=torch.bool)
+    boxes = torch.zeros(len(samples), len(known_targets()), 8)
+    asked = torch.zeros(len(samples), len(known_targets()), dtype=torch.bool)
     for row, sample in enumerate(samples):
-        for column, label in enumerate(TARGETS):
+        for column, label in enumerate(known_targets()):
             truth = sample.truths.get(label)
             if truth is not None:
                 first, second = truth.points_xy_px

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..phantom.anatomy import Label
 from ..phantom.scanner import WINDOWS_HU, apply_window, letterbox
-from .queries import TARGETS
+from .queries import known_targets
 from .samples import SIZE_PX
 from .targets import ground_truth
 
@@ -88,7 +88,7 @@ def present_cases(slices: list[RealSlice], per_target: int = 8) -> list[tuple[in
     cases = []
     for label in TOTALSEGMENTATOR:
         areas = np.array([(s.labels == label).sum() for s in slices])
-        large = [i for i in np.nonzero(areas >= 0.5 * max(1, areas.max()))[0]]
+        large = np.nonzero(areas >= 0.5 * max(1, areas.max()))[0]
         large = [int(i) for i in large if ground_truth(slices[i].labels, label) is not None]
         picks = np.unique(np.linspace(0, len(large) - 1, min(per_target, len(large))).astype(int))
         cases += [(large[i], label) for i in picks if large]
@@ -108,6 +108,6 @@ def absent_cases(slices: list[RealSlice], every: int = 6) -> list[tuple[int, Lab
 
 def phrasing(label: Label, number: int, held_out: bool) -> str:
     """A phrasing for a target, in turn."""
-    target = TARGETS[label]
+    target = known_targets()[label]
     choices = target.held_out if held_out else target.trained
     return choices[number % len(choices)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..phantom.anatomy import Label
 from ..phantom.scanner import PhantomImage, sample_image
-from .queries import PREFIXES, SUFFIXES, TARGETS
+from .queries import known_targets, query_table
 from .targets import (
     GroundTruth,
     absent_reasoning,
@@ -45,9 +45,9 @@ class Sample:
 def vary_query(query: str, rng: np.random.Generator) -> str:
     """Vary the surface of a question: prefix, suffix, letter case, final mark."""
     if rng.random() < 0.25:
-        query = str(rng.choice(PREFIXES)) + query[0].lower() + query[1:]
+        query = str(rng.choice(query_table().prefixes)) + query[0].lower() + query[1:]
     if rng.random() < 0.1:
-        query = query + str(rng.choice(SUFFIXES))
+        query = query + str(rng.choice(query_table().suffixes))
     if rng.random() < 0.1:
         query = query.rstrip(".?")
     if rng.random() < 0.15:
@@ -57,7 +57,7 @@ def vary_query(query: str, rng: np.random.Generator) -> str:
 
 def choose_query(label: Label, rng: np.random.Generator, held_out: bool = False) -> str:
     """Draw a phrasing for a target; trained ones vary in their surface, held-out ones do not."""
-    target = TARGETS[label]
+    target = known_targets()[label]
     if held_out:
         return str(rng.choice(target.held_out))
     return vary_query(str(rng.choice(target.trained)), rng)
@@ -74,7 +74,7 @@ def ask(image: PhantomImage, label: Label, truth: GroundTruth | None, query: str
 
 def absent_labels(labels: np.ndarray) -> list[Label]:
     """Targets of which not a single pixel is on the slice."""
-    return [label for label in TARGETS if not target_mask(labels, label).any()]
+    return [label for label in known_targets() if not target_mask(labels, label).any()]
 
 
 def sample_questions(
@@ -86,7 +86,7 @@ def sample_questions(
     """
     while True:
         image = sample_image(rng, size_px)
-        found = {label: ground_truth(image.labels, label) for label in TARGETS}
+        found = {label: ground_truth(image.labels, label) for label in known_targets()}
         truths = {label: truth for label, truth in found.items() if truth is not None}
         if truths:
             break

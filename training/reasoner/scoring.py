@@ -13,7 +13,7 @@ from medreasoner_infer.errors import AnswerError
 from medreasoner_infer.types import XYXY, Grounding
 
 from ..phantom.anatomy import Label
-from .queries import TARGETS
+from .queries import known_targets
 from .samples import SIZE_PX, Question
 
 
@@ -66,7 +66,7 @@ def score(question: Question, completion: str) -> Score:
         label=question.label,
         present=truth is not None,
         well_formed=grounding is not None,
-        named=f"points to the {TARGETS[question.label].name}," in completion,
+        named=f"points to the {known_targets()[question.label].name}," in completion,
         says_present=grounding is not None and grounding.present,
         iou=iou,
         points_inside=inside,
@@ -104,7 +104,9 @@ def summarise(scores: Sequence[Score]) -> dict:
             [s.well_formed and not s.says_present for s in absent]
         ),
         "box_iou_by_target": {
-            TARGETS[label].name: mean_with_interval([s.iou for s in present if s.label == label])
+            known_targets()[label].name: mean_with_interval(
+                [s.iou for s in present if s.label == label]
+            )
             for label in labels
         },
     }

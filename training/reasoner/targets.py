@@ -14,7 +14,7 @@ from scipy import ndimage
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 
 from ..phantom.anatomy import PARTS, Label
-from .queries import TARGETS
+from .queries import known_targets
 
 MIN_AREA_PX = 40
 """Smaller sections are neither asked for nor called absent."""
@@ -115,7 +115,7 @@ def _neighbour(labels: np.ndarray, truth: GroundTruth) -> str:
         gap = np.hypot(x - other[0], y - other[1])
         if gap < best:
             best = gap
-            phrase = f", {_relation((x, y), other)} the {TARGETS[Label(label)].name}"
+            phrase = f", {_relation((x, y), other)} the {known_targets()[Label(label)].name}"
     return phrase
 
 
@@ -127,7 +127,7 @@ def present_reasoning(grey: np.ndarray, labels: np.ndarray, truth: GroundTruth) 
     """
     where = position_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
     return (
-        f"The question points to the {TARGETS[truth.label].name}, a "
+        f"The question points to the {known_targets()[truth.label].name}, a "
         f"{_brightness(grey, truth.mask)} {_shape(truth)} region in the {where} of the image"
         f"{_neighbour(labels, truth)}."
     )
@@ -137,8 +137,9 @@ def absent_reasoning(labels: np.ndarray, label: Label) -> str:
     """Why the answer is null: what the slice shows instead."""
     sizes = np.bincount(labels.ravel(), minlength=len(Label))
     shown = [other for other in np.argsort(-sizes) if other and sizes[other] >= MIN_AREA_PX][:1]
-    text = f"The question points to the {TARGETS[label].name}, which is not visible on this slice"
-    return text + (f" of the {TARGETS[Label(shown[0])].name}." if shown else ".")
+    name = known_targets()[label].name
+    text = f"The question points to the {name}, which is not visible on this slice"
+    return text + (f" of the {known_targets()[Label(shown[0])].name}." if shown else ".")
 
 
 def answer_text(reasoning: str, truth: GroundTruth | None) -> str:

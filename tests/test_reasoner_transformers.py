@@ -473,5 +473,5 @@ def test_an_unknown_device_is_refused(folder) -> None:
 
 
 def test_a_missing_adapter_is_refused(folder, tmp_path) -> None:
-    with pytest.raises(ModelUnavailableError, match="adapter_model.safetensors"):
+    with pytest.raises(ModelUnavailableError, match=r"adapter_model\.safetensors"):
         load_transformers_reasoner(folder, device="cpu", adapter=tmp_path)

@@ -61,24 +61,18 @@ class VllmServer:
         """
         address = api_address(base_url)
         client = _make_client(address, api_key, timeout_s)
-        with typed_errors(address, timeout_s):
-            served = getattr(client.models.list(), "data", None)
-        if not isinstance(served, list):
-            raise ReasonerUnreachableError(
-                f"{address} did not answer with a list of models; expected a vLLM server's address."
-            )
-        cards = {(card.model_extra or {}).get("root"): card for card in served}
-        cards |= {card.id: card for card in served}
-        found = next((cards[name] for name in wanted if name in cards), None)
+        cards = _served_models(client, address, timeout_s)
+        by_name = {card.get("root"): card for card in cards}
+        by_name |= {card["id"]: card for card in cards}
+        found = next((by_name[name] for name in wanted if name in by_name), None)
         if found is None:
-            listed = ", ".join(sorted(card.id for card in served)) or "no model"
+            listed = ", ".join(sorted(card["id"] for card in cards)) or "no model"
             raise ReasonerUnreachableError(
                 f"The server at {address} serves {listed}; expected {' or '.join(wanted)}. "
                 "Check --served-model-name and --lora-modules."
             )
-        extra = found.model_extra or {}
-        root, context = extra.get("root"), extra.get("max_model_len")
-        return cls(address, found.id, root, context, timeout_s, client)
+        root, context = found.get("root"), found.get("max_model_len")
+        return cls(address, found["id"], root, context, timeout_s, client)
 
     @contextmanager
     def stream(self, messages: Messages, **options: Any) -> Iterator[Iterator[ChatCompletionChunk]]:
@@ -167,6 +161,19 @@ def typed_errors(address: str, timeout_s: float) -> Iterator[None]:
         raise ReasonerUnreachableError(
             f"The server at {address} did not answer with JSON; expected a vLLM server's address."
         ) from error
+
+
+def _served_models(client: OpenAI, address: str, timeout_s: float) -> list[dict[str, Any]]:
+    """The cards that the server lists; each has an ``id``."""
+    with typed_errors(address, timeout_s):
+        # Raw, since the client's own parser stumbles over whatever a proxy answers instead.
+        answer = client.models.with_raw_response.list().http_response.json()
+    cards = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(cards, list) or not all(isinstance(c, dict) and "id" in c for c in cards):
+        raise ReasonerUnreachableError(
+            f"{address} did not answer with a list of models; expected a vLLM server's address."
+        )
+    return cards
 
 
 def _status_error(error: Any, address: str) -> MedReasonerError:

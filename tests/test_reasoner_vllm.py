@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vLLM engine against a small local server that speaks the API subset, as vLLM 0.32 does."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+import re
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medreasoner_infer.answer import DegenerateBoxError, MissingAnswerError, MissingKeyError
+from medreasoner_infer.errors import CancelledError, InputError, ReasonerUnreachableError
+from medreasoner_infer.reasoners import PromptTemplate, connect_vllm_reasoner
+from medreasoner_infer.types import ReasonerRequest
+
+pytest.importorskip("openai")
+
+SIZE = 56
+PROMPT = PromptTemplate("Ground.", "{query}")
+PIECES = [
+    "<think>",
+    "Left lobe.",
+    "</think>",
+    "<answer>",
+    '{"bbox":[1,2,30,40],"points_1":[5,6],',
+    '"points_2":[7,8]}',
+    "</answer>",
+]
+COMPLETION = "".join(PIECES)
+Reply = Callable[["Handler", dict[str, Any]], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers what the test has put into ``server.replies``, else as a healthy server."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.models_reply(self)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append(body)
+        if "prompt_logprobs" in body:
+            self.server.score_reply(self, body)
+        else:
+            reply = self.server.replies.pop(0) if self.server.replies else stream()
+            reply(self, body)
+
+    def send(self, status: int, text: str, kind: str = "application/json") -> None:
+        data = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+class Stub(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.seen: list[dict[str, Any]] = []
+        self.replies: list[Reply] = []
+        self.models_reply: Callable[[Handler], None] = serves("tiny", root="/models/tiny")
+        self.score_reply: Reply = score(PIECES, [0.5] * len(PIECES))
+        self.broken_pipes = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        self.broken_pipes += 1
+
+
+def serves(name: str, **extra: object) -> Callable[[Handler], None]:
+    card = {"id": name, "object": "model", "created": 0, "owned_by": "vllm", "max_model_len": 1024}
+    return lambda handler: handler.send(200, json.dumps({"object": "list", "data": [card | extra]}))
+
+
+def event(index: int, text: str | None, finish: str | None) -> str:
+    delta = {} if text is None else {"content": text}
+    logprobs = {"content": [{"token": text, "logprob": -0.1, "top_logprobs": []}]} if text else None
+    choice = {"index": index, "delta": delta, "finish_reason": finish, "logprobs": logprobs}
+    chunk = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "tiny"}
+    return f"data: {json.dumps(chunk | {'choices': [choice]})}\n\n"
+
+
+def stream(pieces: list[str] = PIECES, finish: str | None = "stop", pause_s: float = 0.0) -> Reply:
+    """Send ``pieces`` for every sample asked for, interleaved; ``finish`` None breaks off."""
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        for piece in pieces:
+            for index in range(body.get("n", 1)):
+                handler.wfile.write(event(index, piece, None).encode())
+                handler.wfile.flush()
+                time.sleep(pause_s)
+        for index in range(body.get("n", 1) if finish else 0):
+            handler.wfile.write(event(index, None, finish).encode())
+        if finish:
+            handler.wfile.write(b"data: [DONE]\n\n")
+        handler.close_connection = True
+
+    return reply
+
+
+def status(code: int, message: str = "") -> Reply:
+    error = {"error": {"message": message, "type": "BadRequestError", "code": code}}
+    return lambda handler, body: handler.send(code, json.dumps(error))
+
+
+def score(pieces: list[str], chances: list[float]) -> Reply:
+    entries: list[Any] = [None, {"9": {"logprob": -9.0, "rank": 1, "decoded_token": "prompt"}}]
+    for number, (piece, chance) in enumerate(zip(pieces, chances, strict=True)):
+        told = {"logprob": math.log(chance), "rank": 1, "decoded_token": piece}
+        entries.append({str(number): told})
+    message = {"role": "assistant", "content": "x"}
+    choice = {"index": 0, "message": message, "finish_reason": "length", "logprobs": None}
+    done = {"id": "x", "object": "chat.completion", "created": 0, "model": "tiny"}
+    done |= {"choices": [choice], "prompt_logprobs": entries}
+    return lambda handler, body: handler.send(200, json.dumps(done))
+
+
+@pytest.fixture
+def server():
+    stub = Stub()
+    thread = threading.Thread(target=stub.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield stub
+    stub.shutdown()
+    stub.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.002)
+
+
+def connect(server: Stub, model: str = "tiny", **options: Any):
+    options = {"timeout_s": 10.0, "input_size": SIZE, "prompt": PROMPT} | options
+    return connect_vllm_reasoner(server.url, model, **options)
+
+
+def request_of(**options: Any) -> ReasonerRequest:
+    image = np.arange(SIZE * SIZE * 3, dtype=np.uint32).reshape(SIZE, SIZE, 3).astype(np.uint8)
+    return ReasonerRequest(image, "What stores bile?", "key", **options)
+
+
+def test_a_healthy_server_answers(server) -> None:
+    pieces: list[str] = []
+    (answer,) = connect(server).answer(request_of(), on_text=pieces.append)
+    assert pieces == PIECES
+    assert answer.completion == COMPLETION
+    assert answer.completion_tokens == len(PIECES)
+    assert answer.grounding.reasoning == "Left lobe."
+    assert answer.grounding.bbox_xyxy_px == (1, 2, 30, 40)
+    assert answer.grounding.points_xy_px == ((5, 6), (7, 8))
+
+
+def test_the_request_carries_question_pixels_constraint_and_plain_sampling(server) -> None:
+    request = request_of()
+    connect(server).answer(request)
+    body = server.seen[0]
+    assert body["model"] == "tiny"
+    assert body["stream"] is True
+    system, user = body["messages"]
+    assert system == {"role": "system", "content": "Ground."}
+    image, text = user["content"]
+    assert text == {"type": "text", "text": "What stores bile?"}
+    data = base64.b64decode(image["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), request.image)
+    assert re.fullmatch(body["structured_outputs"]["regex"], COMPLETION)
+    expected = {"temperature": 0.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0}
+    expected |= {"repetition_penalty": 1.0, "seed": 0, "n": 1}
+    assert {key: body[key] for key in expected} == expected
+
+
+def test_confidence_is_scored_without_the_constraint(server) -> None:
+    chances = [0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8]
+    server.score_reply = score(PIECES, chances)
+    (answer,) = connect(server).answer(request_of())
+    assert answer.confidence == pytest.approx(math.prod(chances[3:]) ** (1 / 4))
+    body = server.seen[1]
+    assert "structured_outputs" not in body
+    assert body["messages"][:2] == server.seen[0]["messages"]
+    assert body["messages"][2] == {"role": "assistant", "content": COMPLETION}
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+
+
+def test_a_server_that_does_not_score_gives_no_confidence(server) -> None:
+    plain = {"index": 0, "message": {"role": "assistant"}, "finish_reason": "length"}
+    text = json.dumps({"id": "x", "object": "chat.completion", "choices": [plain]})
+    server.score_reply = lambda handler, body: handler.send(200, text)
+    (answer,) = connect(server).answer(request_of())
+    assert answer.confidence is None
+
+
+def test_samples_are_kept_apart(server) -> None:
+    answers = connect(server).answer(request_of(samples=3, temperature=0.8, seed=4))
+    assert [a.completion for a in answers] == [COMPLETION] * 3
+    assert [a.completion_tokens for a in answers] == [len(PIECES)] * 3
+    assert (server.seen[0]["n"], server.seen[0]["seed"]) == (3, 4)
+
+
+def test_greedy_samples_are_computed_once(server) -> None:
+    answers = connect(server).answer(request_of(samples=3))
+    assert len(answers) == 3
+    assert server.seen[0]["n"] == 1
+
+
+def test_a_batch_keeps_its_order(server) -> None:
+    def echo(handler: Handler, body: dict[str, Any]) -> None:
+        question = body["messages"][1]["content"][1]["text"]
+        number = int(question.split()[-1])
+        time.sleep(0.02 * (5 - number))
+        stream([COMPLETION.replace("[1,2,", f"[{number},2,")])(handler, body)
+
+    server.replies = [echo] * 5
+    requests = [ReasonerRequest(request_of().image, f"Structure {n}", f"{n}") for n in range(5)]
+    answers = connect(server).answer_batch(requests)
+    assert [a.grounding.bbox_xyxy_px[0] for a in answers] == [0, 1, 2, 3, 4]
+
+
+def test_a_batch_with_a_failure_raises_it(server) -> None:
+    server.replies = [stream(), status(404), stream()]
+    with pytest.raises(ReasonerUnreachableError, match="HTTP 404"):
+        connect(server).answer_batch([request_of()] * 3)
+
+
+def test_identity_tells_where_from_and_the_hash_only_of_a_known_folder(server, tmp_path) -> None:
+    identity = connect(server).identity
+    assert identity.name == "tiny"
+    assert identity.source == f"/models/tiny at {server.url}/v1"
+    assert identity.weights_sha256 is None
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    known = connect(server, folder=tmp_path, name="embedded").identity
+    assert known.weights_sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert known.name == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("tiny", None), ("/models/tiny", None), ("/elsewhere", "tiny")]
+)
+def test_a_model_is_found_by_listed_name_or_origin(server, model, name) -> None:
+    connect(server, model, name=name).answer(request_of())
+    assert server.seen[0]["model"] == "tiny"
+
+
+def test_a_model_that_is_not_served_is_named(server) -> None:
+    with pytest.raises(ReasonerUnreachableError, match="serves tiny; expected huge"):
+        connect(server, "huge")
+
+
+def test_a_lora_adapter_is_asked_for_by_its_name(server) -> None:
+    server.models_reply = serves("site-a", root="/adapters/site-a", parent="tiny")
+    connect(server, "site-a").answer(request_of())
+    assert server.seen[0]["model"] == "site-a"
+
+
+def test_a_closed_port_is_unreachable(server) -> None:
+    url = server.url
+    server.server_close()
+    with pytest.raises(ReasonerUnreachableError, match="could not be reached"):
+        connect_vllm_reasoner(url.replace(str(server.server_port), "9"), "tiny", timeout_s=1)
+
+
+@pytest.mark.parametrize("address", ["localhost:8000", "ftp://host/v1", "file:///etc/passwd", ""])
+def test_what_is_no_http_address_is_refused(address) -> None:
+    with pytest.raises(ReasonerUnreachableError, match="http or https"):
+        connect_vllm_reasoner(address, "tiny")
+
+
+def test_credentials_in_the_address_do_not_reach_the_identity(server) -> None:
+    url = server.url.replace("//", "//user:secret@")
+    reasoner = connect_vllm_reasoner(url, "tiny", input_size=SIZE, prompt=PROMPT)
+    assert "secret" not in str(reasoner.identity)
+
+
+def test_a_key_of_the_environment_is_not_sent(server, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "meant-for-another-service")
+    headers: list[str] = []
+    healthy = server.models_reply
+    server.models_reply = lambda h: headers.append(h.headers["Authorization"]) or healthy(h)
+    connect(server)
+    connect(server, api_key="ours")
+    assert headers == ["Bearer none", "Bearer ours"]
+
+
+@pytest.mark.parametrize(
+    "text", ["<html>a proxy</html>", "[]", '{"object": "list"}', '{"data": 3}', "null"]
+)
+def test_another_kind_of_server_is_told(server, text) -> None:
+    kind = "text/html" if text.startswith("<") else "application/json"
+    server.models_reply = lambda handler: handler.send(200, text, kind)
+    with pytest.raises(ReasonerUnreachableError, match="vLLM server's address"):
+        connect(server)
+
+
+def test_json_cut_short_is_told(server) -> None:
+    server.models_reply = lambda handler: handler.send(200, '{"data": [{"id"')
+    with pytest.raises(ReasonerUnreachableError, match="JSON"):
+        connect(server)
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_a_passing_fault_is_retried(server, code) -> None:
+    server.replies = [status(code), status(code)]
+    (answer,) = connect(server).answer(request_of())
+    assert answer.completion == COMPLETION
+
+
+def test_a_lasting_fault_is_unreachable(server) -> None:
+    server.replies = [status(503)] * 3
+    with pytest.raises(ReasonerUnreachableError, match="HTTP 503"):
+        connect(server).answer(request_of())
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_refused_key_is_told(server, code) -> None:
+    server.replies = [status(code)]
+    with pytest.raises(ReasonerUnreachableError, match="API key"):
+        connect(server).answer(request_of())
+
+
+def test_a_question_too_long_for_the_server_is_the_callers(server) -> None:
+    text = "This model's maximum context length is 1024 tokens. However, you requested more."
+    server.replies = [status(400, text)]
+    with pytest.raises(InputError, match="--max-model-len"):
+        connect(server).answer(request_of())
+
+
+def test_an_answer_cut_by_the_context_is_told(server) -> None:
+    server.replies = [stream(PIECES[:2], finish="length")]
+    with pytest.raises(InputError, match="--max-model-len of 1024"):
+        connect(server).answer(request_of())
+
+
+def test_error_bodies_are_not_repeated(server) -> None:
+    server.replies = [status(422, "What stores bile? of Jane Doe")]
+    with pytest.raises(ReasonerUnreachableError) as caught:
+        connect(server).answer(request_of())
+    assert "bile" not in str(caught.value)
+    assert "422" in str(caught.value)
+
+
+def test_silence_is_a_timeout(server) -> None:
+    server.replies = [lambda handler, body: time.sleep(3)] * 3
+    with pytest.raises(ReasonerUnreachableError, match=r"did not answer within 0\.2 s"):
+        connect(server, timeout_s=0.2).answer(request_of())
+
+
+def test_silence_in_mid_answer_is_a_timeout(server) -> None:
+    server.replies = [stream(pause_s=3)]
+    with pytest.raises(ReasonerUnreachableError, match=r"did not answer within 0\.3 s"):
+        connect(server, timeout_s=0.3).answer(request_of())
+
+
+def test_a_server_that_stops_in_mid_answer_is_unreachable(server) -> None:
+    server.replies = [stream(PIECES[:4], finish=None)]
+    with pytest.raises(ReasonerUnreachableError, match="broke off"):
+        connect(server).answer(request_of())
+
+
+def test_a_connection_cut_in_mid_event_is_unreachable(server) -> None:
+    def cut(handler: Handler, body: dict[str, Any]) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        handler.wfile.write(event(0, PIECES[0], None).encode()[:40])
+        handler.close_connection = True
+
+    server.replies = [cut]
+    with pytest.raises(ReasonerUnreachableError):
+        connect(server).answer(request_of())
+
+
+def test_a_garbled_event_is_unreachable(server) -> None:
+    server.replies = [
+        lambda handler, body: handler.send(200, "data: {not json}\n\n", "text/event-stream")
+    ]
+    with pytest.raises(ReasonerUnreachableError, match="JSON"):
+        connect(server).answer(request_of())
+
+
+def test_an_error_event_in_the_stream_is_unreachable(server) -> None:
+    text = 'data: {"error": {"message": "engine died about bile", "code": 500}}\n\n'
+    server.replies = [lambda handler, body: handler.send(200, text, "text/event-stream")]
+    with pytest.raises(ReasonerUnreachableError) as caught:
+        connect(server).answer(request_of())
+    assert "bile" not in str(caught.value)
+
+
+def test_cancelling_closes_the_stream(server) -> None:
+    server.replies = [stream(PIECES * 200, pause_s=0.01)]
+    pieces: list[str] = []
+    with pytest.raises(CancelledError):
+        connect(server).answer(
+            request_of(), on_text=pieces.append, cancelled=lambda: len(pieces) >= 3
+        )
+    assert len(pieces) == 3
+    deadline = time.monotonic() + 10
+    while not server.broken_pipes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.broken_pipes == 1
+
+
+def test_cancelled_before_it_starts_asks_nothing(server) -> None:
+    reasoner = connect(server)
+    with pytest.raises(CancelledError):
+        reasoner.answer(request_of(), cancelled=lambda: True)
+    assert server.seen == []
+
+
+def test_a_server_that_ignores_the_constraint_does_not_pass(server) -> None:
+    server.replies = [
+        stream(["I cannot help with that."]),
+        stream(['<think>x</think><answer>{"bbox":[90,0,91,9],"points_1":[5,6],']),
+        stream(['<think>x</think><answer>{"bbox":[90,0,91,9],"points_1":[5,6],"points_2":[1,2]}']),
+    ]
+    reasoner = connect(server)
+    for error in (MissingAnswerError, MissingKeyError, DegenerateBoxError):
+        with pytest.raises(error):
+            reasoner.answer(request_of())

@@ -156,7 +156,7 @@ def letterbox(
     scale = size_px / max(rows, cols)
     height, width = max(1, round(rows * scale)), max(1, round(cols * scale))
     top, left = (size_px - height) // 2, (size_px - width) // 2
-    resample = Image.Resampling.BILINEAR
+    resample = Image.Resampling.BICUBIC
     if rng is not None:
         resample = Image.Resampling(int(rng.choice([1, 2, 3])))
         if rng.random() < 0.2:

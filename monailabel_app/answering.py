@@ -13,6 +13,7 @@ from medreasoner_infer.imaging import Plane, Volume, default_plane, slice_mappin
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.gate import InferenceGate
+from monailabel_app.outputs import seconds_of
 from monailabel_app.params import InferParams
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.source import ImageSource
@@ -114,7 +115,7 @@ class AnsweringService:
             result.inference_id,
             task,
             "present" if result.present else "not present",
-            sum(result.timings_s.values()),
+            seconds_of(result),
         )
         return answer
 

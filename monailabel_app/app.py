@@ -135,7 +135,8 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             call = Call(self.image_source(request.get("image"), store))
         file, params = task({**request, "image": str(call.source.path), CALL_KEY: call})
         label = file
-        if read_bool(request, "save_label") and call.source.image_id is not None:
+        saves = read_bool(request, "save_label") and file is not None
+        if saves and call.source.image_id is not None:
             info = {"model": request["model"], "params": params}
             label = store.save_label(call.source.image_id, file, _label_tag(request), info)
         return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}

@@ -17,6 +17,7 @@ from monailabel_app.segments import LABEL_VALUE, SEGMENT_NAME, segment_info
 RESULT_KEY = "medreasoner"
 DEFAULT_EXTENSION = ".nii.gz"
 _NIFTI_EXTENSIONS = (".nii.gz", ".nii")
+_ITK_EXTENSIONS = (".nrrd", ".seg.nrrd", ".mha")
 
 
 def result_params(result: InferenceResult) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def result_params(result: InferenceResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "label_names": {SEGMENT_NAME: LABEL_VALUE},
         "label_info": [segment_info(result.inference_id)],
-        "latencies": {**result.timings_s, "total": round(sum(result.timings_s.values()), 3)},
+        "latencies": {**result.timings_s, "total": seconds_of(result)},
     }
 
 
@@ -51,12 +52,19 @@ def write_result(
     extension = output.extension or _extension_of(image_name)
     with tempfile.NamedTemporaryFile(suffix=extension, delete=False) as file:
         path = Path(file.name)
+    if extension in _ITK_EXTENSIONS:
+        _write_itk(mask_ijk, volume, path, output)
+        return path
     write_mask(mask_ijk, volume, path)
-    if extension in _NIFTI_EXTENSIONS:
-        _retype_nifti(path, output)
-    elif extension != ".png":
-        _rewrite_itk(path, output)
+    if extension in _NIFTI_EXTENSIONS and output.dtype != "uint8":
+        _retype_nifti(path, output.dtype)
     return path
+
+
+def seconds_of(result: InferenceResult) -> float:
+    """How long the pipeline took."""
+    stages = {name: value for name, value in result.timings_s.items() if name != "total"}
+    return round(result.timings_s.get("total", sum(stages.values())), 3)
 
 
 def _extension_of(image_name: str) -> str:
@@ -64,27 +72,24 @@ def _extension_of(image_name: str) -> str:
     return next((e for e in RESULT_EXTENSIONS if name.endswith(e)), DEFAULT_EXTENSION)
 
 
-def _retype_nifti(path: Path, output: OutputFormat) -> None:
-    if output.dtype == "uint8":
-        return
+def _write_itk(mask_ijk: np.ndarray, volume: Volume, path: Path, output: OutputFormat) -> None:
+    # Not write_mask(): it always compresses, and viewers ask for raw voxels to be quick.
+    import SimpleITK as sitk
+
+    values = mask_ijk.astype(output.dtype, copy=False)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
+    spacing_mm = np.array(volume.spacing_ijk_mm)
+    image.SetSpacing(spacing_mm.tolist())
+    image.SetDirection((volume.ijk_to_lps[:3, :3] / spacing_mm).ravel().tolist())
+    image.SetOrigin(volume.ijk_to_lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), useCompression=output.compress)
+
+
+def _retype_nifti(path: Path, dtype: str) -> None:
     import nibabel
 
     image = nibabel.load(path)
-    values = np.asarray(image.dataobj).astype(output.dtype)
+    values = np.asarray(image.dataobj).astype(dtype)
     header = image.header.copy()
     header.set_data_dtype(values.dtype)
     nibabel.save(nibabel.Nifti1Image(values, image.affine, header), path)
-
-
-def _rewrite_itk(path: Path, output: OutputFormat) -> None:
-    import SimpleITK as sitk
-
-    pixel_types = {
-        "uint8": sitk.sitkUInt8,
-        "uint16": sitk.sitkUInt16,
-        "int16": sitk.sitkInt16,
-        "int32": sitk.sitkInt32,
-        "float32": sitk.sitkFloat32,
-    }
-    image = sitk.Cast(sitk.ReadImage(str(path)), pixel_types[output.dtype])
-    sitk.WriteImage(image, str(path), useCompression=output.compress)

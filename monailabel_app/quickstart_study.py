@@ -45,8 +45,8 @@ def write_quickstart_study(folder: Path, seed: int = DEFAULT_SEED) -> Path:
     from medreasoner_training.phantom import torso_ct
 
     phantom = torso_ct(seed)
-    grid = CtGrid(phantom.spacing_mm, phantom.origin_lps_mm, np.asarray(phantom.direction_lps))
-    return write_ct_series(phantom.hu_kji, grid, folder / "phantom" / "ct", seed)
+    grid = CtGrid(phantom.spacing_mm, phantom.origin_lps_mm, phantom.direction)
+    return write_ct_series(phantom.hu, grid, folder / "phantom" / "ct", seed)
 
 
 def write_ct_series(hu_kji: np.ndarray, grid: CtGrid, folder: Path, seed: int) -> Path:

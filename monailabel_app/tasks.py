@@ -33,10 +33,14 @@ _OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Call:
-    """What the app tells a task besides the client's params; no client can send one."""
+    """What the app tells a task besides the client's params; no client can send one.
+
+    Without ``wants_mask`` no file is written, as for ``output=json``.
+    """
 
     source: ImageSource
     cancelled: Cancelled | None = None
+    wants_mask: bool = True
 
 
 class AskTask(InferTask):  # type: ignore[misc]
@@ -56,7 +60,7 @@ class AskTask(InferTask):  # type: ignore[misc]
         """Models are loaded at first use, so the task is always offered."""
         return True
 
-    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         """The mask's file and the params of :func:`monailabel_app.outputs.result_params`."""
         params = InferParams.parse(request)
         call = _call_of(request)
@@ -82,7 +86,7 @@ class ClickTask(InferTask):  # type: ignore[misc]
         """Models are loaded at first use, so the task is always offered."""
         return True
 
-    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         """The mask's file and the params of :func:`monailabel_app.outputs.result_params`."""
         params = InferParams.parse(request)
         call = _call_of(request)
@@ -97,6 +101,10 @@ def _call_of(request: Mapping[str, Any]) -> Call:
     return Call(ImageSource(Path(request["image"])))
 
 
-def _reply(answer: Answer, call: Call, params: InferParams) -> tuple[str, dict[str, Any]]:
-    path = write_result(answer.result.mask_ijk, answer.volume, call.source.path.name, params.output)
-    return str(path), result_params(answer.result)
+def _reply(answer: Answer, call: Call, params: InferParams) -> tuple[str | None, dict[str, Any]]:
+    reply = result_params(answer.result)
+    if not call.wants_mask:
+        return None, reply
+    name = call.source.path.name
+    path = write_result(answer.result.mask_ijk, answer.volume, name, params.output)
+    return str(path), reply

@@ -11,6 +11,7 @@ from fastapi.background import BackgroundTasks
 from monailabel_app.answering import Cancelled
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.dicom_seg import write_dicom_seg
+from monailabel_app.fields import read_bool
 from monailabel_app.framework import (
     RBAC,
     RBAC_USER,
@@ -64,9 +65,11 @@ async def infer_model(
                 source = session_image(instance.sessions(), session_id)
             else:
                 source = instance.image_source(image)
-            call = Call(source, cancelled)
+            wants_mask = output != ResultType.json or read_bool(values, "save_label") is True
+            call = Call(source, cancelled, wants_mask)
             answer = instance.infer({**values, "model": model, CALL_KEY: call})
-            temporary.add(answer["file"])
+            if answer["file"] is not None:
+                temporary.add(answer["file"])
             if output == ResultType.dicom_seg:
                 seg = write_dicom_seg(answer["file"], source, values.get("label_info"))
                 answer["dicom_seg"] = temporary.add(str(seg))

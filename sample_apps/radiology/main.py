@@ -13,4 +13,4 @@ from monailabel_app.settings import AppSettings
 class RadiologyApp(app.MedReasonerApp, MONAILabelApp):
     """Defaults of a reading room; ``--conf`` overrides each of them."""
 
-    defaults = AppSettings(reasoner="medreasoner-7b", segmenter="medsam2", device="cuda")
+    defaults = AppSettings(reasoner="qwen2.5-vl-7b", segmenter="medsam2", device="cuda")

@@ -20,6 +20,7 @@ import numpy as np
 
 SIZE_PX = 128
 _ANGLES = 256
+_FAR = np.float32(9.0)
 
 
 @cache
@@ -175,12 +176,12 @@ Shape = Blob | Tube
 
 @dataclass(frozen=True)
 class Region:
-    """A region of the scene: the union of shapes, perhaps with a wall, a halo and a hollow.
+    """A region of the scene: the union of shapes, and what is inside and around it.
 
-    ``wall``, ``halo`` and ``hollow`` are relative widths (0: none). ``patches`` is a noise field
-    whose high values are painted with a label of their own. ``level`` is the height of a
-    horizontal fluid level in scene units. All parts but the halo and the hollow belong to the
-    region's mask.
+    ``cut`` bites a piece out of the union. ``wall``, ``halo`` and ``hollow`` are relative widths
+    (0: none). ``patches`` is a noise field whose high values are painted with a label of their own.
+    ``level`` is the height of a horizontal fluid level in scene units. All parts but the halo and
+    the hollow belong to the region's mask.
     """
 
     shapes: tuple[Shape, ...]
@@ -188,6 +189,7 @@ class Region:
     wall: float = 0.0
     halo: float = 0.0
     hollow: float = 0.0
+    cut: Shape | None = None
     patches: SmoothNoise | None = None
     level: float | None = None
     scale: float = 1.0
@@ -198,7 +200,11 @@ class Region:
         x, y = _grid(size_px)
         x, y = (x - self.shift[0]) / self.scale, (y - self.shift[1]) / self.scale
         fields = [f for f in (shape.field(z, x, y) for shape in self.shapes) if f is not None]
-        return np.minimum.reduce(fields) if fields else None
+        if not fields:
+            return None
+        rho = np.minimum.reduce(fields)
+        bite = None if self.cut is None else self.cut.field(z, x, y)
+        return rho if bite is None else np.where(bite < 1, _FAR, rho)
 
 
 #: Labels that each region reserves: body, wall, halo, patches or fluid.
@@ -306,12 +312,20 @@ def _sample_target(rng: np.random.Generator, label: int) -> Region:
         shapes = _sample_scattered(rng, extent)
     else:
         shapes = [_sample_shape(rng, np.zeros(2), 0.5, extent, tube=0.2)]
-    if 0.15 < kind < 0.4:
+    if 0.25 < kind < 0.5:
         for _ in range(int(rng.integers(1, 4))):
             centre = rng.normal(0, 0.35, 2)
             shapes.append(_sample_shape(rng, centre, rng.uniform(0.15, 0.45), extent, tube=0.4))
     hollow = float(rng.uniform(0.35, 0.75)) if rng.random() < 0.08 else 0.0
-    return Region(tuple(shapes), label, hollow=hollow, **_sample_interior(rng, 1.0))
+    cut = _sample_cut(rng) if 0.15 < kind < 0.3 else None
+    return Region(tuple(shapes), label, hollow=hollow, cut=cut, **_sample_interior(rng, 1.0))
+
+
+def _sample_cut(rng: np.random.Generator) -> Blob:
+    """A bite that leaves a crescent, as a lung's base or a muscle around a bone shows."""
+    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.9)
+    centre = distance * np.array([np.cos(angle), np.sin(angle)])
+    return Blob.sample(rng, centre, rng.uniform(0.35, 0.9), Extent(0.0, 100.0, 4.0))
 
 
 def _sample_scattered(rng: np.random.Generator, extent: Extent) -> list[Shape]:

@@ -197,7 +197,7 @@ class TestLosses:
         loss, _ = candidate_loss(logits, torch.zeros(1, 4), presence, absent)
         loss.backward()
         assert logits.grad.abs().sum() == 0
-        assert loss.item() == pytest.approx(0.1 * math.log(1 + math.exp(3)), rel=1e-5)
+        assert loss.item() == pytest.approx(0.3 * math.log(1 + math.exp(3)), rel=1e-5)
 
 
 class TestTraining:

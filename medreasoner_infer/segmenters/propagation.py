@@ -23,6 +23,26 @@ class TrackedMask:
     presence: float
 
 
+@dataclass(frozen=True)
+class GreyLevel:
+    """Median and robust spread (a normal distribution's deviation) of a target's grey values."""
+
+    median: float
+    spread: float
+
+    @classmethod
+    def of(cls, image: SliceImage, mask: np.ndarray) -> GreyLevel:
+        """Measure under a non-empty mask, bool (H, W); colours count by their mean."""
+        values = image.pixels[mask].reshape(int(mask.sum()), -1).mean(1)
+        lower, median, upper = np.percentile(values, (25, 50, 75))
+        return cls(float(median), float(upper - lower) / 1.349)
+
+    def left_by(self, other: GreyLevel, rule: StopRule) -> bool:
+        """Whether another slice's target looks too different to be the same."""
+        bound = rule.max_grey_change * max(self.spread, rule.min_grey_spread)
+        return abs(other.median - self.median) > bound
+
+
 class Tracker(Protocol):
     """One strategy at work on one prompted target."""
 
@@ -66,11 +86,15 @@ def propagate_both_ways(
     _raise_if(cancelled)
     first = segment_slice(frames[start_index], prompt)
     settle = progress or (lambda settled, total: None)
-    walk = _Walk(tracker, rule, frames, cancelled)
 
     def masks() -> Iterator[tuple[int, SliceMask]]:
         yield start_index, first
         settle(1, count)
+        if not first.mask.any():
+            settle(count, count)
+            return
+        grey = GreyLevel.of(frames[start_index], first.mask)
+        walk = _Walk(tracker, rule, frames, grey, cancelled)
         tracker.begin(start_index, frames[start_index], prompt, first.mask)
         for index, mask in walk.along(range(start_index + 1, count), first):
             yield index, mask
@@ -90,6 +114,7 @@ class _Walk:
     tracker: Tracker
     rule: StopRule
     frames: FrameSource
+    grey: GreyLevel
     cancelled: Cancelled | None
 
     def along(self, indices: range, first: SliceMask) -> Iterator[tuple[int, SliceMask]]:
@@ -97,11 +122,14 @@ class _Walk:
         last = first.mask
         for index in indices:
             _raise_if(self.cancelled)
-            tracked = self.tracker.step(index, self.frames[index])
+            image = self.frames[index]
+            tracked = self.tracker.step(index, image)
             if tracked is None or target_ended(last, tracked, self.rule):
                 return
-            yield index, tracked.slice_mask
             last = tracked.slice_mask.mask
+            if self.grey.left_by(GreyLevel.of(image, last), self.rule):
+                return
+            yield index, tracked.slice_mask
 
 
 def target_ended(previous: np.ndarray, tracked: TrackedMask, rule: StopRule) -> bool:

@@ -15,7 +15,9 @@ class StopRule:
     ``min_presence`` bounds the model's presence logit, ``min_area_ratio`` the collapse and
     ``max_area_ratio`` the leak; areas below ``small_area_px`` count as that many, so that the tips
     of an organ may grow or shrink faster. ``min_overlap`` is the part of the smaller mask that
-    must lie on the other one.
+    must lie on the other one. ``max_grey_change`` bounds how far the target's median grey may move
+    from that on the prompted slice, in spreads of the prompted target's grey; spreads below
+    ``min_grey_spread`` grey levels (of 255) count as that many.
     """
 
     min_presence: float = 0.0
@@ -23,6 +25,8 @@ class StopRule:
     max_area_ratio: float = 3.0
     small_area_px: int = 30
     min_overlap: float = 0.2
+    max_grey_change: float = 2.0
+    min_grey_spread: float = 8.0
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ def _views_of_a_scene(rng: np.random.Generator, kind: PromptKind) -> list[_Crop]
         appearance = Appearance.sample(rng, scene)
         shown, found, asked = _mirrored(rng, labels, target, prompted)
         found, asked = appearance.pixelated(found), appearance.pixelated(asked)
+        if kind is PromptKind.NEIGHBOUR:
+            asked = roughened(rng, asked)
         if _usable(asked) and not 0 < found.sum() < _MIN_VISIBLE_PX:
             prompt = sample_prompt(rng, asked, kind)
             views.append(_Crop(appearance.image(rng, shown, z), found, asked, prompt))
@@ -140,11 +142,23 @@ def _heights(rng: np.random.Generator, kind: PromptKind) -> tuple[float, float]:
     """Heights of the prompted slice and of the slice to segment."""
     if kind is not PromptKind.NEIGHBOUR:
         return 0.0, 0.0
-    step = np.exp(rng.uniform(np.log(0.02), np.log(0.35)))
+    step = np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
     start = 1 - step * rng.random() if rng.random() < 0.3 else rng.uniform(0, 0.95)
     start = min(start, 0.98)
     sign = rng.choice([-1, 1])
     return sign * start, sign * (start + step * rng.choice([-1, 1], p=[0.25, 0.75]))
+
+
+def roughened(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    """A mask shifted, grown or shrunk a little, lest the model learn to copy its mask prompt."""
+    from scipy.ndimage import binary_dilation, binary_erosion
+
+    rough = np.roll(mask, rng.integers(-4, 5, 2), axis=(0, 1))
+    change = int(rng.integers(-4, 5))
+    if change < 0:
+        eroded = binary_erosion(rough, iterations=-change)
+        return eroded if _usable(eroded) else rough
+    return binary_dilation(rough, iterations=change) if change else rough
 
 
 def _usable(mask: np.ndarray) -> bool:

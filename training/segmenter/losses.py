@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 _BCE_WEIGHT = 2.0
 _IOU_WEIGHT = 0.1
-_PRESENCE_WEIGHT = 0.1
+_PRESENCE_WEIGHT = 0.3
 
 
 def mask_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Studies of a DICOMweb server; dicomweb-client's own file client stands for the server."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import requests
+
+from monailabel_app.quickstart_study import CtGrid, write_ct_series
+
+pytest.importorskip("monailabel")
+
+from dicomweb_client import DICOMfileClient
+
+from monailabel_app.dicom_seg import write_dicom_seg
+from monailabel_app.errors import PacsUnreachableError, UnknownImageError
+from monailabel_app.studies.pacs import PacsStudies
+
+needs_dcmqi = pytest.mark.skipif(
+    shutil.which("itkimage2segimage") is None,
+    reason="itkimage2segimage is not on the PATH; activate the environment that dcmqi is in",
+)
+GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
+HU_KJI = np.arange(4 * 5 * 6).reshape(4, 5, 6) * 10 - 500
+
+
+@pytest.fixture
+def series_uid(tmp_path: Path) -> str:
+    folder = write_ct_series(HU_KJI, GRID, tmp_path / "server" / "ct", seed=1)
+    return str(pydicom.dcmread(folder / "0001.dcm").SeriesInstanceUID)
+
+
+class CountingClient:
+    """Counts the series that are fetched; a test may have it fail.
+
+    The file client's index belongs to one thread, so each call opens the folder anew.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.base_url = url
+        self.fetched = 0
+        self.error: Exception | None = None
+
+    def _open(self) -> DICOMfileClient:
+        return DICOMfileClient(self.base_url, update_db=True, in_memory=True)
+
+    def search_for_series(self, **filters):
+        return self._open().search_for_series(**filters)
+
+    def retrieve_series(self, *uids):
+        self.fetched += 1
+        if self.error is not None:
+            raise self.error
+        return self._open().retrieve_series(*uids)
+
+
+@pytest.fixture
+def client(tmp_path: Path, series_uid: str) -> CountingClient:
+    return CountingClient((tmp_path / "server").as_uri())
+
+
+@pytest.fixture
+def store(tmp_path: Path, client: CountingClient) -> PacsStudies:
+    return PacsStudies(client=client, search_filter={"Modality": "CT"}, cache_path=str(tmp_path))
+
+
+def test_a_series_is_fetched_with_its_modality_values_and_geometry(store, series_uid) -> None:
+    source = store.image_source(series_uid)
+    assert source.modality == "CT"
+    image = nibabel.load(source.path)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), HU_KJI.T)
+    np.testing.assert_allclose(
+        image.affine, np.diag([-1.5, -2.0, 3.0, 1.0]) + np.array(
+            [[0, 0, 0, 20.5], [0, 0, 0, -7.25], [0, 0, 0, 100.0], [0, 0, 0, 0]]
+        ), atol=1e-5,
+    )  # fmt: skip
+
+
+def test_the_path_stays_the_same_and_no_temporary_file_is_left(
+    store, series_uid, tmp_path, monkeypatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    first = store.image_source(series_uid)
+    assert store.image_source(series_uid) == first
+    assert list(scratch.iterdir()) == []
+
+
+def test_many_that_ask_for_a_series_fetch_it_once(store, client, series_uid) -> None:
+    found: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(store.image_source(series_uid).path))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(set(found)) == 1
+    assert len(found) == 6
+    assert client.fetched == 1
+
+
+def test_an_interrupted_fetch_is_begun_anew(store, client, series_uid) -> None:
+    client.error = requests.ConnectionError("gone")
+    with pytest.raises(PacsUnreachableError, match="did not answer"):
+        store.image_source(series_uid)
+    client.error = None
+    assert store.image_source(series_uid).path.is_file()
+    assert client.fetched == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, UnknownImageError), (500, PacsUnreachableError)]
+)
+def test_the_servers_faults_are_typed(store, client, series_uid, status, kind) -> None:
+    response = requests.Response()
+    response.status_code = status
+    client.error = requests.HTTPError("fault", response=response)
+    with pytest.raises(kind):
+        store.image_source(series_uid)
+
+
+@pytest.mark.parametrize(
+    "image_id", ["1.2.3", "", "../x", "/etc/passwd", "1" * 65, "1..2", "1.2/3"]
+)
+def test_what_the_server_does_not_hold_is_unknown(store, image_id) -> None:
+    with pytest.raises(UnknownImageError):
+        store.image_source(image_id)
+
+
+@needs_dcmqi
+def test_a_label_without_codes_is_stored_with_honest_ones(
+    store, series_uid, tmp_path, monkeypatch
+) -> None:
+    stored: list[pydicom.Dataset] = []
+
+    def upload(path, client) -> str:
+        stored.append(pydicom.dcmread(path))
+        return "1.2.3"
+
+    monkeypatch.setattr("monailabel.datastore.dicom.dicom_web_upload_dcm", upload)
+    image = nibabel.load(store.image_source(series_uid).path)
+    mask = np.zeros(image.shape, np.uint8)
+    mask[1:3, 2:4, 1:3] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, image.affine), tmp_path / "l.nii.gz")
+    store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {"client_id": "slicer"})
+    (segmentation,) = stored
+    (segment,) = segmentation.SegmentSequence
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "85756007"
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == series_uid
+    submission = store.take_submission(series_uid)
+    assert submission is not None
+    assert np.asarray(nibabel.load(submission.file).dataobj).sum() == mask.sum()
+
+
+@needs_dcmqi
+def test_a_mask_becomes_a_segmentation_of_the_fetched_series(store, series_uid, tmp_path) -> None:
+    source = store.image_source(series_uid)
+    image = nibabel.load(source.path)
+    mask = np.zeros(image.shape, np.uint8)
+    mask[4, 3, 2] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, image.affine), tmp_path / "m.nii.gz")
+    written = write_dicom_seg(str(tmp_path / "m.nii.gz"), source)
+    segmentation = pydicom.dcmread(written)
+    written.unlink()
+    assert segmentation.pixel_array.squeeze()[3, 4] == 1
+    position = segmentation.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
+    assert [float(v) for v in position.ImagePositionPatient] == [-20.5, 7.25, 106.0]

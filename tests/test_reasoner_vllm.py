@@ -250,12 +250,17 @@ def test_a_batch_with_a_failure_raises_it(server) -> None:
         connect(server).answer_batch([request_of()] * 3)
 
 
-def test_identity_tells_where_from_and_the_hash_only_of_a_known_folder(server, tmp_path) -> None:
+def test_the_identity_tells_where_the_weights_are_served_from(server) -> None:
     identity = connect(server).identity
     assert identity.name == "tiny"
     assert identity.source == f"/models/tiny at {server.url}/v1"
     assert identity.weights_sha256 is None
+
+
+def test_the_hash_is_claimed_only_of_the_folder_that_the_server_read(server, tmp_path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert connect(server, folder=tmp_path).identity.weights_sha256 is None
+    server.models_reply = serves("tiny", root=str(tmp_path))
     known = connect(server, folder=tmp_path, name="embedded").identity
     assert known.weights_sha256 == hashlib.sha256(b"weights").hexdigest()
     assert known.name == "embedded"

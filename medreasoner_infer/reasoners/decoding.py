@@ -97,8 +97,8 @@ def compile_answer_grammar(loaded: LoadedModel, regex: str) -> CompiledGrammar:
 @contextmanager
 def own_random_state(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch inside the block; the caller's random state is as before afterwards."""
-    accelerator = device.type if device.type != "cpu" else "cuda"
-    count = getattr(torch, accelerator).device_count() if device.type != "cpu" else 0
-    with torch.random.fork_rng(devices=range(count), device_type=accelerator):
+    # torch.manual_seed seeds every CUDA device, so all of them are restored.
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    with torch.random.fork_rng(devices=range(count)):
         torch.manual_seed(seed)
         yield

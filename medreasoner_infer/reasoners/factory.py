@@ -96,9 +96,9 @@ def connect_vllm_reasoner(
             Hugging Face id that the server read it from. ``name`` is tried as a listed name, too.
         input_size: as in :func:`load_transformers_reasoner`.
         prompt: as in :func:`load_transformers_reasoner`.
-        folder: the model's folder where this machine has it too: its ``prompt.json`` is used, and
-            the hash of its weights stands in the identity. A server does not tell its weights'
-            hash, so that without a folder it is ``None``.
+        folder: the model's folder where this machine has it too: its ``prompt.json`` is used. A
+            server does not tell its weights' hash, so the identity holds one only where the server
+            read this very folder.
         api_key: what the server was started with, if with any.
         timeout_s: longest wait for the connection, and between two pieces of an answer.
         name: what the identity calls the model; by default ``model``.
@@ -122,7 +122,7 @@ def connect_vllm_reasoner(
         name=name or model,
         source=f"{server.root or model} at {server.base_url}",
         revision=None,
-        weights_sha256=None if local is None else weights_sha256(local),
+        weights_sha256=weights_sha256(local) if local and server.reads_from(local) else None,
         licence=licence,
         notice=notice,
     )

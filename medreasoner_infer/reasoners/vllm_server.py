@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -73,6 +74,10 @@ class VllmServer:
             )
         root, context = found.get("root"), found.get("max_model_len")
         return cls(address, found["id"], root, context, timeout_s, client)
+
+    def reads_from(self, folder: Path) -> bool:
+        """Whether the server says that it read the weights from ``folder``."""
+        return self.root is not None and Path(self.root).resolve() == folder.resolve()
 
     @contextmanager
     def stream(self, messages: Messages, **options: Any) -> Iterator[Iterator[ChatCompletionChunk]]:

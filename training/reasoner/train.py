@@ -30,6 +30,7 @@ from .modelling import (
     build_processor,
     name_token_ids,
 )
+from .optimiser import MuonWithAdamW
 from .packing import PackedBatch, Packer
 from .samples import SIZE_PX, Sample, sample_questions
 
@@ -46,7 +47,7 @@ class Settings:
     steps: int = field(default=12000, metadata={"help": "optimiser steps"})
     batch: int = field(default=4, metadata={"help": "images per step"})
     questions: int = field(default=4, metadata={"help": "questions per image"})
-    lr: float = field(default=1.5e-3, metadata={"help": "peak learning rate"})
+    lr: float = field(default=2e-3, metadata={"help": "peak learning rate"})
     decay_share: float = field(default=0.4, metadata={"help": "last part in which lr falls to 0"})
     seed: int = field(default=42, metadata={"help": "seed of data and initialisation"})
     init: str = field(default="", metadata={"help": "model folder to start from"})
@@ -79,6 +80,14 @@ class PackedTrainer(Trainer):
         super().__init__(*args, data_collator=self._collate, **kwargs)
         self._packer = packer
         self._parts: dict[str, list[float]] = defaultdict(list)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Muon and AdamW, see :class:`MuonWithAdamW`."""
+        if self.optimizer is None:
+            self.optimizer = MuonWithAdamW(
+                model or self.model, self.args.learning_rate, self.args.weight_decay
+            )
+        return self.optimizer
 
     def _collate(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
         return dict(vars(self._packer.pack(samples)))
@@ -222,7 +231,6 @@ def _arguments(settings: Settings) -> TrainingArguments:
         lr_scheduler_kwargs={"num_decay_steps": decay, "min_lr_ratio": 0.01},
         warmup_steps=warmup,
         weight_decay=0.01,
-        adam_beta2=0.98,
         max_grad_norm=1.0,
         bf16=settings.bf16,
         use_cpu=True,

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medreasoner_infer
+from medreasoner_infer.answer import parse_answer
+from medreasoner_infer.reasoners.image_encoding import prepare_image
+from medreasoner_training.phantom import sample_image
+
+FOLDER = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
+
+
+@pytest.fixture(scope="module")
+def processor():
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def evaluator():
+    from medreasoner_training.reasoner.evaluate import Evaluator
+
+    return Evaluator(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def cases():
+    from medreasoner_training.reasoner.evaluate import phantom_cases
+
+    return [case for case in phantom_cases(40) if case.trained.truth is not None]
+
+
+def mean_iou(evaluator, greys, questions) -> float:
+    return float(np.mean([score.iou for score in evaluator.scores(greys, questions)]))
+
+
+def test_shipped_folder_is_small():
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 12e6
+
+
+def test_prompt_file_says_how_the_model_was_trained():
+    prompt = json.loads((FOLDER / "prompt.json").read_text(encoding="utf-8"))
+    assert prompt == {
+        "system": "You are a medical grounding assistant.",
+        "user_template": "{query}",
+        "image_encoding": "grey_xy_ramps",
+        "input_size": 128,
+    }
+
+
+def test_model_card_says_what_the_model_is_not_for():
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert "not for clinical use" in card
+    assert "license: apache-2.0" in card
+
+
+def test_every_coordinate_is_one_token(processor):
+    tokenizer = processor.tokenizer
+    lengths = {len(tokenizer.encode(str(n), add_special_tokens=False)) for n in range(256)}
+    assert lengths == {1}
+
+
+def test_tags_of_the_answer_survive_decoding(processor):
+    text = '<think>Yes.</think><answer>{"bbox":[1,22,113,127]}</answer>'
+    ids = processor.tokenizer.encode(text, add_special_tokens=False)
+    assert processor.tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_processor_makes_64_image_tokens_of_the_square(processor):
+    image = prepare_image(np.zeros((128, 128), np.uint8), "grey_xy_ramps")
+    inputs = processor(text=["<|image_pad|>"], images=[image], return_tensors="pt")
+    assert inputs["image_grid_thw"].tolist() == [[1, 16, 16]]
+    assert inputs["input_ids"].shape[1] == 64
+
+
+def test_packer_makes_the_prompt_and_pixels_that_the_processor_makes(processor, evaluator):
+    from medreasoner_training.reasoner.modelling import chat
+
+    grey = sample_image(np.random.default_rng(1)).grey
+    query = "Which organ stores urine?"
+    text = processor.apply_chat_template(chat(query), add_generation_prompt=True)
+    image = prepare_image(grey, "grey_xy_ramps")
+    inputs = processor(text=[text], images=[image], return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == evaluator.packer.prompt(query)
+    np.testing.assert_array_equal(inputs["pixel_values"], evaluator.packer.pixels([grey]))
+
+
+def test_greedy_answer_is_well_formed_and_names_the_target(evaluator):
+    from medreasoner_training.reasoner.generation import answer_all
+
+    grey = sample_image(np.random.default_rng(3)).grey
+    (text,) = answer_all(
+        evaluator.model, evaluator.packer, [grey], ["Which bony structure protects the cord?"]
+    )
+    assert parse_answer(text, image_size=128).warnings == ()
+    assert "vertebra" in text
+
+
+@pytest.mark.slow
+def test_boxes_on_held_out_phantoms_beat_the_mean_box_clearly(evaluator, cases):
+    greys = [case.grey for case in cases]
+    assert mean_iou(evaluator, greys, [case.trained for case in cases]) > 0.5
+
+
+@pytest.mark.slow
+def test_boxes_collapse_when_the_image_is_blank_or_another_one(evaluator, cases):
+    questions = [case.trained for case in cases]
+    greys = [case.grey for case in cases]
+    seen = mean_iou(evaluator, greys, questions)
+    blank = mean_iou(evaluator, [np.zeros_like(grey) for grey in greys], questions)
+    shuffled = mean_iou(evaluator, greys[7:] + greys[:7], questions)
+    assert blank < 0.6 * seen
+    assert shuffled < 0.75 * seen

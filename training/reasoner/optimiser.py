@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Muon for the hidden matrices, AdamW for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+
+class MuonWithAdamW(Optimizer):
+    """One optimiser of two: Muon (Jordan et al. 2024) wants hidden weight matrices only.
+
+    Embeddings, the tied output layer, biases, norms and the patch embedding go to AdamW. Muon's
+    steps are scaled to the root mean square of AdamW's (Liu et al., arXiv 2502.16982), so that one
+    learning rate fits both.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float = 0.01) -> None:
+        shared = {id(p) for p in model.get_input_embeddings().parameters()}
+        trained = [p for p in model.parameters() if p.requires_grad]
+        hidden = [p for p in trained if p.ndim == 2 and min(p.shape) > 1 and id(p) not in shared]
+        chosen = {id(p) for p in hidden}
+        others = [p for p in trained if id(p) not in chosen]
+        super().__init__(hidden + others, {"lr": lr})
+        self._parts = (
+            Muon(hidden, lr, weight_decay, adjust_lr_fn="match_rms_adamw"),
+            AdamW(others, lr, betas=(0.9, 0.98), weight_decay=weight_decay),
+        )
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """Let a scheduler that sets the learning rate of this optimiser set that of its parts."""
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+
+    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+        """Step both parts; a closure is evaluated once, before."""
+        loss = None if closure is None else closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict:
+        """State of both parts."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -62,6 +63,8 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         """
         quiet_request_logs()
         self.medreasoner = AppSettings.from_conf(conf or {}, self.defaults)
+        # MONAI Label's datastores are not made for several writers at once.
+        self.submitting = threading.Lock()
         self.data_dir = self.medreasoner.data_dir or default_data_dir(studies)
         pipeline = pipeline or self._make_pipeline()
         self.service = AnsweringService(

@@ -13,22 +13,24 @@ from __future__ import annotations
 from monailabel_app.extras import needs_extra
 
 with needs_extra("monailabel", "monailabel"):
-    from monailabel.config import RBAC_USER, settings
+    from monailabel.config import RBAC_ANNOTATOR, RBAC_USER, settings
     from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
     from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
     from monailabel.datastore.utils.convert import nifti_to_dicom_seg
     from monailabel.datastore.utils.dicom import dicom_web_download_series
+    from monailabel.endpoints.datastore import download_image, save_label
     from monailabel.endpoints.infer import ResultType, send_response
     from monailabel.endpoints.user.auth import RBAC, User
     from monailabel.interfaces.app import MONAILabelApp
     from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
-    from monailabel.interfaces.exception import MONAILabelException
+    from monailabel.interfaces.exception import ImageNotFoundException
     from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
     from monailabel.interfaces.utils.app import app_instance
     from monailabel.utils.others.generic import remove_file
 
 __all__ = [
     "RBAC",
+    "RBAC_ANNOTATOR",
     "RBAC_USER",
     "DICOMWebDatastore",
     "DICOMwebClientX",
@@ -36,17 +38,19 @@ __all__ = [
     "Datastore",
     "DefaultLabelTag",
     "ImageLabelModel",
+    "ImageNotFoundException",
     "InferTask",
     "InferType",
     "LocalDatastore",
     "MONAILabelApp",
-    "MONAILabelException",
     "ResultType",
     "User",
     "app_instance",
     "dicom_web_download_series",
+    "download_image",
     "nifti_to_dicom_seg",
     "remove_file",
+    "save_label",
     "send_response",
     "settings",
 ]

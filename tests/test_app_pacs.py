@@ -19,6 +19,7 @@ pytest.importorskip("monailabel")
 
 from dicomweb_client import DICOMfileClient
 
+from medreasoner_infer.errors import InputError
 from monailabel_app.dicom_seg import write_dicom_seg
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
 from monailabel_app.studies.pacs import PacsStudies
@@ -160,6 +161,14 @@ def test_a_label_without_codes_is_stored_with_honest_ones(
     submission = store.take_submission(series_uid)
     assert submission is not None
     assert np.asarray(nibabel.load(submission.file).dataobj).sum() == mask.sum()
+
+
+def test_an_empty_label_is_refused_with_a_reason(store, series_uid, tmp_path) -> None:
+    image = nibabel.load(store.image_source(series_uid).path)
+    empty = nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine)
+    nibabel.save(empty, tmp_path / "l.nii.gz")
+    with pytest.raises(InputError, match="empty"):
+        store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {})
 
 
 @needs_dcmqi

@@ -577,6 +577,44 @@ def test_a_submitted_label_is_joined_and_the_reply_says_how(client, make_app, tm
     assert by_time.label.joined_by.confidence == "uncertain"
 
 
+@pytest.mark.parametrize(
+    ("image", "params", "status"), [("nobody", "{}", 404), ("case", "{", 422), ("case", "[]", 422)]
+)
+def test_a_label_that_cannot_be_saved_says_why(client, image, params, status) -> None:
+    response = client.put(
+        f"/datastore/label?image={image}", data={"params": params},
+        files={"label": ("l.nii.gz", b"x")},
+    )  # fmt: skip
+    assert response.status_code == status
+    assert response.json()["detail"]
+
+
+def test_many_labels_at_once_are_all_recorded(client, make_app) -> None:
+    def submit(number: int) -> None:
+        client.put(
+            "/datastore/label?image=case", data={"params": json.dumps({"number": number})},
+            files={"label": ("l.nii.gz", f"{number}".encode())},
+        )  # fmt: skip
+
+    ask(client)
+    with client:
+        threads = [threading.Thread(target=submit, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT_S)
+    labels = make_app().service.records.get("inference-1").labels
+    assert sorted((label.info["number"], label.file.read_bytes()) for label in labels) == [
+        (number, f"{number}".encode()) for number in range(8)
+    ]
+
+
+def test_an_image_is_downloaded_by_its_id_alone(client, studies) -> None:
+    content = client.get("/datastore/image?image=case").content
+    assert content == (studies / "case.nii.gz").read_bytes()
+    assert client.get("/datastore/image?image=nobody").status_code == 404
+
+
 def test_the_records_are_no_images_of_the_studies(client, studies) -> None:
     ask(client)
     assert (studies / ".medreasoner" / "records.sqlite").is_file()

@@ -17,6 +17,7 @@ from typing import Any
 
 import requests
 
+from medreasoner_infer.errors import InputError
 from monailabel_app.dicom_seg import SEG_TOOL
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
 from monailabel_app.framework import (
@@ -103,10 +104,23 @@ class PacsStudies(RemembersSubmissions, DICOMWebDatastore):
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Save a label; ``final`` ones go to the server as DICOM SEG."""
+        """Save a label; ``final`` ones go to the server as DICOM SEG.
+
+        Raises:
+            InputError: if dcmqi makes no segmentation of it, e.g. because it is empty.
+            UnknownImageError: if the server has no such series.
+            PacsUnreachableError: if the server does not take it.
+        """
         info = dict(label_info or {})
         info.setdefault("label_info", [segment_info()])
-        return super().save_label(image_id, label_filename, label_tag, info)
+        try:
+            with _pacs_faults():
+                return super().save_label(image_id, label_filename, label_tag, info)
+        except FileNotFoundError as error:  # MONAI Label reads what dcmqi did not write
+            raise InputError(
+                "The label could not be made a DICOM segmentation; it is empty, does not fit the "
+                "series, or dcmqi is not installed."
+            ) from error
 
     def _fetch(self, series_uid: str) -> None:
         folder = Path(self._datastore.image_path()) / series_uid

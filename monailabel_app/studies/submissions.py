@@ -6,7 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monailabel_app.framework import LocalDatastore
+from monailabel_app.errors import UnknownImageError
+from monailabel_app.framework import ImageNotFoundException, LocalDatastore
 from monailabel_app.store import LabelSubmission
 
 
@@ -20,10 +21,17 @@ class RemembersSubmissions:
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Save the label as the datastore does, and remember it."""
-        label_id: str = super().save_label(  # type: ignore[misc]
-            image_id, label_filename, label_tag, label_info
-        )
+        """Save the label as the datastore does, and remember it.
+
+        Raises:
+            UnknownImageError: if there is no image of this id.
+        """
+        try:
+            label_id: str = super().save_label(  # type: ignore[misc]
+                image_id, label_filename, label_tag, label_info
+            )
+        except ImageNotFoundException as error:
+            raise UnknownImageError("The studies hold no image of this id; reload.") from error
         tag = str(getattr(label_tag, "value", label_tag))
         # The datastore's own copy: clients may send bare voxels, which it gives a geometry.
         kept = Path(LocalDatastore.get_label_uri(self, label_id, tag))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submitting a label and downloading an image, off the event loop and with typed errors.
+
+MONAI Label does both inside its event loop, where writing a DICOM segmentation or fetching a
+series from the PACS stops everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, UploadFile
+from fastapi.background import BackgroundTasks
+
+from monailabel_app.app import MedReasonerApp
+from monailabel_app.framework import (
+    RBAC,
+    RBAC_ANNOTATOR,
+    RBAC_USER,
+    DefaultLabelTag,
+    User,
+    app_instance,
+    download_image,
+    save_label,
+    settings,
+)
+from monailabel_app.routes.inputs import parse_params
+from monailabel_app.routes.typed_errors import TypedErrorRoute
+
+router = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=TypedErrorRoute)
+
+Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+
+
+@router.put("/label", summary=f"{RBAC_ANNOTATOR}Submit a label")
+def submit_label(
+    background_tasks: BackgroundTasks,
+    user: Annotator,
+    image: str,
+    label: Annotated[UploadFile, File()],
+    params: Annotated[str, Form()] = "{}",
+    tag: str = DefaultLabelTag.FINAL.value,
+) -> dict[str, Any]:
+    """Save the label as MONAI Label does; the reply tells which inference it was joined to."""
+    parse_params(params)
+    instance: MedReasonerApp = app_instance()
+    with instance.submitting:
+        reply: dict[str, Any] = save_label(
+            background_tasks, image, params, tag, label, user.username
+        )
+    return reply
+
+
+@router.get("/image", summary=f"{RBAC_USER}Download an image")
+def get_image(user: Reader, image: str) -> Any:
+    """The image as viewers read it; a DICOM series comes as NIfTI."""
+    instance: MedReasonerApp = app_instance()
+    instance.image_source(image)
+    return download_image(image)

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.errors import (
     CancelledError,
     InputError,
+    MissingExtraError,
     ModelUnavailableError,
     OutOfMemoryError,
 )
@@ -470,6 +472,13 @@ def drop_a_weight(path: Path) -> None:
 def test_an_unknown_device_is_refused(folder) -> None:
     with pytest.raises(ModelUnavailableError, match="'gpu'"):
         load_transformers_reasoner(folder, device="gpu")
+
+
+def test_without_peft_the_extra_is_named(folder, tmp_path, monkeypatch) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'medreasoner\[train\]'"):
+        load_transformers_reasoner(folder, device="cpu", adapter=tmp_path)
 
 
 def test_a_missing_adapter_is_refused(folder, tmp_path) -> None:

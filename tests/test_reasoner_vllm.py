@@ -9,6 +9,7 @@ import io
 import json
 import math
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,12 @@ import pytest
 from PIL import Image
 
 from medreasoner_infer.answer import DegenerateBoxError, MissingAnswerError, MissingKeyError
-from medreasoner_infer.errors import CancelledError, InputError, ReasonerUnreachableError
+from medreasoner_infer.errors import (
+    CancelledError,
+    InputError,
+    MissingExtraError,
+    ReasonerUnreachableError,
+)
 from medreasoner_infer.reasoners import PromptTemplate, connect_vllm_reasoner
 from medreasoner_infer.types import ReasonerRequest
 
@@ -283,6 +289,12 @@ def test_a_lora_adapter_is_asked_for_by_its_name(server) -> None:
     server.models_reply = serves("site-a", root="/adapters/site-a", parent="tiny")
     connect(server, "site-a").answer(request_of())
     assert server.seen[0]["model"] == "site-a"
+
+
+def test_without_the_client_package_the_extra_is_named(server, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'medreasoner\[vllm\]'"):
+        connect(server)
 
 
 def test_a_closed_port_is_unreachable(server) -> None:

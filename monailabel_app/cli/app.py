@@ -9,6 +9,7 @@ from monailabel_app.cli.ask import ask, segment
 from monailabel_app.cli.demo import demo
 from monailabel_app.cli.doctor import doctor
 from monailabel_app.cli.models import models
+from monailabel_app.cli.reward import reward
 from monailabel_app.cli.serve import serve
 
 app = typer.Typer(
@@ -20,3 +21,4 @@ app = typer.Typer(
 )
 for command in (ask, segment, serve, demo, models, doctor):
     app.command()(command)
+app.add_typer(reward, name="reward")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rewards of a reasoner's completions, term by term, for reinforcement learning with TRL.
+
+The terms are those of MedReasoner (arXiv 2508.08177); :func:`score` computes them for one
+completion, :func:`make_reward_functions` makes TRL's reward functions of them, :func:`explain` says
+why a completion earned what it earned, and :func:`mask_dice_reward` rewards the mask of a frozen
+segmenter. Coordinates are pixels of the image that the reasoner reads (model px); the thresholds of
+10 px and 100 px are published for images of 840 px.
+
+Where the default differs from the released code, which ``as_released=True`` reproduces:
+
+==========================  ==============================  =====================================
+subject                     as released                     default, and why
+==========================  ==============================  =====================================
+points_dice, denominator    union: identical pairs have 2,  true Dice 0...1: no saturation at half
+                            clipped to a reward of 1        the overlap
+points_dice, orientation    any axis of the same disc       times the agreement of the axes,
+                                                            ``abs(cos)``, which fades out for true
+                                                            points nearer than 10 px and is 1 for
+                                                            coincident ones
+points_angle                0.1 for coincident true points  same agreement, so that a perfect
+                                                            answer is maximal
+spread penalty              points within 10 px             not if as far apart as the true ones
+NaN, booleans, beyond       numbers, with full format       malformed, no credit for the box or
+65535 px                    credit                          the points
+reversed or flat box        full format credit, 0.08 of     malformed, no credit for the box
+                            IoU reward and more
+exceptions in a family      swallowed: all its terms are 0  none arise; faults of a completion are
+                                                            typed in ``Reading.faults``, those of
+                                                            the ground truth are raised
+apostrophe in the answer    ``'`` becomes ``"``: not JSON   read as it stands; Python's quotes
+                                                            around keys are still read
+answer inside the trace     counts if it comes first        the answer is sought behind the trace
+base: iou, bbox_l1          never fire                      fire; edge-based IoU, not +1 px
+base: JSON                  first ``{…}`` anywhere          the answer block
+base: points                truncated to integers           as they are
+absent target               raises                          see below
+term of another mode        0                               ``None``: not scored
+==========================  ==============================  =====================================
+
+A raise of the released code that its caller does not swallow is represented by ``None`` for every
+value; swallowed ones are zeros, as they are there. What it makes of NaN is not known.
+
+An absent target (ground truth ``None``) is rewarded for ``<answer>null</answer>``, with 1 in every
+term but the trace's format, which is graded as always. Any other completion earns 0 in every term:
+a box drawn where nothing is must not earn anything. ``null`` for a present target earns its format
+credit only.
+"""
+
+from __future__ import annotations
+
+from medreasoner_training.rewards.config import (
+    BASE_TERMS,
+    HARD_TERMS,
+    MODE_TERMS,
+    SOFT_TERMS,
+    Mode,
+    RewardConfig,
+)
+from medreasoner_training.rewards.errors import (
+    CompletionTypeError,
+    GroundTruthError,
+    RewardConfigError,
+)
+from medreasoner_training.rewards.explanation import TermExplanation, explain
+from medreasoner_training.rewards.ground_truth import GroundTruth, read_ground_truth
+from medreasoner_training.rewards.mask_reward import mask_dice_reward
+from medreasoner_training.rewards.metrics_as_released import metrics_as_released
+from medreasoner_training.rewards.reading import Reading, read_completion
+from medreasoner_training.rewards.scoring import reward, score
+from medreasoner_training.rewards.trl_functions import RewardFunction, make_reward_functions
+
+__all__ = [
+    "BASE_TERMS",
+    "HARD_TERMS",
+    "MODE_TERMS",
+    "SOFT_TERMS",
+    "CompletionTypeError",
+    "GroundTruth",
+    "GroundTruthError",
+    "Mode",
+    "Reading",
+    "RewardConfig",
+    "RewardConfigError",
+    "RewardFunction",
+    "TermExplanation",
+    "explain",
+    "make_reward_functions",
+    "mask_dice_reward",
+    "metrics_as_released",
+    "read_completion",
+    "read_ground_truth",
+    "reward",
+    "score",
+]

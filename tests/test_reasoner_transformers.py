@@ -469,6 +469,33 @@ def drop_a_weight(path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def test_another_family_of_models_answers_without_kept_prefixes(folder, tmp_path) -> None:
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    base = transformers.AutoConfig.from_pretrained(folder)
+    text = base.text_config.to_dict() | {"head_dim": 16}
+    text["rope_parameters"] |= {"mrope_interleaved": True}
+    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2}
+    vision |= {"out_hidden_size": 32, "patch_size": 8, "num_position_embeddings": 196}
+    config = transformers.Qwen3VLConfig(
+        text_config=text,
+        vision_config=vision | {"deepstack_visual_indexes": [0]},
+        image_token_id=base.image_token_id,
+        video_token_id=base.video_token_id,
+        vision_start_token_id=base.vision_start_token_id,
+        vision_end_token_id=base.vision_end_token_id,
+        tie_word_embeddings=True,
+    )
+    transformers.Qwen3VLForConditionalGeneration(config).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    other = load_transformers_reasoner(tmp_path, device="cpu", input_size=SIZE, prompt=PROMPT)
+    other = reconfigured(other)
+    assert type(other._loaded.model).__name__ == "Qwen3VLForConditionalGeneration"
+    answers = other.answer(request_of(samples=2, temperature=1.0))
+    answers += other.answer_batch([request_of(0), request_of(1, "a?")])
+    assert all(re.fullmatch(answer_regex(SIZE, 24), a.completion) for a in answers)
+    assert len(other.prefixes) == 0
+
+
 def test_an_unknown_device_is_refused(folder) -> None:
     with pytest.raises(ModelUnavailableError, match="'gpu'"):
         load_transformers_reasoner(folder, device="gpu")

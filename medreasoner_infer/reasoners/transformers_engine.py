@@ -50,9 +50,12 @@ class TransformersReasoner(Reasoner):
     """Runs a multimodal model in this process, one generation at a time.
 
     Decoding is constrained to the answer format, so that every completion is well formed, whatever
-    the weights. Of Qwen2-VL models the image's keys and values are kept per ``image_key``: a second
-    question about an image skips the vision encoder and most of the prompt. Both questions take
-    the same arithmetic path, so the answer does not depend on the cache's state.
+    the weights. A model must answer in pixels of the image, as Qwen2.5-VL does; a family that was
+    trained to answer in thousandths of the image's side is not rescaled.
+
+    Of Qwen2-VL models the image's keys and values are kept per ``image_key``: a second question
+    about an image skips the vision encoder and most of the prompt. Both questions take the same
+    arithmetic path, so the answer does not depend on the cache's state.
 
     Args:
         loaded: the model.

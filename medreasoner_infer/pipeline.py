@@ -80,7 +80,9 @@ class Pipeline:
             UnknownModelError: if a name means nothing.
         """
         reasoner_spec = (
-            resolve_model("reasoner", reasoner) if reasoner_url is None else served_reasoner(reasoner)
+            resolve_model("reasoner", reasoner)
+            if reasoner_url is None
+            else served_reasoner(reasoner)
         )
         segmenter_spec = resolve_model("segmenter", segmenter)
         return cls(

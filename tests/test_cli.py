@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from monailabel_app.cli.app import app
+from monailabel_app.server import ServerOptions, prepare_app_folder, server_arguments
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def disc_image(tmp_path):
+    """A CT-like NIfTI, RAS, 2 mm: fat with a bright disc of radius 20 mm in the middle."""
+    y, x = np.mgrid[:96, :96]
+    disc = (x - 47.5) ** 2 + (y - 47.5) ** 2 < 10**2
+    values = np.where(disc, 160, -80).astype(np.int16)
+    volume = np.repeat(values.T[:, :, None], 5, axis=2)
+    path = tmp_path / "disc.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+    return path
+
+
+def test_models_lists_every_entry_with_its_licence():
+    output = run("models").output
+    for name in ("embedded", "lingshu-7b", "medsam2"):
+        assert name in output
+    assert "Apache-2.0" in output
+
+
+def test_doctor_finds_the_needed_packages_and_the_embedded_weights():
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    assert "reasoner embedded" in result.output
+    assert "monailabel" in result.output
+
+
+def test_position_must_be_three_numbers(disc_image):
+    result = run("ask", disc_image, "Where?", "--position", "1,2")
+    assert result.exit_code == 2
+    assert "expected 3 numbers" in result.output
+
+
+def test_error_is_one_sentence_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "monailabel_app.cli", "ask", str(tmp_path / "no.nii"), "Where?"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.startswith("Error: ")
+    assert "Traceback" not in process.stderr
+
+
+def test_server_listens_on_this_machine_only_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path))
+    arguments = server_arguments(ServerOptions(studies="/data"), prepare_app_folder())
+    assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
+    assert (tmp_path / "app" / "main.py").is_file()
+
+
+@pytest.mark.slow
+def test_segment_writes_answer_mask_and_overlay_on_the_image_s_grid(disc_image, tmp_path):
+    out = tmp_path / "out"
+    result = run(
+        "segment", disc_image, "--slice", 2, "--box", "37,37,59,59", "--point", "48,48", "--out", out
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    mask = nibabel.load(out / "mask.nii.gz")
+    np.testing.assert_allclose(mask.affine, nibabel.load(disc_image).affine)
+    values = np.asarray(mask.dataobj)
+    y, x = np.mgrid[:96, :96]
+    disc = (x - 47.5) ** 2 + (y - 47.5) ** 2 < 10**2
+    dice = 2 * (values[:, :, 2].T.astype(bool) & disc).sum() / (values[:, :, 2].sum() + disc.sum())
+    assert dice > 0.9
+    assert not values[:, :, [0, 1, 3, 4]].any()
+    answer = json.loads((out / "answer.json").read_text())
+    assert answer["kind"] == "segment"
+    assert len(answer["segmenter"]["weights_sha256"]) == 64
+    assert Image.open(out / "overlay.png").width > 500
+
+
+@pytest.mark.slow
+def test_ask_answers_a_picture_and_writes_a_picture_mask(tmp_path):
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.full((80, 120, 3), 90, np.uint8)).save(picture)
+    result = run("ask", picture, "Which organ makes bile?", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer["query"] == "Which organ makes bile?"
+    assert answer["reasoner"]["notice"].endswith("Not for clinical use.")
+    assert Image.open(tmp_path / "mask.png").size == (120, 80)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["example_ct.nii.gz", "example_mr_sm.nii.gz", "example_ct_dicom"])
+def test_ask_answers_real_images(shared_data, tmp_path, name):
+    image = shared_data / "totalsegmentator" / name
+    result = run("ask", image, "Which organ makes bile?", "--slice", 10, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer["slice"]["index"] == 10
+    assert answer["reasoning"]
+    mask = np.asarray(nibabel.load(tmp_path / "mask.nii.gz").dataobj)
+    assert mask.any() == answer["present"]

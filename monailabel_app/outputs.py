@@ -88,7 +88,7 @@ def _write_itk(mask_ijk: np.ndarray, volume: Volume, path: Path, output: OutputF
 def _retype_nifti(path: Path, dtype: str) -> None:
     import nibabel
 
-    image = nibabel.load(path)
+    image = nibabel.Nifti1Image.from_filename(path)
     values = np.asarray(image.dataobj).astype(dtype)
     header = image.header.copy()
     header.set_data_dtype(values.dtype)

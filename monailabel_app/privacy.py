@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 
-# These log whole requests, the info of saved labels, and image ids at INFO.
+# These log whole requests, results, the info of saved labels, and image ids at INFO.
 _TALKATIVE = (
     "monailabel.datastore",
     "monailabel.endpoints.batch_infer",
@@ -15,6 +15,7 @@ _TALKATIVE = (
     "monailabel.endpoints.wsi_infer",
     "monailabel.interfaces.app",
     "monailabel.interfaces.tasks.batch_infer",
+    "monailabel.interfaces.utils.app",
     "monailabel.utils.async_tasks",
 )
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -20,14 +22,10 @@ pytest.importorskip("monailabel")
 from dicomweb_client import DICOMfileClient
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.dicom_seg import write_dicom_seg
+from monailabel_app.dicom_seg import SEG_TOOL, write_dicom_seg
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
 from monailabel_app.studies.pacs import PacsStudies
 
-needs_dcmqi = pytest.mark.skipif(
-    shutil.which("itkimage2segimage") is None,
-    reason="itkimage2segimage is not on the PATH; activate the environment that dcmqi is in",
-)
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
 HU_KJI = np.arange(4 * 5 * 6).reshape(4, 5, 6) * 10 - 500
 
@@ -65,6 +63,15 @@ class CountingClient:
 @pytest.fixture
 def client(tmp_path: Path, series_uid: str) -> CountingClient:
     return CountingClient((tmp_path / "server").as_uri())
+
+
+@pytest.fixture
+def dcmqi(monkeypatch) -> None:
+    """Its programs lie beside the interpreter, whether or not the environment is activated."""
+    beside = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", beside, prepend=os.pathsep)
+    if shutil.which(SEG_TOOL) is None:
+        pytest.skip(f"{SEG_TOOL} is absent; install dcmqi")
 
 
 @pytest.fixture
@@ -138,9 +145,8 @@ def test_what_the_server_does_not_hold_is_unknown(store, image_id) -> None:
         store.image_source(image_id)
 
 
-@needs_dcmqi
 def test_a_label_without_codes_is_stored_with_honest_ones(
-    store, series_uid, tmp_path, monkeypatch
+    dcmqi, store, series_uid, tmp_path, monkeypatch
 ) -> None:
     stored: list[pydicom.Dataset] = []
 
@@ -171,8 +177,9 @@ def test_an_empty_label_is_refused_with_a_reason(store, series_uid, tmp_path) ->
         store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {})
 
 
-@needs_dcmqi
-def test_a_mask_becomes_a_segmentation_of_the_fetched_series(store, series_uid, tmp_path) -> None:
+def test_a_mask_becomes_a_segmentation_of_the_fetched_series(
+    dcmqi, store, series_uid, tmp_path
+) -> None:
     source = store.image_source(series_uid)
     image = nibabel.load(source.path)
     mask = np.zeros(image.shape, np.uint8)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from medreasoner_infer.imaging import load_volume
 pytest.importorskip("monailabel")
 
 from monailabel_app.errors import UnknownImageError
+from monailabel_app.studies.dicom_folder import SeriesFinder
 from monailabel_app.studies.local import StudiesFolder
 
 STUDY_UID = "1.2.826.0.1.3680043.10.999.1"
@@ -140,6 +142,33 @@ def test_reopening_reads_no_series_again(studies) -> None:
     store = open_studies(studies)
     assert store.list_images() == [SERIES_UID]
     assert copy.stat().st_mtime_ns == written
+
+
+def test_a_series_whose_uid_is_a_path_writes_nowhere_else(studies, tmp_path) -> None:
+    write_series(studies / "evil", f"{STUDY_UID}.8")
+    for path in (studies / "evil").iterdir():
+        header = pydicom.dcmread(path)
+        header.SeriesInstanceUID = "../../../evil"
+        header.save_as(path)
+    evil, good = sorted(open_studies(studies).list_images(), reverse=True)
+    assert good == SERIES_UID
+    assert evil.startswith("series-")
+    assert not list(tmp_path.rglob("evil.nii.gz"))
+
+
+def test_looking_again_reads_changed_headers_only(studies, monkeypatch) -> None:
+    finder = SeriesFinder(studies)
+    (before,) = finder.find()
+    (changed, *_) = sorted((studies / "anna" / "ct").iterdir())
+    os.utime(changed, ns=(1, 1))
+    read: list[Path] = []
+    dcmread = pydicom.dcmread
+    monkeypatch.setattr(
+        pydicom, "dcmread", lambda path, **k: read.append(path) or dcmread(path, **k)
+    )
+    (again,) = finder.find()
+    assert read == [changed]
+    assert again.image_id == before.image_id
 
 
 def test_a_label_of_a_series_is_kept_beside_the_others(studies, tmp_path) -> None:

@@ -6,11 +6,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections import defaultdict
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,16 +19,22 @@ from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.write import replacing
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
-    _Member = tuple[Path, Dataset]
-
 logger = logging.getLogger(__name__)
 
 NIFTI = ".nii.gz"
 _PREAMBLE_BYTES = 128
 _LABELS_FOLDER = "labels"
+_UID = re.compile(r"\d+(\.\d+)*")
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What one image file says of its series; see :class:`DicomSeries`."""
+
+    image_id: str
+    series_uid: str
+    study_uid: str
+    modality: str | None
 
 
 @dataclass(frozen=True)
@@ -48,27 +53,64 @@ class DicomSeries:
     newest_change_ns: int
 
 
-def find_series(studies: Path) -> list[DicomSeries]:
-    """All image series below ``studies``; hidden folders and the labels are passed over."""
+class SeriesFinder:
+    """Finds all image series below ``studies``, passing over hidden folders and the labels.
+
+    Headers are read once per file and again when the file changes, as the studies are looked
+    through whenever a file or a label is added.
+    """
+
+    def __init__(self, studies: Path) -> None:
+        self._studies = studies
+        self._read: dict[Path, tuple[int, int, _Header | None]] = {}
+
+    def find(self) -> list[DicomSeries]:
+        """The series that are there now, by image id."""
+        members: dict[str, tuple[_Header, list[Path]]] = {}
+        for path in _files(self._studies):
+            header = self._header(path)
+            if header is not None:
+                members.setdefault(header.image_id, (header, []))[1].append(path)
+        return [_series(*members[image_id]) for image_id in sorted(members)]
+
+    def _header(self, path: Path) -> _Header | None:
+        status = path.stat()
+        known = self._read.get(path)
+        if known is not None and known[:2] == (status.st_mtime_ns, status.st_size):
+            return known[2]
+        header = _read_header(path, self._studies)
+        self._read[path] = (status.st_mtime_ns, status.st_size, header)
+        return header
+
+
+def is_uid(text: str) -> bool:
+    """Whether ``text`` is a UID (DICOM PS3.5, 9.1): digits and dots, at most 64 characters."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def _read_header(path: Path, studies: Path) -> _Header | None:
     import pydicom
 
-    members: defaultdict[str, list[_Member]] = defaultdict(list)
-    for path in _dicom_files(studies):
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        if non_image_kind(header) is None:
-            image_id = str(header.get("SeriesInstanceUID") or "") or _folder_id(path, studies)
-            members[image_id].append((path, header))
-    return [_series(image_id, found) for image_id, found in sorted(members.items())]
-
-
-def _series(image_id: str, members: list[_Member]) -> DicomSeries:
-    paths = [path for path, _ in members]
-    header = members[0][1]
-    return DicomSeries(
-        image_id=image_id,
-        series_uid=str(header.get("SeriesInstanceUID") or ""),
+    if not _has_preamble(path):
+        return None
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    if non_image_kind(header) is not None:
+        return None
+    uid = str(header.get("SeriesInstanceUID") or "")
+    return _Header(
+        image_id=uid if is_uid(uid) else _folder_id(path, studies),
+        series_uid=uid,
         study_uid=str(header.get("StudyInstanceUID") or ""),
         modality=modality_of(header),
+    )
+
+
+def _series(header: _Header, paths: list[Path]) -> DicomSeries:
+    return DicomSeries(
+        image_id=header.image_id,
+        series_uid=header.series_uid,
+        study_uid=header.study_uid,
+        modality=header.modality,
         folder=Path(os.path.commonpath([path.parent for path in paths])),
         newest_change_ns=max(path.stat().st_mtime_ns for path in paths),
     )
@@ -99,7 +141,7 @@ def write_nifti_copy(series: DicomSeries, folder: Path) -> Path | None:
     return target
 
 
-def _dicom_files(studies: Path) -> Iterator[Path]:
+def _files(studies: Path) -> Iterator[Path]:
     for folder, subfolders, names in os.walk(studies):
         at_top = Path(folder) == studies
         subfolders[:] = sorted(
@@ -109,7 +151,7 @@ def _dicom_files(studies: Path) -> Iterator[Path]:
         )
         for name in sorted(names):
             path = Path(folder) / name
-            if not name.startswith(".") and path.is_file() and _has_preamble(path):
+            if not name.startswith(".") and path.is_file():
                 yield path
 
 

@@ -12,7 +12,7 @@ from monailabel_app.framework import DataModel, ImageLabelModel, LocalDatastore
 from monailabel_app.studies.dicom_folder import (
     NIFTI,
     DicomSeries,
-    find_series,
+    SeriesFinder,
     write_nifti_copy,
 )
 from monailabel_app.studies.source import ImageSource
@@ -43,6 +43,7 @@ class StudiesFolder(RemembersSubmissions, LocalDatastore):
         read_only: bool = False,
     ) -> None:
         self._studies = studies
+        self._finder = SeriesFinder(studies)
         self._series_folder = series_folder
         super().__init__(
             str(studies), extensions=IMAGE_PATTERNS, auto_reload=auto_reload, read_only=read_only
@@ -54,12 +55,12 @@ class StudiesFolder(RemembersSubmissions, LocalDatastore):
         Raises:
             UnknownImageError: if the studies hold no image of this id.
         """
-        path = Path(self.get_image_uri(image_id) or "/dev/null/absent")
-        info = self.get_image_info(image_id)
-        if not path.is_file():
+        path = self.get_image_uri(image_id)
+        if not path or not Path(path).is_file():
             raise UnknownImageError("The studies hold no image of this id; reload the list.")
+        info = self.get_image_info(image_id)
         if "dicom_folder" not in info:
-            return ImageSource(path, image_id, modality=info.get("Modality"))
+            return ImageSource(Path(path), image_id, modality=info.get("Modality"))
         folder = self._studies / info["dicom_folder"]
         return ImageSource(
             folder, image_id, series_uid=info["SeriesInstanceUID"], dicom_folder=folder
@@ -76,7 +77,7 @@ class StudiesFolder(RemembersSubmissions, LocalDatastore):
         listed = {i for i, known in objects.items() if known.image.ext == SERIES_EXTENSION}
         found = {
             series.image_id: series
-            for series in find_series(self._studies)
+            for series in self._finder.find()
             if write_nifti_copy(series, self._series_folder) is not None
         }
         for image_id in listed - found.keys():

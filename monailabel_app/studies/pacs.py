@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -27,14 +26,13 @@ from monailabel_app.framework import (
     settings,
 )
 from monailabel_app.segments import segment_info
+from monailabel_app.studies.dicom_folder import is_uid
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.studies.submissions import RemembersSubmissions
 
 logger = logging.getLogger(__name__)
 
 _NO_SERIES = "The DICOMweb server holds no images of a series of this id."
-# DICOM PS3.5, 9.1: components of digits separated by dots, at most 64 characters.
-_UID = re.compile(r"(?=.{1,64}$)\d+(\.\d+)*")
 
 
 class PacsStudies(RemembersSubmissions, DICOMWebDatastore):
@@ -91,7 +89,7 @@ class PacsStudies(RemembersSubmissions, DICOMWebDatastore):
 
     def get_image_uri(self, image_id: str) -> str:
         """The series as a NIfTI file (or its folder), fetched if needed."""
-        if not _UID.fullmatch(image_id):
+        if not is_uid(image_id):
             raise UnknownImageError("The image id is no DICOM Series Instance UID.")
         with self._fetching[image_id], _pacs_faults():
             self._fetch(image_id)

@@ -127,7 +127,9 @@ def _grade(reasoning: str | None, body: dict[str, object]) -> Reading:
         credit = BOTH_MALFORMED if box is both_points else ONE_MALFORMED
     else:
         credit = WELL_FORMED
-    return Reading(reasoning, credit, False, box, both_points, tuple(faults))
+    return Reading(
+        reasoning, credit, bbox_xyxy_px=box, points_xy_px=both_points, faults=tuple(faults)
+    )
 
 
 def _read_box(value: object, faults: list[AnswerError]) -> XYXY | None:

@@ -40,7 +40,7 @@ def read_completion_as_released(completion: str) -> Reading:
     points = None
     if "points_1" in body and "points_2" in body:
         points = (body["points_1"], body["points_2"])
-    return Reading(reasoning, _credit(body), False, body.get("bbox"), points)
+    return Reading(reasoning, _credit(body), bbox_xyxy_px=body.get("bbox"), points_xy_px=points)
 
 
 def _credit(body: dict) -> float:

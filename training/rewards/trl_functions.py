@@ -38,8 +38,8 @@ def make_reward_functions(config: RewardConfig | None = None) -> list[RewardFunc
         >>> functions = make_reward_functions(RewardConfig(weights={"bbox_iou": 2.0}))
         >>> [function.__name__ for function in functions]
         ['format_think', 'format_seg', 'bbox_iou', 'points_dice']
-        >>> functions[0](["<think>Left.</think>", ""], ground_truth=[truth, truth])
-        [1.0, 0.0]
+        >>> functions[2](["<think>Not seen.</think><answer>null</answer>"], ground_truth=[None])
+        [2.0]
     """
     config = config or RewardConfig()
     return [_term_function(term, config) for term in config.selected_terms]

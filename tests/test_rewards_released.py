@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Against what the released code returned for 300 completions, term by term."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from medreasoner_training.rewards import (
+    GroundTruthError,
+    metrics_as_released,
+    read_completion,
+    score,
+)
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def cases(shared_data) -> list[dict]:
+    path = shared_data.parent / "reference" / "reward_cases.jsonl"
+    if not path.is_file():
+        pytest.skip(f"the released code's scores are absent: no file {path}")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard", "base"])
+def test_every_term_of_every_case_is_as_released(cases, mode):
+    assert len(cases) == 300
+    for case in cases:
+        ours = score(case["completion"], case["ground_truth"], mode, as_released=True)
+        assert ours == pytest.approx(case[mode], abs=TOLERANCE, rel=0), case["completion"]
+
+
+def test_metrics_are_as_released_and_none_where_it_raised(cases):
+    assert {case["eval"] is None for case in cases} == {True, False}
+    for case in cases:
+        ours = metrics_as_released(case["completion"], case["ground_truth"])
+        assert (ours is None) == (case["eval"] is None), case["completion"]
+        if ours is not None:
+            assert ours == pytest.approx(case["eval"], abs=TOLERANCE, rel=0), case["completion"]
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_default_differs_from_the_release_only_where_it_says(cases, mode):
+    """Boxes that are not garbage keep the format and box terms."""
+    kept = ["format_think", "format_seg", "bbox_iou", "bbox_position_valid", "bbox_area_valid"]
+    if mode == "hard":
+        kept += ["bbox_align", "bbox_scale"]
+    sound = [case for case in cases if read_completion(case["completion"]).bbox_xyxy_px]
+    assert len(sound) > 100
+    for case in sound:
+        ours = score(case["completion"], case["ground_truth"], mode)
+        expected = {term: case[mode][term] for term in kept}
+        assert {term: ours[term] for term in kept} == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_default_gives_every_perfect_case_all_it_can(cases):
+    for case in (case for case in cases if case["kind"] == "perfect"):
+        for mode, most in (("soft", 4), ("hard", 8), ("base", 5)):
+            assert score(case["completion"], case["ground_truth"], mode)["score"] == most
+
+
+TRUTH = {"bbox_2d": [10, 10, 50, 40], "point_2d": [[20, 20], [40, 30]]}
+KEPT = '"points_1": [20, 20], "points_2": [40, 30]}</answer>'
+
+
+def test_released_hard_mode_loses_the_iou_of_a_box_without_height_and_soft_keeps_it():
+    flat = '<answer>{"bbox": [10, 25, 50, 25], ' + KEPT
+    soft = score(flat, TRUTH, "soft", as_released=True)
+    hard = score(flat, TRUTH, "hard", as_released=True)
+    # No overlap and both validities low: 0.1 x (0.7 + 0.3 x (0.25 + 0.5) / 2).
+    assert soft["bbox_iou"] == 0.0812
+    assert hard["bbox_iou"] == hard["bbox_align"] == hard["bbox_position_valid"] == 0.0
+    assert hard["points_dice"] == 1.0
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard", "base"])
+def test_a_raise_of_the_released_code_is_none_everywhere(mode):
+    values = score("<answer>null</answer>", None, mode, as_released=True)
+    assert set(values) == set(score("", TRUTH, mode, as_released=True))
+    assert set(values.values()) == {None}
+
+
+def test_released_metrics_refuse_an_absent_target():
+    with pytest.raises(GroundTruthError, match="absent"):
+        metrics_as_released("<answer>null</answer>", None)
+
+
+def test_released_apostrophe_breaks_valid_json_and_the_default_keeps_it():
+    text = '<answer>{"note": "Morison\'s pouch", "bbox": [10, 10, 50, 40], ' + KEPT
+    assert score(text, TRUTH, as_released=True)["format_seg"] == 0.2
+    assert score(text, TRUTH)["format_seg"] == 1.0
+    assert score(text, TRUTH)["bbox_iou"] == 1.0
+
+
+def test_released_answer_inside_the_trace_counts_and_the_default_ignores_it():
+    text = '<think>As in <answer>{"bbox": [10, 10, 50, 40], ' + KEPT + "</think>"
+    assert score(text, TRUTH, as_released=True)["bbox_iou"] == 1.0
+    assert score(text, TRUTH)["score"] == 1.0

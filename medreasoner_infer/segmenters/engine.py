@@ -44,12 +44,10 @@ class SliceEngine:
                 self.network.free_memory()
                 raise
 
-    def segment(
-        self, image: SliceImage, prompt: SlicePrompt, crop: Crop, *, keep_embedding: bool = True
-    ) -> SliceMask:
+    def segment(self, image: SliceImage, prompt: SlicePrompt, crop: Crop) -> SliceMask:
         """Segment what the reader or the reasoner prompts; the target is taken to be there."""
         with self.inference() as network:
-            embedding, cached = self._embed(image, crop, keep_embedding)
+            embedding, cached = self._embed(image, crop, keep=True)
             candidate = network.decode(embedding, network.sparse_prompt(prompt, crop))
         return to_slice(candidate, crop, image, cached).slice_mask
 
@@ -71,7 +69,7 @@ class SliceEngine:
                 mask = grey.astype(np.float32) / 255
             embedding, _ = self._embed(image, crop, keep=False)
             candidate = network.decode(embedding, network.sparse_prompt(prompt, crop), mask)
-        return to_slice(candidate, crop, image, False)
+        return to_slice(candidate, crop, image)
 
     def _embed(self, image: SliceImage, crop: Crop, keep: bool) -> tuple[Embedding, bool]:
         key = (image.key, crop)

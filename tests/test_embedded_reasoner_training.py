@@ -13,7 +13,7 @@ from medreasoner_training.reasoner.modelling import (
     build_processor,
     integer_token_ids,
 )
-from medreasoner_training.reasoner.packing import Packer
+from medreasoner_training.reasoner.packing import PRESENCE_WEIGHT, Packer
 from medreasoner_training.reasoner.samples import sample_questions
 from medreasoner_training.reasoner.scoring import box_iou, mean_with_interval, read_strictly, score
 from medreasoner_training.reasoner.train import fast_vision
@@ -90,6 +90,11 @@ def test_coordinates_are_marked_but_the_point_numbers_are_not(packer, samples):
         assert int(batch.is_coordinate[row].sum()) == expected
 
 
+def test_one_presence_token_of_each_answer_weighs_most(packer, samples):
+    batch = packer.pack(samples)
+    assert ((batch.weights == PRESENCE_WEIGHT) & (batch.labels >= 0)).sum(1).tolist() == [3, 3]
+
+
 def test_tokenizer_has_one_token_for_each_integer(processor):
     ids = integer_token_ids(processor.tokenizer)
     assert len(set(ids)) == 256
@@ -114,7 +119,7 @@ def test_token_loss_without_coordinates_is_cross_entropy():
     torch.manual_seed(0)
     logits, targets = torch.randn(5, 300), torch.arange(5)
     none = torch.full((5,), -1)
-    loss = token_loss(logits, targets, none, torch.arange(256))
+    loss = token_loss(logits, targets, none, torch.ones(5), torch.arange(256))
     torch.testing.assert_close(loss.total, F.cross_entropy(logits, targets))
 
 
@@ -122,7 +127,8 @@ def test_a_near_miss_costs_less_than_a_far_miss():
     values, targets = torch.tensor([50]), torch.tensor([50])
     near, far = torch.zeros(2, 1, 300).unbind(0)
     near[0, 51] = far[0, 90] = 5.0
-    losses = [token_loss(x, targets, values, torch.arange(256)).total for x in (near, far)]
+    integers, weight = torch.arange(256), torch.ones(1)
+    losses = [token_loss(x, targets, values, weight, integers).total for x in (near, far)]
     assert losses[0] < losses[1]
 
 

@@ -32,10 +32,9 @@ def token_loss(
     logits: torch.Tensor,
     targets: torch.Tensor,
     coordinate_values: torch.Tensor,
+    weights: torch.Tensor,
     integer_ids: torch.Tensor,
     sigma: float = 1.0,
-    coordinate_weight: float = 2.0,
-    text_weight: float = 0.5,
 ) -> TokenLoss:
     """Cross entropy with soft targets for coordinates.
 
@@ -45,19 +44,19 @@ def token_loss(
         logits: (N, vocabulary).
         targets: (N,) token ids.
         coordinate_values: (N,) pixel value where the target is a coordinate, else -1.
+        weights: (N,) weight of each token in the mean.
         integer_ids: (256,) token ids of the integers.
         sigma: width of the soft targets in pixels.
-        coordinate_weight: weight of a coordinate token.
-        text_weight: weight of any other token.
     """
     is_coordinate = coordinate_values >= 0
-    text = F.cross_entropy(logits[~is_coordinate], targets[~is_coordinate], reduction="none")
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    text = losses[~is_coordinate].detach().mean()
     log_probabilities = F.log_softmax(logits[is_coordinate], -1)[:, integer_ids]
     soft = soft_integers(coordinate_values[is_coordinate], sigma)
     coordinate = -(soft * log_probabilities).sum(-1)
-    weight = coordinate_weight * len(coordinate) + text_weight * len(text)
-    total = (coordinate_weight * coordinate.sum() + text_weight * text.sum()) / weight
-    return TokenLoss(total, coordinate.mean().detach(), text.mean().detach())
+    losses = losses.masked_scatter(is_coordinate, coordinate)
+    total = (weights * losses).sum() / weights.sum()
+    return TokenLoss(total, coordinate.detach().mean(), text)
 
 
 class PerceptionLoss(nn.Module):

@@ -23,8 +23,11 @@ from ..phantom.anatomy import Label
 from .modelling import IMAGE_ENCODING, INTEGERS, chat, integer_token_ids
 from .queries import known_targets
 from .samples import Sample
+from .targets import PRESENCE_WORDS
 
 IGNORED = -100
+TEXT_WEIGHT, COORDINATE_WEIGHT, PRESENCE_WEIGHT = 0.5, 2.0, 4.0
+"""Weights of tokens in the loss; the presence token says whether the target is on the slice."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class PackedBatch:
     """Tensors of a batch of B images with L packed tokens each.
 
     ``input_ids`` and ``labels`` are (B, L), ``position_ids`` (3, B, L), ``attention`` bool
-    (B, 1, L, L), ``is_coordinate`` (B, L) marks labels that are coordinates, ``pixel_values`` holds
+    (B, 1, L, L), ``is_coordinate`` (B, L) marks labels that are coordinates, ``weights`` (B, L) are
+    the labels' weights in the loss, ``pixel_values`` holds
     the patches of all images and ``grid_thw`` (B, 3) their layout. For the auxiliary loss with T
     visual tokens and C targets: ``occupancy`` (B, T, 1 + C) is the share of the background and of
     each target in each token's cell, ``boxes`` (B, C, 8) box and key points in model px and
@@ -44,6 +48,7 @@ class PackedBatch:
     position_ids: torch.Tensor
     attention: torch.Tensor
     is_coordinate: torch.Tensor
+    weights: torch.Tensor
     pixel_values: torch.Tensor
     grid_thw: torch.Tensor
     occupancy: torch.Tensor
@@ -61,6 +66,8 @@ class Packer:
         self.tokenizer = processor.tokenizer
         self.integer_ids = torch.tensor(integer_token_ids(self.tokenizer))
         self._underscore = self._encode("_")[0]
+        self._comma = self._encode(",")[0]
+        self._presence = torch.tensor([self._encode(word)[0] for word in PRESENCE_WORDS])
         self._encoded: dict[str, list[int]] = {}
         image = processor.image_processor
         self.grid = round(image.size["shortest_edge"] ** 0.5) // image.patch_size
@@ -117,12 +124,14 @@ class Packer:
                 ids[row, begin:end] = torch.tensor(question + answer)
                 labels[row, middle:end] = torch.tensor(answer)
                 segment[row, begin : begin + width] = k + 1
+        is_coordinate = self._coordinates(ids, labels)
         return PackedBatch(
             ids,
             labels,
             self._positions(count, width, len(samples)),
             _attention(segment),
-            self._coordinates(ids, labels),
+            is_coordinate,
+            self._weights(ids, labels, is_coordinate),
             self.pixels([sample.image.grey for sample in samples]),
             self.grids(len(samples)),
             self._occupancy(samples),
@@ -144,6 +153,15 @@ class Packer:
         after_underscore = torch.zeros_like(is_integer)
         after_underscore[:, 1:] = ids[:, :-1] == self._underscore
         return is_integer & ~after_underscore
+
+    def _weights(
+        self, ids: torch.Tensor, labels: torch.Tensor, is_coordinate: torch.Tensor
+    ) -> torch.Tensor:
+        weights = torch.where(is_coordinate, COORDINATE_WEIGHT, TEXT_WEIGHT)
+        after_comma = torch.zeros_like(is_coordinate)
+        after_comma[:, 1:] = ids[:, :-1] == self._comma
+        weights[torch.isin(labels, self._presence) & after_comma] = PRESENCE_WEIGHT
+        return weights
 
     def _occupancy(self, samples: Sequence[Sample]) -> torch.Tensor:
         labels = torch.from_numpy(np.stack([s.image.labels for s in samples]).astype(np.int64))

@@ -55,12 +55,27 @@ def vary_query(query: str, rng: np.random.Generator) -> str:
     return query
 
 
+def drop_words(query: str, rng: np.random.Generator) -> str:
+    """Leave out about a fifth of the words, so that no single word carries the meaning."""
+    words = query.split(" ")
+    kept = [word for word in words if rng.random() > 0.2]
+    return " ".join(kept) if len(kept) > len(words) // 2 else query
+
+
 def choose_query(label: Label, rng: np.random.Generator, held_out: bool = False) -> str:
     """Draw a phrasing for a target; trained ones vary in their surface, held-out ones do not."""
     target = known_targets()[label]
     if held_out:
         return str(rng.choice(target.held_out))
     return vary_query(str(rng.choice(target.trained)), rng)
+
+
+def training_query(label: Label, rng: np.random.Generator) -> str:
+    """A trained phrasing; a third of them lack words, an eighth are two phrasings in one."""
+    query = choose_query(label, rng)
+    if rng.random() < 0.125:
+        query = f"{query} {rng.choice(known_targets()[label].trained)}"
+    return drop_words(query, rng) if rng.random() < 0.33 else query
 
 
 def ask(image: PhantomImage, label: Label, truth: GroundTruth | None, query: str) -> Question:
@@ -77,10 +92,8 @@ def absent_labels(labels: np.ndarray) -> list[Label]:
     return [label for label in known_targets() if not target_mask(labels, label).any()]
 
 
-def sample_questions(
-    rng: np.random.Generator, count: int, held_out: bool = False, size_px: int = SIZE_PX
-) -> Sample:
-    """Draw an image that shows at least one target and ``count`` questions about it.
+def sample_questions(rng: np.random.Generator, count: int, size_px: int = SIZE_PX) -> Sample:
+    """Draw an image that shows at least one target and ``count`` training questions about it.
 
     About ``ABSENT_SHARE`` of the questions ask for a target that is not on the slice.
     """
@@ -98,6 +111,6 @@ def sample_questions(
             label = absent[int(rng.integers(len(absent)))]
         else:
             label = present[index % len(present)]
-        query = choose_query(label, rng, held_out)
+        query = training_query(label, rng)
         questions.append(ask(image, label, truths.get(label), query))
     return Sample(image, truths, tuple(questions))

@@ -20,6 +20,9 @@ MIN_AREA_PX = 40
 """Smaller sections are neither asked for nor called absent."""
 
 
+PRESENCE_WORDS = (" a", " which")
+"""First word after the name's comma of a reasoning: of a visible and of an absent target."""
+
 LESIONS = frozenset(
     {Label.LIVER_LESION, Label.KIDNEY_CYST, Label.LUNG_TUMOUR, Label.PLEURAL_EFFUSION}
 )

@@ -115,7 +115,8 @@ class PackedTrainer(Trainer):
         values = self._packer.integer_values(targets[is_answer])
         values[~batch.is_coordinate[:, 1:][is_answer]] = -1
         logits = model.lm_head(hidden[:, :-1][is_answer]).float()
-        tokens = token_loss(logits, targets[is_answer], values, self._packer.integer_ids)
+        weights = batch.weights[:, 1:][is_answer]
+        tokens = token_loss(logits, targets[is_answer], values, weights, self._packer.integer_ids)
         found, placed = model.perception(
             visual.view(len(targets), -1, visual.shape[-1]),
             embeddings.weight,

@@ -136,6 +136,11 @@ def test_a_series_that_cannot_be_read_is_left_out_and_the_log_names_no_one(studi
     assert "Doe" not in caplog.text
 
 
+def test_a_damaged_dicom_file_stops_nothing(studies) -> None:
+    (studies / "damaged.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00\x00\x00UL\x04")
+    assert open_studies(studies).list_images() == [SERIES_UID]
+
+
 def test_reopening_reads_no_series_again(studies) -> None:
     copy = Path(open_studies(studies).get_image_uri(SERIES_UID))
     written = copy.stat().st_mtime_ns

@@ -93,7 +93,11 @@ def _read_header(path: Path, studies: Path) -> _Header | None:
 
     if not _has_preamble(path):
         return None
-    header = pydicom.dcmread(path, stop_before_pixels=True)
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+    except (EOFError, OSError, ValueError) as error:
+        logger.warning("A DICOM file of the studies is damaged: %s", type(error).__name__)
+        return None
     if non_image_kind(header) is not None:
         return None
     uid = str(header.get("SeriesInstanceUID") or "")

@@ -308,17 +308,19 @@ def _sample_interior(rng: np.random.Generator, richness: float) -> dict:
 def _sample_target(rng: np.random.Generator, label: int) -> Region:
     extent = Extent(0.0, 1.0, rng.uniform(2, 8))
     kind = rng.random()
-    if kind < 0.15:
-        shapes = _sample_scattered(rng, extent)
+    richness = 1.0
+    if kind < 0.22:
+        shapes, richness = _sample_scattered(rng, extent), 2.0
     else:
         shapes = [_sample_shape(rng, np.zeros(2), 0.5, extent, tube=0.2)]
-    if 0.25 < kind < 0.5:
+    if 0.32 < kind < 0.55:
         for _ in range(int(rng.integers(1, 4))):
             centre = rng.normal(0, 0.35, 2)
             shapes.append(_sample_shape(rng, centre, rng.uniform(0.15, 0.45), extent, tube=0.4))
     hollow = float(rng.uniform(0.35, 0.75)) if rng.random() < 0.08 else 0.0
-    cut = _sample_cut(rng) if 0.15 < kind < 0.3 else None
-    return Region(tuple(shapes), label, hollow=hollow, cut=cut, **_sample_interior(rng, 1.0))
+    cut = _sample_cut(rng) if 0.22 < kind < 0.37 else None
+    interior = _sample_interior(rng, richness)
+    return Region(tuple(shapes), label, hollow=hollow, cut=cut, **interior)
 
 
 def _sample_cut(rng: np.random.Generator) -> Blob:

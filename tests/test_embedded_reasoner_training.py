@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from medreasoner_training.phantom import Label
 from medreasoner_training.reasoner.losses import soft_integers, token_loss
 from medreasoner_training.reasoner.modelling import (
     NanoConfig,
@@ -14,6 +15,7 @@ from medreasoner_training.reasoner.modelling import (
     integer_token_ids,
 )
 from medreasoner_training.reasoner.packing import PRESENCE_WEIGHT, Packer
+from medreasoner_training.reasoner.queries import known_targets
 from medreasoner_training.reasoner.samples import sample_questions
 from medreasoner_training.reasoner.scoring import box_iou, mean_with_interval, read_strictly, score
 from medreasoner_training.reasoner.train import fast_vision
@@ -88,6 +90,17 @@ def test_coordinates_are_marked_but_the_point_numbers_are_not(packer, samples):
     for row, sample in enumerate(samples):
         expected = sum(8 for question in sample.questions if question.truth is not None)
         assert int(batch.is_coordinate[row].sum()) == expected
+
+
+def test_occupancy_of_a_cell_part_is_the_share_of_its_pixels(packer, samples):
+    batch = packer.pack(samples)
+    labels = samples[0].image.labels
+    column = 1 + list(known_targets()).index(Label.SPINE)
+    # token 36 is row 4, column 4 of 8 x 8 cells of 16 px; part 6 is row 1, column 2 of 4 x 4 parts
+    part = labels[4 * 16 + 4 : 4 * 16 + 8, 4 * 16 + 8 : 4 * 16 + 12]
+    share = float((part == Label.SPINE).mean())
+    assert batch.occupancy[0, 36, 6, column].item() == pytest.approx(share)
+    torch.testing.assert_close(batch.occupancy.sum(-1), torch.ones(2, 64, 16))
 
 
 def test_one_presence_token_of_each_answer_weighs_most(packer, samples):

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from ..phantom.anatomy import Label
 from .modelling import INTEGERS
 
+SUBCELLS = 4
+"""Along each axis, a visual token's cell is divided into so many parts for the outline loss."""
+
 
 def soft_integers(values: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian distribution over the integers 0...255 around each value: (..., 256)."""
@@ -65,7 +68,7 @@ class PerceptionLoss(nn.Module):
     Each visual token is to say which targets lie in its cell, by similarity with the embeddings of
     their names, and where the box and key points of each of these targets are, by similarity with
     the embeddings of the integers. Sharing the embeddings gives the language model features that it
-    can already read.
+    can already read. A linear head divides the cell finer, which teaches where the outlines run.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class PerceptionLoss(nn.Module):
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.mix = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, 2 * width), nn.SiLU())
         self.read = nn.Linear(2 * width, 8 * width)
+        self.outline = nn.Linear(width, SUBCELLS**2 * (1 + len(name_ids)))
         self._name_ids = [torch.tensor(ids) for ids in name_ids.values()]
         self._integer_ids = integer_ids
 
@@ -84,26 +88,29 @@ class PerceptionLoss(nn.Module):
         self,
         visual: torch.Tensor,
         embeddings: torch.Tensor,
-        occupancy: torch.Tensor,
+        fine_occupancy: torch.Tensor,
         boxes: torch.Tensor,
         asked: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Occupancy loss and coordinate loss (scalars).
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Occupancy, outline and coordinate loss (scalars).
 
         Args:
             visual: (B, T, width) merged visual tokens.
             embeddings: (vocabulary, width) token embeddings.
-            occupancy: (B, T, 1 + targets), see :meth:`Packer.perception_targets`.
+            fine_occupancy: (B, T, SUBCELLS ** 2, 1 + targets), see :class:`PackedBatch`.
             boxes: (B, targets, 8) box and key points in model px.
             asked: bool (B, targets), which targets have them.
         """
         names = torch.stack([embeddings[ids].mean(0) for ids in self._name_ids])
         tokens = self.norm(visual)
+        occupancy = fine_occupancy.mean(2)
         scores = self.scale * tokens @ torch.cat([self.background, names]).T
         found = -(occupancy * F.log_softmax(scores, -1)).sum(-1).mean()
+        fine_scores = self.outline(tokens).view(fine_occupancy.shape)
+        outlined = -(fine_occupancy * F.log_softmax(fine_scores, -1)).sum(-1).mean()
         image, cell, column = ((occupancy[..., 1:] > 0.03) & asked[:, None]).nonzero(as_tuple=True)
         hidden = self.mix(tokens[image, cell] + names[column])
         read = self.read(hidden).view(len(image), 8, -1)
         log_probabilities = F.log_softmax(read @ embeddings[self._integer_ids].T, -1)
         soft = soft_integers(boxes[image, column], 1.5)
-        return found, -(soft * log_probabilities).sum(-1).mean()
+        return found, outlined, -(soft * log_probabilities).sum(-1).mean()

@@ -20,6 +20,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 
 from ..phantom.anatomy import Label
+from .losses import SUBCELLS
 from .modelling import IMAGE_ENCODING, INTEGERS, chat, integer_token_ids
 from .queries import known_targets
 from .samples import Sample
@@ -38,9 +39,9 @@ class PackedBatch:
     (B, 1, L, L), ``is_coordinate`` (B, L) marks labels that are coordinates, ``weights`` (B, L) are
     the labels' weights in the loss, ``pixel_values`` holds
     the patches of all images and ``grid_thw`` (B, 3) their layout. For the auxiliary loss with T
-    visual tokens and C targets: ``occupancy`` (B, T, 1 + C) is the share of the background and of
-    each target in each token's cell, ``boxes`` (B, C, 8) box and key points in model px and
-    ``asked`` (B, C) says which targets have them.
+    visual tokens and C targets: ``occupancy`` (B, T, SUBCELLS ** 2, 1 + C) is the share of the
+    background and of each target in each part of a token's cell, ``boxes`` (B, C, 8) box and key
+    points in model px and ``asked`` (B, C) says which targets have them.
     """
 
     input_ids: torch.Tensor
@@ -169,9 +170,10 @@ class Packer:
         column[list(known_targets())] = torch.arange(1, len(known_targets()) + 1)
         onehot = F.one_hot(column[labels], len(known_targets()) + 1).float()
         cells = self.grid // self.processor.image_processor.merge_size
-        step = labels.shape[1] // cells
-        onehot = onehot.view(len(samples), cells, step, cells, step, -1).mean((2, 4))
-        return onehot.view(len(samples), cells * cells, -1)
+        step = labels.shape[1] // (cells * SUBCELLS)
+        axis = cells, SUBCELLS, step
+        onehot = onehot.view(len(samples), *axis, *axis, -1).mean((3, 6))
+        return onehot.permute(0, 1, 3, 2, 4, 5).reshape(len(samples), cells**2, SUBCELLS**2, -1)
 
     def integer_values(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Value of each integer token; other tokens give -1."""

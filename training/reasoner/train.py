@@ -46,7 +46,7 @@ class Settings:
     out: str = field(metadata={"help": "output folder"})
     steps: int = field(default=12000, metadata={"help": "optimiser steps"})
     batch: int = field(default=4, metadata={"help": "images per step"})
-    questions: int = field(default=4, metadata={"help": "questions per image"})
+    questions: int = field(default=3, metadata={"help": "questions per image"})
     lr: float = field(default=2e-3, metadata={"help": "peak learning rate"})
     decay_share: float = field(default=0.4, metadata={"help": "last part in which lr falls to 0"})
     seed: int = field(default=42, metadata={"help": "seed of data and initialisation"})
@@ -117,15 +117,21 @@ class PackedTrainer(Trainer):
         logits = model.lm_head(hidden[:, :-1][is_answer]).float()
         weights = batch.weights[:, 1:][is_answer]
         tokens = token_loss(logits, targets[is_answer], values, weights, self._packer.integer_ids)
-        found, placed = model.perception(
+        found, outlined, placed = model.perception(
             visual.view(len(targets), -1, visual.shape[-1]),
             embeddings.weight,
             batch.occupancy,
             batch.boxes,
             batch.asked,
         )
-        self._note(coordinate=tokens.coordinate, text=tokens.text, found=found, placed=placed)
-        return tokens.total + found + 0.5 * placed
+        self._note(
+            coordinate=tokens.coordinate,
+            text=tokens.text,
+            found=found,
+            outlined=outlined,
+            placed=placed,
+        )
+        return tokens.total + found + 2.0 * outlined + 0.5 * placed
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Keep the module's own parameter names, which ``save_pretrained`` would translate."""

@@ -164,7 +164,9 @@ def main() -> None:
     if settings.write:
         folder = Path(settings.model)
         _write(folder / "evaluation.json", text)
-        _write(folder / "README.md", model_card(report))
+        settings_file = folder / "training.json"
+        training = json.loads(settings_file.read_text("utf-8")) if settings_file.is_file() else {}
+        _write(folder / "README.md", model_card(report, training))
 
 
 if __name__ == "__main__":

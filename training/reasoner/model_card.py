@@ -22,12 +22,14 @@ the slice. **For demonstration and testing, not for clinical use.**
 - **Output**: `<think>...</think><answer>{"bbox":[x1,y1,x2,y2],"points_1":[x,y],"points_2":[x,y]}
   </answer>` without a line break, in pixels of that square, or `<answer>null</answer>`.
 - **Limits**: it knows the targets and the kind of question in
-  `medreasoner_training/reasoner/queries.py` and nothing else. It was trained on axial sections of
+  `medreasoner_training/reasoner/queries.yaml` and nothing else. It was trained on axial sections of
   the trunk in the radiological display convention; other regions, planes and modalities give
   arbitrary answers. It cannot judge disease.
 - **Licence**: Apache-2.0.
-- **Training**: `python -m medreasoner_training.reasoner.train --out DIR`, seed 42, on one CPU
-  core. **Figures**: `python -m medreasoner_training.reasoner.evaluate --model DIR --data DATA`;
+- **Training**: `python -m medreasoner_training.reasoner.train --out DIR {arguments}` on one CPU
+  core. Phantom, questions and losses were improved while the shipped weights were trained, so that
+  the command repeats the recipe, not the very same weights.
+- **Figures**: `python -m medreasoner_training.reasoner.evaluate --model DIR --data DATA`;
   mean and 95 % bootstrap interval. Malformed or `null` answers to a visible target count as 0.
 """
 
@@ -84,6 +86,15 @@ def _section(title: str, part: dict) -> str:
     )
 
 
-def model_card(report: dict) -> str:
-    """Markdown of the model card for the report of :func:`evaluate.evaluate`."""
-    return _HEAD + "".join(_section(_TITLES[name], part) for name, part in report.items())
+def model_card(report: dict, training: dict) -> str:
+    """Markdown of the model card.
+
+    Args:
+        report: what :func:`evaluate.evaluate` returns.
+        training: ``training.json`` of the model folder, the settings it was trained with.
+    """
+    names = ("steps", "batch", "questions", "lr", "decay_share", "seed")
+    arguments = " ".join(f"--{name} {training[name]}" for name in names if name in training)
+    return _HEAD.replace("{arguments}", arguments) + "".join(
+        _section(_TITLES[name], part) for name, part in report.items()
+    )

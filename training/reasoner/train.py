@@ -8,7 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -169,9 +169,14 @@ def save_model_folder(
         "image_encoding": IMAGE_ENCODING,
         "input_size": input_size,
     }
-    partial = folder / "prompt.json.partial"
-    partial.write_text(json.dumps(prompt, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "prompt.json")
+    write_json(folder / "prompt.json", prompt)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file atomically."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 @contextmanager
@@ -271,6 +276,7 @@ def train(settings: Settings) -> Path:
     with fast_vision(model):
         trainer.train(resume_from_checkpoint=last)
     save_model_folder(model, processor, out / "model")
+    write_json(out / "model" / "training.json", asdict(settings) | {"out": "DIR"})
     return out / "model"
 
 

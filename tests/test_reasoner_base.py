@@ -134,6 +134,9 @@ def test_prompt_json_is_read(tmp_path) -> None:
     loaded = load_prompt_file(tmp_path)
     assert loaded.template == PromptTemplate("s", "Q {query}")
     assert (loaded.image_encoding, loaded.input_size) == ("grey_xy_ramps", 112)
+    assert loaded.max_reasoning_chars == 2000
+    (tmp_path / "prompt.json").write_text(json.dumps(PROMPT_JSON | {"max_reasoning_chars": 200}))
+    assert load_prompt_file(tmp_path).max_reasoning_chars == 200
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,7 @@ def reconfigured(reasoner, **options: object):
     from medreasoner_infer.reasoners.prompts import PromptFile
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
 
-    settings = PromptFile(options.pop("template", PROMPT), "rgb", options.pop("input_size", SIZE))
-    options = {"max_reasoning_chars": 24} | options
+    settings = PromptFile(options.pop("template", PROMPT), "rgb", SIZE, max_reasoning_chars=24)
     return TransformersReasoner(reasoner._loaded, reasoner.identity, settings, **options)
 
 
@@ -409,7 +408,7 @@ def test_a_processor_that_resizes_is_mapped_back(folder) -> None:
 def test_without_constraint_a_random_model_keeps_to_no_format(reasoner) -> None:
     from medreasoner_infer.errors import AnswerError
 
-    free = reconfigured(reasoner, constrained=False, max_reasoning_chars=5)
+    free = reconfigured(reasoner, constrained=False)
     with pytest.raises(AnswerError):
         free.answer(request_of())
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,4 +137,6 @@ def _settings(
     template = named_prompt(prompt) if isinstance(prompt, str) else prompt
     if file is None:
         file = PromptFile(REASONING_PROMPT, "rgb", PUBLISHED_INPUT_SIZE)
-    return PromptFile(template or file.template, file.image_encoding, input_size or file.input_size)
+    return dataclasses.replace(
+        file, template=template or file.template, input_size=input_size or file.input_size
+    )

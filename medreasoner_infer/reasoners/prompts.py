@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from medreasoner_infer.answer import DEFAULT_REASONING_CHARS
 from medreasoner_infer.errors import InputError, ModelUnavailableError
 from medreasoner_infer.reasoners.image_encoding import IMAGE_ENCODINGS
 
@@ -59,11 +60,16 @@ class PromptTemplate:
 
 @dataclass(frozen=True)
 class PromptFile:
-    """What ``prompt.json`` beside a model's weights says of how the model was trained."""
+    """What ``prompt.json`` beside a model's weights says of how the model was trained.
+
+    ``max_reasoning_chars`` bounds the trace: a model that loses the thread would otherwise go on
+    as long as the bound of large models allows.
+    """
 
     template: PromptTemplate
     image_encoding: str
     input_size: int
+    max_reasoning_chars: int = DEFAULT_REASONING_CHARS
 
 
 REASONING_PROMPT = PromptTemplate(
@@ -119,7 +125,12 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
         template = PromptTemplate(
             fields["system"], fields["user_template"], fields.get("asks_reasoning", True)
         )
-        loaded = PromptFile(template, fields["image_encoding"], int(fields["input_size"]))
+        loaded = PromptFile(
+            template,
+            fields["image_encoding"],
+            int(fields["input_size"]),
+            int(fields.get("max_reasoning_chars", DEFAULT_REASONING_CHARS)),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelUnavailableError(
             f"{path} is malformed ({error}); expected system, user_template with {QUERY}, "

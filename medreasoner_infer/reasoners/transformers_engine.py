@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
-from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, answer_regex
+from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.reasoners.base import (
     Cancelled,
@@ -60,9 +60,9 @@ class TransformersReasoner(Reasoner):
     Args:
         loaded: the model.
         identity: which weights these are.
-        settings: prompt, image encoding and input size.
+        settings: prompt, image encoding, input size and the bound on the trace, which is lowered
+            where the context is short.
         constrained: ``False`` decodes freely, to measure how well a model keeps to the format.
-        max_reasoning_chars: bound on the trace, lowered where the model's context is short.
         prefix_cache_bytes: memory for kept images; 0 keeps none.
     """
 
@@ -73,7 +73,6 @@ class TransformersReasoner(Reasoner):
         settings: PromptFile,
         *,
         constrained: bool = True,
-        max_reasoning_chars: int = DEFAULT_REASONING_CHARS,
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
     ) -> None:
         self.identity = identity
@@ -86,7 +85,7 @@ class TransformersReasoner(Reasoner):
         size = loaded.answer_size
         chars = reasoning_chars(
             settings.template,
-            max_reasoning_chars,
+            settings.max_reasoning_chars,
             context=loaded.context_tokens,
             image_tokens=loaded.image_tokens,
             answer_size=size,

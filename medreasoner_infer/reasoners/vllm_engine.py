@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, answer_regex
+from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.errors import InputError, ReasonerUnreachableError
 from medreasoner_infer.reasoners.base import (
     Cancelled,
@@ -59,8 +59,8 @@ class VllmReasoner(Reasoner):
     Args:
         server: the server, connected.
         identity: which weights it serves, as far as it is known.
-        settings: prompt, image encoding and input size.
-        max_reasoning_chars: bound on the trace, lowered where the server's context is short.
+        settings: prompt, image encoding, input size and the bound on the trace, which is lowered
+            where the context is short.
         score: whether to ask for the confidence, which costs a second pass over the prompt.
     """
 
@@ -70,7 +70,6 @@ class VllmReasoner(Reasoner):
         identity: ModelIdentity,
         settings: PromptFile,
         *,
-        max_reasoning_chars: int = DEFAULT_REASONING_CHARS,
         score: bool = True,
     ) -> None:
         self.identity = identity
@@ -81,7 +80,7 @@ class VllmReasoner(Reasoner):
         self._score = score
         chars = reasoning_chars(
             settings.template,
-            max_reasoning_chars,
+            settings.max_reasoning_chars,
             context=server.context_tokens or UNTOLD_CONTEXT_TOKENS,
             image_tokens=(settings.input_size // _QWEN_PATCH_PX) ** 2,
             answer_size=settings.input_size,

@@ -28,7 +28,7 @@ from monailabel_app.store import RecordStore
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
 from monailabel_app.studies.source import ImageSource
-from monailabel_app.tasks import ASK_TASK, CALL_KEY, CLICK_TASK, AskTask, Call, ClickTask
+from monailabel_app.tasks import ASK_TASK, CALL_KEY, CLICK_TASK, AskTask, Call, ClickTask, OneByOne
 from monailabel_app.volumes import VolumeCache
 
 logger = logging.getLogger(__name__)
@@ -117,6 +117,10 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
     def init_infers(self) -> dict[str, InferTask]:
         """Both tasks, whose models are loaded at first use."""
         return {ASK_TASK: AskTask(self.service), CLICK_TASK: ClickTask(self.service)}
+
+    def init_batch_infer(self) -> OneByOne:
+        """One image after the other."""
+        return OneByOne()
 
     def infer(
         self, request: Mapping[str, Any], datastore: Datastore | None = None

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medreasoner_infer.errors import InputError, ServiceError
 from monailabel_app.framework import nifti_to_dicom_seg
 from monailabel_app.segments import segment_info
@@ -63,7 +61,7 @@ def _checked(label_info: Any) -> list[dict[str, Any]]:
 def _is_empty(mask_file: str) -> bool:
     import SimpleITK as sitk
 
-    return not np.any(sitk.GetArrayViewFromImage(sitk.ReadImage(mask_file)))
+    return not sitk.GetArrayFromImage(sitk.ReadImage(mask_file)).any()
 
 
 @contextmanager

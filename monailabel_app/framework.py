@@ -24,6 +24,7 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.interfaces.app import MONAILabelApp
     from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
     from monailabel.interfaces.exception import ImageNotFoundException
+    from monailabel.interfaces.tasks.batch_infer import BatchInferTask
     from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
     from monailabel.interfaces.utils.app import app_instance
     from monailabel.utils.others.generic import remove_file
@@ -32,6 +33,7 @@ __all__ = [
     "RBAC",
     "RBAC_ANNOTATOR",
     "RBAC_USER",
+    "BatchInferTask",
     "DICOMWebDatastore",
     "DICOMwebClientX",
     "DataModel",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 # These log whole requests, results, the info of saved labels, and image ids at INFO.
 _TALKATIVE = (
@@ -15,12 +16,19 @@ _TALKATIVE = (
     "monailabel.endpoints.wsi_infer",
     "monailabel.interfaces.app",
     "monailabel.interfaces.tasks.batch_infer",
-    "monailabel.interfaces.utils.app",
     "monailabel.utils.async_tasks",
 )
+# Runs as the program of a training or batch process, and logs the whole outcome.
+_TASK_PROGRAM = "monailabel.interfaces.utils.app"
 
 
 def quiet_request_logs() -> None:
     """Let the modules that log requests report warnings and errors only."""
-    for name in _TALKATIVE:
+    names = (*_TALKATIVE, _TASK_PROGRAM, *_program_logger())
+    for name in names:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _program_logger() -> tuple[str, ...]:
+    program = getattr(sys.modules["__main__"], "__spec__", None)
+    return ("__main__",) if program is not None and program.name == _TASK_PROGRAM else ()

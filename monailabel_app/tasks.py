@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monailabel_app.answering import Answer, AnsweringService, Cancelled
-from monailabel_app.framework import InferTask, InferType
+from monailabel_app.framework import BatchInferTask, InferTask, InferType
 from monailabel_app.outputs import result_params, write_result
 from monailabel_app.params import PLANE_CHOICES, InferParams
 from monailabel_app.segments import LABEL_VALUE, SEGMENT_NAME
@@ -92,6 +92,19 @@ class ClickTask(InferTask):  # type: ignore[misc]
         call = _call_of(request)
         answer = self._service.segment if params.query is None else self._service.ask
         return _reply(answer(CLICK_TASK, call.source, params, call.cancelled), call, params)
+
+
+class OneByOne(BatchInferTask):  # type: ignore[misc]
+    """Batch inference on one device: the pipeline chose it, and runs one inference at a time.
+
+    MONAI Label would spread the images over the GPUs, and fails where there is none.
+    """
+
+    def __call__(self, request: Mapping[str, Any], *args: Any) -> dict[str, Any]:
+        """Answer the request for each image in turn."""
+        single = {**request, "multi_gpu": False, "max_workers": 1}
+        answers: dict[str, Any] = super().__call__(single, *args)
+        return answers
 
 
 def _call_of(request: Mapping[str, Any]) -> Call:

@@ -626,8 +626,11 @@ def test_an_answer_is_saved_as_a_label_when_params_ask_for_it(client, studies) -
     assert (studies / "labels" / "original" / "case.nii.gz").is_file()
 
 
-def test_batch_inference_saves_labels_by_the_apps_own_path(make_app) -> None:
+def test_batch_inference_asks_every_image_and_saves_the_answers(make_app, studies) -> None:
+    (studies / "other.nii.gz").write_bytes((studies / "case.nii.gz").read_bytes())
     app = make_app()
-    app.infer({"model": "medreasoner", "image": "case", "query": QUERY, "save_label": True})
-    info = app.datastore().get_label_info("case", "original")
-    assert info["params"]["medreasoner"]["query"] == QUERY
+    request = {"model": "medreasoner", "images": "all", "query": QUERY, "multi_gpu": True}
+    assert set(app.batch_infer(request)) == {"case", "other"}
+    for image_id in ("case", "other"):
+        info = app.datastore().get_label_info(image_id, "original")
+        assert info["params"]["medreasoner"]["query"] == QUERY

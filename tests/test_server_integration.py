@@ -263,6 +263,20 @@ def test_the_log_holds_no_question(server) -> None:
     assert "elephant" not in server.log.read_text()
 
 
+def test_a_batch_asks_one_question_of_every_image_without_logging_it(server) -> None:
+    request = {"query": "Which organ hides the purple elephant?", "save_label": True}
+    httpx.post(f"{server.url}/batch/infer/medreasoner", json=request).raise_for_status()
+    deadline = time.monotonic() + START_TIMEOUT_S
+    status = {"status": "RUNNING"}
+    while status["status"] in {"SUBMITTED", "RUNNING"} and time.monotonic() < deadline:
+        time.sleep(1)
+        status = httpx.get(f"{server.url}/batch/infer").json()
+    assert status["status"] == "DONE"
+    objects = server.client.datastore()["objects"]
+    assert all("original" in entry["labels"] for entry in objects.values())
+    assert "elephant" not in server.log.read_text()
+
+
 def test_records_outlive_a_killed_server(server, tmp_path) -> None:
     studies = tmp_path / "studies"
     studies.mkdir()

@@ -70,8 +70,8 @@ def overlay_content(
     prompts = record["prompts"] or {}
     box = prompts.get("bbox_xyxy_slice_px")
     mask_volume = Volume(mask_ijk, volume.ijk_to_lps, "OT", "mask", volume.source)
-    models = [m for m in (record["reasoner"], record["segmenter"]) if m is not None]
-    notices = dict.fromkeys(m["notice"] for m in models if m["notice"])
+    models = {role: record[role] for role in ("reasoner", "segmenter") if record[role] is not None}
+    notices = dict.fromkeys(m["notice"] for m in models.values() if m["notice"])
     return OverlayContent(
         image=slice_image(volume, mapping, window),
         mask=slice_values(mask_volume, mapping) > 0,
@@ -85,7 +85,7 @@ def overlay_content(
         reasoning=record["reasoning"] or "",
         outcome=_outcome(record),
         present=record["present"],
-        models=tuple(m["name"] for m in models),
+        models=tuple(f"{role}: {m['name']}" for role, m in models.items()),
         notice=" ".join(notices) or None,
         warnings=tuple(record["warnings"]),
     )

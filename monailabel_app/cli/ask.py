@@ -154,9 +154,9 @@ def _show(result: InferenceResult) -> None:
         console.print(Text("The target is not present on this slice.", "bold yellow"))
     for warning in result.warnings:
         console.print(Text.assemble(("Note: ", "yellow"), warning))
-    for identity in (result.reasoner, result.segmenter):
-        if identity is not None and identity.notice:
-            console.print(Text(f"{identity.name}: {identity.notice}", "dim"))
+    models = [model for model in (result.reasoner, result.segmenter) if model is not None]
+    for notice in dict.fromkeys(model.notice for model in models if model.notice):
+        console.print(Text(notice, "dim"))
 
 
 def _write(result: InferenceResult, volume: Volume, out: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -323,6 +324,21 @@ def test_cancelling_stops_within_a_token(reasoner) -> None:
 def test_a_batch_can_be_cancelled(reasoner) -> None:
     with pytest.raises(CancelledError):
         reasoner.answer_batch([request_of(0), request_of(1)], cancelled=lambda: True)
+
+
+def test_several_threads_get_what_one_gets(reasoner) -> None:
+    requests = [request_of(n % 3, samples=2, temperature=1.0, seed=n) for n in range(9)]
+    expected = [reasoner.answer(request) for request in requests]
+    reasoner.prefixes.clear()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(reasoner.answer, requests)) == expected
+
+
+def test_waiting_for_the_model_can_be_cancelled(reasoner) -> None:
+    polls = iter([False, False, True])
+    with reasoner._lock, pytest.raises(CancelledError):
+        reasoner.answer(request_of(), cancelled=lambda: next(polls))
+    reasoner.answer(request_of())
 
 
 @pytest.mark.parametrize(

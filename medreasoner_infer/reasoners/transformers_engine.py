@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from medreasoner_infer.reasoners.transformers_loading import LoadedModel
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 BATCH_ROWS = 8
+WAIT_POLL_S = 0.1
 PREFIX_CACHE_BYTES = 512 * 2**20
 # Families whose chat template puts the image before the question and whose position ids are
 # computed from the patch grid alone, so that the image's keys and values can be kept.
@@ -106,7 +108,7 @@ class TransformersReasoner(Reasoner):
         check_request(request, self.input_size)
         raise_if_cancelled(cancelled)
         rows = request.samples if request.temperature > 0 else 1
-        with self._lock, memory_guard(self.prefixes.clear), torch.inference_mode():
+        with self._turn(cancelled):
             inputs = self._continue_prefix(request) if self._keeps_prefixes else None
             inputs = inputs or self._encode([request])
             answers = self._generate(_repeat(inputs, rows), request, on_text, cancelled)
@@ -125,9 +127,20 @@ class TransformersReasoner(Reasoner):
         for start in range(0, len(requests), BATCH_ROWS):
             raise_if_cancelled(cancelled)
             batch = requests[start : start + BATCH_ROWS]
-            with self._lock, memory_guard(self.prefixes.clear), torch.inference_mode():
+            with self._turn(cancelled):
                 answers += self._generate(self._encode(batch), batch[0], None, cancelled)
         return tuple(answers)
+
+    @contextmanager
+    def _turn(self, cancelled: Cancelled | None) -> Iterator[None]:
+        """Wait for the model, noticing a cancellation meanwhile, and have it alone."""
+        while not self._lock.acquire(timeout=WAIT_POLL_S):
+            raise_if_cancelled(cancelled)
+        try:
+            with memory_guard(self.prefixes.clear), torch.inference_mode():
+                yield
+        finally:
+            self._lock.release()
 
     @property
     def _keeps_prefixes(self) -> bool:

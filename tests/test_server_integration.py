@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 180.0
+ORTHANC_PLUGINS = Path("/usr/share/orthanc/plugins")
 QUERY = "Which organ makes bile and fills the right upper abdomen?"
 
 
@@ -62,13 +64,19 @@ def make_studies(folder: Path, shared: Path) -> None:
     write_quickstart_study(folder)
 
 
-def start(app: Path, studies: Path, log: Path) -> tuple[subprocess.Popen, str]:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def start(
+    app: Path, studies: Path | str, log: Path, **environment_extra: str
+) -> tuple[subprocess.Popen, str]:
+    port = free_port()
     bin_folder = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]])}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment |= {"PYTHONPATH": str(ROOT), **environment_extra}
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app)]
     command += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("a") as stream:
@@ -84,6 +92,34 @@ def start(app: Path, studies: Path, log: Path) -> tuple[subprocess.Popen, str]:
             return process, url
     process.kill()
     raise AssertionError(f"the server did not come up:\n{log.read_text()[-3000:]}")
+
+
+def start_archive(folder: Path) -> tuple[subprocess.Popen, str]:
+    """Orthanc with its DICOMweb plugin; the test skips without."""
+    if shutil.which("Orthanc") is None or not ORTHANC_PLUGINS.is_dir():
+        pytest.skip("Orthanc is absent; install orthanc and orthanc-dicomweb")
+    port = free_port()
+    configuration = {
+        "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
+        "HttpPort": port, "DicomServerEnabled": False, "AuthenticationEnabled": False,
+        "Plugins": [str(ORTHANC_PLUGINS)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }  # fmt: skip
+    (folder / "orthanc.json").write_text(json.dumps(configuration))
+    with (folder / "orthanc.log").open("w") as stream:
+        process = subprocess.Popen(
+            ["Orthanc", str(folder / "orthanc.json")], stdout=stream, stderr=stream
+        )
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            httpx.get(f"{url}/system").raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.2)
+        else:
+            return process, url
+    process.kill()
+    raise AssertionError((folder / "orthanc.log").read_text()[-3000:])
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -295,3 +331,42 @@ def test_records_outlive_a_killed_server(server, tmp_path) -> None:
         assert record["mask_kept"] is True
     finally:
         stop(process)
+
+
+def test_a_series_in_a_pacs_is_asked_about_and_its_label_stored_there(tmp_path) -> None:
+    from monailabel_app.quickstart_study import write_quickstart_study
+
+    archive, archive_url = start_archive(tmp_path)
+    app = tmp_path / "app"
+    shutil.copytree(ROOT / "sample_apps" / "quickstart", app)
+    process = None
+    try:
+        for path in write_quickstart_study(tmp_path / "study").iterdir():
+            httpx.post(f"{archive_url}/instances", content=path.read_bytes()).raise_for_status()
+        process, url = start(
+            app, f"{archive_url}/dicom-web", tmp_path / "log",
+            MEDREASONER_HOME=str(tmp_path / "home"),
+            MONAI_LABEL_DICOMWEB_CACHE_PATH=str(tmp_path / "cache"),
+        )  # fmt: skip
+        image_id = str(pydicom.dcmread(path, stop_before_pixels=True).SeriesInstanceUID)
+        server = Server(url, tmp_path, tmp_path / "log", tmp_path)
+        params = {"query": QUERY, "result_extension": ".nii.gz"}
+        mask, body = server.client.infer("medreasoner", image_id, params)
+        assert body["present"] is True
+        copy = tmp_path / "copy.nii.gz"
+        copy.write_bytes(httpx.get(f"{url}/datastore/image", params={"image": image_id}).content)
+        assert_same_grid(mask, copy)
+        submitted = {"label_info": body["label_info"]}
+        reply = server.client.save_label(image_id, mask, "final", submitted)
+        assert reply["medreasoner"]["inference_id"] == body["inference_id"]
+        query = {"Level": "Series", "Query": {"Modality": "SEG"}, "Expand": True}
+        (stored,) = httpx.post(f"{archive_url}/tools/find", json=query).json()
+        content = httpx.get(f"{archive_url}/instances/{stored['Instances'][0]}/file").content
+        segmentation = pydicom.dcmread(io.BytesIO(content))
+        assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == image_id
+        assert segmentation.pixel_array.sum() == body["medreasoner"]["mask"]["voxels"]
+        assert server.infer("medreasoner", "1.2.3", "json", query=QUERY).status_code == 404
+    finally:
+        for running in (process, archive):
+            if running is not None:
+                stop(running)

@@ -244,7 +244,8 @@ class Pipeline:
     ) -> tuple[np.ndarray, float | None]:
         """The mask on the image's grid (I, J, K) and the predicted IoU on the prompted slice."""
         mapping = shown.mapping
-        mask_ijk = np.zeros(shown.volume.shape_ijk, dtype=np.uint8)
+        # I varies fastest on disk in every format that a mask is written in.
+        mask_ijk = np.zeros(shown.volume.shape_ijk, dtype=np.uint8, order="F")
         if sourced is None:
             return mask_ijk, None
         if propagate and slice_count(shown.volume, mapping.plane) > 1:

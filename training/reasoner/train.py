@@ -240,7 +240,7 @@ def _arguments(settings: Settings) -> TrainingArguments:
         per_device_train_batch_size=settings.batch,
         learning_rate=settings.lr,
         lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": decay, "min_lr_ratio": 0.01},
+        lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "linear"},
         warmup_steps=warmup,
         weight_decay=0.01,
         max_grad_norm=1.0,

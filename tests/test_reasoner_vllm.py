@@ -84,7 +84,7 @@ class Stub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen: list[dict[str, Any]] = []
         self.replies: list[Reply] = []
-        self.models_reply: Callable[[Handler], None] = serves("tiny", root="/models/tiny")
+        self.models_reply: Callable[[Handler], None] = serves(TINY)
         self.score_reply: Reply = score(PIECES, [0.5] * len(PIECES))
         self.broken_pipes = 0
 
@@ -96,9 +96,15 @@ class Stub(ThreadingHTTPServer):
         self.broken_pipes += 1
 
 
-def serves(name: str, **extra: object) -> Callable[[Handler], None]:
-    card = {"id": name, "object": "model", "created": 0, "owned_by": "vllm", "max_model_len": 1024}
-    return lambda handler: handler.send(200, json.dumps({"object": "list", "data": [card | extra]}))
+def card(name: str, **extra: object) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "vllm"} | extra
+
+
+def serves(*cards: dict[str, object]) -> Callable[[Handler], None]:
+    return lambda handler: handler.send(200, json.dumps({"object": "list", "data": cards}))
+
+
+TINY = card("tiny", root="/models/tiny", max_model_len=1024)
 
 
 def event(index: int, text: str | None, finish: str | None) -> str:
@@ -266,7 +272,7 @@ def test_the_identity_tells_where_the_weights_are_served_from(server) -> None:
 def test_the_hash_is_claimed_only_of_the_folder_that_the_server_read(server, tmp_path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     assert connect(server, folder=tmp_path).identity.weights_sha256 is None
-    server.models_reply = serves("tiny", root=str(tmp_path))
+    server.models_reply = serves(card("tiny", root=str(tmp_path)))
     known = connect(server, folder=tmp_path, name="embedded").identity
     assert known.weights_sha256 == hashlib.sha256(b"weights").hexdigest()
     assert known.name == "embedded"
@@ -286,9 +292,13 @@ def test_a_model_that_is_not_served_is_named(server) -> None:
 
 
 def test_a_lora_adapter_is_asked_for_by_its_name(server) -> None:
-    server.models_reply = serves("site-a", root="/adapters/site-a", parent="tiny")
-    connect(server, "site-a").answer(request_of())
+    adapter = card("site-a", root="/adapters/site-a", parent="tiny", max_model_len=None)
+    server.models_reply = serves(TINY, adapter)
+    reasoner = connect(server, "site-a")
+    reasoner.answer(request_of())
     assert server.seen[0]["model"] == "site-a"
+    assert reasoner.identity.source.startswith("/adapters/site-a at ")
+    assert reasoner._server.context_tokens == 1024
 
 
 def test_without_the_client_package_the_extra_is_named(server, monkeypatch) -> None:

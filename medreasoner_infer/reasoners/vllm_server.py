@@ -72,8 +72,10 @@ class VllmServer:
                 f"The server at {address} serves {listed}; expected {' or '.join(wanted)}. "
                 "Check --served-model-name and --lora-modules."
             )
-        root, context = found.get("root"), found.get("max_model_len")
-        return cls(address, found["id"], root, context, timeout_s, client)
+        # Of a LoRA adapter the server tells no length; it is that of the model beneath.
+        beneath = by_name.get(found.get("parent"), {})
+        context = found.get("max_model_len") or beneath.get("max_model_len")
+        return cls(address, found["id"], found.get("root"), context, timeout_s, client)
 
     def reads_from(self, folder: Path) -> bool:
         """Whether the server says that it read the weights from ``folder``."""

@@ -10,14 +10,18 @@ import pytest
 from medreasoner_infer.answer import answer_regex, parse_answer
 from medreasoner_training.phantom import Label
 from medreasoner_training.reasoner.queries import known_targets, query_table
+from medreasoner_training.reasoner.reasonings import (
+    absent_reasoning,
+    answer_text,
+    position_in_words,
+    present_reasoning,
+)
 from medreasoner_training.reasoner.samples import sample_questions, vary_query
 from medreasoner_training.reasoner.targets import (
     GroundTruth,
-    answer_text,
     ground_truth,
-    position_in_words,
-    present_reasoning,
     target_mask,
+    visible_targets,
 )
 
 
@@ -126,10 +130,13 @@ def test_reasoning_names_place_brightness_shape_and_neighbour():
     labels[10:30, 90:110] = Label.SPLEEN
     grey[10:30, 90:110] = 120
     labels[10:30, 20:60] = Label.LIVER
-    truth = ground_truth(labels, Label.SPLEEN)
-    assert present_reasoning(grey, labels, truth) == (
+    truths = visible_targets(labels)
+    assert present_reasoning(grey, truths, Label.SPLEEN) == (
         "The question points to the spleen, a bright round region in the upper right of the image, "
         "right of the liver."
+    )
+    assert absent_reasoning(truths, Label.HEART) == (
+        "The question points to the heart, which is not visible on this slice of the liver."
     )
 
 

@@ -66,7 +66,7 @@ def phantom_cases(count: int) -> list[Case]:
             asked.append(absent[int(rng.integers(len(absent)))])
         for label in asked:
             trained, held_out = (
-                ask(image, label, sample.truths.get(label), choose_query(label, rng, unseen))
+                ask(image, sample.truths, label, choose_query(label, rng, unseen))
                 for unseen in (False, True)
             )
             cases.append(Case(image.grey, trained, held_out))

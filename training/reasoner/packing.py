@@ -23,8 +23,8 @@ from ..phantom.anatomy import Label
 from .losses import SUBCELLS
 from .modelling import IMAGE_ENCODING, INTEGERS, chat, integer_token_ids
 from .queries import known_targets
+from .reasonings import PRESENCE_WORDS
 from .samples import Sample
-from .targets import PRESENCE_WORDS
 
 IGNORED = -100
 TEXT_WEIGHT, COORDINATE_WEIGHT, PRESENCE_WEIGHT = 0.5, 2.0, 4.0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +11,8 @@ import numpy as np
 from ..phantom.anatomy import Label
 from ..phantom.scanner import PhantomImage, sample_image
 from .queries import known_targets, query_table
-from .targets import (
-    GroundTruth,
-    absent_reasoning,
-    answer_text,
-    ground_truth,
-    present_reasoning,
-    target_mask,
-)
+from .reasonings import absent_reasoning, answer_text, present_reasoning
+from .targets import GroundTruth, target_mask, visible_targets
 
 SIZE_PX = 128
 ABSENT_SHARE = 0.15
@@ -78,12 +73,15 @@ def training_query(label: Label, rng: np.random.Generator) -> str:
     return drop_words(query, rng) if rng.random() < 0.33 else query
 
 
-def ask(image: PhantomImage, label: Label, truth: GroundTruth | None, query: str) -> Question:
-    """Pair a question with the completion that this image demands."""
+def ask(
+    image: PhantomImage, truths: Mapping[Label, GroundTruth], label: Label, query: str
+) -> Question:
+    """Pair a question with the completion that this image with these visible targets demands."""
+    truth = truths.get(label)
     if truth is None:
-        reasoning = absent_reasoning(image.labels, label)
+        reasoning = absent_reasoning(truths, label)
     else:
-        reasoning = present_reasoning(image.grey, image.labels, truth)
+        reasoning = present_reasoning(image.grey, truths, label)
     return Question(label, query, answer_text(reasoning, truth), truth)
 
 
@@ -99,8 +97,7 @@ def sample_questions(rng: np.random.Generator, count: int, size_px: int = SIZE_P
     """
     while True:
         image = sample_image(rng, size_px)
-        found = {label: ground_truth(image.labels, label) for label in known_targets()}
-        truths = {label: truth for label, truth in found.items() if truth is not None}
+        truths = visible_targets(image.labels)
         if truths:
             break
     present, absent = list(truths), absent_labels(image.labels)
@@ -111,6 +108,5 @@ def sample_questions(rng: np.random.Generator, count: int, size_px: int = SIZE_P
             label = absent[int(rng.integers(len(absent)))]
         else:
             label = present[index % len(present)]
-        query = training_query(label, rng)
-        questions.append(ask(image, label, truths.get(label), query))
+        questions.append(ask(image, truths, label, training_query(label, rng)))
     return Sample(image, truths, tuple(questions))

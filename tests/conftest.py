@@ -5,6 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure, and a run that must be green on every machine must repeat itself.
+settings.register_profile("repository", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("repository")
 
 
 @pytest.fixture(scope="session")

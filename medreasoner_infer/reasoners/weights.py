@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from medreasoner_infer.errors import ModelUnavailableError
+from medreasoner_infer.hashing import files_sha256
 
-_CHUNK_BYTES = 1 << 22
 # Pickled weights can run code when loaded, so they are not even downloaded.
 _WANTED_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model"]
 
@@ -58,18 +56,9 @@ def weights_sha256(*folders: Path) -> str:
 
     For a single file this is the file's own hash, as ``sha256sum`` prints it.
     """
-    digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.glob("*.safetensors")):
-            for chunk in _chunks(path):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _chunks(path: Path) -> Iterable[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
+    return files_sha256(
+        *(path for folder in folders for path in sorted(folder.glob("*.safetensors")))
+    )
 
 
 def locate_adapter(folder: Path) -> Path:

@@ -7,7 +7,6 @@ the name of a configuration, or from Hugging Face.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from dataclasses import dataclass
 from importlib import resources
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.errors import ModelUnavailableError
+from medreasoner_infer.hashing import files_sha256
 from medreasoner_infer.types import ModelIdentity
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load_sam2(
         name=spec.name,
         source=spec.source,
         revision=files.revision,
-        weights_sha256=_sha256(files.weights),
+        weights_sha256=files_sha256(files.weights),
         licence=spec.licence,
         notice=spec.notice,
     )
@@ -195,11 +195,6 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 
     state = torch.load(path, map_location="cpu", weights_only=True)
     return state["model"]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _torch_device(name: str) -> torch.device:

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 
@@ -150,11 +151,13 @@ class Pipeline:
         hooks.raise_if_cancelled()
         grounding = answer.grounding
         prompt = prompt_from_grounding(grounding, request.clicks, shown.mapping)
-        with watch.stage("segment"):
-            mask_ijk, predicted_iou = self._mask(shown, prompt, request.propagate, hooks)
-        return InferenceResult(
-            inference_id=str(uuid.uuid4()),
-            created_at=_now(),
+        return self._segmented(
+            shown,
+            choice,
+            prompt,
+            request.propagate,
+            hooks,
+            watch,
             kind="ask",
             query=request.query,
             reasoning=grounding.reasoning,
@@ -163,16 +166,7 @@ class Pipeline:
             confidence=answer.confidence,
             agreement=agreement(answer, samples),
             samples=record_samples(answer, samples, shown.mapping),
-            prompts=None if prompt is None else record_prompt(prompt, shown.mapping),
-            slice=record_slice(shown),
-            slice_choice=choice,
-            propagated=request.propagate and prompt is not None,
-            mask_ijk=mask_ijk,
-            mask=summarise_mask(mask_ijk, shown.mapping, predicted_iou),
-            modality=volume.modality,
             reasoner=self.reasoner.identity,
-            segmenter=self.segmenter.identity,
-            timings_s=watch.timings_s(),
             warnings=_warnings(volume, answer, prompt),
         )
 
@@ -193,7 +187,7 @@ class Pipeline:
         """
         watch, hooks = Stopwatch(), Hooks(progress=progress, cancelled=cancelled)
         with watch.stage("load_models"):
-            segmenter = self.segmenter
+            _ = self.segmenter
         selection = request.selection
         plane = plane_of(volume, selection)
         window = choose_window(volume, selection.window)
@@ -201,29 +195,22 @@ class Pipeline:
         index, choice = chosen or _middle_slice(volume, plane)
         shown = DisplayedSlice.of(volume, plane, index, window)
         prompt = prompt_from_reader(request.prompt, request.clicks, shown.mapping)
-        with watch.stage("segment"):
-            mask_ijk, predicted_iou = self._mask(shown, prompt, request.propagate, hooks)
-        return InferenceResult(
-            inference_id=str(uuid.uuid4()),
-            created_at=_now(),
+        return self._segmented(
+            shown,
+            choice,
+            prompt,
+            request.propagate,
+            hooks,
+            watch,
             kind="segment",
             query=None,
             reasoning=None,
             completion=None,
-            present=bool(mask_ijk.any()),
+            present=None,
             confidence=None,
             agreement=None,
             samples=(),
-            prompts=record_prompt(prompt, shown.mapping),
-            slice=record_slice(shown),
-            slice_choice=choice,
-            propagated=request.propagate,
-            mask_ijk=mask_ijk,
-            mask=summarise_mask(mask_ijk, shown.mapping, predicted_iou),
-            modality=volume.modality,
             reasoner=None,
-            segmenter=segmenter.identity,
-            timings_s=watch.timings_s(),
             warnings=volume.warnings,
         )
 
@@ -238,6 +225,41 @@ class Pipeline:
         index, choice = chosen
         size = self.reasoner.input_size
         return DisplayedSlice.of(volume, plane, index, window, model_size=size), choice
+
+    def _segmented(
+        self,
+        shown: DisplayedSlice,
+        choice: SliceChoice,
+        prompt: SourcedPrompt | None,
+        propagate: bool,
+        hooks: Hooks,
+        watch: Stopwatch,
+        *,
+        present: bool | None,
+        **answered: Any,
+    ) -> InferenceResult:
+        """Make the mask and put the result together.
+
+        ``answered`` holds the result's fields that the reasoner fills; without a reasoner
+        (``present`` is ``None``) the target is present if the mask is not empty.
+        """
+        with watch.stage("segment"):
+            mask_ijk, predicted_iou = self._mask(shown, prompt, propagate, hooks)
+        return InferenceResult(
+            inference_id=str(uuid.uuid4()),
+            created_at=_now(),
+            present=bool(mask_ijk.any()) if present is None else present,
+            prompts=None if prompt is None else record_prompt(prompt, shown.mapping),
+            slice=record_slice(shown),
+            slice_choice=choice,
+            propagated=propagate and prompt is not None,
+            mask_ijk=mask_ijk,
+            mask=summarise_mask(mask_ijk, shown.mapping, predicted_iou),
+            modality=shown.volume.modality,
+            segmenter=self.segmenter.identity,
+            timings_s=watch.timings_s(),
+            **answered,
+        )
 
     def _mask(
         self, shown: DisplayedSlice, sourced: SourcedPrompt | None, propagate: bool, hooks: Hooks

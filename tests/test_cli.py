@@ -54,7 +54,14 @@ def test_position_must_be_three_numbers(disc_image):
 
 
 def test_error_is_one_sentence_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "monailabel_app.cli", "ask", str(tmp_path / "no.nii"), "Where?"]
+    command = [
+        sys.executable,
+        "-m",
+        "monailabel_app.cli",
+        "ask",
+        str(tmp_path / "no.nii"),
+        "Where?",
+    ]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 1
     assert process.stderr.startswith("Error: ")
@@ -71,9 +78,8 @@ def test_server_listens_on_this_machine_only_unless_told_otherwise(tmp_path, mon
 @pytest.mark.slow
 def test_segment_writes_answer_mask_and_overlay_on_the_image_s_grid(disc_image, tmp_path):
     out = tmp_path / "out"
-    result = run(
-        "segment", disc_image, "--slice", 2, "--box", "37,37,59,59", "--point", "48,48", "--out", out
-    )  # fmt: skip
+    prompts = ("--box", "37,37,59,59", "--point", "48,48")
+    result = run("segment", disc_image, "--slice", 2, *prompts, "--out", out)
     assert result.exit_code == 0, result.output
     mask = nibabel.load(out / "mask.nii.gz")
     np.testing.assert_allclose(mask.affine, nibabel.load(disc_image).affine)

@@ -12,6 +12,11 @@ settings.register_profile("repository", deadline=None, derandomize="CI" in os.en
 settings.load_profile("repository")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what fails fast first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real images that are not part of the repository; a test that needs them skips without."""

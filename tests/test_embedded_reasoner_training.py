@@ -14,7 +14,7 @@ from medreasoner_training.reasoner.modelling import (
     build_processor,
     integer_token_ids,
 )
-from medreasoner_training.reasoner.packing import PRESENCE_WEIGHT, Packer
+from medreasoner_training.reasoner.packing import ABSENT_WEIGHT, PRESENT_WEIGHT, Packer
 from medreasoner_training.reasoner.queries import known_targets
 from medreasoner_training.reasoner.samples import sample_questions
 from medreasoner_training.reasoner.scoring import box_iou, mean_with_interval, read_strictly, score
@@ -105,7 +105,8 @@ def test_occupancy_of_a_cell_part_is_the_share_of_its_pixels(packer, samples):
 
 def test_one_presence_token_of_each_answer_weighs_most(packer, samples):
     batch = packer.pack(samples)
-    assert ((batch.weights == PRESENCE_WEIGHT) & (batch.labels >= 0)).sum(1).tolist() == [3, 3]
+    decides = (batch.weights == PRESENT_WEIGHT) | (batch.weights == ABSENT_WEIGHT)
+    assert (decides & (batch.labels >= 0)).sum(1).tolist() == [3, 3]
 
 
 def test_tokenizer_has_one_token_for_each_integer(processor):

@@ -27,8 +27,10 @@ from .reasonings import PRESENCE_WORDS
 from .samples import Sample
 
 IGNORED = -100
-TEXT_WEIGHT, COORDINATE_WEIGHT, PRESENCE_WEIGHT = 0.5, 2.0, 4.0
-"""Weights of tokens in the loss; the presence token says whether the target is on the slice."""
+TEXT_WEIGHT, COORDINATE_WEIGHT = 0.5, 2.0
+PRESENT_WEIGHT, ABSENT_WEIGHT = 4.0, 10.0
+"""Weights of tokens in the loss; one token says whether the target is on the slice, and absent
+targets are asked for less often."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Packer:
         self.integer_ids = torch.tensor(integer_token_ids(self.tokenizer))
         self._underscore = self._encode("_")[0]
         self._comma = self._encode(",")[0]
-        self._presence = torch.tensor([self._encode(word)[0] for word in PRESENCE_WORDS])
+        self._presence = [self._encode(word)[0] for word in PRESENCE_WORDS]
         self._encoded: dict[str, list[int]] = {}
         image = processor.image_processor
         self.grid = round(image.size["shortest_edge"] ** 0.5) // image.patch_size
@@ -161,7 +163,8 @@ class Packer:
         weights = torch.where(is_coordinate, COORDINATE_WEIGHT, TEXT_WEIGHT)
         after_comma = torch.zeros_like(is_coordinate)
         after_comma[:, 1:] = ids[:, :-1] == self._comma
-        weights[torch.isin(labels, self._presence) & after_comma] = PRESENCE_WEIGHT
+        for token, weight in zip(self._presence, (PRESENT_WEIGHT, ABSENT_WEIGHT), strict=True):
+            weights[(labels == token) & after_comma] = weight
         return weights
 
     def _occupancy(self, samples: Sequence[Sample]) -> torch.Tensor:

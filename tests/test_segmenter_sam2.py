@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -258,14 +259,30 @@ class TestPropagation:
         assert only[0] == 0
 
     def test_memory_strategy_yields_masks_of_the_slices_size(self, segmenter):
-        from dataclasses import replace
-
         settings = replace(segmenter.settings, strategy=PropagationStrategy.MEMORY)
         tracker = Sam2Segmenter(segmenter._engine.network, segmenter.identity, settings)
         frames = Ellipsoid()
         found = dict(tracker.propagate(frames, 20, ELLIPSOID_PROMPT))
         assert dice(found[21].mask, frames.mask(21)) > 0.7
         assert all(answer.mask.shape == (96, 96) for answer in found.values())
+
+
+def test_mirrored_prompts_keep_the_left_corner_first(segmenter):
+    prompt = SlicePrompt((10.0, 20.0, 50.0, 60.0), ((30.0, 40.0),), (1,))
+    network = segmenter._engine.network
+    mirrored = network.sparse_prompt(prompt, Crop(0.0, 0.0, 128.0, 128.0), mirror=True)
+    assert (mirrored.coordinates[1] + 0.5).tolist() == [[78, 20], [118, 60], [98, 40]]
+
+
+def test_mirrored_view_makes_left_and_right_alike(segmenter):
+    settings = replace(segmenter.settings, mirror=True)
+    both = Sam2Segmenter(segmenter._engine.network, segmenter.identity, settings)
+    mask = ellipse((128, 128), (54.0, 50.0), (20.0, 26.0))
+    image = slice_of(mask)
+    flipped = SliceImage(np.ascontiguousarray(image.pixels[:, ::-1]), (1.0, 1.0), fresh_key())
+    left = both.segment_slice(image, SlicePrompt((34.0, 24.0, 74.0, 76.0))).mask
+    right = both.segment_slice(flipped, SlicePrompt((54.0, 24.0, 94.0, 76.0))).mask
+    assert dice(left, right[:, ::-1]) > 0.99
 
 
 def test_points_are_shifted_by_sams_half_pixel_only(segmenter):

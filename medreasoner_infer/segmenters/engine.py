@@ -25,10 +25,12 @@ class SliceEngine:
     Args:
         network: the loaded network.
         cache_bytes: bound of the cache of image embeddings.
+        mirror: whether to average over each crop and its mirror image.
     """
 
-    def __init__(self, network: Sam2Network, cache_bytes: int) -> None:
+    def __init__(self, network: Sam2Network, cache_bytes: int, mirror: bool = False) -> None:
         self.network = network
+        self.mirror = mirror
         self._cache = EmbeddingCache(cache_bytes)
         self._lock = threading.Lock()
 
@@ -48,7 +50,8 @@ class SliceEngine:
         """Segment what the reader or the reasoner prompts; the target is taken to be there."""
         with self.inference() as network:
             embedding, cached = self._embed(image, crop, keep=True)
-            candidate = network.decode(embedding, network.sparse_prompt(prompt, crop))
+            sparse = network.sparse_prompt(prompt, crop, self.mirror)
+            candidate = network.decode(embedding, sparse)
         return to_slice(candidate, crop, image, cached).slice_mask
 
     def segment_next(
@@ -68,22 +71,24 @@ class SliceEngine:
                 grey = crop.read(last_mask.astype(np.uint8) * 255, network.input_size)
                 mask = grey.astype(np.float32) / 255
             embedding, _ = self._embed(image, crop, keep=False)
-            candidate = network.decode(embedding, network.sparse_prompt(prompt, crop), mask)
+            sparse = network.sparse_prompt(prompt, crop, self.mirror)
+            candidate = network.decode(embedding, sparse, mask)
         return to_slice(candidate, crop, image)
+
+    def embed_once(self, image: SliceImage, crop: Crop) -> Embedding:
+        """A single view's embedding, not kept, for a caller inside :meth:`inference`."""
+        return self.network.encode(crop.read(image.pixels, self.network.input_size))
 
     def _embed(self, image: SliceImage, crop: Crop, keep: bool) -> tuple[Embedding, bool]:
         key = (image.key, crop)
         cached = self._cache.get(key)
         if cached is not None:
             return cached, True
-        embedding = self.network.encode(crop.read(image.pixels, self.network.input_size))
+        pixels = crop.read(image.pixels, self.network.input_size)
+        embedding = self.network.encode(pixels, self.mirror)
         if keep:
             self._cache.put(key, embedding)
         return embedding, False
-
-    def embed_within(self, image: SliceImage, crop: Crop) -> Embedding:
-        """An embedding for a caller that is inside :meth:`inference`; it is not kept."""
-        return self._embed(image, crop, keep=False)[0]
 
 
 def to_slice(

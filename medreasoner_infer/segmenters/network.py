@@ -30,7 +30,8 @@ _MASK_PROMPT_LOGIT = 10.0
 class Embedding:
     """The image encoder's output for one crop: feature maps and position encodings.
 
-    Levels go from fine (stride 4) to coarse (stride 16), each of shape (1, C, h, w).
+    Levels go from fine (stride 4) to coarse (stride 16), each of shape (V, C, h, w). There is one
+    view (V = 1), or a second one of the mirrored crop.
     """
 
     features: tuple[torch.Tensor, ...]
@@ -54,7 +55,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SparsePrompt:
-    """SAM's point prompts as tensors: coordinates (1, P, 2), labels (1, P)."""
+    """SAM's point prompts as tensors: coordinates (V, P, 2), labels (V, P), V views."""
 
     coordinates: torch.Tensor
     labels: torch.Tensor
@@ -108,17 +109,18 @@ class Sam2Network:
             return nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16)
 
-    def encode(self, pixels: np.ndarray) -> Embedding:
-        """Encode uint8 pixels (size, size) or (size, size, 3)."""
+    def encode(self, pixels: np.ndarray, mirror: bool = False) -> Embedding:
+        """Encode uint8 pixels (size, size) or (size, size, 3), and their mirror image if wanted."""
         import torch
 
         rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
         image = torch.from_numpy(rgb.astype(np.float32) / 255).to(self.device).permute(2, 0, 1)
         mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (_MEAN, _STD))
-        output = self.model.forward_image(((image - mean) / std)[None])
+        views = ((image - mean) / std)[None]
+        output = self.model.forward_image(torch.cat([views, views.flip(-1)]) if mirror else views)
         return Embedding(tuple(output["backbone_fpn"]), tuple(output["vision_pos_enc"]))
 
-    def sparse_prompt(self, prompt: SlicePrompt, crop: Crop) -> SparsePrompt:
+    def sparse_prompt(self, prompt: SlicePrompt, crop: Crop, mirror: bool = False) -> SparsePrompt:
         """Box and points as SAM's points: the box's corners have the labels 2 and 3."""
         import torch
 
@@ -126,25 +128,33 @@ class Sam2Network:
         if prompt.bbox_xyxy_px is not None:
             x1, y1, x2, y2 = prompt.bbox_xyxy_px
             points, labels = [(x1, y1), (x2, y2), *points], [2, 3, *labels]
-        model_px = crop.to_model_px(np.array(points), self.input_size) - _SAM_OFFSET_PX
+        model_px = crop.to_model_px(np.array(points), self.input_size)
+        views = [model_px]
+        if mirror:
+            mirrored = model_px * (-1, 1) + (self.input_size, 0)
+            if prompt.bbox_xyxy_px is not None:
+                mirrored[:2, 0] = mirrored[1::-1, 0]  # the left corner stays the first one
+            views.append(mirrored)
         return SparsePrompt(
-            torch.tensor(model_px[None], dtype=torch.float32, device=self.device),
-            torch.tensor([labels], dtype=torch.int32, device=self.device),
+            torch.tensor(np.stack(views) - _SAM_OFFSET_PX, dtype=torch.float32).to(self.device),
+            torch.tensor([labels] * len(views), dtype=torch.int32).to(self.device),
         )
 
     def decode(
         self, embedding: Embedding, prompt: SparsePrompt, mask: np.ndarray | None = None
     ) -> Candidate:
-        """Decode the best mask for a prompt.
+        """Decode the best mask for a prompt; with a mirrored view, the mean of both.
 
         Args:
             embedding: of the crop that the prompt's coordinates belong to.
-            prompt: box and points.
+            prompt: box and points, in as many views as the embedding.
             mask: float32 (size, size) in 0...1, a rough mask of the target on the same crop.
         """
         encoder = self.model.sam_prompt_encoder
         sparse, dense = encoder(
-            points=(prompt.coordinates, prompt.labels), boxes=None, masks=self._mask_prompt(mask)
+            points=(prompt.coordinates, prompt.labels),
+            boxes=None,
+            masks=self._mask_prompt(mask, views=len(prompt.labels)),
         )
         *fine, coarse = embedding.features
         logits, ious, _, presence = self.model.sam_mask_decoder(
@@ -156,8 +166,11 @@ class Sam2Network:
             repeat_image=False,
             high_res_features=fine,
         )
-        best = int(ious[0].argmax())
-        return self.candidate(logits[:, best : best + 1], float(ious[0, best]), float(presence))
+        best = int(ious.mean(0).argmax())
+        logits = logits[:, best : best + 1]
+        if len(logits) == 2:
+            logits = (logits[:1] + logits[1:].flip(-1)) / 2
+        return self.candidate(logits, float(ious[:, best].mean()), float(presence.mean()))
 
     def candidate(self, logits: torch.Tensor, predicted_iou: float, presence: float) -> Candidate:
         """Bring logits (1, 1, h, w) to the input's size."""
@@ -167,7 +180,7 @@ class Sam2Network:
         full = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
         return Candidate(full[0, 0].cpu().numpy(), predicted_iou, presence)
 
-    def _mask_prompt(self, mask: np.ndarray | None) -> torch.Tensor | None:
+    def _mask_prompt(self, mask: np.ndarray | None, views: int) -> torch.Tensor | None:
         import torch
         from torch.nn import functional as F
 
@@ -175,4 +188,5 @@ class Sam2Network:
             return None
         size = self.model.sam_prompt_encoder.mask_input_size
         full = torch.from_numpy(np.ascontiguousarray(mask, np.float32)).to(self.device)
-        return (2 * F.interpolate(full[None, None], size, mode="area") - 1) * _MASK_PROMPT_LOGIT
+        logits = (2 * F.interpolate(full[None, None], size, mode="area") - 1) * _MASK_PROMPT_LOGIT
+        return torch.cat([logits, logits.flip(-1)]) if views == 2 else logits

@@ -35,6 +35,7 @@ class Sam2Settings:
 
     ``zoom``: side of the crop over the box's longer side, ``None`` reads the whole slice.
     ``memory_zoom``: the same for propagation by memory, where the crop stays.
+    ``mirror``: average over the crop and its mirror image (twice the work, not with memory).
     ``multimask``: choose the best of three candidates by predicted IoU.
     ``strategy``: how masks are carried from slice to slice.
     ``mask_prompt``: whether re-prompting also shows the last mask; the model must know it.
@@ -42,6 +43,7 @@ class Sam2Settings:
 
     zoom: float | None = None
     memory_zoom: float | None = None
+    mirror: bool = False
     multimask: bool = True
     strategy: PropagationStrategy = PropagationStrategy.MEMORY
     mask_prompt: bool = False

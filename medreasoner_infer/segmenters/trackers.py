@@ -71,7 +71,7 @@ class MemoryTracker:
         self._crop = crop_of(image, shown, self._settings.memory_zoom)
         with self._engine.inference() as network:
             self._memory = SliceMemory(network)
-            embedding = self._engine.embed_within(image, self._crop)
+            embedding = self._engine.embed_once(image, self._crop)
             self._memory.prompt(index, embedding, network.sparse_prompt(prompt, self._crop))
 
     def turn(self) -> None:
@@ -84,6 +84,6 @@ class MemoryTracker:
         assert self._memory is not None, "begin() comes first"
         assert self._crop is not None, "begin() comes first"
         with self._engine.inference():
-            embedding = self._engine.embed_within(image, self._crop)
+            embedding = self._engine.embed_once(image, self._crop)
             candidate = self._memory.step(index, embedding)
         return to_slice(candidate, self._crop, image)

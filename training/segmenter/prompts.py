@@ -113,10 +113,20 @@ def _extra_click(rng: np.random.Generator, mask: np.ndarray) -> tuple[np.ndarray
 def correction_click(
     rng: np.random.Generator, predicted: np.ndarray, target: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """A click where a prediction is wrong: positive on a miss, negative on a leak."""
+    """A click in the middle of the largest mistake: positive on a miss, negative on a leak."""
     wrong = predicted != target
     if not wrong.any():
         return random_pixel(rng, target), POSITIVE
-    click = random_pixel(rng, wrong)
+    click = _middle_of_largest_part(wrong)
     inside = target[int(click[1]), int(click[0])]
     return click, POSITIVE if inside else NEGATIVE
+
+
+def _middle_of_largest_part(mask: np.ndarray) -> np.ndarray:
+    """Centre of a non-empty mask's largest inscribed disc, found at half resolution."""
+    coarse = mask[::2, ::2]
+    if not coarse.any():
+        row, column = np.argwhere(mask)[0]
+        return np.array([column + 0.5, row + 0.5], np.float32)
+    (x, y), _ = key_points_from_mask(coarse)
+    return np.array([2 * x - 0.5, 2 * y - 0.5], np.float32)

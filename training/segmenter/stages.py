@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -41,10 +42,11 @@ Stage = Callable[[nn.Module, np.random.Generator], StepResult]
 
 @dataclass(frozen=True)
 class ImageStage:
-    """Prompted crops, some of them with a second round after a correcting click."""
+    """Prompted crops, half of the batches with correcting clicks after the first answer."""
 
     batch_size: int
-    correction_probability: float = 0.15
+    correction_probability: float = 0.5
+    max_clicks: int = 3
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
         """Draw a batch and compute its loss."""
@@ -55,8 +57,9 @@ class ImageStage:
         loss, iou = candidate_loss(logits, ious, presence, batch.targets)
         correctable = kind not in (PromptKind.NEIGHBOUR, PromptKind.ONE_POINT)
         if correctable and rng.random() < self.correction_probability:
-            corrected = decode(model, features, _with_click(rng, batch, logits[:, 0]))
-            loss = (loss + candidate_loss(*corrected, batch.targets)[0]) / 2
+            clicks = int(rng.integers(1, self.max_clicks + 1))
+            corrected = _after_clicks(model, rng, features, batch, logits, clicks)
+            loss = loss + 0.5 * candidate_loss(*corrected, batch.targets)[0]
         scalars = {f"iou/{kind.name.lower()}": float(iou), "loss": float(loss.detach())}
         return StepResult(loss, scalars)
 
@@ -139,19 +142,34 @@ def mask_prompt(model: nn.Module, masks: torch.Tensor | None) -> torch.Tensor | 
     return (2 * coarse - 1) * MASK_PROMPT_LOGIT
 
 
+def _after_clicks(
+    model: nn.Module,
+    rng: np.random.Generator,
+    features: Features,
+    batch: CropBatch,
+    logits: torch.Tensor,
+    clicks: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Decode after some correcting clicks, each where the answer before it was wrong."""
+    for click in range(clicks):
+        batch = _with_click(rng, batch, logits[:, 0].detach())
+        with torch.set_grad_enabled(click == clicks - 1):
+            answer = decode(model, features, batch)
+        logits = answer[0]
+    return answer
+
+
 def _with_click(rng: np.random.Generator, batch: CropBatch, logits: torch.Tensor) -> CropBatch:
     size = batch.targets.shape[-2:]
-    full = F.interpolate(logits.detach()[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    full = F.interpolate(logits[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     pairs = zip((full > 0).numpy(), batch.targets.bool().numpy(), strict=True)
     clicks, labels = zip(*[correction_click(rng, *pair) for pair in pairs], strict=True)
     added = torch.from_numpy(np.stack(clicks))[:, None]
     added_labels = torch.tensor(labels, dtype=batch.labels.dtype)[:, None]
-    return CropBatch(
-        batch.images,
-        batch.targets,
-        torch.cat([batch.coordinates, added], 1),
-        torch.cat([batch.labels, added_labels], 1),
-        batch.prompt_masks,
+    return dataclasses.replace(
+        batch,
+        coordinates=torch.cat([batch.coordinates, added], 1),
+        labels=torch.cat([batch.labels, added_labels], 1),
     )
 
 

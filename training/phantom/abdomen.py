@@ -9,24 +9,16 @@ from .anatomy import ARCH_Z_MM, Label, Tube, average_anatomy
 from .canvas import Canvas, tube_section
 from .tissues import Tissue
 
+SKIN_MM = 2.2
+
 
 def paint_trunk(canvas: Canvas) -> np.ndarray:
     """Paint outline, fat, skin and wall; returns the wall's superelliptic norm, (H, W)."""
-    torso, exponent = canvas.torso, np.float32(canvas.torso.wall_exponent)
-    au, av = np.abs(canvas.u_wall), np.abs(canvas.v_wall)
-    flat = np.where(canvas.v_wall > 0, av * np.float32(1.06), av)
-    wall = (au**exponent + flat**exponent) ** (1 / exponent)
-    warped = (np.abs(canvas.u) ** exponent + np.abs(canvas.v) ** exponent) ** (1 / exponent)
-    wall = 0.5 * (wall + warped)
-    front, side, back = torso.fat_mm
-    share = flat / (au + flat + 1e-6)
-    thickness = share * np.where(canvas.v_wall > 0, back, front) + (1 - share) * side
-    outer = 1 + thickness * (0.9 + 0.25 * (canvas.z < 200)) / (
-        share * canvas.depth + (1 - share) * canvas.width
-    )
-    skin = 2.2 / canvas.depth
+    flat = _flattened_back(canvas)
+    wall = _wall_norm(canvas, flat)
+    outer = 1 + _relative_fat(canvas, flat)
     canvas.paint(wall < outer, Tissue.SKIN)
-    canvas.paint(wall < outer - skin, Tissue.FAT)
+    canvas.paint(wall < outer - SKIN_MM / canvas.depth, Tissue.FAT)
     canvas.paint(wall < 1, Tissue.MUSCLE)
     cavity = 0.92 if canvas.z > 150 else 0.86
     canvas.paint((wall < cavity) & ((canvas.v < 0.62) | (canvas.z < 300)), Tissue.FAT)
@@ -36,6 +28,29 @@ def paint_trunk(canvas: Canvas) -> np.ndarray:
     else:
         canvas.paint(canvas.waves(26.0, 2.35) & (wall < cavity) & (canvas.v < 0.4), Tissue.SOFT)
     return wall
+
+
+def _flattened_back(canvas: Canvas) -> np.ndarray:
+    """|v|, stretched behind the middle: the back is flatter than the belly."""
+    depth = np.abs(canvas.v_wall)
+    return np.where(canvas.v_wall > 0, depth * np.float32(1.06), depth)
+
+
+def _wall_norm(canvas: Canvas, flat: np.ndarray) -> np.ndarray:
+    """Superelliptic norm, 1 on the wall; half of the warp makes the outline irregular."""
+    exponent = np.float32(canvas.torso.wall_exponent)
+    straight = (np.abs(canvas.u_wall) ** exponent + flat**exponent) ** (1 / exponent)
+    warped = (np.abs(canvas.u) ** exponent + np.abs(canvas.v) ** exponent) ** (1 / exponent)
+    return 0.5 * (straight + warped)
+
+
+def _relative_fat(canvas: Canvas, flat: np.ndarray) -> np.ndarray:
+    """Thickness of the subcutaneous fat in units of the wall's norm; more below the waist."""
+    front, side, back = canvas.torso.fat_mm
+    share = flat / (np.abs(canvas.u_wall) + flat + 1e-6)
+    thickness = share * np.where(canvas.v_wall > 0, back, front) + (1 - share) * side
+    waist = 0.9 + 0.25 * (canvas.z < 200)
+    return thickness * waist / (share * canvas.depth + (1 - share) * canvas.width)
 
 
 def paint_soft(canvas: Canvas, inside: np.ndarray) -> None:

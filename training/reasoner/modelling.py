@@ -200,11 +200,33 @@ def build_model(
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     token = tokenizer.convert_tokens_to_ids
+    end, pad = token("<|im_end|>"), token("<|endoftext|>")
+    full = Qwen2_5_VLConfig(
+        text_config=_text_config(config, len(tokenizer), end, pad),
+        vision_config=_vision_config(config),
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(config.seed)
+    model = Qwen2_5_VLForConditionalGeneration(full)
+    model.generation_config.eos_token_id = [end, pad]
+    model.generation_config.pad_token_id = pad
+    weight = model.get_input_embeddings().weight
+    with torch.no_grad():
+        start = _sinusoids(config.hidden) * (1.4 * config.initializer_range)
+        weight[torch.tensor(integer_token_ids(tokenizer))] = start
+    return model
+
+
+def _text_config(config: NanoConfig, vocabulary: int, end: int, pad: int) -> dict:
+    """Language model; M-RoPE shares a half head between time, height and width as Qwen does."""
     half = config.hidden // config.heads // 2
     spatial = 3 * half // 8
-    end, pad = token("<|im_end|>"), token("<|endoftext|>")
-    text = {
-        "vocab_size": len(tokenizer),
+    return {
+        "vocab_size": vocabulary,
         "hidden_size": config.hidden,
         "intermediate_size": config.intermediate,
         "num_hidden_layers": config.layers,
@@ -223,7 +245,11 @@ def build_model(
         "pad_token_id": pad,
         "tie_word_embeddings": True,
     }
-    vision = {
+
+
+def _vision_config(config: NanoConfig) -> dict:
+    """Vision tower; every block attends to the whole image, so the window never counts."""
+    return {
         "depth": config.vision_depth,
         "hidden_size": config.vision_hidden,
         "intermediate_size": config.vision_intermediate,
@@ -237,24 +263,6 @@ def build_model(
         "tokens_per_second": 2,
         "initializer_range": config.initializer_range,
     }
-    full = Qwen2_5_VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(config.seed)
-    model = Qwen2_5_VLForConditionalGeneration(full)
-    model.generation_config.eos_token_id = [end, pad]
-    model.generation_config.pad_token_id = pad
-    weight = model.get_input_embeddings().weight
-    with torch.no_grad():
-        start = _sinusoids(config.hidden) * (1.4 * config.initializer_range)
-        weight[torch.tensor(integer_token_ids(tokenizer))] = start
-    return model
 
 
 def _sinusoids(width: int) -> torch.Tensor:

@@ -63,6 +63,7 @@ class TestFolder:
     def test_settings_come_from_the_folder(self):
         settings = load_sam2(resolve_model("segmenter", "embedded")).settings
         assert settings.zoom == 1.65
+        assert settings.stop.min_presence == -1.0
 
     def test_missing_weights_are_named(self, folder):
         (folder / "model.safetensors").unlink()

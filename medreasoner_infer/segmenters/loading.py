@@ -164,6 +164,7 @@ def _settings(config: Any) -> Sam2Settings:
     from medreasoner_infer.segmenters.settings import Sam2Settings
 
     schema = OmegaConf.structured(Sam2Settings)
+    OmegaConf.set_readonly(schema.stop, False)  # frozen dataclasses become read-only nodes
     try:
         return OmegaConf.to_object(OmegaConf.merge(schema, config.get("inference", {})))
     except OmegaConfBaseException as error:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from medreasoner_infer.agreement import agreement, record_samples
+from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import Cancelled, Hooks, OnText, Progress
 from medreasoner_infer.imaging import (
     Plane,
@@ -23,7 +24,8 @@ from medreasoner_infer.imaging import (
     slice_mapping,
 )
 from medreasoner_infer.models.loading import load_reasoner, load_segmenter
-from medreasoner_infer.models.registry import EMBEDDED, resolve_model, served_reasoner
+from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model, served_reasoner
+from medreasoner_infer.models.store import LiveReasoner, live_reasoner
 from medreasoner_infer.prompting import (
     SourcedPrompt,
     prompt_from_grounding,
@@ -44,7 +46,9 @@ class Pipeline:
     """A reasoner and a frozen segmenter, loaded at first use; safe to call from several threads.
 
     Args:
-        load_reasoner: makes the reasoner when it is first needed.
+        load_reasoner: makes the reasoner when it is first needed; a
+            :class:`~medreasoner_infer.models.store.LiveReasoner` is asked before every question, so
+            that a promoted model answers the next one.
         load_segmenter: makes the segmenter when it is first needed.
     """
 
@@ -71,7 +75,8 @@ class Pipeline:
 
         Args:
             reasoner: registry name, Hugging Face id or local folder; with ``reasoner_url`` also
-                the name under which that server offers the model.
+                the name under which that server offers the model. ``live`` is the promoted
+                candidate of the store, and the embedded reasoner while there is none.
             segmenter: registry name, Hugging Face id or local path.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             reasoner_url: address of a vLLM server that serves the reasoner.
@@ -79,21 +84,34 @@ class Pipeline:
 
         Raises:
             UnknownModelError: if a name means nothing.
+            InputError: if an adapter is given for ``live``, which brings its own.
         """
+        segmenter_spec = resolve_model("segmenter", segmenter)
+
+        def make_segmenter() -> Segmenter:
+            return load_segmenter(segmenter_spec, device=device)
+
+        if reasoner == LIVE:
+            if adapter is not None:
+                raise InputError("The live reasoner takes no adapter; promote one instead.")
+            return cls(live_reasoner(device=device, url=reasoner_url), make_segmenter)
         reasoner_spec = (
             resolve_model("reasoner", reasoner)
             if reasoner_url is None
             else served_reasoner(reasoner)
         )
-        segmenter_spec = resolve_model("segmenter", segmenter)
         return cls(
             lambda: load_reasoner(reasoner_spec, device=device, url=reasoner_url, adapter=adapter),
-            lambda: load_segmenter(segmenter_spec, device=device),
+            make_segmenter,
         )
 
     @property
     def reasoner(self) -> Reasoner:
-        """The reasoner, loaded if it was not yet."""
+        """The reasoner for the next question, loaded if it was not yet."""
+        if isinstance(self._make_reasoner, LiveReasoner):
+            # Not under the lock: the old model answers other threads while the new one loads.
+            self._reasoner = self._make_reasoner()
+            return self._reasoner
         with self._loading:
             if self._reasoner is None:
                 self._reasoner = self._make_reasoner()
@@ -143,11 +161,11 @@ class Pipeline:
         """
         watch, hooks = Stopwatch(), Hooks(on_text, progress, cancelled)
         with watch.stage("load_models"):
-            self.load()
+            reasoner, _ = self.reasoner, self.segmenter
         with watch.stage("choose_slice"):
-            shown, choice = self._slice_for_question(volume, request, hooks)
+            shown, choice = _slice_for_question(volume, request, reasoner, hooks)
         with watch.stage("reason"):
-            answer, samples = _answer(self.reasoner, shown, request, hooks)
+            answer, samples = _answer(reasoner, shown, request, hooks)
         hooks.raise_if_cancelled()
         grounding = answer.grounding
         prompt = prompt_from_grounding(grounding, request.clicks, shown.mapping)
@@ -166,7 +184,7 @@ class Pipeline:
             confidence=answer.confidence,
             agreement=agreement(answer, samples),
             samples=record_samples(answer, samples, shown.mapping),
-            reasoner=self.reasoner.identity,
+            reasoner=reasoner.identity,
             warnings=_warnings(volume, answer, prompt),
         )
 
@@ -213,18 +231,6 @@ class Pipeline:
             reasoner=None,
             warnings=volume.warnings,
         )
-
-    def _slice_for_question(
-        self, volume: Volume, request: AskRequest, hooks: Hooks
-    ) -> tuple[DisplayedSlice, SliceChoice]:
-        plane = plane_of(volume, request.selection)
-        window = choose_window(volume, request.selection.window)
-        chosen = fixed_choice(volume, plane, request.selection, request.clicks)
-        if chosen is None:
-            chosen = search_slice(volume, plane, window, self.reasoner, request.query, hooks)
-        index, choice = chosen
-        size = self.reasoner.input_size
-        return DisplayedSlice.of(volume, plane, index, window, model_size=size), choice
 
     def _segmented(
         self,
@@ -293,6 +299,19 @@ class Pipeline:
             if index == start:
                 predicted_iou = slice_mask.predicted_iou
         return predicted_iou
+
+
+def _slice_for_question(
+    volume: Volume, request: AskRequest, reasoner: Reasoner, hooks: Hooks
+) -> tuple[DisplayedSlice, SliceChoice]:
+    plane = plane_of(volume, request.selection)
+    window = choose_window(volume, request.selection.window)
+    chosen = fixed_choice(volume, plane, request.selection, request.clicks)
+    if chosen is None:
+        chosen = search_slice(volume, plane, window, reasoner, request.query, hooks)
+    index, choice = chosen
+    size = reasoner.input_size
+    return DisplayedSlice.of(volume, plane, index, window, model_size=size), choice
 
 
 def _answer(

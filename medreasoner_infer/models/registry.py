@@ -18,6 +18,7 @@ from medreasoner_infer.errors import UnknownModelError
 ModelKind = Literal["reasoner", "segmenter"]
 
 EMBEDDED = "embedded"
+LIVE = "live"
 UNKNOWN_LICENCE = "unknown: read the model's card before use"
 UNKNOWN_NOTICE = "Not in the registry: the site answers for its licence. Not a medical device."
 _HUGGING_FACE_ID = re.compile(r"[\w.-]+/[\w.-]+")

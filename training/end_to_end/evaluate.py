@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 from medreasoner_infer.imaging.write import replacing
 from medreasoner_infer.output import write_result
 from medreasoner_infer.pipeline import Pipeline

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a fine-tuned reasoner may replace the live one: a paired comparison on held-out samples.
+
+Both models answer the same samples. :func:`decide` compares their scores sample by sample and
+resamples whole *patients* for confidence intervals, since slices of one patient are no independent
+evidence. It promotes the candidate only if it is surely not worse by more than a margin, does not
+fail more often, does not forget how to say "not present", and lets no single label down. No model
+is loaded here, and no patient's identifier leaves :class:`HeldOut`.
+"""
+
+from __future__ import annotations
+
+from medreasoner_training.gate.config import GateConfig
+from medreasoner_training.gate.decision import decide
+from medreasoner_training.gate.errors import (
+    GateConfigError,
+    GateReportError,
+    ScoresError,
+    TooFewHeldOutPatientsError,
+)
+from medreasoner_training.gate.intervals import Comparison, compare_paired
+from medreasoner_training.gate.model_card import model_card_section
+from medreasoner_training.gate.report import GateReport, Reason
+from medreasoner_training.gate.scores import METRICS, HeldOut, Metric, ModelScores, metric_values
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "GateConfig",
+    "GateConfigError",
+    "GateReport",
+    "GateReportError",
+    "HeldOut",
+    "Metric",
+    "ModelScores",
+    "Reason",
+    "ScoresError",
+    "TooFewHeldOutPatientsError",
+    "compare_paired",
+    "decide",
+    "metric_values",
+    "model_card_section",
+]

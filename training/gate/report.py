@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gate decided, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medreasoner_training.gate.config import GateConfig
+from medreasoner_training.gate.errors import GateReportError
+from medreasoner_training.gate.intervals import Comparison
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One rule of the gate: whether the candidate keeps it, in a sentence with the figures."""
+
+    rule: str
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The decision about one candidate.
+
+    Attributes:
+        candidate: name of the compared candidate.
+        live: name of the model that it was compared with.
+        promote: whether every rule is kept.
+        reasons: one per rule, the broken ones first.
+        overall: one comparison per metric that was measured.
+        by_label: one per label, of the primary metric.
+        samples: held-out samples.
+        patients: whom they are of.
+        config: what was decided with.
+    """
+
+    candidate: str
+    live: str
+    promote: bool
+    reasons: tuple[Reason, ...]
+    overall: tuple[Comparison, ...]
+    by_label: tuple[Comparison, ...]
+    samples: int
+    patients: int
+    config: GateConfig
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The reasons in words."""
+        return tuple(reason.sentence for reason in self.reasons)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> GateReport:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            GateReportError: if ``fields`` is no report, or contradicts itself.
+        """
+        try:
+            report = cls(
+                **{
+                    **fields,
+                    "reasons": tuple(Reason(**reason) for reason in fields["reasons"]),
+                    "overall": tuple(Comparison(**line) for line in fields["overall"]),
+                    "by_label": tuple(Comparison(**line) for line in fields["by_label"]),
+                    "config": GateConfig(**fields["config"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise GateReportError(
+                f"This is no report of the gate ({type(error).__name__}: {error}); expected what "
+                "GateReport.to_dict gives."
+            ) from error
+        if report.promote != all(reason.passed for reason in report.reasons) or not report.reasons:
+            raise GateReportError("The report's decision does not follow from its reasons.")
+        return report
+
+    @classmethod
+    def read(cls, path: Path) -> GateReport:
+        """Read a JSON file.
+
+        Raises:
+            GateReportError: if it is no report.
+        """
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise GateReportError(f"{path} cannot be read as JSON ({error}).") from error
+        return cls.from_dict(fields)

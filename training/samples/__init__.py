@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples from masks that readers approved: the data side of fine-tuning at a site.
+
+A case is an image with the masks of its targets (:class:`LabelledCase`); :func:`samples_of_case`
+makes questions on slices of it, each with box and key points in model px or ``null``;
+:func:`writing_dataset` puts them into a folder in the format of U-MRG-14K, :func:`open_dataset`
+reads it back and refuses changed files, :class:`Augmentation` varies a sample in training. Where
+the masks come from is not known here.
+"""
+
+from __future__ import annotations
+
+from medreasoner_training.samples.augmentation import (
+    Augmentation,
+    AugmentationSettings,
+    Augmented,
+)
+from medreasoner_training.samples.cases import (
+    Components,
+    LabelledCase,
+    LeftOut,
+    QuerySource,
+    Question,
+    Sample,
+    SampleSettings,
+    Target,
+)
+from medreasoner_training.samples.errors import (
+    DatasetChangedError,
+    DatasetFolderError,
+    NoSamplesError,
+    SampleSettingsError,
+    TooFewPatientsError,
+)
+from medreasoner_training.samples.making import samples_of_case
+from medreasoner_training.samples.manifest import Manifest
+from medreasoner_training.samples.reading import SampleDataset, open_dataset
+from medreasoner_training.samples.split import TRAIN, VALIDATION, assign_splits, pseudonym
+from medreasoner_training.samples.templates import template_questions
+from medreasoner_training.samples.writing import require_free, writing_dataset
+
+__all__ = [
+    "TRAIN",
+    "VALIDATION",
+    "Augmentation",
+    "AugmentationSettings",
+    "Augmented",
+    "Components",
+    "DatasetChangedError",
+    "DatasetFolderError",
+    "LabelledCase",
+    "LeftOut",
+    "Manifest",
+    "NoSamplesError",
+    "QuerySource",
+    "Question",
+    "Sample",
+    "SampleDataset",
+    "SampleSettings",
+    "SampleSettingsError",
+    "Target",
+    "TooFewPatientsError",
+    "assign_splits",
+    "open_dataset",
+    "pseudonym",
+    "require_free",
+    "samples_of_case",
+    "template_questions",
+    "writing_dataset",
+]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Box, key points and mask of a target in model px."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from medreasoner_infer.imaging import SliceMapping
+from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
+from medreasoner_training.samples.cases import Components
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Box and key points in whole model px, as models decode integers.
+
+    Box edges are rounded to the nearest edge between pixels; a point is the pixel that holds it.
+    """
+
+    bbox_xyxy_px: tuple[int, int, int, int]
+    points_xy_px: tuple[tuple[int, int], tuple[int, int]]
+
+
+def truth_on_slice(mask_hw: np.ndarray, mapping: SliceMapping) -> Truth | None:
+    """Box and key points of a section, bool (H, W) in slice px; ``None`` where it is empty.
+
+    Discs are round in millimetres, see :func:`medreasoner_infer.keypoints.key_points_from_mask`.
+    """
+    box = bbox_from_mask(mask_hw)
+    points = key_points_from_mask(mask_hw, mapping.spacing_xy_mm)
+    if box is None or points is None:
+        return None
+    return _whole_px(mapping.slice_box_to_model_px(box), mapping.slice_px_to_model_px(points))
+
+
+def truth_on_square(mask: np.ndarray) -> Truth | None:
+    """Box and key points of a mask, bool (S, S), that is in model px already."""
+    box, points = bbox_from_mask(mask), key_points_from_mask(mask)
+    return None if box is None or points is None else _whole_px(box, np.array(points))
+
+
+def mask_on_square(mask_hw: np.ndarray, mapping: SliceMapping) -> np.ndarray:
+    """A section, bool (H, W) in slice px, on the letterboxed square, bool (S, S).
+
+    A model pixel belongs to the target if its centre lies in a slice pixel that does.
+    """
+    width, height = mapping.model_content_wh_px
+    left, top = mapping.model_padding_xy_px
+    scale_x, scale_y = mapping.model_px_per_slice_px
+    columns = ((np.arange(width) + 0.5) / scale_x).astype(int)
+    rows = ((np.arange(height) + 0.5) / scale_y).astype(int)
+    square = np.zeros((mapping.model_size, mapping.model_size), bool)
+    square[top : top + height, left : left + width] = mask_hw[np.ix_(rows, columns)]
+    return square
+
+
+def chosen_components(mask_hw: np.ndarray, components: Components) -> np.ndarray:
+    """The parts of a section that count, bool (H, W); see :class:`Components`."""
+    if components is Components.ALL:
+        return mask_hw
+    from scipy import ndimage
+
+    parts, count = ndimage.label(mask_hw, structure=np.ones((3, 3)))
+    if count < 2:
+        return mask_hw
+    return parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+
+
+def _whole_px(box: tuple[float, ...], points: np.ndarray) -> Truth:
+    # Halves go up, so that the box is that of mask_on_square.
+    x1, y1, x2, y2 = (math.ceil(edge - 0.5) for edge in box)
+    first, second = ((math.floor(x), math.floor(y)) for x, y in points)
+    return Truth((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)), (first, second))

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifest of a data set: what it holds, how it was made, and the hash of every file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medreasoner_training.samples.errors import DatasetFolderError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+_FORMAT = "medreasoner samples"
+
+
+@dataclass
+class SplitCounts:
+    """Rows and patients of a split, and for each label name its rows with and without target."""
+
+    rows: int = 0
+    patients: int = 0
+    present: dict[str, int] = field(default_factory=dict)
+    absent: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LeftOutCount:
+    """How often something became no sample; ``label_name`` is empty for a whole label file."""
+
+    label_name: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """See the module; ``files`` maps a name within the folder to the file's SHA-256."""
+
+    created_at: str
+    code_version: str
+    settings: Mapping[str, Any]
+    splits: Mapping[str, SplitCounts]
+    left_out: tuple[LeftOutCount, ...]
+    files: Mapping[str, str]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def rows(self) -> int:
+        """Rows of all splits."""
+        return sum(split.rows for split in self.splits.values())
+
+    def to_json(self) -> str:
+        """As the text of the file."""
+        return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the data set in ``folder``.
+
+    Raises:
+        DatasetFolderError: there is none, or it is damaged or of another schema.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise DatasetFolderError(
+            f"The folder holds no {MANIFEST_NAME}, so it is no data set of samples. Give the "
+            "folder that 'medreasoner export' wrote."
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetFolderError(
+            f"{MANIFEST_NAME} is not JSON: it is damaged. Export the data set again."
+        ) from error
+    kind, version = (values.get(key) for key in ("format", "schema_version"))
+    if (kind, version) != (_FORMAT, SCHEMA_VERSION):
+        raise DatasetFolderError(
+            f"{MANIFEST_NAME} is of format {kind!r}, version {version!r}; expected {_FORMAT!r}, "
+            f"version {SCHEMA_VERSION}. Export the data set again with this version."
+        )
+    return Manifest(
+        created_at=values["created_at"],
+        code_version=values["code_version"],
+        settings=values["settings"],
+        splits={name: SplitCounts(**counts) for name, counts in values["splits"].items()},
+        left_out=tuple(LeftOutCount(**entry) for entry in values["left_out"]),
+        files=values["files"],
+    )

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the data set: the columns of U-MRG-14K, so that its trainers read both."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medreasoner_training.samples.cases import Sample
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+DATA_SOURCE = "medreasoner_site"
+
+
+def features() -> Features:
+    """The columns.
+
+    ``images`` and ``masks`` hold one picture each, ``prompt`` one message with the question,
+    ``reward_model.ground_truth`` a JSON text with ``bbox_2d`` and ``point_2d`` in model px, or
+    ``null`` for an absent target.
+    """
+    from datasets import Features, Image, List, Value
+
+    text, number = Value("string"), Value("int64")
+    return Features(
+        {
+            "images": List(Image()),
+            "masks": List(Image()),
+            "prompt": List({"role": text, "content": text}),
+            "reward_model": {"style": text, "ground_truth": text},
+            "extra_info": {
+                "id": text,
+                "index": number,
+                "category": text,
+                "present": Value("bool"),
+                "plane": text,
+                "slice_index": number,
+                "modality": text,
+                "window": text,
+                "query_source": text,
+                "inference_id": text,
+                "reasoning": text,
+                "case_key": text,
+                "patient_key": text,
+            },
+            "data_source": text,
+        }
+    )
+
+
+def to_row(sample: Sample, index: int) -> dict[str, Any]:
+    """A sample as a row; ``index`` is its place in the split."""
+    question = sample.question
+    return {
+        "images": [_png(sample.image)],
+        "masks": [_png(np.where(sample.mask, 255, 0).astype(np.uint8))],
+        "prompt": [{"role": "user", "content": question.text}],
+        "reward_model": {"style": "rule", "ground_truth": ground_truth_json(sample)},
+        "extra_info": {
+            "id": sample_id(sample),
+            "index": index,
+            "category": sample.label_name,
+            "present": sample.present,
+            "plane": sample.plane.value,
+            "slice_index": sample.slice_index,
+            "modality": sample.modality,
+            "window": sample.window,
+            "query_source": question.source.value,
+            "inference_id": question.inference_id,
+            "reasoning": question.reasoning,
+            "case_key": sample.case_key,
+            "patient_key": sample.patient_key,
+        },
+        "data_source": DATA_SOURCE,
+    }
+
+
+def ground_truth_json(sample: Sample) -> str:
+    """``{"bbox_2d": [x1, y1, x2, y2], "point_2d": [[x, y], [x, y]]}`` in model px, or ``null``."""
+    if not sample.present:
+        return "null"
+    return json.dumps({"bbox_2d": sample.bbox_xyxy_px, "point_2d": sample.points_xy_px})
+
+
+def sample_id(sample: Sample) -> str:
+    """16 hexadecimal digits; equal for the same question about the same target on a slice."""
+    parts = (
+        sample.case_key,
+        sample.label_name,
+        sample.plane.value,
+        str(sample.slice_index),
+        sample.question.text,
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _png(pixels: np.ndarray) -> dict[str, bytes | None]:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG")
+    return {"bytes": stream.getvalue(), "path": None}

@@ -8,6 +8,7 @@ import typer
 from monailabel_app.cli.ask import ask, segment
 from monailabel_app.cli.demo import demo
 from monailabel_app.cli.doctor import doctor
+from monailabel_app.cli.export import export
 from monailabel_app.cli.models import models
 from monailabel_app.cli.reward import reward
 from monailabel_app.cli.serve import serve
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ask, segment, serve, demo, models, doctor):
+for command in (ask, segment, serve, demo, export, doctor):
     app.command()(command)
+app.add_typer(models, name="models")
 app.add_typer(reward, name="reward")

@@ -70,7 +70,7 @@ def chosen_components(mask_hw: np.ndarray, components: Components) -> np.ndarray
 
 
 def _whole_px(box: tuple[float, ...], points: np.ndarray) -> Truth:
-    # Halves go up, so that the box is that of mask_on_square.
+    # Halves go down, so that the box is that of mask_on_square.
     x1, y1, x2, y2 = (math.ceil(edge - 0.5) for edge in box)
     first, second = ((math.floor(x), math.floor(y)) for x, y in points)
     return Truth((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)), (first, second))

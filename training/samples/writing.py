@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
@@ -133,7 +133,7 @@ def writing_dataset(
             files = writer.finish()
         finally:
             writer.close()
-        _require_rows(writer.counts)
+        _require_rows(writer.counts, left_out)
         manifest = _manifest(writer.counts, files, settings, left_out)
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
         os.replace(folder, out)
@@ -159,17 +159,23 @@ def _schema() -> Schema:
         raise MissingExtraError("datasets", "train") from error
 
 
-def _require_rows(counts: Mapping[str, SplitCounts]) -> None:
+def _require_rows(counts: Mapping[str, SplitCounts], left_out: LeftOut) -> None:
+    reasons = Counter[str]()
+    for _, reason, count in left_out:
+        reasons[reason] += count
+    why = "; ".join(f"{count} times: {reason}" for reason, count in reasons.items())
+    why = f" Left out, {why}." if why else ""
     if not any(split.rows for split in counts.values()):
         raise NoSamplesError(
-            "Nothing became a sample. Submit labels with the tag 'final', name their segments "
-            "after anatomy or ask a question first, and see why the others were left out."
+            "Nothing became a sample. Submit labels with the tag 'final' that answer a question "
+            f"or whose segments are named after anatomy.{why}"
         )
     empty = [name for name, split in counts.items() if not split.rows]
     if empty:
         raise TooFewPatientsError(
             f"The {empty[0]} split has no sample, as none of its patients' labels was usable. "
-            "Approve labels of more patients, or leave the validation split out with a share of 0."
+            "Approve labels of more patients, or give another validation share; 0 makes no such "
+            f"split.{why}"
         )
 
 

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an approved label and its image to a case of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.imaging import (
+    Plane,
+    Volume,
+    Window,
+    choose_window,
+    default_plane,
+    load_volume,
+)
+from medreasoner_training.samples import (
+    LabelledCase,
+    LeftOut,
+    QuerySource,
+    Question,
+    Target,
+    template_questions,
+)
+from monailabel_app.export.approved import ApprovedLabel
+from monailabel_app.export.identity import PatientIdentity
+from monailabel_app.export.segment_names import UNNAMED, asked_value, segment_names
+from monailabel_app.segments import SEGMENT_NAME
+
+EMPTY = "the label is empty"
+NO_TEMPLATE = "there is no implicit question for a structure of this name"
+NAMES_PATIENT = "the question or the label's name holds a name or number of the patient"
+HIDDEN = "(not shown)"
+OTHER_GRID = "the label is not on the grid of its image"
+
+
+@dataclass(frozen=True)
+class CaseKeys:
+    """Pseudonyms, and whether the questions are those kept for validation."""
+
+    case_key: str
+    patient_key: str
+    held_out: bool
+
+
+def build_case(
+    label: ApprovedLabel,
+    volume: Volume,
+    identity: PatientIdentity,
+    keys: CaseKeys,
+    left_out: LeftOut,
+) -> LabelledCase | None:
+    """Make a case of a label; what cannot be used is counted in ``left_out``.
+
+    A label that answers a reader's question is shown as the reader saw it: plane, slice and window
+    of the inference. All others are shown in the acquired plane and the modality's window.
+
+    Returns:
+        The case, or ``None`` if no segment of the label can be used.
+
+    Raises:
+        UnreadableImageError: the label's file cannot be read.
+    """
+    labels_ijk = label_on_grid(load_volume(label.label_file), volume)
+    if labels_ijk is None:
+        left_out.add("", OTHER_GRID)
+        return None
+    shown = None if label.inference is None else label.inference.result["slice"]
+    plane = default_plane(volume) if shown is None else Plane(shown["plane"])
+    targets = tuple(_targets(label, labels_ijk, identity, plane, volume, keys, left_out))
+    if not targets:
+        return None
+    return LabelledCase(
+        volume=volume,
+        targets=targets,
+        case_key=keys.case_key,
+        patient_key=keys.patient_key,
+        plane=plane,
+        window=_window(label, volume),
+        asked_index=None if shown is None else shown["index"],
+    )
+
+
+def label_on_grid(label: Volume, volume: Volume) -> np.ndarray | None:
+    """Label values (I, J, K) on the image's grid, int32, nearest neighbour in the patient's space.
+
+    A segmentation read back from a PACS has only its non-empty slices, so its grid may differ.
+    ``None`` where an image without patient geometry has a label of another size.
+    """
+    from scipy import ndimage
+
+    if label.is_colour:
+        raise UnreadableImageError("The label is a colour image; expected whole numbers per voxel.")
+    values = np.rint(label.array).astype(np.int32)
+    same_shape = label.shape_ijk == volume.shape_ijk
+    if volume.is_picture or label.is_picture:
+        return values if same_shape else None
+    if same_shape and np.allclose(label.ijk_to_lps, volume.ijk_to_lps, atol=1e-2):
+        return values
+    to_label = np.linalg.inv(label.ijk_to_lps) @ volume.ijk_to_lps
+    return ndimage.affine_transform(
+        values, to_label, output_shape=volume.shape_ijk, order=0, mode="constant", cval=0
+    )
+
+
+def _targets(
+    label: ApprovedLabel,
+    labels_ijk: np.ndarray,
+    identity: PatientIdentity,
+    plane: Plane,
+    volume: Volume,
+    keys: CaseKeys,
+    left_out: LeftOut,
+) -> Iterator[Target]:
+    values = [int(value) for value in np.unique(labels_ijk) if value]
+    if not values:
+        left_out.add("", EMPTY)
+    names, asked = segment_names(label), asked_value(label, values)
+    for value in values:
+        name = names.get(value, UNNAMED)
+        if value == asked:
+            questions = _reader_question(label)
+            name = UNNAMED if name == SEGMENT_NAME else name
+        else:
+            questions = template_questions(name, plane, volume.modality, held_out=keys.held_out)
+        if identity.occurs_in(name) or any(identity.occurs_in(q.text) for q in questions):
+            left_out.add(HIDDEN, NAMES_PATIENT)
+        elif not questions:
+            left_out.add(name, NO_TEMPLATE)
+        else:
+            questions = tuple(_without_naming(question, identity) for question in questions)
+            yield Target(name, labels_ijk == value, questions, _whole_volume(label))
+
+
+def _reader_question(label: ApprovedLabel) -> tuple[Question, ...]:
+    inference = label.inference
+    if inference is None or inference.query is None:
+        return ()
+    reasoning = inference.result.get("reasoning") if inference.present else None
+    return (Question(inference.query, QuerySource.READER, reasoning, inference.id),)
+
+
+def _without_naming(question: Question, identity: PatientIdentity) -> Question:
+    """The model may have repeated what the reader typed; such a trace is dropped."""
+    if not identity.occurs_in(question.reasoning):
+        return question
+    return Question(question.text, question.source, None, question.inference_id)
+
+
+def _whole_volume(label: ApprovedLabel) -> bool:
+    """A mask of one slice says nothing about the others."""
+    return label.inference is None or bool(label.inference.result.get("propagated"))
+
+
+def _window(label: ApprovedLabel, volume: Volume) -> Window | None:
+    shown = None if label.inference is None else label.inference.result["slice"]
+    if shown is None or shown["window_center"] is None:
+        return choose_window(volume)
+    return Window(shown["window_center"], shown["window_width"], shown["window_name"])

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole export: open the studies, collect, split by patient, make samples, write."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_training.samples import (
+    TRAIN,
+    VALIDATION,
+    LabelledCase,
+    LeftOut,
+    SampleDataset,
+    SampleSettings,
+    assign_splits,
+    open_dataset,
+    pseudonym,
+    require_free,
+    samples_of_case,
+    writing_dataset,
+)
+from monailabel_app.app import default_data_dir
+from monailabel_app.export.approved import ApprovedLabel, Studies, approved_labels
+from monailabel_app.export.cases import CaseKeys, build_case
+from monailabel_app.export.identity import PatientIdentity, identity_of
+from monailabel_app.export.salt import site_salt
+from monailabel_app.privacy import quiet_request_logs
+from monailabel_app.store import RecordStore
+from monailabel_app.store.store import DATABASE_NAME
+from monailabel_app.studies.local import StudiesFolder
+from monailabel_app.studies.pacs import PacsStudies
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.volumes import VolumeCache
+
+UNREADABLE = "the image or the label cannot be read"
+_KEPT_VOXEL_BYTES = 1 << 30
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """``val_share`` of the patients validate; see :class:`SampleSettings` for the rest."""
+
+    val_share: float = 0.2
+    samples: SampleSettings = field(default_factory=SampleSettings)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An approved label with what is known of its image and patient."""
+
+    label: ApprovedLabel
+    source: ImageSource
+    identity: PatientIdentity
+    patient_key: str
+    case_key: str
+
+
+def open_studies(studies: str, data_dir: Path) -> Studies:
+    """The datastore that the server would open for ``studies``."""
+    if studies.startswith(("http://", "https://")):
+        return PacsStudies.connect(studies)
+    return StudiesFolder(Path(studies), data_dir / "series", auto_reload=False)
+
+
+def export_studies(
+    studies: str,
+    out: Path,
+    settings: ExportSettings,
+    *,
+    data_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> SampleDataset:
+    """Export everything approved in a folder of studies or on a DICOMweb server.
+
+    Args:
+        studies: a folder, or the address of a DICOMweb server.
+        out: folder to write; it must not exist or be empty.
+        settings: shares and sizes.
+        data_dir: folder of the app's records, if the server was given one.
+        progress: told the number of labels done and of all.
+
+    Raises:
+        as :func:`export_approved`.
+    """
+    quiet_request_logs()
+    require_free(out)
+    data_dir = data_dir or default_data_dir(studies)
+    store = open_studies(studies, data_dir)
+    records = RecordStore(data_dir) if (data_dir / DATABASE_NAME).is_file() else None
+    try:
+        return export_approved(store, records, site_salt(data_dir), out, settings, progress)
+    finally:
+        if records is not None:
+            records.close()
+
+
+def export_approved(
+    studies: Studies,
+    records: RecordStore | None,
+    salt: bytes,
+    out: Path,
+    settings: ExportSettings,
+    progress: Progress | None = None,
+) -> SampleDataset:
+    """Export what is approved in an open datastore.
+
+    Raises:
+        DatasetFolderError: ``out`` holds something already.
+        TooFewPatientsError: there are not enough patients for the splits.
+        NoSamplesError: nothing became a sample.
+        PacsUnreachableError: the DICOMweb server does not answer.
+        MissingExtraError: the packages for writing are not installed.
+    """
+    left_out = LeftOut()
+    labels = approved_labels(studies, records, left_out)
+    entries = [_entry(label, studies, salt) for label in labels]
+    splits = assign_splits([entry.patient_key for entry in entries], settings.val_share)
+    names = (TRAIN, VALIDATION) if settings.val_share else (TRAIN,)
+    recorded = {"val_share": settings.val_share, **dataclasses.asdict(settings.samples)}
+    volumes = VolumeCache(_KEPT_VOXEL_BYTES)
+    # In the order of pseudonyms: that of the studies would tell of dates and names.
+    entries.sort(key=lambda entry: (entry.case_key, entry.label.label_file.name))
+    with writing_dataset(out, names, recorded, left_out) as writer:
+        for done, entry in enumerate(entries, start=1):
+            split = splits[entry.patient_key]
+            case = _case(entry, volumes, split == VALIDATION, left_out)
+            if case is not None:
+                for sample in samples_of_case(case, settings.samples, left_out):
+                    writer.add(sample, split)
+            if progress is not None:
+                progress(done, len(entries))
+    return open_dataset(out)
+
+
+def _entry(label: ApprovedLabel, studies: Studies, salt: bytes) -> _Entry:
+    source = studies.image_source(label.image_id)
+    identity = identity_of(source, studies.get_image_info(label.image_id))
+    return _Entry(
+        label,
+        source,
+        identity,
+        patient_key=pseudonym(f"patient:{identity.patient}", salt),
+        case_key=pseudonym(f"image:{label.image_id}", salt),
+    )
+
+
+def _case(
+    entry: _Entry, volumes: VolumeCache, held_out: bool, left_out: LeftOut
+) -> LabelledCase | None:
+    keys = CaseKeys(entry.case_key, entry.patient_key, held_out)
+    try:
+        volume = volumes.get(entry.source)
+        return build_case(entry.label, volume, entry.identity, keys, left_out)
+    except UnreadableImageError:
+        left_out.add("", UNREADABLE)
+        return None

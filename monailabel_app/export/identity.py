@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who the patient of an image is: needed to split by patient and to keep the name out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monailabel_app.studies.source import ImageSource
+
+_TAGS = (
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "OtherPatientIDs",
+    "AccessionNumber",
+)
+_SHORTEST = 3
+
+
+@dataclass(frozen=True)
+class PatientIdentity:
+    """``patient`` stands for the patient; ``texts`` may occur nowhere in a data set."""
+
+    patient: str
+    texts: tuple[str, ...] = ()
+
+    def occurs_in(self, text: str | None) -> bool:
+        """Whether a name or number of the patient stands in ``text`` as a word of its own."""
+        return text is not None and any(
+            re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text, re.IGNORECASE)
+            for part in self.texts
+        )
+
+
+def identity_of(source: ImageSource, info: Mapping[str, Any]) -> PatientIdentity:
+    """The Patient ID, else the study, else the image, so that one patient is never taken for two.
+
+    Images without a DICOM header tell no patient: there one image counts as one patient, unless
+    the datastore's info holds an id.
+
+    Args:
+        source: of the image.
+        info: what the datastore knows of the image.
+    """
+    header = {tag: _text(info.get(tag)) for tag in _TAGS}
+    if source.dicom_folder is not None:
+        header |= _read_header(source.dicom_folder, source.series_uid)
+    patient = header["PatientID"] or header["StudyInstanceUID"] or source.image_id or ""
+    return PatientIdentity(patient, tuple(dict.fromkeys(_searched(header))))
+
+
+def _read_header(folder: Path, series_uid: str | None) -> dict[str, str]:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        except InvalidDicomError:
+            continue
+        if not series_uid or str(header.get("SeriesInstanceUID")) == series_uid:
+            return {tag: _text(header.get(tag)) for tag in _TAGS}
+    return {}
+
+
+def _text(value: object) -> str:
+    text = "" if value is None else str(value).strip()
+    return "" if text == "UNK" else text
+
+
+def _searched(header: Mapping[str, str]) -> Iterator[str]:
+    names = re.split(r"[\^=\s,]+", header["PatientName"])
+    date = header["PatientBirthDate"]
+    dates = [date]
+    if len(date) == 8:
+        year, month, day = date[:4], date[4:6], date[6:]
+        dates += [f"{year}-{month}-{day}", f"{day}.{month}.{year}", f"{month}/{day}/{year}"]
+    numbers = [header[tag] for tag in ("PatientID", "OtherPatientIDs", "AccessionNumber")]
+    uids = [header[tag] for tag in ("StudyInstanceUID", "SeriesInstanceUID")]
+    yield from (text for text in (*names, *dates, *numbers, *uids) if len(text) >= _SHORTEST)

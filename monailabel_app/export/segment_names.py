@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the values of a label map are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monailabel_app.export.approved import ApprovedLabel
+from monailabel_app.segments import SEGMENT_NAME
+
+UNNAMED = "unnamed"
+
+
+def segment_names(label: ApprovedLabel) -> dict[int, str]:
+    """Names by label value: from the label's info, else from the DICOM segmentation itself.
+
+    Clients send ``label_info``, a list of entries with ``name`` and ``idx``, or ``label_names``,
+    values by name; an entry without ``idx`` counts by its place in the list.
+    """
+    places = [label.info, label.info.get("params")]
+    for place in places:
+        if not isinstance(place, Mapping):
+            continue
+        names = _from_list(place.get("label_info")) or _from_mapping(place.get("label_names"))
+        if names:
+            return names
+    return _from_dicom(label)
+
+
+def asked_value(label: ApprovedLabel, values: list[int]) -> int | None:
+    """The label value that answers the inference's question: the only one, or the marked one."""
+    if label.inference is None or label.inference.query is None:
+        return None
+    if len(values) == 1:
+        return values[0]
+    entries = label.info.get("label_info")
+    for place, entry in enumerate(entries if isinstance(entries, list) else [], start=1):
+        if not isinstance(entry, Mapping):
+            continue
+        marked = entry.get("inference_id") == label.inference.id
+        if (marked or entry.get("name") == SEGMENT_NAME) and _value(entry, place) in values:
+            return _value(entry, place)
+    return None
+
+
+def _from_list(entries: object) -> dict[int, str]:
+    return {
+        _value(entry, place): str(entry["name"])
+        for place, entry in enumerate(entries if isinstance(entries, list) else [], start=1)
+        if isinstance(entry, Mapping) and entry.get("name")
+    }
+
+
+def _from_mapping(names: object) -> dict[int, str]:
+    if not isinstance(names, Mapping):
+        return {}
+    return {value: str(name) for name, value in names.items() if isinstance(value, int)}
+
+
+def _value(entry: Mapping[str, Any], place: int) -> int:
+    value = entry.get("idx")
+    return value if isinstance(value, int) else place
+
+
+def _from_dicom(label: ApprovedLabel) -> dict[int, str]:
+    """Segment labels (DICOM PS3.3 C.8.20.4) of a segmentation fetched from a DICOMweb server."""
+    import pydicom
+
+    uid = label.info.get("SeriesInstanceUID")
+    folder = Path(label.label_file).parent / str(uid)
+    if not uid or not folder.is_dir():
+        return {}
+    file = next(path for path in sorted(folder.iterdir()) if path.is_file())
+    segments = pydicom.dcmread(file, stop_before_pixels=True).get("SegmentSequence") or []
+    return {int(segment.SegmentNumber): str(segment.SegmentLabel) for segment in segments}

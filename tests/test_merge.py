@@ -65,7 +65,7 @@ def logits(model):
 @pytest.mark.slow
 def test_logits_of_the_merged_model_are_those_of_base_plus_adapter(merged, adapter):
     beside = logits(peft.PeftModel.from_pretrained(load(BASE), adapter).eval())
-    np.testing.assert_allclose(logits(load(merged)), beside, atol=1e-3, rtol=1e-4)
+    np.testing.assert_allclose(logits(load(merged)), beside, atol=2e-4, rtol=0)
     assert np.abs(logits(load(BASE)) - beside).max() > 0.1  # the adapter does something
 
 

@@ -1,28 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``medreasoner models``: what can be asked for by name, and under which licence."""
+"""``medreasoner models``: what can be asked for by name, and which of the site's own is live."""
 
 from __future__ import annotations
 
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from medreasoner_infer.models.registry import EMBEDDED, ModelSpec, registered_models
+from medreasoner_infer.models.registry import EMBEDDED, LIVE, ModelSpec, registered_models
+from medreasoner_infer.models.store import Candidate, ReasonerStore
+
+models = typer.Typer(help="Models that can be asked for by name, and which one is live.")
+
+By = Annotated[str | None, typer.Option(help="Who decides; by default the user logged in.")]
 
 
-def models() -> None:
-    """List the registered reasoners and segmenters with source, licence and notice."""
+@models.callback(invoke_without_command=True)
+def models_group(context: typer.Context) -> None:
+    """List the models, unless a sub-command says otherwise."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the registered models and the site's own with source, licence and notice."""
     console = Console()
     for kind in ("reasoner", "segmenter"):
-        table = Table(title=f"{kind.capitalize()}s", title_justify="left", show_lines=True)
-        for column in ("name", "source", "input px", "licence", "notice"):
-            table.add_column(column, overflow="fold")
+        table = _table(f"{kind.capitalize()}s", "name", "source", "input px", "licence", "notice")
         for spec in registered_models(kind).values():
             table.add_row(*_row(spec))
         console.print(table)
+    store = ReasonerStore()
+    if store.names():
+        console.print(_candidates(store))
     console.print(
         f"The default is {EMBEDDED!r}. A Hugging Face id (organisation/name, optionally @revision) "
-        "or a local path is taken as well."
+        f"or a local path is taken as well; {LIVE!r} is the live one of the site's own reasoners."
     )
+
+
+@models.command()
+def history() -> None:
+    """Show every promotion, refusal and rollback of the site's own reasoners."""
+    table = _table("History", "at", "what", "candidate", "then live", "by", "reasons")
+    for event in ReasonerStore().history():
+        row = (event.at, event.action, event.candidate, event.live or EMBEDDED, event.by)
+        table.add_row(*map(Text, (*row, "\n".join(event.reasons))))
+    Console().print(table)
+
+
+@models.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="Candidate to make live.")],
+    report: Annotated[
+        Path | None, typer.Option(help="JSON report of the gate about this candidate.")
+    ] = None,
+    without_gate: Annotated[
+        str | None, typer.Option(help="Promote without a report; the reason goes on record.")
+    ] = None,
+    by: By = None,
+) -> None:
+    """Make a candidate live, if the gate's report says so; servers need no restart."""
+    if (report is None) == (without_gate is None):
+        raise typer.BadParameter("give either --report or --without-gate with a reason")
+    store = ReasonerStore()
+    if report is not None:
+        _promote_by_report(store, name, report, by or getpass.getuser())
+    else:
+        reasons = (f"Without the gate: {without_gate}",)
+        store.promote(name, by=by or getpass.getuser(), reasons=reasons)
+    Console().print(Text(f"{name} is live now."))
+
+
+@models.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Goes on record.")] = "",
+    by: By = None,
+) -> None:
+    """Make live again what was live before the last promotion."""
+    reasons = (reason,) if reason else ()
+    event = ReasonerStore().rollback(by=by or getpass.getuser(), reasons=reasons)
+    Console().print(Text(f"{event.candidate} is replaced by {event.live or EMBEDDED}."))
+
+
+@models.command()
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a LoRA adapter.")],
+    out: Annotated[Path, typer.Option(help="New folder for the full model.")],
+    base: Annotated[
+        str | None, typer.Option(help="Its base, if adapter_config.json names another.")
+    ] = None,
+) -> None:
+    """Add a LoRA adapter to its base and write one full model."""
+    from medreasoner_training.export import merge_adapter
+
+    Console().print(Text(f"Wrote {merge_adapter(adapter, out, base=base)}."))
+
+
+def _promote_by_report(store: ReasonerStore, name: str, path: Path, by: str) -> None:
+    """Do what the gate decided; a refusal goes on record as well."""
+    from medreasoner_training.gate import GateReport
+
+    report = GateReport.read(path)
+    if report.candidate != name:
+        raise typer.BadParameter(
+            f"the report is about {report.candidate!r}, not {name!r}", param_hint="--report"
+        )
+    if not report.promote:
+        broken = tuple(reason.sentence for reason in report.reasons if not reason.passed)
+        store.refuse(name, by=by, reasons=broken)
+        Console(stderr=True).print(Text("\n".join((f"{name} is refused:", *broken))))
+        raise typer.Exit(1)
+    expected = None if report.live == EMBEDDED else report.live
+    store.promote(name, by=by, reasons=report.sentences, expected_live=expected)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _row(spec: ModelSpec) -> tuple[str, ...]:
@@ -31,3 +134,18 @@ def _row(spec: ModelSpec) -> tuple[str, ...]:
         source += f"@{spec.revision}"
     size = "as its folder says" if spec.input_size is None else str(spec.input_size)
     return spec.name, source, size, spec.licence, spec.notice or ""
+
+
+def _candidates(store: ReasonerStore) -> Table:
+    table = _table("The site's own reasoners", "name", "kind", "base", "created", "licence")
+    live = store.live()
+    for name in store.names():
+        table.add_row(*map(Text, _candidate_row(store.candidate(name), live)))
+    return table
+
+
+def _candidate_row(candidate: Candidate, live: Candidate | None) -> tuple[str, ...]:
+    is_live = live is not None and candidate.name == live.name
+    name = f"{candidate.name} (live)" if is_live else candidate.name
+    base = candidate.provenance.base
+    return name, candidate.kind, base, candidate.created_at, candidate.licence

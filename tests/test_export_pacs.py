@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export from a DICOMweb server; dicomweb-client's own file client stands for the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import requests
+
+pytest.importorskip("monailabel")
+pytest.importorskip("datasets")
+
+from dicomweb_client import DICOMfileClient
+
+from medreasoner_training.samples import LeftOut, SampleSettings
+from monailabel_app.dicom_seg import SEG_TOOL
+from monailabel_app.errors import PacsUnreachableError
+from monailabel_app.export.approved import approved_labels
+from monailabel_app.export.exporting import ExportSettings, export_approved
+from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.studies.pacs import PacsStudies
+
+GRID = CtGrid((2.0, 2.0, 5.0), (-20.0, 7.0, 100.0), np.eye(3))
+SHAPE_IJK = (24, 20, 16)
+SALT = b"s" * 32
+SMALL = ExportSettings(0.0, SampleSettings(model_size=112, min_area_px=20, max_slices=4))
+
+
+class FileClient:
+    """A folder of DICOM files behind the calls of a DICOMweb client.
+
+    The file client's index belongs to one thread, so each call opens the folder anew.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.base_url = url
+        self.error: Exception | None = None
+
+    def _open(self) -> DICOMfileClient:
+        if self.error is not None:
+            raise self.error
+        return DICOMfileClient(self.base_url, update_db=True, in_memory=True)
+
+    def search_for_series(self, **filters):
+        return self._open().search_for_series(**filters)
+
+    def retrieve_series(self, *uids):
+        return self._open().retrieve_series(*uids)
+
+    def retrieve_series_metadata(self, *uids):
+        return self._open().retrieve_series_metadata(*uids)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    hu = np.random.default_rng(5).integers(-100, 150, SHAPE_IJK[::-1])
+    write_ct_series(hu, GRID, tmp_path / "server" / "ct", seed=1)
+    return tmp_path / "server"
+
+
+@pytest.fixture
+def series_uid(server: Path) -> str:
+    return str(pydicom.dcmread(server / "ct" / "0001.dcm").SeriesInstanceUID)
+
+
+def open_store(server: Path, cache: Path) -> PacsStudies:
+    return PacsStudies(
+        client=FileClient(server.as_uri()), search_filter={"Modality": "CT"}, cache_path=str(cache)
+    )
+
+
+@pytest.fixture
+def submitted(server, series_uid, tmp_path, monkeypatch) -> None:
+    """A label of two segments, stored on the server as DICOM SEG by one workstation."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    if shutil.which(SEG_TOOL) is None:
+        pytest.skip(f"{SEG_TOOL} is absent; install dcmqi")
+
+    def upload(path, client) -> str:
+        shutil.copyfile(path, server / "seg.dcm")
+        return str(pydicom.dcmread(path).SeriesInstanceUID)
+
+    monkeypatch.setattr("monailabel.datastore.dicom.dicom_web_upload_dcm", upload)
+    store = open_store(server, tmp_path / "first")
+    image = nibabel.load(store.image_source(series_uid).path)
+    labels = np.zeros(SHAPE_IJK, np.uint8)
+    labels[4:12, 3:9, 6:9] = 1
+    labels[16:20, 12:16, 6:9] = 2
+    nibabel.save(nibabel.Nifti1Image(labels, image.affine), tmp_path / "l.nii.gz")
+    info = [{"name": "Liver", "idx": 1}, {"name": "Spleen", "idx": 2}]
+    store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {"label_info": info})
+
+
+@pytest.mark.parametrize("cache", ["first", "second"])
+def test_segmentations_of_the_server_are_exported_by_their_names(
+    submitted, server, series_uid, tmp_path, cache
+) -> None:
+    """From the workstation that stored them, and from one that fetches them."""
+    store = open_store(server, tmp_path / cache)
+    dataset = export_approved(store, None, SALT, tmp_path / "set", SMALL)
+    boxes = {
+        (row["extra_info"]["category"], row["extra_info"]["slice_index"]): json.loads(
+            row["reward_model"]["ground_truth"]
+        )["bbox_2d"]
+        for row in dataset.load("train")
+    }
+    # 24 x 20 pixels in a square of 112: 4.67 px wide, 4.65 px high, 9 px of padding on top.
+    liver, spleen = [19, 23, 56, 51], [75, 65, 93, 83]
+    expected = {("Liver", k): liver for k in (6, 7, 8)}
+    assert boxes == expected | {("Spleen", k): spleen for k in (6, 7, 8)}
+    texts = json.dumps([row["extra_info"] for row in dataset.load("train")])
+    assert series_uid not in texts
+    assert "QUICKSTART" not in texts
+
+
+def test_a_server_that_does_not_answer_is_a_typed_error(server, tmp_path) -> None:
+    store = open_store(server, tmp_path / "cache")
+    store._client.error = requests.ConnectionError("gone")
+    with pytest.raises(PacsUnreachableError, match="try again"):
+        approved_labels(store, None, LeftOut())

@@ -111,6 +111,15 @@ def test_model_that_always_draws_a_box_is_refused():
     assert '"not present" answers is 0.000 against 1.000' in report.sentences[0]
 
 
+def test_absence_that_cannot_be_judged_is_said():
+    everywhere = dataclasses.replace(held_out(), present=np.ones(72, bool))
+    named = {reason.rule: reason for reason in decide(everywhere, LIVE, LIVE, CONFIG).reasons}
+    assert named["absence"].sentence == (
+        'The share of right "not present" answers was not judged: 0 held-out samples ask for an '
+        "absent target, fewer than 10."
+    )
+
+
 def test_failures_may_not_rise_beyond_the_margin():
     candidate = scores("new", liver=0.9, spleen=0.9)
     failed = np.zeros(72, bool)

@@ -8,9 +8,11 @@ import json
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from safetensors.numpy import save_file
 
 from medreasoner_infer.models.store import (
@@ -254,6 +256,22 @@ def test_damaged_line_inside_the_history_is_an_error(two):
     path.write_text("garbage\n" + path.read_text())
     with pytest.raises(StoreDamagedError, match="Line 1"):
         two.history()
+
+
+def test_decisions_of_several_threads_are_all_on_record(two):
+    def refuse(number):
+        two.refuse("ab"[number % 2], by=f"thread {number}", reasons=["No."])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(refuse, range(20)))
+    assert {event.by for event in two.history()} == {f"thread {number}" for number in range(20)}
+
+
+def test_switch_need_not_wait_for_a_model_that_is_being_copied(two):
+    two.promote("a", by="gate")
+    with FileLock(two.folder / ".add.lock"):
+        two.rollback(by="dr")
+    assert two.live() is None
 
 
 def test_store_lies_in_the_home_of_the_environment(monkeypatch, tmp_path):

@@ -138,7 +138,7 @@ def test_event_of_a_switch_is_told_although_the_history_was_not_written(tmp_path
 def test_line_cut_short_by_a_crash_is_dropped_and_not_glued_to_the_next(tmp_path):
     store = fresh_store(tmp_path)
     with (store.folder / "history.jsonl").open("ab") as file:
-        file.write(b'{"event_id": "cut sh')
+        file.write('{"by": "Zoë'.encode()[:-1])  # in the middle of a letter
     assert len(store.history()) == 1
     store.promote("b", by="test")
     assert [event.live for event in store.history()] == ["a", "b"]

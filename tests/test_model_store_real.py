@@ -19,7 +19,6 @@ from medreasoner_infer.request import AskRequest, SliceSelection
 pytestmark = pytest.mark.slow
 
 BASE = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
-PROVENANCE = Provenance("embedded", "d" * 64, "1", 0, base_weights_sha256=weights_sha256(BASE))
 
 
 def noisy_model(folder, seed):
@@ -57,8 +56,9 @@ def random_adapter(folder):
 def test_running_pipeline_answers_with_whichever_model_is_live(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
     store = ReasonerStore()
-    store.add(noisy_model(tmp_path / "full", seed=1), PROVENANCE, name="full")
-    store.add(random_adapter(tmp_path / "adapter"), PROVENANCE, name="adapter")
+    trained = Provenance("embedded", "d" * 64, "1", 0, base_weights_sha256=weights_sha256(BASE))
+    store.add(noisy_model(tmp_path / "full", seed=1), trained, name="full")
+    store.add(random_adapter(tmp_path / "adapter"), trained, name="adapter")
     pipeline = Pipeline.from_registry("live", device="cpu")
     values = np.random.default_rng(0).normal(40, 60, (64, 64, 3)).astype(np.int16)
     volume = Volume(values, np.diag([4.0, 4.0, 5.0, 1.0]), "CT", "key", Path("noise.nii.gz"))

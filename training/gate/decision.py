@@ -39,7 +39,7 @@ def decide(
     reasons = (
         _primary_reason(primary, config),
         _failure_reason(overall["failures"], config),
-        *_absence_reasons(overall.get("absence"), config),
+        _absence_reason(overall.get("absence"), config),
         *_label_reasons(by_label, config),
     )
     return GateReport(
@@ -120,11 +120,17 @@ def _failure_reason(line: Comparison, config: GateConfig) -> Reason:
     )
 
 
-def _absence_reasons(line: Comparison | None, config: GateConfig) -> tuple[Reason, ...]:
-    """Nothing, where too few samples ask for an absent target."""
-    if line is None or line.samples < config.min_label_samples:
-        return ()
-    return (_fall_reason("absence", line, config.absence_margin),)
+def _absence_reason(line: Comparison | None, config: GateConfig) -> Reason:
+    """Kept where too few samples ask for an absent target, but said, lest it look examined."""
+    samples = 0 if line is None else line.samples
+    if line is None or samples < config.min_label_samples:
+        return Reason(
+            "absence",
+            True,
+            f"{METRIC_NAMES['absence']} was not judged: {samples} held-out samples ask for an "
+            f"absent target, fewer than {config.min_label_samples}.",
+        )
+    return _fall_reason("absence", line, config.absence_margin)
 
 
 def _label_reasons(lines: tuple[Comparison, ...], config: GateConfig) -> tuple[Reason, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,8 +19,11 @@ _SAFE_NAMES = frozenset({"tokenizer.model", "LICENSE", "NOTICE"})
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` such that a crash leaves the old or the new file, whole."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    """Replace ``path`` by ``text`` such that a crash leaves the old or the new file, whole.
+
+    Call it under a lock: what a crash left unfinished is overwritten the next time.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with unfinished.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -68,9 +68,8 @@ def read_history(path: Path) -> tuple[Event, ...]:
     """
     if not path.exists():
         return ()
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     events = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             events.append(Event.from_dict(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:

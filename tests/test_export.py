@@ -20,7 +20,13 @@ from fastapi.testclient import TestClient
 from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
-from medreasoner_infer.result import InferenceResult, MaskSummary, SliceChoice, SliceRecord
+from medreasoner_infer.result import (
+    InferenceResult,
+    MaskSummary,
+    PromptRecord,
+    SliceChoice,
+    SliceRecord,
+)
 from medreasoner_infer.types import ModelIdentity
 from medreasoner_training.reasoner.queries import known_targets
 from medreasoner_training.samples import (
@@ -70,7 +76,17 @@ class ToyPipeline:
             confidence=None,
             agreement=None,
             samples=(),
-            prompts=None,
+            prompts=PromptRecord(
+                (4.0, 7.0, 12.0, 10.0),
+                None,
+                None,
+                "reasoner",
+                ((5.0, 8.0),),
+                (),
+                ((1.0, 2.0, 3.0),),
+                (1,),
+                ("reader",),
+            ),
             slice=SliceRecord(
                 "coronal", 9, 20, (16, 24), (2.0, 5.0), (0.0, 0.0, 0.0), "", 60.0, 300.0
             ),
@@ -261,6 +277,10 @@ def test_a_label_that_answers_a_question_keeps_question_plane_window_and_reasoni
     assert (extra["query_source"], extra["plane"], extra["slice_index"]) == ("reader", "coronal", 9)
     assert extra["reasoning"] == "A bright organ on the left of the image."
     assert "C 60 / W 300" in extra["window"]
+    assert json.loads(extra["prompts"]) == {
+        "bbox_xyxy_slice_px": [4.0, 7.0, 12.0, 10.0], "bbox_source": "reasoner",
+        "points_xy_slice_px": [[5.0, 8.0]], "point_labels": [1], "point_sources": ["reader"],
+    }  # fmt: skip
     # 48 x 80 mm in a square of 112 px: 1.4 px per mm, 67 px wide with 22 px on the left; K = 6...8
     # lies 7 to 10 slices of 7 px below the top.
     truth = json.loads(row["reward_model"]["ground_truth"])

@@ -123,9 +123,10 @@ def test_all_parts_share_a_box_and_the_largest_can_be_chosen() -> None:
 
 
 def test_labels_of_one_map_are_targets_of_their_own() -> None:
-    first, second = (block((20, 20, 1), (i, i + 4), (5, 9), (0, 1)) for i in (2, 12))
-    case = make_case(first)
-    targets = (Target("a", first, (QUESTION,)), Target("b", second, (QUESTION,)))
+    labels = np.zeros((20, 20, 1), np.int32)
+    labels[2:6, 5:9], labels[12:16, 5:9] = 7, 300
+    case = make_case(labels)
+    targets = (Target("a", labels, (QUESTION,), 7), Target("b", labels, (QUESTION,), 300))
     boxes = {s.label_name: s.bbox_xyxy_px for s in make(replace(case, targets=targets))}
     assert boxes == {"a": (20, 50, 60, 90), "b": (120, 50, 160, 90)}
 
@@ -190,11 +191,13 @@ def test_a_target_that_is_too_small_everywhere_is_counted() -> None:
 
 
 def test_the_reasoning_stays_with_the_slice_that_was_asked_about() -> None:
-    question = Question("Where is bile made?", QuerySource.READER, "Bright, on the left.", "id")
+    trace = "Bright, on the left."
+    question = Question("Where is bile made?", QuerySource.READER, trace, "id", "[1]")
     samples = make(make_case(tapering(), questions=(question,), asked_index=11))
     traces = {s.slice_index: s.question.reasoning for s in samples}
     assert traces.pop(11) == "Bright, on the left."
     assert set(traces.values()) == {None}
+    assert {s.slice_index for s in samples if s.question.prompts} == {11}
     assert {s.question.inference_id for s in samples} == {"id"}
 
 

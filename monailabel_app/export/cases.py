@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +36,13 @@ NO_TEMPLATE = "there is no implicit question for a structure of this name"
 NAMES_PATIENT = "the question or the label's name holds a name or number of the patient"
 HIDDEN = "(not shown)"
 OTHER_GRID = "the label is not on the grid of its image"
+_PROMPT_KEYS = (
+    "bbox_xyxy_slice_px",
+    "bbox_source",
+    "points_xy_slice_px",
+    "point_labels",
+    "point_sources",
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ def _targets(
             left_out.add(name, NO_TEMPLATE)
         else:
             questions = tuple(_without_naming(question, identity) for question in questions)
-            yield Target(name, labels_ijk == value, questions, _whole_volume(label))
+            yield Target(name, labels_ijk, questions, value, _whole_volume(label))
 
 
 def _reader_question(label: ApprovedLabel) -> tuple[Question, ...]:
@@ -140,14 +148,18 @@ def _reader_question(label: ApprovedLabel) -> tuple[Question, ...]:
     if inference is None or inference.query is None:
         return ()
     reasoning = inference.result.get("reasoning") if inference.present else None
-    return (Question(inference.query, QuerySource.READER, reasoning, inference.id),)
+    prompts = inference.result.get("prompts")
+    if prompts is not None:
+        # Positions in the patient's space would say more of the scan than a model needs.
+        prompts = json.dumps({key: prompts[key] for key in _PROMPT_KEYS})
+    return (Question(inference.query, QuerySource.READER, reasoning, inference.id, prompts),)
 
 
 def _without_naming(question: Question, identity: PatientIdentity) -> Question:
     """The model may have repeated what the reader typed; such a trace is dropped."""
     if not identity.occurs_in(question.reasoning):
         return question
-    return Question(question.text, question.source, None, question.inference_id)
+    return replace(question, reasoning=None)
 
 
 def _whole_volume(label: ApprovedLabel) -> bool:

@@ -33,14 +33,16 @@ class QuerySource(str, Enum):
 class Question:
     """A question with its provenance.
 
-    ``reasoning`` is the trace of the inference ``inference_id``; it belongs to the slice that was
-    asked about, and no reader has approved it.
+    ``reasoning`` is the trace of the inference ``inference_id`` and ``prompts`` its box and points
+    in slice px with who set them, as JSON. Both belong to the slice that was asked about, and no
+    reader has approved them.
     """
 
     text: str
     source: QuerySource
     reasoning: str | None = None
     inference_id: str | None = None
+    prompts: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +51,17 @@ class Target:
 
     Attributes:
         name: of the label; never shown to the model.
-        mask_ijk: bool (I, J, K) on the image's grid.
+        labels_ijk: label map (I, J, K) on the image's grid; targets may share one.
         questions: at least one, all about this structure.
+        value: of the structure in the label map.
         whole_volume: the reader looked at every slice, so that the mask also says where the
             structure is absent.
     """
 
     name: str
-    mask_ijk: np.ndarray
+    labels_ijk: np.ndarray
     questions: tuple[Question, ...]
+    value: int = 1
     whole_volume: bool = True
 
 

@@ -93,7 +93,7 @@ def section_areas(case: LabelledCase, target: Target, settings: SampleSettings) 
     """Area of a target on each slice of the case's plane, (N,) in square model px."""
     mapping = _mapping(case, 0, settings)
     other_axes = tuple(axis for axis in range(3) if axis != mapping.slice_axis)
-    return target.mask_ijk.sum(axis=other_axes) * _px_area(mapping)
+    return (target.labels_ijk == target.value).sum(axis=other_axes) * _px_area(mapping)
 
 
 def _sample(
@@ -121,7 +121,9 @@ def _question(case: LabelledCase, target: Target, index: int, number: int) -> Qu
     """The questions in turn; cases begin at different ones, the same one each time."""
     start = zlib.crc32(f"{case.case_key}/{target.name}".encode())
     question = target.questions[(start + number) % len(target.questions)]
-    return question if index == case.asked_index else replace(question, reasoning=None)
+    if index == case.asked_index:
+        return question
+    return replace(question, reasoning=None, prompts=None)
 
 
 def _mapping(case: LabelledCase, index: int, settings: SampleSettings) -> SliceMapping:
@@ -129,10 +131,8 @@ def _mapping(case: LabelledCase, index: int, settings: SampleSettings) -> SliceM
 
 
 def _section(volume: Volume, target: Target, mapping: SliceMapping) -> np.ndarray:
-    mask = Volume(
-        target.mask_ijk.view(np.uint8), volume.ijk_to_lps, "OT", "mask", volume.source
-    )  # fmt: skip
-    return slice_values(mask, mapping) > 0
+    labels = Volume(target.labels_ijk, volume.ijk_to_lps, "OT", "labels", volume.source)
+    return slice_values(labels, mapping) == target.value
 
 
 def _px_area(mapping: SliceMapping) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +18,14 @@ from medreasoner_infer.errors import (
     PromptError,
     SliceOutOfRangeError,
 )
+from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, load_sam2
 from medreasoner_infer.segmenters.crop import Crop
 from medreasoner_infer.segmenters.sam2 import Sam2Segmenter
 from medreasoner_infer.types import SliceImage, SlicePrompt
+from medreasoner_training.segmenter.appearance import Appearance
+from medreasoner_training.segmenter.scenes import sample_scene
 
 _KEYS = itertools.count()
 
@@ -53,24 +57,50 @@ def segmenter() -> Sam2Segmenter:
     return load_sam2(resolve_model("segmenter", "embedded"), device="cpu")
 
 
+def leaks_and_clicks(segmenter: Sam2Segmenter) -> Iterator[tuple[int, int]]:
+    """Leaked area before and after a negative click into the leak, on unseen synthetic scenes.
+
+    Boxes are 15 % too wide on each side, so that there is something to leak into.
+    """
+    rng = np.random.default_rng(1000)
+    while True:
+        scene = sample_scene(rng)
+        look = Appearance.sample(rng, scene)
+        labels, target = scene.render(0.0)
+        target = look.pixelated(target)
+        if target.sum() < 150:
+            continue
+        x1, y1, x2, y2 = bbox_from_mask(target)
+        pad = 0.15 * max(x2 - x1, y2 - y1)
+        box = tuple(float(v) for v in np.clip((x1 - pad, y1 - pad, x2 + pad, y2 + pad), 0, 128))
+        image = SliceImage(look.image(rng, labels).astype(np.uint8), (1.0, 1.0), fresh_key())
+        points = key_points_from_mask(target)
+        first = segmenter.segment_slice(image, SlicePrompt(box, points, (1, 1))).mask & ~target
+        if first.sum() < 60:
+            continue
+        click, _ = key_points_from_mask(first)
+        clicked = SlicePrompt(box, (*points, click), (1, 1, 0))
+        yield int(first.sum()), int((segmenter.segment_slice(image, clicked).mask & ~target).sum())
+
+
 DISC = ellipse((128, 128), (70.0, 50.0), (20.0, 20.0))
 DISC_BOX = (50.0, 30.0, 90.0, 70.0)
 
 
 class TestSlice:
     @pytest.mark.parametrize(
-        "prompt",
+        ("prompt", "floor"),
         [
-            SlicePrompt(DISC_BOX, ((70.0, 50.0), (60.0, 50.0)), (1, 1)),
-            SlicePrompt(DISC_BOX),
-            SlicePrompt(None, ((70.0, 50.0), (60.0, 50.0)), (1, 1)),
+            (SlicePrompt(DISC_BOX, ((70.0, 50.0), (60.0, 50.0)), (1, 1)), 0.95),
+            (SlicePrompt(DISC_BOX), 0.9),
+            (SlicePrompt(None, ((70.0, 50.0), (60.0, 50.0)), (1, 1)), 0.8),
         ],
         ids=["box and points", "box", "points"],
     )
-    def test_prompted_disc_is_found(self, segmenter, prompt):
+    def test_prompted_disc_is_found(self, segmenter, prompt, floor):
         answer = segmenter.segment_slice(slice_of(DISC), prompt)
         assert answer.mask.dtype == bool
-        assert dice(answer.mask, DISC) > 0.9
+        assert dice(answer.mask, DISC) > floor
         assert 0 <= answer.predicted_iou <= 1
 
     def test_mask_is_not_shifted(self, segmenter):
@@ -101,15 +131,9 @@ class TestSlice:
         prompt = SlicePrompt((300.0, 200.0, 700.0, 600.0))
         assert dice(segmenter.segment_slice(slice_of(mask), prompt).mask, mask) > 0.9
 
-    def test_negative_click_takes_its_part_away(self, segmenter):
-        left = ellipse((128, 128), (44.0, 64.0), (20.0, 24.0))
-        right = ellipse((128, 128), (84.0, 64.0), (20.0, 24.0))
-        image = slice_of(left | right)
-        box = (24.0, 40.0, 104.0, 88.0)
-        both = segmenter.segment_slice(image, SlicePrompt(box, ((44.0, 64.0),), (1,))).mask
-        clicked = SlicePrompt(box, ((44.0, 64.0), (90.0, 64.0)), (1, 0))
-        one = segmenter.segment_slice(image, clicked).mask
-        assert (one & right).sum() < 0.5 * (both & right).sum()
+    def test_clicks_outside_the_target_reduce_leaks(self, segmenter):
+        before, after = zip(*itertools.islice(leaks_and_clicks(segmenter), 8), strict=True)
+        assert sum(after) < 0.95 * sum(before)
 
     def test_malformed_prompt_is_refused(self, segmenter):
         with pytest.raises(PromptError):

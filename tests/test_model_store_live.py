@@ -118,17 +118,25 @@ def test_question_keeps_the_reasoner_it_began_with(store, volume):
     live = LiveReasoner(store, Loader())
     first = live()
 
-    def answer_and_switch(request, **_):
-        store.promote("a", by="test")
-        return (ReasonerAnswer("from the first", BOX, 0.5, 1),)
+    def search_and_switch(requests, **_):
+        if store.live() is None:
+            store.promote("a", by="test")
+        return tuple(first.answer(request)[0] for request in requests)
 
-    first.answer = answer_and_switch
-    result = Pipeline(live, EmptySegmenter).ask(
-        volume, AskRequest("Where?", SliceSelection(index=1))
-    )
-    assert result.completion == "from the first"
-    assert result.reasoner.name == "fallback"
+    first.answer_batch = search_and_switch
+    result = Pipeline(live, EmptySegmenter).ask(volume, AskRequest("Where?"))
+    assert store.live().name == "a"
+    assert result.slice_choice.method == "search"
+    assert (result.completion, result.reasoner.name) == ("fallback", "fallback")
     assert live().identity.name == "a"
+
+
+def test_model_that_was_live_at_the_start_is_loaded_once(store):
+    store.promote("a", by="test")
+    load = Loader()
+    live = LiveReasoner(store, load)
+    assert live() is live()
+    assert load.asked == ["a"]
 
 
 def test_old_model_stays_when_the_new_one_does_not_load(store, caplog):

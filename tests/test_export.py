@@ -41,7 +41,7 @@ from medreasoner_training.samples import (
 )
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.export import approved, cases
-from monailabel_app.export.exporting import ExportSettings, export_studies
+from monailabel_app.export.exporting import UNREADABLE, ExportSettings, export_studies
 from monailabel_app.export.identity import PatientIdentity
 from monailabel_app.export.salt import SALT_NAME
 from monailabel_app.quickstart_study import CtGrid, write_ct_series
@@ -329,6 +329,16 @@ def test_an_empty_label_is_counted(client, studies, images, three_livers, tmp_pa
     submit(client, images["4711"], np.zeros(SHAPE_IJK, np.uint8), label_info=named("Liver"))
     dataset = export(studies, tmp_path / "set", ExportSettings(0.0, SMALL.samples))
     assert left_out(dataset) == {("", cases.EMPTY): 1}
+    assert dataset.manifest.splits[TRAIN].patients == 2
+
+
+def test_a_damaged_label_and_a_damaged_header_stop_nothing(
+    client, studies, images, three_livers, tmp_path
+):
+    (studies / "labels" / "final" / f"{images['4711']}.nii").write_bytes(b"no image")
+    (studies / "s1" / "0000.dcm").write_bytes(b"\0" * 128 + b"DICM\x02\0\0\0UL\4")
+    dataset = export(studies, tmp_path / "set", ExportSettings(0.0, SMALL.samples))
+    assert left_out(dataset) == {("", UNREADABLE): 1}
     assert dataset.manifest.splits[TRAIN].patients == 2
 
 

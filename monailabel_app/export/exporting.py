@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from medreasoner_training.samples import (
     writing_dataset,
 )
 from monailabel_app.app import default_data_dir
+from monailabel_app.errors import UnknownImageError
 from monailabel_app.export.approved import ApprovedLabel, Studies, approved_labels
 from monailabel_app.export.cases import CaseKeys, build_case
 from monailabel_app.export.identity import PatientIdentity, identity_of
@@ -37,6 +38,7 @@ from monailabel_app.studies.source import ImageSource
 from monailabel_app.volumes import VolumeCache
 
 UNREADABLE = "the image or the label cannot be read"
+NO_IMAGE = "the image is not among the studies any more"
 _KEPT_VOXEL_BYTES = 1 << 30
 Progress = Callable[[int, int], None]
 
@@ -118,7 +120,7 @@ def export_approved(
     """
     left_out = LeftOut()
     labels = approved_labels(studies, records, left_out)
-    entries = [_entry(label, studies, salt) for label in labels]
+    entries = list(_entries(labels, studies, salt, left_out))
     splits = assign_splits([entry.patient_key for entry in entries], settings.val_share)
     names = (TRAIN, VALIDATION) if settings.val_share else (TRAIN,)
     recorded = {"val_share": settings.val_share, **dataclasses.asdict(settings.samples)}
@@ -137,8 +139,19 @@ def export_approved(
     return open_dataset(out)
 
 
-def _entry(label: ApprovedLabel, studies: Studies, salt: bytes) -> _Entry:
-    source = studies.image_source(label.image_id)
+def _entries(
+    labels: list[ApprovedLabel], studies: Studies, salt: bytes, left_out: LeftOut
+) -> Iterator[_Entry]:
+    for label in labels:
+        try:
+            source = studies.image_source(label.image_id)
+        except UnknownImageError:
+            left_out.add("", NO_IMAGE)
+        else:
+            yield _entry(label, source, studies, salt)
+
+
+def _entry(label: ApprovedLabel, source: ImageSource, studies: Studies, salt: bytes) -> _Entry:
     identity = identity_of(source, studies.get_image_info(label.image_id))
     return _Entry(
         label,

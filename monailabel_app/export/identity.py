@@ -62,7 +62,7 @@ def _read_header(folder: Path, series_uid: str | None) -> dict[str, str]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        except InvalidDicomError:
+        except (InvalidDicomError, EOFError):
             continue
         if not series_uid or str(header.get("SeriesInstanceUID")) == series_uid:
             return {tag: _text(header.get(tag)) for tag in _TAGS}

@@ -16,7 +16,9 @@ axial slice with a reasoning trace, a box and two key points, or `null` when the
 the slice. **For demonstration and testing, not for clinical use.**
 
 - **Data**: synthetic torso phantoms only (`medreasoner_training.phantom`); no image of a patient
-  and no pretrained weights took part in the training.
+  and no pretrained weights took part in the training. Some organ positions of the phantom were
+  adjusted after a look at the first of the two real examples below, so that the figures on real CT
+  are not wholly independent of it.
 - **Input**: the slice in its window, isotropic, letterboxed to 128 x 128, as `grey_xy_ramps` (red:
   grey, green: x ramp, blue: y ramp). `prompt.json` holds the prompt and these settings.
 - **Output**: `<think>...</think><answer>{"bbox":[x1,y1,x2,y2],"points_1":[x,y],"points_2":[x,y]}

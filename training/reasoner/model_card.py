@@ -28,9 +28,10 @@ the slice. **For demonstration and testing, not for clinical use.**
   the trunk in the radiological display convention; other regions, planes and modalities give
   arbitrary answers. It cannot judge disease.
 - **Licence**: Apache-2.0.
-- **Training**: `python -m medreasoner_training.reasoner.train --out DIR {arguments}` on one CPU
-  core. Phantom, questions and losses were improved while the shipped weights were trained, so that
-  the command repeats the recipe, not the very same weights.
+- **Training** on one CPU core, seed {seed}:
+  `python -m medreasoner_training.reasoner.train --out DIR {arguments}`.
+  Phantom, losses and optimiser were improved while the shipped weights were trained (the first 750
+  steps with AdamW alone), so that the command repeats the recipe, not the very same weights.
 - **Figures**: `python -m medreasoner_training.reasoner.evaluate --model DIR --data DATA`;
   mean and 95 % bootstrap interval. Malformed or `null` answers to a visible target count as 0.
 """
@@ -97,6 +98,5 @@ def model_card(report: dict, training: dict) -> str:
     """
     names = ("steps", "batch", "questions", "lr", "decay_share", "seed")
     arguments = " ".join(f"--{name} {training[name]}" for name in names if name in training)
-    return _HEAD.replace("{arguments}", arguments) + "".join(
-        _section(_TITLES[name], part) for name, part in report.items()
-    )
+    head = _HEAD.replace("{arguments}", arguments).replace("{seed}", str(training.get("seed", "-")))
+    return head + "".join(_section(_TITLES[name], part) for name, part in report.items())

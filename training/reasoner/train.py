@@ -160,6 +160,7 @@ def save_model_folder(
 ) -> None:
     """Write the model without the auxiliary head, the processor and ``prompt.json``."""
     folder.mkdir(parents=True, exist_ok=True)
+    model.config.use_cache = True  # the trainer turns it off, which would slow down every answer
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("perception.")}
     model.save_pretrained(folder, state_dict=state)
     processor.save_pretrained(folder)

@@ -61,7 +61,7 @@ def test_model_card_says_what_the_model_is_not_for():
 
 
 def test_shipped_model_generates_with_its_cache(evaluator):
-    assert evaluator.model.config.use_cache
+    assert evaluator.model.config.text_config.use_cache
     assert evaluator.model.generation_config.use_cache
 
 

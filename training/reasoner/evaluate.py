@@ -22,12 +22,14 @@ from .model_card import model_card
 from .packing import Packer
 from .queries import known_targets
 from .real_ct import absent_cases, phrasing, present_cases, real_slices
+from .reasonings import FINDINGS
 from .samples import Question, absent_labels, ask, choose_query, sample_questions
 from .scoring import Score, box_iou, mean_with_interval, score, summarise
 from .targets import ground_truth
 
 TEST_SEED = 910_000
 PRIOR_SEED = 920_000
+FINDING_SEED = 930_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,24 @@ def phantom_cases(count: int) -> list[Case]:
             )
             cases.append(Case(image.grey, trained, held_out))
     return cases
+
+
+def finding_cases(per_finding: int) -> list[Case]:
+    """Held-out phantoms that show a finding, which :func:`phantom_cases` rarely meets."""
+    cases: dict[Label, list[Case]] = {label: [] for label in sorted(FINDINGS)}
+    index = 0
+    while min(map(len, cases.values())) < per_finding:
+        rng = np.random.default_rng([FINDING_SEED, index])
+        sample = sample_questions(rng, 0)
+        for label in sorted(FINDINGS & sample.truths.keys()):
+            if len(cases[label]) < per_finding:
+                trained, held_out = (
+                    ask(sample.image, sample.truths, label, choose_query(label, rng, unseen))
+                    for unseen in (False, True)
+                )
+                cases[label].append(Case(sample.image.grey, trained, held_out))
+        index += 1
+    return [case for found in cases.values() for case in found]
 
 
 def real_cases(shared_data: Path) -> list[Case]:
@@ -143,7 +163,10 @@ def evaluate(settings: Settings) -> dict:
     torch.set_num_threads(1)
     evaluator = Evaluator(settings.model)
     prior = mean_boxes(settings.prior_images)
-    report = {"phantoms": evaluator.report(phantom_cases(settings.images), prior)}
+    report = {
+        "phantoms": evaluator.report(phantom_cases(settings.images), prior),
+        "findings": evaluator.report(finding_cases(settings.images // 10), prior),
+    }
     if settings.data:
         report["real_ct"] = evaluator.report(real_cases(Path(settings.data)), prior)
     return report

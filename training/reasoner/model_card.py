@@ -26,7 +26,7 @@ the slice. **For demonstration and testing, not for clinical use.**
 - **Limits**: it knows the targets and the kind of question in
   `medreasoner_training/reasoner/queries.yaml` and nothing else. It was trained on axial sections of
   the trunk in the radiological display convention; other regions, planes and modalities give
-  arbitrary answers. It cannot judge disease.
+  arbitrary answers. It cannot judge disease: findings are mostly missed (see their table).
 - **Licence**: Apache-2.0.
 - **Training** on one CPU core, seed {seed}:
   `python -m medreasoner_training.reasoner.train --out DIR {arguments}`.
@@ -53,6 +53,7 @@ _COLUMNS = (
 )
 _TITLES = {
     "phantoms": "Held-out phantoms",
+    "findings": "Findings, on held-out phantoms that show one",
     "real_ct": "Real CT (two public TotalSegmentator examples, labels are model output)",
 }
 

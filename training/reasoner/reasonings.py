@@ -15,7 +15,7 @@ from .targets import GroundTruth
 PRESENCE_WORDS = (" a", " which")
 """First word after the name's comma of a reasoning: of a visible and of an absent target."""
 
-LESIONS = frozenset(
+FINDINGS = frozenset(
     {Label.LIVER_LESION, Label.KIDNEY_CYST, Label.LUNG_TUMOUR, Label.PLEURAL_EFFUSION}
 )
 """Findings; a reasoning names an organ as the neighbour, never a finding."""
@@ -61,7 +61,7 @@ def _centre(bbox: tuple[int, int, int, int]) -> tuple[float, float]:
 
 def _neighbour(truths: Mapping[Label, GroundTruth], label: Label) -> str:
     x, y = _centre(truths[label].bbox_xyxy_px)
-    organs = [other for other in truths if other != label and other not in LESIONS]
+    organs = [other for other in truths if other != label and other not in FINDINGS]
     if not organs:
         return ""
     centres = {other: _centre(truths[other].bbox_xyxy_px) for other in organs}

@@ -71,6 +71,7 @@ setup(
         "rich>=13.9,<16",
         "openai>=2,<4",
         "httpx>=0.27,<1",
+        "filelock>=3.12,<5",
     ],
     extras_require={
         "monailabel": [
@@ -83,7 +84,13 @@ setup(
             "dcmqi>=1.5,<2",
         ],
         "vllm": ["vllm>=0.19,<0.34"],
-        "train": ["trl>=1.10,<2", "peft>=0.17,<1", "datasets>=4,<6", "tensorboard>=2.18,<3"],
+        "train": [
+            "trl>=1.10,<2",
+            "monai>=1.5,<2",
+            "peft>=0.17,<1",
+            "datasets>=4,<6",
+            "tensorboard>=2.18,<3",
+        ],
         "pacs": ["highdicom>=0.22,<0.27", "dicomweb-client>=0.60,<1"],
         "dev": [
             "pytest>=8,<10",

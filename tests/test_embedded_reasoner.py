@@ -51,6 +51,7 @@ def test_prompt_file_says_how_the_model_was_trained():
         "user_template": "{query}",
         "image_encoding": "grey_xy_ramps",
         "input_size": 128,
+        "max_reasoning_chars": 160,
     }
 
 

@@ -34,6 +34,9 @@ from .optimiser import MuonWithAdamW
 from .packing import PackedBatch, Packer
 from .samples import SIZE_PX, Sample, sample_questions
 
+MAX_REASONING_CHARS = 160
+"""Above the longest training trace; stops a model that lost the thread, on every engine alike."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -169,6 +172,7 @@ def save_model_folder(
         "user_template": "{query}",
         "image_encoding": IMAGE_ENCODING,
         "input_size": input_size,
+        "max_reasoning_chars": MAX_REASONING_CHARS,
     }
     write_json(folder / "prompt.json", prompt)
 

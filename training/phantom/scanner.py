@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from .anatomy import TOP_Z_MM
+from .anatomy import TOP_Z_MM, Label
 from .section import Section, SliceGrid, render_section
 from .tissues import Phase, Tissue, sample_hu_table, sample_mr_table
 from .torso import TorsoPhantom, sample_torso
@@ -20,6 +20,8 @@ WINDOWS_HU: dict[str, tuple[float, float]] = {
     "bone": (400.0, 1800.0),
 }
 """Window centre and width of the usual CT presets, in HU."""
+PLEURAL_BASE_Z_MM = (370.0, 470.0)
+"""Heights at which an effusion shows, in the frame of anatomy.py."""
 _MODES = ("soft tissue", "lung", "bone", "mr")
 _MODE_SHARES = (0.8, 0.08, 0.04, 0.08)
 
@@ -171,11 +173,29 @@ def letterbox(
     return square, square_labels
 
 
-def sample_image(rng: np.random.Generator, size_px: int = 128) -> PhantomImage:
-    """Draw a torso, a height, a scanner and a window, and show the slice on a square."""
+def _sample_height_mm(rng: np.random.Generator, torso: TorsoPhantom, at_finding: float) -> float:
+    """Height of a slice (body frame), mostly in the upper abdomen."""
+    if at_finding and torso.lesions and rng.random() < at_finding:
+        label, ball = torso.lesions[int(rng.integers(len(torso.lesions)))]
+        if label == Label.PLEURAL_EFFUSION:
+            low, high = PLEURAL_BASE_Z_MM
+        else:
+            low, high = (ball.centre[2] + 0.6 * side * ball.radii[2] for side in (-1, 1))
+    else:
+        low, high = (195.0, 400.0) if rng.random() < 0.6 else (15.0, TOP_Z_MM)
+    return rng.uniform(low, high) * torso.height_scale
+
+
+def sample_image(
+    rng: np.random.Generator, size_px: int = 128, at_finding: float = 0.0
+) -> PhantomImage:
+    """Draw a torso, a height, a scanner and a window, and show the slice on a square.
+
+    ``at_finding`` is the share of the torsos with findings that are cut where one of them lies;
+    otherwise the height does not depend on them, and slices that show one are rare.
+    """
     torso = sample_torso(rng)
-    low, high = (195.0, 400.0) if rng.random() < 0.6 else (15.0, TOP_Z_MM)
-    z_mm = rng.uniform(low, high) * torso.height_scale
+    z_mm = _sample_height_mm(rng, torso, at_finding)
     grid = sample_grid(rng, torso, z_mm)
     section = render_section(torso, z_mm, grid)
     section = _add_surroundings(section, grid, torso, z_mm, rng)

@@ -81,7 +81,7 @@ class NanoConfig:
     vision_depth: int = 4
     vision_heads: int = 4
     vision_intermediate: int = 320
-    vocabulary: int = 1400
+    vocabulary: int = 1800
     initializer_range: float = 0.08
     seed: int = 0
 

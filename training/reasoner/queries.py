@@ -24,11 +24,12 @@ class Target:
 
 @dataclass(frozen=True)
 class QueryTable:
-    """All targets in label order, and what may stand before and after a question."""
+    """All targets in label order, what may stand around a question, exchangeable imperatives."""
 
     targets: dict[Label, Target]
     prefixes: tuple[str, ...]
     suffixes: tuple[str, ...]
+    verbs: tuple[str, ...]
 
 
 @cache
@@ -45,7 +46,8 @@ def query_table() -> QueryTable:
         )
         for label, entry in table["targets"].items()
     }
-    return QueryTable(targets, tuple(table["prefixes"]), tuple(table["suffixes"]))
+    around = (tuple(table[key]) for key in ("prefixes", "suffixes", "verbs"))
+    return QueryTable(targets, *around)
 
 
 def known_targets() -> dict[Label, Target]:

@@ -11,11 +11,13 @@ import numpy as np
 from ..phantom.anatomy import Label
 from ..phantom.scanner import PhantomImage, sample_image
 from .queries import known_targets, query_table
-from .reasonings import absent_reasoning, answer_text, present_reasoning
+from .reasonings import FINDINGS, absent_reasoning, answer_text, present_reasoning
 from .targets import GroundTruth, target_mask, visible_targets
 
 SIZE_PX = 128
 ABSENT_SHARE = 0.15
+AT_FINDING_SHARE = 0.35
+"""Of the training slices of torsos with findings; without it a model learns to deny them all."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,15 @@ class Sample:
 
 
 def vary_query(query: str, rng: np.random.Generator) -> str:
-    """Vary the surface of a question: prefix, suffix, letter case, final mark."""
+    """Vary the surface of a question: verb, prefix, suffix, letter case, final mark."""
+    table = query_table()
+    verb = next((v for v in table.verbs if query.startswith(f"{v} ")), None)
+    if verb and rng.random() < 0.4:
+        query = str(rng.choice(table.verbs)) + query.removeprefix(verb)
     if rng.random() < 0.25:
-        query = str(rng.choice(query_table().prefixes)) + query[0].lower() + query[1:]
+        query = str(rng.choice(table.prefixes)) + query[0].lower() + query[1:]
     if rng.random() < 0.1:
-        query = query + str(rng.choice(query_table().suffixes))
+        query = query + str(rng.choice(table.suffixes))
     if rng.random() < 0.1:
         query = query.rstrip(".?")
     if rng.random() < 0.15:
@@ -90,18 +96,22 @@ def absent_labels(labels: np.ndarray) -> list[Label]:
     return [label for label in known_targets() if not target_mask(labels, label).any()]
 
 
-def sample_questions(rng: np.random.Generator, count: int, size_px: int = SIZE_PX) -> Sample:
+def sample_questions(
+    rng: np.random.Generator, count: int, size_px: int = SIZE_PX, at_finding: float = 0.0
+) -> Sample:
     """Draw an image that shows at least one target and ``count`` training questions about it.
 
-    About ``ABSENT_SHARE`` of the questions ask for a target that is not on the slice.
+    About ``ABSENT_SHARE`` of the questions ask for a target that is not on the slice; a finding
+    that is there is asked for first. ``at_finding``: see :func:`sample_image`.
     """
     while True:
-        image = sample_image(rng, size_px)
+        image = sample_image(rng, size_px, at_finding)
         truths = visible_targets(image.labels)
         if truths:
             break
     present, absent = list(truths), absent_labels(image.labels)
     rng.shuffle(present)
+    present.sort(key=lambda label: label not in FINDINGS)
     questions = []
     for index in range(count):
         if absent and rng.random() < ABSENT_SHARE:

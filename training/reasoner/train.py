@@ -21,6 +21,7 @@ from transformers import HfArgumentParser, Trainer, TrainingArguments
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 from transformers.trainer_utils import get_last_checkpoint
 
+from ..optimiser import MuonWithAdamW
 from .losses import PerceptionLoss, token_loss
 from .modelling import (
     IMAGE_ENCODING,
@@ -30,9 +31,8 @@ from .modelling import (
     build_processor,
     name_token_ids,
 )
-from .optimiser import MuonWithAdamW
 from .packing import PackedBatch, Packer
-from .samples import SIZE_PX, Sample, sample_questions
+from .samples import AT_FINDING_SHARE, SIZE_PX, Sample, sample_questions
 
 MAX_REASONING_CHARS = 160
 """Above the longest training trace; stops a model that lost the thread, on every engine alike."""
@@ -47,11 +47,11 @@ class Settings:
     """
 
     out: str = field(metadata={"help": "output folder"})
-    steps: int = field(default=12000, metadata={"help": "optimiser steps"})
+    steps: int = field(default=10000, metadata={"help": "optimiser steps"})
     batch: int = field(default=4, metadata={"help": "images per step"})
     questions: int = field(default=3, metadata={"help": "questions per image"})
     lr: float = field(default=2e-3, metadata={"help": "peak learning rate"})
-    decay_share: float = field(default=0.4, metadata={"help": "last part in which lr falls to 0"})
+    decay_share: float = field(default=0.7, metadata={"help": "last part in which lr falls to 0"})
     seed: int = field(default=42, metadata={"help": "seed of data and initialisation"})
     init: str = field(default="", metadata={"help": "model folder to start from"})
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints"})
@@ -68,7 +68,8 @@ class PhantomStream(IterableDataset):
     def __iter__(self) -> Iterator[Sample]:
         index = self._start
         while True:
-            yield sample_questions(np.random.default_rng([self._seed, index]), self._questions)
+            rng = np.random.default_rng([self._seed, index])
+            yield sample_questions(rng, self._questions, at_finding=AT_FINDING_SHARE)
             index += 1
 
 

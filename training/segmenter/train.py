@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import medreasoner_infer
+from medreasoner_training.optimiser import MuonWithAdamW
 from medreasoner_training.segmenter.stages import ImageStage, MemoryStage, Stage
 
 logger = logging.getLogger(__name__)
@@ -34,9 +35,9 @@ class TrainingOptions:
     stage: str = field(default="image", metadata={"help": "image or memory"})
     init: str | None = field(default=None, metadata={"help": "safetensors file to start from"})
     config: str = field(default=str(EMBEDDED_CONFIG), metadata={"help": "model configuration"})
-    steps: int = field(default=12_000, metadata={"help": "optimiser steps in all"})
+    steps: int = field(default=13_000, metadata={"help": "optimiser steps in all"})
     warmup_steps: int = 100
-    decay_steps: int = field(default=4_000, metadata={"help": "last steps, rate falling to 0"})
+    decay_steps: int = field(default=6_000, metadata={"help": "last steps, rate falling to 0"})
     batch_size: int = 16
     clip_length: int = 8
     learning_rate: float = 1.5e-3
@@ -75,9 +76,7 @@ class Training:
         self.average = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay)
         )
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        self.optimizer = MuonWithAdamW(self.model, options.learning_rate, options.weight_decay)
         self.schedule = get_wsd_schedule(
             self.optimizer,
             num_warmup_steps=options.warmup_steps,

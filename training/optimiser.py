@@ -9,23 +9,28 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-WIDEST = 128
+NARROWEST, WIDEST = 16, 192
+"""Bounds of the smaller side of the matrices that Muon takes."""
 
 
 class MuonWithAdamW(Optimizer):
     """One optimiser of two: Muon (Jordan et al. 2024) wants hidden weight matrices only.
 
-    Embeddings, the tied output layer, biases, norms and the patch embedding go to AdamW, and so do
-    the few matrices wider than ``WIDEST`` both ways, whose orthogonalisation would cost a tenth of
-    a training step. Muon's steps are scaled to the root mean square of AdamW's (Liu et al.,
-    arXiv 2502.16982), so that one learning rate fits both.
+    Embeddings, output layers tied to them, biases, norms, tokens and convolutions go to AdamW, and
+    so do the few matrices wider than ``WIDEST`` both ways, whose orthogonalisation would cost a
+    tenth of a training step. Muon's steps are scaled to the root mean square of AdamW's (Liu et
+    al., arXiv 2502.16982), so that one learning rate fits both.
     """
 
     def __init__(self, model: nn.Module, lr: float, weight_decay: float = 0.01) -> None:
-        shared = {id(p) for p in model.get_input_embeddings().parameters()}
+        embeddings = {
+            id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
+        }
         trained = [p for p in model.parameters() if p.requires_grad]
         hidden = [
-            p for p in trained if p.ndim == 2 and 1 < min(p.shape) <= WIDEST and id(p) not in shared
+            p
+            for p in trained
+            if p.ndim == 2 and NARROWEST <= min(p.shape) <= WIDEST and id(p) not in embeddings
         ]
         chosen = {id(p) for p in hidden}
         others = [p for p in trained if id(p) not in chosen]

@@ -40,7 +40,7 @@ class TrainingOptions:
     decay_steps: int = field(default=6_000, metadata={"help": "last steps, rate falling to 0"})
     batch_size: int = 16
     clip_length: int = 8
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.02
     ema_decay: float = 0.998
     clip_norm: float = 1.0

@@ -42,7 +42,7 @@ setup(
         ]
         + ["embedded/*/*/*.json", "models/*.yaml"],
         "monailabel_app": ["store/migrations/*.mako", "store/migrations/*.ini"],
-        "medreasoner_training": ["*/*.yaml"],
+        "medreasoner_training": ["*/*.yaml", "*/configs/*.yaml", "*/configs/accelerate/*.yaml"],
     },
     entry_points={"console_scripts": ["medreasoner = monailabel_app.cli:main"]},
     install_requires=[

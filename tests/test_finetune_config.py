@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of fine-tuning: what it takes and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from medreasoner_training.finetune import FineTuneConfig, config_from_dict, read_config
+from medreasoner_training.finetune.config import shipped_configs
+from medreasoner_training.finetune.errors import FineTuneConfigError
+from medreasoner_training.finetune.settings import LANGUAGE_PROJECTIONS, LossType, Method
+
+UNUSUAL = """
+method: sft
+tuning: full
+model: {name: lingshu-7b, revision: abc}
+data: {folder: /somewhere, replay: phantoms, replay_share: 0.25, copies: 3}
+augmentation: {gamma: [0.5, 1.5]}
+sft: {steps: 7}
+grpo: {steps: null, epochs: 2, loss_type: dr_grpo, epsilon_high: 0.28}
+rewards: {mode: hard, terms: [bbox_iou, bbox_align], weights: {bbox_iou: 2}}
+gate: {margin: 0.05}
+"""
+
+
+def test_a_file_is_read_written_and_read_alike(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(UNUSUAL)
+    config = read_config(path)
+    path.write_text(config.to_yaml())
+    assert read_config(path) == config
+    assert config.method is Method.sft
+    assert config.grpo.loss_type is LossType.dr_grpo
+    assert config.grpo.epochs == 2.0
+    assert config.rewards.terms == ("bbox_iou", "bbox_align")
+    assert config.augmentation.gamma == (0.5, 1.5)
+    assert config.gate_config.margin == 0.05
+    assert config.reward_config.weight_of("bbox_iou") == 2.0
+    assert config.to_dict()["method"] == "sft"
+
+
+def test_an_empty_file_means_the_defaults(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("# nothing\n")
+    assert read_config(path) == FineTuneConfig()
+    assert FineTuneConfig().lora.target_modules == LANGUAGE_PROJECTIONS
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FineTuneConfig().method = Method.sft
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_shipped_files_are_valid(name):
+    assert read_config(shipped_configs()[name]).grpo.generations >= 2
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"stepz": 3}, r"^stepz is no key; expected one of augmentation, data"),
+        ({"grpo": {"stepz": 3}}, r"^grpo\.stepz is no key; expected one of beta"),
+        ({"gate": {"marging": 3}}, r"^gate\.marging is no key; expected one of absence_margin"),
+        ({"grpo": {"steps": "many"}}, r"^grpo\.steps: .*'many'"),
+        ({"method": "ppo"}, r"^method: .*'ppo', expected one of \[sft, grpo\]"),
+        ({"grpo": {"steps": 1, "epochs": 1}}, r"either grpo\.steps or grpo\.epochs"),
+        ({"grpo": {"steps": None}}, r"either grpo\.steps or grpo\.epochs"),
+        ({"grpo": {"generations": 1}}, r"grpo\.generations is 1; expected 2"),
+        ({"grpo": {"micro_batch": 7}}, r"grpo\.micro_batch is 7; expected a divisor of the 64"),
+        ({"grpo": {"learning_rate": float("nan")}}, r"grpo\.learning_rate is nan"),
+        ({"method": "sft"}, r"sft\.steps is 0"),
+        ({"lora": {"target_modules": "("}}, r"lora\.target_modules is no regular expression"),
+        ({"data": {"replay_share": 0.5}}, r"data\.replay is None"),
+        ({"data": {"replay_share": 1.0, "replay": "phantoms"}}, r"data\.replay_share is 1\.0"),
+        ({"model": {"revision": "abc"}}, r"'live' has no revision"),
+        ({"rewards": {"mode": "medium"}}, r"rewards: .*'medium'"),
+        ({"rewards": {"weights": {"iou": 1.0}}}, r"rewards: .*'iou' has a weight"),
+        ({"rewards": {"mask_weight": 1.0}}, r"promotion\.segmenter is null"),
+        ({"gate": {"primary": "mask_dice"}}, r"promotion\.segmenter is null"),
+        ({"gate": {"margin": 2.0}}, r"gate: margin is 2\.0"),
+        ({"gate": {"margin": "wide"}}, r"gate: "),
+        ({"vllm": {"mode": "server"}}, r"vllm\.url is None"),
+        ({"run": {"device": "tpu"}}, r"run\.device is 'tpu'"),
+    ],
+)
+def test_what_means_nothing_is_refused_by_its_key(values, problem):
+    with pytest.raises(FineTuneConfigError, match=problem):
+        config_from_dict(values)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words", "a: [", "a: 1\n\ta: 2"])
+def test_a_file_that_holds_no_keys_is_refused(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(FineTuneConfigError):
+        read_config(path)
+
+
+def test_a_missing_file_names_the_shipped_ones(tmp_path):
+    with pytest.raises(FineTuneConfigError, match="embedded"):
+        read_config(tmp_path / "config.yaml")

@@ -17,7 +17,7 @@ from medreasoner_training.reasoner.modelling import (
 from medreasoner_training.reasoner.packing import ABSENT_WEIGHT, PRESENT_WEIGHT, Packer
 from medreasoner_training.reasoner.queries import known_targets
 from medreasoner_training.reasoner.samples import sample_questions
-from medreasoner_training.reasoner.scoring import box_iou, mean_with_interval, read_strictly, score
+from medreasoner_training.reasoner.scoring import mean_with_interval, read_strictly, score
 from medreasoner_training.reasoner.train import fast_vision
 
 TINY = NanoConfig(
@@ -144,18 +144,6 @@ def test_a_near_miss_costs_less_than_a_far_miss():
     integers, weight = torch.arange(256), torch.ones(1)
     losses = [token_loss(x, targets, values, weight, integers).total for x in (near, far)]
     assert losses[0] < losses[1]
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected"),
-    [
-        ((0, 0, 10, 10), (0, 0, 10, 10), 1.0),
-        ((0, 0, 10, 10), (5, 0, 15, 10), 1 / 3),
-        ((0, 0, 10, 10), (10, 0, 20, 10), 0.0),
-    ],
-)
-def test_box_iou_of_known_boxes(a, b, expected):
-    assert box_iou(a, b) == pytest.approx(expected)
 
 
 def test_own_completion_scores_full_and_a_malformed_one_zero(samples):

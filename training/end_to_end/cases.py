@@ -13,7 +13,7 @@ from medreasoner_infer.imaging import Volume
 from medreasoner_training.phantom.anatomy import Label
 from medreasoner_training.reasoner.evaluate import phantom_cases
 from medreasoner_training.reasoner.queries import known_targets
-from medreasoner_training.reasoner.real_ct import display_arrays, phrasing
+from medreasoner_training.reasoner.real_ct import labelled_volumes, phrasing
 
 PRESENT_PER_TARGET = 8
 
@@ -56,11 +56,12 @@ def real_mask_cases(data: Path) -> Iterator[MaskCase]:
     The slices are read at their own resolution. An organ is asked about on at most eight evenly
     spaced slices per volume, among those with at least half of its largest section.
     """
-    for hu, labels in display_arrays(data / "totalsegmentator"):
-        volume = Volume(hu.transpose(2, 1, 0), np.eye(4), "CT", f"real-{hu.shape}", Path("real CT"))
-        for value in np.unique(labels[labels > 0]):
+    for ct in labelled_volumes(data / "totalsegmentator"):
+        key = f"real-{ct.hu.shape}"
+        volume = Volume(ct.hu.transpose(2, 1, 0), ct.ijk_to_lps, "CT", key, Path("real CT"))
+        for value in np.unique(ct.labels[ct.labels > 0]):
             label = Label(value)
-            areas = (labels == value).sum(axis=(1, 2))
+            areas = (ct.labels == value).sum(axis=(1, 2))
             large = np.flatnonzero(areas >= max(50, areas.max() / 2))
             picks = np.linspace(0, len(large) - 1, min(PRESENT_PER_TARGET, len(large)))
             for number, index in enumerate(large[np.unique(picks.astype(int))]):
@@ -69,5 +70,5 @@ def real_mask_cases(data: Path) -> Iterator[MaskCase]:
                     int(index),
                     phrasing(label, number, held_out=False),
                     known_targets()[label].name,
-                    labels[index] == value,
+                    ct.labels[index] == value,
                 )

@@ -3,6 +3,8 @@
 
 Each question goes through the pipeline as a user's does. A visible target that the reasoner calls
 absent scores 0. The ellipse inscribed in the reasoner's own box shows what the segmenter adds.
+The figures go into ``end_to_end.json`` and, with ``--card``, between the markers of a document;
+``--gallery`` draws the best, the middle and the worst answers on the real images.
 """
 
 from __future__ import annotations
@@ -13,27 +15,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medreasoner_infer.imaging import Plane, choose_window
 from medreasoner_infer.imaging.write import replacing
-from medreasoner_infer.output import write_result
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest, SliceSelection
 from medreasoner_infer.result import InferenceResult
-from medreasoner_infer.types import SlicePrompt
+from medreasoner_infer.slice_choice import DisplayedSlice
+from medreasoner_infer.types import SliceImage, SlicePrompt
 from medreasoner_training.end_to_end.cases import MaskCase, phantom_mask_cases, real_mask_cases
+from medreasoner_training.end_to_end.figures import MODULE, figures
+from medreasoner_training.marked_text import write_marked
 from medreasoner_training.reasoner.scoring import mean_with_interval
 from medreasoner_training.segmenter.evaluate import dice, inscribed_ellipse
+from medreasoner_training.segmenter.gallery import JudgedSection, write_gallery
 
 
 @dataclass(frozen=True)
 class Settings:
     """Command line of the evaluation."""
 
-    out: str = field(metadata={"help": "folder for end_to_end.json and the pictures"})
+    out: str = field(metadata={"help": "JSON file to write"})
     data: str = field(default="", metadata={"help": "folder with the public test data"})
     reasoner: str = field(default="embedded", metadata={"help": "registry name or folder"})
     segmenter: str = field(default="embedded", metadata={"help": "registry name or folder"})
     images: int = field(default=200, metadata={"help": "held-out phantoms"})
-    pictures: int = field(default=12, metadata={"help": "overlays written of each set"})
+    card: str | None = field(default=None, metadata={"help": "document to write figures into"})
+    gallery: str | None = field(default=None, metadata={"help": "picture of real CT answers"})
     threads: int = 1
 
 
@@ -48,32 +55,42 @@ class MaskScore:
     ellipse_dice: float | None
 
 
-def score_case(case: MaskCase, result: InferenceResult) -> MaskScore:
-    """Compare the answered mask on the asked slice with the true one."""
-    present = bool(case.truth_hw.any())
-    if not present:
-        return MaskScore(case.target, False, result.present, None, None)
-    ellipse = 0.0
-    if result.prompts is not None and result.prompts.bbox_xyxy_slice_px is not None:
-        prompt = SlicePrompt(result.prompts.bbox_xyxy_slice_px)
-        ellipse = dice(inscribed_ellipse(prompt, case.truth_hw.shape), case.truth_hw)
+def judge(case: MaskCase, result: InferenceResult, section: SliceImage) -> JudgedSection:
+    """One answered question beside the truth, on the slice as displayed."""
+    prompts = result.prompts
+    prompt = SlicePrompt(
+        None if prompts is None else prompts.bbox_xyxy_slice_px,
+        () if prompts is None else prompts.points_xy_slice_px,
+        () if prompts is None else (1,) * len(prompts.points_xy_slice_px),
+    )
     answered = result.mask_ijk[:, :, case.index].T > 0
-    return MaskScore(case.target, True, result.present, dice(answered, case.truth_hw), ellipse)
+    overlap = dice(answered, case.truth_hw) if case.truth_hw.any() else float(not answered.any())
+    return JudgedSection(case.target, section, prompt, case.truth_hw, answered, overlap)
+
+
+def score_section(judged: JudgedSection, says_present: bool) -> MaskScore:
+    """The figures of an answered question."""
+    if not judged.truth.any():
+        return MaskScore(judged.title, False, says_present, None, None)
+    ellipse = 0.0
+    if judged.prompt.bbox_xyxy_px is not None:
+        ellipse = dice(inscribed_ellipse(judged.prompt, judged.truth.shape), judged.truth)
+    return MaskScore(judged.title, True, says_present, judged.dice, ellipse)
 
 
 def run_cases(
-    pipeline: Pipeline, cases: Iterable[MaskCase], pictures: Path, wanted: int
-) -> list[MaskScore]:
-    """Ask every question; write overlays of the first ``wanted`` ones."""
-    scores = []
-    for number, case in enumerate(cases):
-        request = AskRequest(case.query, SliceSelection(plane="acquired", index=case.index))
+    pipeline: Pipeline, cases: Iterable[MaskCase]
+) -> tuple[list[MaskScore], list[JudgedSection]]:
+    """Ask every question."""
+    scores, judged = [], []
+    for case in cases:
+        request = AskRequest(case.query, SliceSelection(plane=Plane.ACQUIRED, index=case.index))
         result = pipeline.ask(case.volume, request)
-        scores.append(score_case(case, result))
-        if number < wanted:
-            suffix = f"_{number:02d}_{case.target.replace(' ', '_')}"
-            write_result(result.to_dict(), result.mask_ijk, case.volume, pictures, suffix=suffix)
-    return scores
+        window = choose_window(case.volume)
+        shown = DisplayedSlice.of(case.volume, Plane.ACQUIRED, case.index, window)
+        judged.append(judge(case, result, shown.image))
+        scores.append(score_section(judged[-1], result.present))
+    return scores, judged
 
 
 def summarise(scores: list[MaskScore]) -> dict:
@@ -95,18 +112,25 @@ def summarise(scores: list[MaskScore]) -> dict:
 
 
 def evaluate(settings: Settings) -> dict:
-    """All figures, as written to ``end_to_end.json``."""
+    """All figures, as written to the JSON file."""
     pipeline = Pipeline.from_registry(settings.reasoner, settings.segmenter, device="cpu")
-    sets: dict[str, Iterable[MaskCase]] = {"phantoms": phantom_mask_cases(settings.images)}
-    if settings.data:
-        sets["real_ct"] = real_mask_cases(Path(settings.data))
     report: dict = {}
-    for name, cases in sets.items():
-        pictures = Path(settings.out) / name
-        report[name] = summarise(run_cases(pipeline, cases, pictures, settings.pictures))
+    scores, _ = run_cases(pipeline, phantom_mask_cases(settings.images))
+    report["phantoms"] = _part(scores)
+    if settings.data:
+        scores, judged = run_cases(pipeline, real_mask_cases(Path(settings.data)))
+        report["real_ct"] = _part(scores)
+        if settings.gallery:
+            answered = [section for section in judged if section.prompt.bbox_xyxy_px is not None]
+            write_gallery(answered, Path(settings.gallery))
     report["reasoner_sha256"] = pipeline.reasoner.identity.weights_sha256
     report["segmenter_sha256"] = pipeline.segmenter.identity.weights_sha256
     return report
+
+
+def _part(scores: list[MaskScore]) -> dict:
+    cases = [None if score.dice is None else round(score.dice, 4) for score in scores]
+    return {**summarise(scores), "dice_by_case": cases}
 
 
 def main() -> None:
@@ -116,12 +140,13 @@ def main() -> None:
 
     (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
     torch.set_num_threads(settings.threads)
-    folder = Path(settings.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(evaluate(settings), indent=2) + "\n"
-    with replacing(folder / "end_to_end.json", ".json") as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-    print(text)
+    report = evaluate(settings)
+    out = Path(settings.out)
+    with replacing(out, ".json") as unfinished:
+        unfinished.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    if settings.card:
+        write_marked(Path(settings.card), MODULE, figures(report))
+    print(figures(report))
 
 
 if __name__ == "__main__":

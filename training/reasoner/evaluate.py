@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
 
+from medreasoner_infer.agreement import box_iou
+
 from ..phantom.anatomy import Label
 from .generation import answer_all
 from .model_card import model_card
@@ -24,7 +26,7 @@ from .queries import known_targets
 from .real_ct import absent_cases, phrasing, present_cases, real_slices
 from .reasonings import FINDINGS
 from .samples import Question, absent_labels, ask, choose_query, sample_questions
-from .scoring import Score, box_iou, mean_with_interval, score, summarise
+from .scoring import Score, mean_with_interval, score, summarise
 from .targets import ground_truth
 
 TEST_SEED = 910_000

@@ -48,8 +48,21 @@ class RealSlice:
     labels: np.ndarray
 
 
-def display_arrays(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """HU and target labels of each volume as (K, rows, columns), displayed in LPS."""
+@dataclass(frozen=True)
+class LabelledCt:
+    """A CT volume turned to LPS, with the targets' labels.
+
+    ``hu`` and ``labels`` are of shape (K, rows, columns), each slice as displayed; ``ijk_to_lps``
+    (4, 4) maps (column, row, K) to millimetres.
+    """
+
+    hu: np.ndarray
+    labels: np.ndarray
+    ijk_to_lps: np.ndarray
+
+
+def labelled_volumes(folder: Path) -> Iterator[LabelledCt]:
+    """Each volume of ``VOLUMES``, read from the folder of TotalSegmentator's test files."""
     import SimpleITK as sitk
 
     for image_name, label_name in VOLUMES:
@@ -65,19 +78,23 @@ def display_arrays(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             sitk.Transform(),
             sitk.sitkNearestNeighbor,
         )
-        hu, values = (sitk.GetArrayFromImage(sitk.DICOMOrient(x, "LPS")) for x in (image, labels))
+        image, labels = (sitk.DICOMOrient(x, "LPS") for x in (image, labels))
         table = np.zeros(256, np.uint8)
         for label, sources in TOTALSEGMENTATOR.items():
             table[list(sources)] = label
-        yield hu, table[values.astype(np.uint8)]
+        affine = np.eye(4)
+        affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+        affine[:3, 3] = image.GetOrigin()
+        values = sitk.GetArrayFromImage(labels).astype(np.uint8)
+        yield LabelledCt(sitk.GetArrayFromImage(image), table[values], affine)
 
 
 def real_slices(shared_data: Path) -> list[RealSlice]:
     """All slices of both volumes, prepared as the inference library prepares them."""
     centre, width = WINDOWS_HU["soft tissue"]
     slices = []
-    for hu, labels in display_arrays(shared_data / "totalsegmentator"):
-        for section, section_labels in zip(hu, labels, strict=True):
+    for volume in labelled_volumes(shared_data / "totalsegmentator"):
+        for section, section_labels in zip(volume.hu, volume.labels, strict=True):
             grey = apply_window(section, centre, width)
             slices.append(RealSlice(*letterbox(grey, section_labels, SIZE_PX)))
     return slices

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.errors import AnswerError
-from medreasoner_infer.types import XYXY, Grounding
+from medreasoner_infer.types import Grounding
 
 from ..phantom.anatomy import Label
 from .queries import known_targets
@@ -32,15 +33,6 @@ class Score:
     says_present: bool
     iou: float | None
     points_inside: float | None
-
-
-def box_iou(a: XYXY, b: XYXY) -> float:
-    """Intersection over union of two boxes of positive area (edge based)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    common = max(0.0, width) * max(0.0, height)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
-    return common / union
 
 
 def read_strictly(completion: str, size_px: int = SIZE_PX) -> Grounding | None:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medreasoner_infer.types import SliceImage, SlicePrompt
+from medreasoner_training.end_to_end.evaluate import score_section, summarise
+from medreasoner_training.end_to_end.figures import figures
+from medreasoner_training.marked_text import END, begin_marker, write_marked
+from medreasoner_training.segmenter.gallery import JudgedSection
+
+
+def judged(truth: np.ndarray, answer: np.ndarray, dice: float) -> JudgedSection:
+    image = SliceImage(np.zeros(truth.shape, np.uint8), (1.0, 1.0), "test")
+    return JudgedSection(
+        "liver", image, SlicePrompt((0.0, 0.0, 8.0, 8.0), ((4.0, 4.0),), (1,)), truth, answer, dice
+    )
+
+
+def test_ellipse_in_the_box_of_a_square_target_covers_a_quarter_pi_of_it():
+    truth = np.ones((8, 8), bool)
+    score = score_section(judged(truth, truth, 1.0), says_present=True)
+    inside = 52  # pixels of 8 x 8 whose centres lie within the inscribed circle
+    assert score.dice == 1.0
+    assert score.ellipse_dice == pytest.approx(2 * inside / (inside + 64))
+
+
+def test_absent_target_has_no_dice():
+    score = score_section(judged(np.zeros((8, 8), bool), np.zeros((8, 8), bool), 1.0), False)
+    assert (score.present, score.dice, score.ellipse_dice) == (False, None, None)
+
+
+def test_figures_name_each_mean_with_its_number():
+    truth = np.ones((8, 8), bool)
+    scores = [score_section(judged(truth, truth, value), True) for value in (0.5, 1.0)]
+    report = {"real_ct": summarise(scores), "reasoner_sha256": "aa", "segmenter_sha256": "bb"}
+    text = figures(report)
+    assert "| Dice, question to mask | 0.750 (0.500 to 1.000, n=2) |" in text
+    assert "| liver | 0.750 (0.500 to 1.000, n=2) |" in text
+    assert "`sha256:aa`" in text
+    assert "`sha256:bb`" in text
+
+
+def test_only_the_text_between_the_markers_is_replaced(tmp_path):
+    path = tmp_path / "card.md"
+    path.write_text(f"before\n{begin_marker('m')}\nold\n{END}\nafter\n", encoding="utf-8")
+    write_marked(path, "m", "new")
+    assert path.read_text("utf-8") == f"before\n{begin_marker('m')}\n\nnew\n{END}\nafter\n"
+
+
+def test_text_without_markers_is_refused(tmp_path):
+    path = tmp_path / "card.md"
+    path.write_text("nothing\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="must hold the lines"):
+        write_marked(path, "m", "new")
+    assert path.read_text("utf-8") == "nothing\n"
+
+
+def test_real_volumes_lie_where_the_files_say(shared_data):
+    from medreasoner_training.reasoner.real_ct import VOLUMES, labelled_volumes
+
+    folder = shared_data / "totalsegmentator"
+    ct = next(labelled_volumes(folder))
+    image = sitk.ReadImage(str(folder / VOLUMES[0][0]))
+    column, row, k = 30, 40, 50
+    point = (ct.ijk_to_lps @ (column, row, k, 1))[:3]
+    assert image[image.TransformPhysicalPointToIndex(point.tolist())] == ct.hu[k, row, column]

@@ -9,7 +9,13 @@ QUERY ?=
 export OMP_NUM_THREADS ?= 2
 export HF_HUB_OFFLINE ?= 1
 
+# `make embedded-models`: where the trainings keep their checkpoints, and public test data to judge by.
+RUNS ?= runs
+DATA ?=
+SHIPPED := medreasoner_infer/embedded
+
 .PHONY: install demo serve test test-fast lint benchmark clean
+.PHONY: embedded-models train-reasoner train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
 
@@ -37,6 +43,29 @@ lint: install
 
 benchmark: install
 	$(BIN)/python benchmarks/latency.py
+
+# Both models from nothing, one core each; run it again after an interruption.
+embedded-models: install
+	$(MAKE) --jobs=2 train-reasoner train-segmenter
+	cp $(RUNS)/reasoner/model/* $(SHIPPED)/reasoner/
+	cp $(RUNS)/segmenter/model.safetensors $(SHIPPED)/segmenter/
+	$(BIN)/python -m medreasoner_training.curves --reasoner $(RUNS)/reasoner \
+	  --segmenter $(RUNS)/segmenter --out docs/images/embedded_training.png
+	$(MAKE) evaluate-embedded
+
+train-reasoner train-segmenter: train-%:
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.$*.train --out $(RUNS)/$*
+
+# Writes the figures of both cards and of docs/embedded_models.md; without DATA none on real images.
+evaluate-embedded: install
+	$(BIN)/python -m medreasoner_training.reasoner.evaluate --model $(SHIPPED)/reasoner \
+	  $(if $(DATA),--data '$(DATA)')
+	$(if $(DATA),$(BIN)/python -m medreasoner_training.segmenter.evaluate --data '$(DATA)' \
+	  --out $(SHIPPED)/segmenter/evaluation.json --card $(SHIPPED)/segmenter/README.md \
+	  --gallery docs/images/segmenter_sections.png)
+	$(BIN)/python -m medreasoner_training.end_to_end.evaluate --out $(RUNS)/end_to_end.json \
+	  --card docs/embedded_models.md \
+	  $(if $(DATA),--data '$(DATA)' --gallery docs/images/end_to_end_ct.png)
 
 clean:
 	rm -rf $(VENV) .venv-vllm build dist *.egg-info demo_output demo_studies

@@ -82,9 +82,11 @@ setup(
             "sqlalchemy>=2.0.30,<3",
             "alembic>=1.14,<2",
             "dcmqi>=1.5,<2",
+            "psutil>=6,<8",
         ],
         "vllm": ["vllm>=0.19,<0.34"],
         "train": [
+            "torch>=2.9,<3",  # torch.optim.Muon
             "trl>=1.10,<2",
             "monai>=1.5,<2",
             "peft>=0.17,<1",

@@ -23,7 +23,7 @@ from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest, SliceSelection
 
 ROUNDS = 7
-QUESTIONS = ("Which organ makes bile?", "Which organ filters aged red blood cells?")
+QUESTIONS = ("Which organ is scarred in cirrhosis?", "Which organ filters aged red blood cells?")
 
 
 def seconds(work: Callable[[], object]) -> float:

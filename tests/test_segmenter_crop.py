@@ -146,5 +146,8 @@ class TestPromptCheck:
         with pytest.raises(PromptError, match=message):
             check_prompt(image_of(100, 60), prompt)
 
-    def test_box_over_the_border_is_accepted(self):
-        check_prompt(image_of(100, 60), SlicePrompt((-5.0, 90.0, 20.0, 110.0)))
+    def test_box_over_the_border_is_accepted_and_lies_in_the_crop(self):
+        image, box = image_of(100, 60), (-5.0, 90.0, 20.0, 110.0)
+        check_prompt(image, SlicePrompt(box))
+        crop = crop_for_prompt(image, SlicePrompt(box), zoom=1.65)
+        assert crop.contains(np.reshape(box, (2, 2)))

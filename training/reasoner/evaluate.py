@@ -151,13 +151,31 @@ class Evaluator:
         trained, held_out = [c.trained for c in cases], [c.held_out for c in cases]
         blank = [np.zeros_like(grey) for grey in greys]
         half = len(greys) // 2
+        columns = {
+            "trained_phrasings": self.scores(greys, trained),
+            "held_out_phrasings": self.scores(greys, held_out),
+        }
         return {
-            "trained_phrasings": summarise(self.scores(greys, trained)),
-            "held_out_phrasings": summarise(self.scores(greys, held_out)),
+            **{name: summarise(scores) for name, scores in columns.items()},
+            "cases": {name: case_rows(scores) for name, scores in columns.items()},
             "mean_box_prior": _prior_iou(trained, prior),
             "shuffled_images": summarise(self.scores(greys[half:] + greys[:half], trained)),
             "blank_images": summarise(self.scores(blank, trained)),
         }
+
+
+def case_rows(scores: Sequence[Score]) -> list[list]:
+    """Each case as target, whether it is there, was said to be there, box IoU, points inside."""
+    return [
+        [
+            known_targets()[score.label].name,
+            score.present,
+            score.says_present,
+            None if score.iou is None else round(score.iou, 4),
+            score.points_inside,
+        ]
+        for score in scores
+    ]
 
 
 def evaluate(settings: Settings) -> dict:
@@ -184,7 +202,7 @@ def main() -> None:
     """Command line entry point."""
     (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
     report = evaluate(settings)
-    text = json.dumps(report, indent=2) + "\n"
+    text = json.dumps(report) + "\n"
     print(text)
     if settings.write:
         folder = Path(settings.model)

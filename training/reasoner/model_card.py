@@ -26,12 +26,12 @@ the slice. **For demonstration and testing, not for clinical use.**
 - **Limits**: it knows the targets and the kind of question in
   `medreasoner_training/reasoner/queries.yaml` and nothing else. It was trained on axial sections of
   the trunk in the radiological display convention; other regions, planes and modalities give
-  arbitrary answers. It cannot judge disease: findings are mostly missed (see their table).
+  arbitrary answers. It cannot judge disease; how often findings are missed
+  or invented stands in their table.
 - **Licence**: Apache-2.0.
-- **Training** on one CPU core, seed {seed}:
-  `python -m medreasoner_training.reasoner.train --out DIR {arguments}`.
-  Phantom, losses and optimiser were improved while the shipped weights were trained (the first 750
-  steps with AdamW alone), so that the command repeats the recipe, not the very same weights.
+- **Training** from nothing on one CPU core, seed {seed}{hours}:
+  `python -m medreasoner_training.reasoner.train --out DIR {arguments}`; `make embedded-models` runs
+  it and the segmenter's side by side. On another processor rounding differs, and so the weights.
 - **Figures**: `python -m medreasoner_training.reasoner.evaluate --model DIR --data DATA`;
   mean and 95 % bootstrap interval. Malformed or `null` answers to a visible target count as 0.
 """
@@ -99,5 +99,10 @@ def model_card(report: dict, training: dict) -> str:
     """
     names = ("steps", "batch", "questions", "lr", "decay_share", "seed")
     arguments = " ".join(f"--{name} {training[name]}" for name in names if name in training)
-    head = _HEAD.replace("{arguments}", arguments).replace("{seed}", str(training.get("seed", "-")))
+    hours = f", in {training['hours']} hours" if training.get("hours") else ""
+    head = (
+        _HEAD.replace("{arguments}", arguments)
+        .replace("{seed}", str(training.get("seed", "-")))
+        .replace("{hours}", hours)
+    )
     return head + "".join(_section(_TITLES[name], part) for name, part in report.items())

@@ -280,9 +280,10 @@ def train(settings: Settings) -> Path:
     stream = PhantomStream(settings.seed, settings.questions, done * settings.batch)
     trainer = PackedTrainer(model, _arguments(settings), train_dataset=stream, packer=packer)
     with fast_vision(model):
-        trainer.train(resume_from_checkpoint=last)
+        result = trainer.train(resume_from_checkpoint=last)
+    hours = None if last else round(result.metrics["train_runtime"] / 3600, 1)
     save_model_folder(model, processor, out / "model")
-    write_json(out / "model" / "training.json", asdict(settings) | {"out": "DIR"})
+    write_json(out / "model" / "training.json", asdict(settings) | {"out": "DIR", "hours": hours})
     return out / "model"
 
 

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Curves of both embedded models' trainings: ``python -m medreasoner_training.curves``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from medreasoner_infer.imaging.write import replacing
+
+REASONER_CURVES = {
+    "coordinate": "coordinates of the answer",
+    "placed": "coordinates from the visual tokens",
+    "outlined": "outlines from the visual tokens",
+}
+SEGMENTER_CURVES = {
+    "iou/box_and_points": "box and two points",
+    "iou/box": "box",
+    "iou/two_points": "two points",
+    "iou/one_point": "one point",
+}
+SMOOTHED_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Command line of the drawing."""
+
+    reasoner: str = field(metadata={"help": "output folder of the reasoner's training"})
+    segmenter: str = field(metadata={"help": "output folder of the segmenter's training"})
+    out: str = field(metadata={"help": "PNG file to write"})
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values at steps, both of shape (N,)."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def reasoner_curves(folder: Path) -> dict[str, Curve]:
+    """The parts of the loss that the newest checkpoint's trainer state holds.
+
+    Raises:
+        FileNotFoundError: if the folder holds no checkpoint.
+    """
+    from transformers.trainer_utils import get_last_checkpoint
+
+    checkpoint = get_last_checkpoint(str(folder / "checkpoints"))
+    if checkpoint is None:
+        raise FileNotFoundError(f"{folder} holds no checkpoint of a reasoner's training.")
+    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
+    found = {}
+    for name in REASONER_CURVES:
+        entries = [entry for entry in state["log_history"] if name in entry]
+        found[name] = Curve(
+            np.array([entry["step"] for entry in entries]),
+            np.array([entry[name] for entry in entries], float),
+        )
+    return found
+
+
+def segmenter_curves(folder: Path) -> dict[str, Curve]:
+    """Training IoU of the prompt kinds from the TensorBoard files, running means."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    known = set(events.Tags()["scalars"])
+    return {name: _smoothed(events.Scalars(name)) for name in SEGMENTER_CURVES if name in known}
+
+
+def _smoothed(events: Sequence) -> Curve:
+    steps = np.array([event.step for event in events])
+    values = np.array([event.value for event in events])
+    bins = steps // SMOOTHED_STEPS
+    centres = np.unique(bins)
+    means = np.array([values[bins == centre].mean() for centre in centres])
+    return Curve((centres + 0.5) * SMOOTHED_STEPS, means)
+
+
+def draw(reasoner: dict[str, Curve], segmenter: dict[str, Curve], path: Path) -> None:
+    """Draw both models' curves side by side; atomic PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    parts = (
+        (left, reasoner, REASONER_CURVES, "reasoner: parts of the loss"),
+        (right, segmenter, SEGMENTER_CURVES, "segmenter: IoU on training crops"),
+    )
+    for axis, curves, titles, title in parts:
+        for name, curve in curves.items():
+            axis.plot(curve.steps, curve.values, linewidth=1, label=titles[name])
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    with replacing(path, ".png") as unfinished:
+        figure.savefig(unfinished, dpi=110)
+
+
+def main() -> None:
+    """Command line entry point."""
+    from transformers import HfArgumentParser
+
+    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
+    draw(
+        reasoner_curves(Path(settings.reasoner)),
+        segmenter_curves(Path(settings.segmenter)),
+        Path(settings.out),
+    )
+
+
+if __name__ == "__main__":
+    main()

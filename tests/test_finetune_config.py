@@ -16,7 +16,7 @@ UNUSUAL = """
 method: sft
 tuning: full
 model: {name: lingshu-7b, revision: abc}
-data: {folder: /somewhere, replay: phantoms, replay_share: 0.25, copies: 3}
+data: {folder: /somewhere, replay: phantoms, replay_share: 0.25}
 augmentation: {gamma: [0.5, 1.5]}
 sft: {steps: 7}
 grpo: {steps: null, epochs: 2, loss_type: dr_grpo, epsilon_high: 0.28}
@@ -84,6 +84,7 @@ def test_shipped_files_are_valid(name):
         ({"gate": {"margin": "wide"}}, r"gate: "),
         ({"vllm": {"mode": "server"}}, r"vllm\.url is None"),
         ({"run": {"device": "tpu"}}, r"run\.device is 'tpu'"),
+        ({"run": {"keep_checkpoints": 1}}, r"run\.keep_checkpoints is 1"),
     ],
 )
 def test_what_means_nothing_is_refused_by_its_key(values, problem):
@@ -102,3 +103,10 @@ def test_a_file_that_holds_no_keys_is_refused(tmp_path, text):
 def test_a_missing_file_names_the_shipped_ones(tmp_path):
     with pytest.raises(FineTuneConfigError, match="embedded"):
         read_config(tmp_path / "config.yaml")
+
+
+def test_epochs_become_steps():
+    by_epochs = {"steps": None, "epochs": 1.5, "prompts_per_step": 4, "iterations": 2}
+    config = config_from_dict({"grpo": by_epochs})
+    assert config.grpo.steps_for(10) == 8  # 15 questions in 4 batches, each learnt from twice
+    assert FineTuneConfig().grpo.steps_for(10) == 200

@@ -40,3 +40,7 @@ class DiskFullError(ServiceError):
 
 class NonFiniteLossError(ServiceError):
     """The loss or its gradient became NaN or infinite."""
+
+
+class FrozenWeightsChangedError(ServiceError):
+    """Weights that must not learn are not those that were loaded."""

@@ -107,8 +107,8 @@ class DataSettings:
         replay: data set of another site, e.g. of the one before; mixed in so that it is not
             forgotten. ``phantoms`` makes synthetic torsos, those of the embedded reasoner.
         replay_share: share of replayed samples among all training samples, 0 to below 1.
-        augment: vary images by small affine changes, grey levels and noise, never a flip.
-        copies: how often each sample is drawn, each time augmented differently.
+        augment: vary images by small affine changes, grey levels and noise, never a flip; each
+            pass over the samples varies them anew.
     """
 
     folder: str = "dataset"
@@ -116,7 +116,6 @@ class DataSettings:
     replay: str | None = None
     replay_share: float = 0.0
     augment: bool = True
-    copies: int = 1
 
     def __post_init__(self) -> None:
         share = self.replay_share
@@ -124,7 +123,6 @@ class DataSettings:
         require(0.0 <= share < 1.0, "data.replay_share", share, "0 to below 1")
         named = not share or self.replay is not None
         require(named, "data.replay", self.replay, "a data set or 'phantoms' for replay_share > 0")
-        require(self.copies >= 1, "data.copies", self.copies, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -246,6 +244,13 @@ class GrpoSettings:
         """Completions that one optimiser step learns from."""
         return self.prompts_per_step * self.generations
 
+    def steps_for(self, samples: int) -> int:
+        """Optimiser steps with that many training samples."""
+        if self.steps is not None:
+            return self.steps
+        batches = math.ceil(samples * (self.epochs or 0) / self.prompts_per_step)
+        return max(1, batches * self.iterations)
+
 
 @dataclass(frozen=True)
 class RewardSettings:
@@ -330,7 +335,9 @@ class RunSettings:
     def __post_init__(self) -> None:
         require(self.device in ("auto", "cpu"), "run.device", self.device, "auto or cpu")
         require(0 <= self.seed < 2**32, "run.seed", self.seed, "0 to 2**32 - 1")
-        for name in ("log_steps", "save_steps", "keep_checkpoints", "eval_samples"):
+        keep = self.keep_checkpoints
+        require(keep >= 2, "run.keep_checkpoints", keep, "2 or more: the newest may be damaged")
+        for name in ("log_steps", "save_steps", "eval_samples"):
             require(getattr(self, name) >= 1, f"run.{name}", getattr(self, name), "1 or more")
         require(self.eval_steps >= 0, "run.eval_steps", self.eval_steps, "0 or more")
 

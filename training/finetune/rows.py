@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a data set folder as TRL reads them, asked exactly as the served reasoner is asked.
+
+Three squares are in play: the data set's images of D px, the ``input_size`` of S px to which the
+reasoner's images are letterboxed, and the ``answer_size`` of A px that remains after the model's
+own processor; completions speak of the last one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medreasoner_infer.reasoners.image_encoding import prepare_image
+from medreasoner_infer.reasoners.prompts import PromptFile
+from medreasoner_training.finetune.errors import ImageSizeError, TooFewSamplesError
+from medreasoner_training.finetune.settings import ImageSizes
+from medreasoner_training.finetune.traces import completion_of
+from medreasoner_training.rewards import GroundTruth, read_ground_truth
+from medreasoner_training.samples import Augmentation
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, eq=False)
+class RawSample:
+    """A row of the data set folder.
+
+    Attributes:
+        image: uint8 (D, D, 3), letterboxed, not yet encoded.
+        mask: bool (D, D).
+        truth: box and key points in pixels of ``image``; ``None`` where the target is absent.
+        query: the question.
+        label: name of the target.
+        patient: pseudonym.
+        reasoning: stored trace, if there is one.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    truth: GroundTruth | None
+    query: str
+    label: str
+    patient: str
+    reasoning: str | None
+
+
+def read_sample(row: Mapping[str, Any]) -> RawSample:
+    """Decode a row of :meth:`medreasoner_training.samples.SampleDataset.load`.
+
+    Raises:
+        GroundTruthError: the row's ground truth is malformed.
+    """
+    info = row["extra_info"]
+    return RawSample(
+        image=np.asarray(row["images"][0].convert("RGB")),
+        mask=np.asarray(row["masks"][0].convert("L")) > 0,
+        truth=read_ground_truth(row["reward_model"]["ground_truth"]),
+        query=row["prompt"][0]["content"],
+        label=info["category"],
+        patient=info["patient_key"],
+        reasoning=info["reasoning"],
+    )
+
+
+def scale_truth(truth: GroundTruth | None, factor: float) -> GroundTruth | None:
+    """Box and key points on a square whose side is ``factor`` times as long."""
+    if truth is None or factor == 1.0:
+        return truth
+    x1, y1, x2, y2 = (value * factor for value in truth.bbox_xyxy_px)
+    (ax, ay), (bx, by) = truth.points_xy_px
+    points = ((ax * factor, ay * factor), (bx * factor, by * factor))
+    return GroundTruth((x1, y1, x2, y2), points)
+
+
+def scale_image(image: np.ndarray, size_px: int) -> np.ndarray:
+    """Bilinear, with anti-aliasing where it shrinks; an image of the size stays as it is."""
+    if len(image) == size_px:
+        return image
+    from PIL import Image
+
+    resized = Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def scale_mask(mask: np.ndarray, size_px: int) -> np.ndarray:
+    """Bool (D, D) to bool (size_px, size_px), nearest neighbour."""
+    picked = ((np.arange(size_px) + 0.5) * len(mask) / size_px).astype(int)
+    return mask[np.ix_(picked, picked)]
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Makes TRL's columns of a sample.
+
+    Attributes:
+        settings: prompt, encoding and input size of the served reasoner.
+        answer_size: side in px of the square that completions speak of.
+        image_sizes: what happens to images of another size than ``settings.input_size``.
+        augmentation: varies samples; ``None`` leaves them as they are.
+    """
+
+    settings: PromptFile
+    answer_size: int
+    image_sizes: ImageSizes = ImageSizes.refuse
+    augmentation: Augmentation | None = None
+
+    def __call__(self, sample: RawSample, seed: int) -> dict[str, Any]:
+        """The columns of one sample.
+
+        Args:
+            sample: as read from the data set.
+            seed: of the augmentation; the rollouts of a group must share it.
+
+        Returns:
+            ``prompt`` (system and user message), ``image`` (what the reasoner reads),
+            ``completion`` (the approved answer, for supervised steps), ``ground_truth`` (JSON in
+            answer px, ``null`` for an absent target), ``square`` (letterboxed slice before its
+            encoding) and ``mask``, both PIL images of input size.
+
+        Raises:
+            ImageSizeError: the image has another size and must not be scaled.
+        """
+        from PIL import Image
+
+        self.check_size(len(sample.image))
+        size, image, mask, truth = self.settings.input_size, sample.image, sample.mask, sample.truth
+        if self.augmentation is not None:
+            varied = self.augmentation(image, mask, seed)
+            image, mask = varied.image, varied.mask
+            truth = None
+            if varied.truth is not None:
+                truth = GroundTruth(varied.truth.bbox_xyxy_px, varied.truth.points_xy_px)
+        square = scale_image(image, size)
+        at_reader = scale_truth(truth, self.answer_size / len(image))
+        asked = RawSample(
+            square, scale_mask(mask, size), scale_truth(truth, size / len(image)),
+            sample.query, sample.label, sample.patient, sample.reasoning,
+        )  # fmt: skip
+        return {
+            "prompt": self.messages(sample.query),
+            "image": Image.fromarray(prepare_image(square, self.settings.image_encoding)),
+            "completion": [
+                {
+                    "role": "assistant",
+                    "content": completion_of(asked, at_reader, self.settings.template),
+                }
+            ],
+            "ground_truth": truth_json(at_reader),
+            "square": Image.fromarray(square),
+            "mask": Image.fromarray(np.where(asked.mask, 255, 0).astype(np.uint8)),
+        }
+
+    def messages(self, query: str) -> list[dict[str, str]]:
+        """System and user message; TRL puts the image before the user's text, as serving does."""
+        system, user = self.settings.template.render(query, self.answer_size)
+        return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+
+    def check_size(self, side_px: int) -> None:
+        """Refuse an image that the model would read at another scale.
+
+        Raises:
+            ImageSizeError: in that case, unless images are to be scaled.
+        """
+        if side_px != self.settings.input_size and self.image_sizes is ImageSizes.refuse:
+            raise ImageSizeError(
+                f"The data set's images have {side_px} px, the model reads "
+                f"{self.settings.input_size} px. Export the data set with that model size, or set "
+                "data.image_sizes to scale."
+            )
+
+
+def truth_json(truth: GroundTruth | None) -> str:
+    """The ground truth as the reward functions read it."""
+    if truth is None:
+        return "null"
+    return json.dumps({"bbox_2d": truth.bbox_xyxy_px, "point_2d": truth.points_xy_px})
+
+
+def training_rows(raw: Dataset, maker: RowMaker, count: int, seed: int) -> Dataset:
+    """``count`` rows in the order of training, made when they are read.
+
+    The order of all passes is laid out at once, each pass a permutation with augmentation seeds of
+    its own: a resumed run then meets the same rows as one that was not interrupted, and all
+    rollouts of a group the same image. Nothing is written to a cache.
+
+    Args:
+        raw: rows of the data set folder.
+        maker: makes the columns.
+        count: number of rows.
+        seed: of order and augmentation.
+
+    Raises:
+        TooFewSamplesError: there is no sample.
+        ImageSizeError: as :class:`RowMaker`, for the first row.
+    """
+    from datasets import Dataset
+
+    if not len(raw):
+        raise TooFewSamplesError("The data set has no training sample. Approve labels and export.")
+    maker.check_size(raw[0]["images"][0].size[0])
+    rng = np.random.default_rng(seed)
+    passes = [rng.permutation(len(raw)) for _ in range(-(-count // len(raw)))]
+    order = np.concatenate(passes)[:count]
+    seeds = rng.integers(0, 2**31, count)
+
+    def make(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+        pairs = zip(batch["row"], batch["seed"], strict=True)
+        made = [maker(read_sample(raw[int(row)]), int(own_seed)) for row, own_seed in pairs]
+        return {name: [columns[name] for columns in made] for name in made[0]}
+
+    return Dataset.from_dict({"row": order, "seed": seeds}).with_transform(make)
+
+
+def pil_pixels(image: Image) -> np.ndarray:
+    """uint8 (S, S, 3) of a row's ``image`` or ``square``."""
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Greedy answers of a served reasoner to held-out samples, scored for the gate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_infer.agreement import box_iou
+from medreasoner_infer.errors import AnswerError, PromptError
+from medreasoner_infer.reasoners.base import Reasoner
+from medreasoner_infer.reasoners.image_encoding import prepare_image
+from medreasoner_infer.segmenters.base import Segmenter
+from medreasoner_infer.types import Grounding, ReasonerRequest, SliceImage, SlicePrompt
+from medreasoner_training.finetune.rows import (
+    RawSample,
+    read_sample,
+    scale_image,
+    scale_mask,
+    scale_truth,
+)
+from medreasoner_training.gate import HeldOut, ModelScores
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BATCH = 8
+OnScored = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """``iou`` and ``dice`` are 0 where they do not apply."""
+
+    failed: bool
+    said_absent: bool
+    iou: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class SquareSegmenter:
+    """A frozen segmenter on letterboxed squares, prompted in pixels of another square.
+
+    Attributes:
+        segmenter: the model.
+        prompt_size: side of the square that prompts speak of, in px.
+    """
+
+    segmenter: Segmenter
+    prompt_size: int
+
+    def __call__(self, image: object, prompt: SlicePrompt) -> np.ndarray:
+        """Mask, bool (S, S), of a square image; empty where the prompt lies outside it."""
+        pixels = np.asarray(image)
+        factor = len(pixels) / self.prompt_size
+        box = prompt.bbox_xyxy_px
+        scaled = SlicePrompt(
+            None if box is None else tuple(value * factor for value in box),
+            tuple((x * factor, y * factor) for x, y in prompt.points_xy_px),
+            prompt.point_labels,
+        )
+        key = hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
+        try:
+            return self.segmenter.segment_slice(SliceImage(pixels, (1.0, 1.0), key), scaled).mask
+        except PromptError:
+            return np.zeros(pixels.shape[:2], bool)
+
+
+def held_out_of(raw: Dataset) -> HeldOut:
+    """Patients, labels and presence of the rows of a split."""
+    info = raw["extra_info"]
+    return HeldOut(
+        patients=np.array([each["patient_key"] for each in info]),
+        labels=np.array([each["category"] for each in info]),
+        present=np.array([bool(each["present"]) for each in info]),
+    )
+
+
+def score_reasoner(
+    reasoner: Reasoner,
+    raw: Dataset,
+    *,
+    name: str,
+    segmenter: Segmenter | None = None,
+    on_scored: OnScored | None = None,
+) -> ModelScores:
+    """Let a reasoner answer every row of a split greedily.
+
+    Images are scaled to what the reasoner reads, so that reasoners of different sizes compare.
+
+    Args:
+        reasoner: any engine; it decodes as it does when it is served.
+        raw: rows of the data set folder.
+        name: of the model, for the scores.
+        segmenter: makes the mask of each answer; without one there is no ``mask_dice``.
+        on_scored: called with (rows done, all rows).
+
+    Raises:
+        ServiceError: the reasoner or the segmenter cannot answer now.
+    """
+    outcomes: list[_Outcome] = []
+    for start in range(0, len(raw), BATCH):
+        rows = range(start, min(start + BATCH, len(raw)))
+        samples = [read_sample(raw[row]) for row in rows]
+        outcomes += _score_batch(reasoner, samples, segmenter)
+        if on_scored is not None:
+            on_scored(len(outcomes), len(raw))
+    return ModelScores(
+        name=name,
+        failed=np.array([outcome.failed for outcome in outcomes], bool),
+        said_absent=np.array([outcome.said_absent for outcome in outcomes], bool),
+        box_iou=np.array([outcome.iou for outcome in outcomes], float),
+        mask_dice=None if segmenter is None else np.array([o.dice for o in outcomes], float),
+    )
+
+
+def mean_iou(scores: ModelScores, held_out: HeldOut) -> float | None:
+    """Mean box IoU over the present targets, 0...1; ``None`` without any."""
+    present = np.asarray(held_out.present)
+    return float(scores.box_iou[present].mean()) if present.any() else None
+
+
+def _score_batch(
+    reasoner: Reasoner, samples: Sequence[RawSample], segmenter: Segmenter | None
+) -> Iterator[_Outcome]:
+    squares = [scale_image(sample.image, reasoner.input_size) for sample in samples]
+    requests = [
+        ReasonerRequest(prepare_image(square, reasoner.image_encoding), sample.query, "")
+        for square, sample in zip(squares, samples, strict=True)
+    ]
+    for square, sample, grounding in zip(squares, samples, _ask(reasoner, requests), strict=True):
+        yield _outcome(square, sample, grounding, segmenter)
+
+
+def _ask(reasoner: Reasoner, requests: Sequence[ReasonerRequest]) -> list[Grounding | None]:
+    """One grounding per request; ``None`` for an answer that cannot be read."""
+    try:
+        return [answer.grounding for answer in reasoner.answer_batch(requests)]
+    except AnswerError:
+        if len(requests) == 1:
+            return [None]
+        return [_ask(reasoner, [request])[0] for request in requests]
+
+
+def _outcome(
+    square: np.ndarray, sample: RawSample, grounding: Grounding | None, segmenter: Segmenter | None
+) -> _Outcome:
+    if grounding is None or grounding.bbox_xyxy_px is None or grounding.points_xy_px is None:
+        return _Outcome(grounding is None, grounding is not None, 0.0, 0.0)
+    truth = scale_truth(sample.truth, len(square) / len(sample.image))
+    iou = 0.0 if truth is None else box_iou(grounding.bbox_xyxy_px, truth.bbox_xyxy_px)
+    dice = 0.0
+    if segmenter is not None and truth is not None:
+        prompt = SlicePrompt(grounding.bbox_xyxy_px, grounding.points_xy_px, (1, 1))
+        mask = SquareSegmenter(segmenter, len(square))(square, prompt)
+        dice = _dice(mask, scale_mask(sample.mask, len(square)))
+    return _Outcome(False, False, float(iou), dice)
+
+
+def _dice(mask: np.ndarray, true_mask: np.ndarray) -> float:
+    total = np.count_nonzero(mask) + np.count_nonzero(true_mask)
+    return 2 * np.count_nonzero(mask & true_mask) / total if total else 0.0

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The completion that supervised steps teach: a trace and the approved answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medreasoner_infer.answer import format_answer
+from medreasoner_infer.reasoners.prompts import PromptTemplate
+from medreasoner_training.reasoner.reasonings import position_in_words
+from medreasoner_training.rewards import GroundTruth
+
+if TYPE_CHECKING:
+    from medreasoner_training.finetune.rows import RawSample
+
+_SPACED = '"bbox": ['
+
+
+def completion_of(
+    sample: RawSample, truth: GroundTruth | None, template: PromptTemplate
+) -> str:  # fmt: skip
+    """The approved answer behind the stored trace, or behind one from a template.
+
+    Coordinates are rounded to whole pixels, and the left key point comes first, so that equal
+    targets have equal answers. JSON is spaced as the prompt shows it; a prompt that shows no
+    format belongs to a model that answers without spaces, as the embedded one does.
+
+    Args:
+        sample: the sample, in any frame.
+        truth: its box and key points in the pixels that completions use.
+        template: the served prompt.
+    """
+    trace = _trace(sample) if template.asks_reasoning else ""
+    if truth is None:
+        return format_answer(trace, None, None)
+    box = [round(value) for value in truth.bbox_xyxy_px]
+    box[2], box[3] = max(box[2], box[0] + 1), max(box[3], box[1] + 1)
+    points = sorted([int(x), int(y)] for x, y in truth.points_xy_px)
+    text = format_answer(trace, box, points)
+    if _SPACED in template.user_template + template.system:
+        return text
+    thought, tag, body = text.rpartition("<answer>")
+    return thought + tag + body.replace(" ", "")
+
+
+def _trace(sample: RawSample) -> str:
+    if sample.reasoning:
+        return sample.reasoning
+    name = sample.label.replace("_", " ").lower()
+    if sample.truth is None:
+        return f"The question points to the {name}, which is not visible on this slice."
+    x1, y1, x2, y2 = sample.truth.bbox_xyxy_px
+    where = position_in_words((x1 + x2) / 2, (y1 + y2) / 2, len(sample.image))
+    return f"The question points to the {name}, a region in the {where} of the image."

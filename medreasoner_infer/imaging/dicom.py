@@ -70,6 +70,30 @@ def load_dicom(path: Path, modality: str | None = None, series_uid: str | None =
     )
 
 
+def slice_headers(
+    path: Path, series_uid: str | None = None
+) -> tuple[tuple[Dataset, int], ...]:
+    """Which file and frame each slice of :func:`load_dicom`'s volume comes from.
+
+    Returns:
+        The file's header (without pixels) and the frame's number in it, from 0, by voxel index K.
+
+    Raises:
+        UnreadableImageError: as :func:`load_dicom`, but for the pixels.
+    """
+    if path.is_dir():
+        instances, _ = _select_series(_scan_folder(path), series_uid)
+    else:
+        instances = [_open_file(path)]
+    frames = [
+        (instance.header, frame)
+        for instance in instances
+        for frame in range(header_of.frame_count(instance.header))
+    ]
+    grid, _ = _grid(instances)
+    return tuple(frames[index] for index in grid.order)
+
+
 def _open_file(path: Path) -> _Instance:
     import pydicom
     from pydicom.errors import InvalidDicomError

@@ -11,21 +11,34 @@ from monailabel_app.extras import needs_extra
 
 with needs_extra("sqlalchemy", "monailabel"), needs_extra("alembic", "monailabel"):
     from monailabel_app.store.files import FileArchive, StoredFile
+    from monailabel_app.store.pacs_queue import MadeObject, PacsQueue
     from monailabel_app.store.records import (
+        Decision,
         InferenceRecord,
         JoinedBy,
         LabelRecord,
         LabelSubmission,
+        Outcome,
+        PacsDocument,
+        PacsState,
         TrainingLabel,
     )
     from monailabel_app.store.store import RecordStore
+    from monailabel_app.store.studies import Deleted
 
 __all__ = [
+    "Decision",
+    "Deleted",
     "FileArchive",
     "InferenceRecord",
     "JoinedBy",
     "LabelRecord",
     "LabelSubmission",
+    "MadeObject",
+    "Outcome",
+    "PacsDocument",
+    "PacsQueue",
+    "PacsState",
     "RecordStore",
     "StoredFile",
     "TrainingLabel",

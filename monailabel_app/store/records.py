@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +37,81 @@ _CONFIDENCE = {
     JoinedBy.TIME_LATEST: "uncertain",
     JoinedBy.NOTHING: "none",
 }
+
+
+class Outcome(str, Enum):
+    """What the reader made of an answer."""
+
+    ACCEPTED = "accepted"
+    EDITED = "edited"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A reader's word on an answer; ``reader`` is the account where the server asks for one."""
+
+    outcome: Outcome
+    reason: str | None
+    decided_at: datetime
+    reader: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "outcome": self.outcome.value,
+            "reason": self.reason,
+            "decided_at": self.decided_at.isoformat(),
+            "reader": self.reader,
+        }
+
+
+class PacsState(str, Enum):
+    """Where a document is on its way to the archive.
+
+    PENDING: to be sent, or to be tried again. SENT: the archive has it. FAILED: it cannot be made
+    or the archive refuses it; trying again would not help. SUPERSEDED: a newer version of the
+    record was submitted before this one had been sent.
+    """
+
+    PENDING = "pending"
+    SENT = "sent"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True)
+class PacsDocument:
+    """What the archive has, or is to have, of a record: one version of it.
+
+    ``version`` counts from 1; ``key`` is the record, ``error`` the sentence of the last fault.
+    """
+
+    id: int
+    key: str
+    version: int
+    inference_id: str | None
+    label_id: int | None
+    image_id: str
+    study_uid: str | None
+    state: PacsState
+    tries: int
+    created_at: datetime
+    next_try_at: datetime | None
+    sent_at: datetime | None
+    error: str | None
+    seg_series_uid: str | None
+    seg_instance_uid: str | None
+    report_series_uid: str | None
+    report_instance_uid: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["state"] = self.state.value
+        for name in ("created_at", "next_try_at", "sent_at"):
+            values[name] = None if values[name] is None else values[name].isoformat()
+        return values
 
 
 @dataclass(frozen=True)
@@ -103,6 +179,9 @@ class InferenceRecord:
     mask_sha256: str | None
     mask_file: Path | None
     labels: tuple[LabelRecord, ...] = ()
+    study_uid: str | None = None
+    decision: Decision | None = None
+    pacs: tuple[PacsDocument, ...] = ()
 
     @property
     def query(self) -> str | None:
@@ -121,6 +200,9 @@ class InferenceRecord:
             "mask_sha256": self.mask_sha256,
             "mask_kept": self.mask_file is not None,
             "labels": [label.to_dict() for label in self.labels],
+            "study_uid": self.study_uid,
+            "decision": None if self.decision is None else self.decision.to_dict(),
+            "pacs": [document.to_dict() for document in self.pacs],
         }
 
 

@@ -4,27 +4,30 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from medreasoner_infer.result import InferenceResult
-from monailabel_app.errors import RecordStoreError, UnknownRecordError
+from monailabel_app.errors import UnknownRecordError
 from monailabel_app.store.database import open_database
+from monailabel_app.store.faults import recording
 from monailabel_app.store.files import FileArchive, StoredFile
 from monailabel_app.store.joining import Join, choose_join
+from monailabel_app.store.pacs_queue import PacsQueue, document_of, queue_label
 from monailabel_app.store.records import (
+    Decision,
     InferenceRecord,
     JoinedBy,
     LabelRecord,
     LabelSubmission,
+    Outcome,
     TrainingLabel,
 )
+from monailabel_app.store.studies import Deleted, delete_study, inferences_of
 from monailabel_app.store.tables import InferenceRow, LabelRow
 
 DATABASE_NAME = "records.sqlite"
@@ -50,6 +53,7 @@ class RecordStore:
         self._labels = FileArchive(folder / "labels")
         self._engine = open_database(folder / DATABASE_NAME)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self.pacs = PacsQueue(self._sessions, FileArchive(folder / "outbox"))
 
     def close(self) -> None:
         """Release the database's connections."""
@@ -61,6 +65,7 @@ class RecordStore:
         *,
         task: str,
         image_id: str | None,
+        study_uid: str | None = None,
         write_mask: Callable[[Path], object] | None = None,
     ) -> InferenceRecord:
         """Record ``result``; ``write_mask`` writes its mask to the ``.nii.gz`` path it is given.
@@ -70,15 +75,16 @@ class RecordStore:
         Raises:
             RecordStoreError: if it could not be recorded.
         """
-        with _recording():
+        with recording():
             mask = None
             if write_mask is not None and self._keep_mask_bytes:
                 mask = self._masks.put(f"{result.inference_id}.nii.gz", write_mask)
             with self._sessions.begin() as session:
                 row = _inference_row(result, task, image_id, mask)
+                row.study_uid = study_uid
                 session.add(row)
                 session.flush()
-                session.refresh(row, ["labels"])
+                session.refresh(row, ["labels", "pacs_documents"])
                 dropped = self._forget_old_masks(session)
                 record = self._inference_record(row)
             for name in dropped:
@@ -110,13 +116,52 @@ class RecordStore:
         with self._sessions() as session:
             return [self._inference_record(row) for row in session.scalars(statement)]
 
-    def join_label(self, submission: LabelSubmission) -> LabelRecord:
+    def list_for_study(self, study: str) -> list[InferenceRecord]:
+        """The inferences of a study (its UID, or an image's id), the latest first."""
+        with self._sessions() as session:
+            return [self._inference_record(row) for row in inferences_of(session, study)]
+
+    def delete_study(self, study: str) -> Deleted:
+        """Delete all records, masks and labels of a study; what an archive has of it stays there.
+
+        Raises:
+            RecordStoreError: if it could not be deleted.
+        """
+        with recording():
+            with self._sessions.begin() as session:
+                deleted = delete_study(session, study)
+            for name in deleted.mask_files:
+                self._masks.drop(name)
+            for name in deleted.label_files:
+                self._labels.drop(name)
+            for document_id in deleted.document_ids:
+                self.pacs.drop_objects(document_id)
+        return deleted
+
+    def decide(self, inference_id: str, decision: Decision) -> InferenceRecord:
+        """Record what the reader made of an answer; a later word replaces an earlier one.
+
+        Raises:
+            UnknownRecordError: if there is no such inference.
+            RecordStoreError: if it could not be recorded.
+        """
+        with recording(), self._sessions.begin() as session:
+            row = session.get(InferenceRow, inference_id)
+            if row is None:
+                raise UnknownRecordError("No inference of this id is recorded here.")
+            row.outcome, row.outcome_reason = decision.outcome.value, decision.reason
+            row.decided_at, row.decided_by = decision.decided_at, decision.reader
+            return self._inference_record(row)
+
+    def join_label(self, submission: LabelSubmission, *, to_archive: bool = False) -> LabelRecord:
         """Record a submitted label, keep a copy of it, and join it to its inference.
+
+        With ``to_archive`` it is queued for the archive in the same transaction (:attr:`pacs`).
 
         Raises:
             RecordStoreError: if it could not be recorded.
         """
-        with _recording(), self._sessions.begin() as session:
+        with recording(), self._sessions.begin() as session:
             join = choose_join(session, submission)
             row = _label_row(submission, join)
             session.add(row)
@@ -124,6 +169,8 @@ class RecordStore:
             if submission.file is not None:
                 stored = self._keep_label(row.id, submission.file)
                 row.label_file, row.label_sha256 = stored.name, stored.sha256
+            if to_archive:
+                queue_label(session, row)
             return self._label_record(row)
 
     def labels_for_training(self, tag: str = "final") -> list[TrainingLabel]:
@@ -182,6 +229,9 @@ class RecordStore:
             mask_sha256=row.mask_sha256,
             mask_file=None if row.mask_file is None else self._masks.path(row.mask_file),
             labels=tuple(self._label_record(label) for label in row.labels),
+            study_uid=row.study_uid,
+            decision=_decision(row),
+            pacs=tuple(document_of(document) for document in row.pacs_documents),
         )
 
     def _label_record(self, row: LabelRow) -> LabelRecord:
@@ -221,6 +271,12 @@ def _inference_row(
     )
 
 
+def _decision(row: InferenceRow) -> Decision | None:
+    if row.outcome is None or row.decided_at is None:
+        return None
+    return Decision(Outcome(row.outcome), row.outcome_reason, row.decided_at, row.decided_by)
+
+
 def _label_row(submission: LabelSubmission, join: Join) -> LabelRow:
     return LabelRow(
         submitted_at=datetime.now(timezone.utc),
@@ -231,15 +287,3 @@ def _label_row(submission: LabelSubmission, join: Join) -> LabelRow:
         join_explanation=join.explanation,
         info=dict(submission.info),
     )
-
-
-@contextmanager
-def _recording() -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        # The statement's parameters hold the question, so only the kind of the fault is said.
-        raise RecordStoreError(
-            f"The answer could not be recorded ({type(error).__name__}), so it is not given out. "
-            "Check the disk space and the rights of the records' folder."
-        ) from error

@@ -55,8 +55,16 @@ class InferenceRow(Base):
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
     mask_bytes: Mapped[int | None]
     mask_file: Mapped[str | None]
+    study_uid: Mapped[str | None] = mapped_column(String(64), index=True)
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    outcome_reason: Mapped[str | None]
+    decided_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    decided_by: Mapped[str | None]
     labels: Mapped[list[LabelRow]] = relationship(
         back_populates="inference", order_by="LabelRow.id", lazy="selectin"
+    )
+    pacs_documents: Mapped[list[PacsDocumentRow]] = relationship(
+        order_by="PacsDocumentRow.id", lazy="selectin"
     )
 
 
@@ -76,3 +84,28 @@ class LabelRow(Base):
     label_sha256: Mapped[str | None] = mapped_column(String(64))
     label_file: Mapped[str | None]
     inference: Mapped[InferenceRow | None] = relationship(back_populates="labels")
+
+
+class PacsDocumentRow(Base):
+    """One version of a record's DICOM objects; ``key`` is the record, whatever made it."""
+
+    __tablename__ = "pacs_documents"
+    __table_args__ = (Index("ix_pacs_documents_key_version", "key", "version", unique=True),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    key: Mapped[str] = mapped_column(String(600))
+    version: Mapped[int]
+    inference_id: Mapped[str | None] = mapped_column(ForeignKey("inferences.id"), index=True)
+    label_id: Mapped[int | None] = mapped_column(ForeignKey("labels.id"))
+    image_id: Mapped[str] = mapped_column(String(512))
+    study_uid: Mapped[str | None] = mapped_column(String(64), index=True)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    tries: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    next_try_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    error: Mapped[str | None]
+    seg_series_uid: Mapped[str | None] = mapped_column(String(64))
+    seg_instance_uid: Mapped[str | None] = mapped_column(String(64))
+    report_series_uid: Mapped[str | None] = mapped_column(String(64))
+    report_instance_uid: Mapped[str | None] = mapped_column(String(64))

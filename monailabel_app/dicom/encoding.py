@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every DICOM object that we write has in common."""
+
+from __future__ import annotations
+
+import io
+import logging
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medreasoner_infer import __version__
+from monailabel_app.dicom.codes import ConceptCode
+from monailabel_app.dicom.errors import UnusableSeriesError
+from monailabel_app.extras import needs_extra
+
+with needs_extra("highdicom", "pacs"):
+    from highdicom.sr.coding import CodedConcept
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+MANUFACTURER = "MedReasoner"
+MODEL_NAME = "MedReasoner for MONAI Label"
+# Results of one kind carry the same series number, apart from those of scanners.
+SEG_SERIES_NUMBER = 7001
+REPORT_SERIES_NUMBER = 7002
+_UTF_8 = "ISO_IR 192"
+_LONG_STRING = 64
+
+
+@dataclass(frozen=True)
+class InstanceIds:
+    """UIDs of a new object; ``version`` counts the versions of its record from 1."""
+
+    series_uid: str
+    instance_uid: str
+    version: int = 1
+
+
+def new_ids(version: int = 1) -> InstanceIds:
+    """Fresh UIDs (PS3.5 B.2, from a random UUID)."""
+    from pydicom.uid import generate_uid
+
+    return InstanceIds(generate_uid(prefix=None), generate_uid(prefix=None), version)
+
+
+def stable_uid(*names: str) -> str:
+    """A UID that equal names give again."""
+    from pydicom.uid import generate_uid
+
+    return str(generate_uid(entropy_srcs=["medreasoner", *names]))
+
+
+def device_attributes() -> dict[str, str]:
+    """Equipment attributes (PS3.3 C.7.5.2) as keyword arguments of highdicom."""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL_NAME,
+        "software_versions": __version__,
+        "device_serial_number": device_uid()[-_LONG_STRING:],
+    }
+
+
+def device_uid() -> str:
+    """The UID of this installation, the same for as long as the machine keeps its name."""
+    return stable_uid("device", platform.node())
+
+
+def coded(code: ConceptCode) -> CodedConcept:
+    """As highdicom has it."""
+    return CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def shortened(text: str, characters: int = _LONG_STRING) -> str:
+    """``text`` cut to what a value representation holds, 64 characters for LO (PS3.5, 6.2)."""
+    clean = " ".join(text.replace("\\", "/").split())
+    return clean if len(clean) <= characters else clean[: characters - 1] + "…"
+
+
+@contextmanager
+def writing_of(what: str) -> Iterator[None]:
+    """Keep highdicom quiet, whose warnings repeat patients' names, and type what it refuses.
+
+    Raises:
+        UnusableSeriesError: the images lack something that the object needs.
+    """
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnusableSeriesError(
+            f"The images' headers do not allow {what} ({type(error).__name__}): a required field "
+            "is missing or malformed. Send the series from the PACS or the scanner again."
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def finished(dataset: Dataset, description: str) -> Dataset:
+    """Declare UTF-8, in which any text can be written, and name the series."""
+    dataset.SpecificCharacterSet = _UTF_8
+    dataset.SeriesDescription = description
+    return dataset
+
+
+def to_bytes(dataset: Dataset) -> bytes:
+    """The object as a DICOM file (PS3.10)."""
+    import pydicom
+
+    with io.BytesIO() as buffer:
+        pydicom.dcmwrite(buffer, dataset, write_like_original=False)
+        return buffer.getvalue()

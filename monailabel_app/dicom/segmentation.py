@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a label map as a DICOM Segmentation (PS3.3 A.51).
+
+Frames are those of the source images, so that any orientation and a tilted gantry stay as they are:
+nothing is resampled.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_infer import __version__
+from monailabel_app.dicom.codes import SegmentCodes
+from monailabel_app.dicom.encoding import (
+    MANUFACTURER,
+    SEG_SERIES_NUMBER,
+    InstanceIds,
+    coded,
+    device_attributes,
+    finished,
+    shortened,
+    writing_of,
+)
+from monailabel_app.dicom.errors import DicomResultError
+from monailabel_app.dicom.source import SourceSeries
+from monailabel_app.extras import needs_extra
+
+with needs_extra("highdicom", "pacs"):
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import (
+        SegmentAlgorithmTypeValues,
+        Segmentation,
+        SegmentationTypeValues,
+        SegmentDescription,
+    )
+    from pydicom.sr.codedict import codes
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class SegmentSpec:
+    """One segment of a label map.
+
+    Attributes:
+        value: its value in the label map.
+        label: its name.
+        codes: see :mod:`.codes`.
+        tracking: unique and human-readable identifier of what is segmented, where it is known.
+        model: name and version of the algorithm, ``None`` for a mask drawn by hand.
+    """
+
+    value: int
+    label: str
+    codes: SegmentCodes
+    tracking: tuple[str, str] | None = None
+    model: tuple[str, str] | None = None
+
+
+def write_segmentation(
+    labels_ijk: np.ndarray,
+    segments: Sequence[SegmentSpec],
+    source: SourceSeries,
+    ids: InstanceIds,
+) -> Dataset:
+    """Make a DICOM Segmentation; segments are numbered 1, 2, … in the order of ``segments``.
+
+    Args:
+        labels_ijk: label values (I, J, K) on the grid of ``source.volume``.
+
+    Raises:
+        DicomResultError: the label map is empty, or holds more than one frame of a clip whose
+            frames have no place in the patient.
+        UnusableSeriesError: the images' headers do not allow it.
+    """
+    numbered = np.zeros(labels_ijk.shape, np.uint8)
+    for number, segment in enumerate(segments, start=1):
+        numbered[labels_ijk == segment.value] = number
+    if not numbered.any():
+        raise DicomResultError("An empty mask cannot be kept as a DICOM segmentation.")
+    images, frames_kji, clip_frame = _frames(numbered, source)
+    with writing_of("a DICOM segmentation"):
+        written = Segmentation(
+            source_images=images,
+            pixel_array=frames_kji,
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[_described(i, s) for i, s in enumerate(segments, start=1)],
+            series_instance_uid=ids.series_uid,
+            series_number=SEG_SERIES_NUMBER,
+            sop_instance_uid=ids.instance_uid,
+            instance_number=ids.version,
+            content_label="MEDREASONER",
+            content_description="Target of a clinical question",
+            **device_attributes(),
+        )
+    if source.volume.is_picture:
+        # Type 2C of the General Image module (PS3.3 C.7.6.1) without Image Orientation (Patient).
+        written.PatientOrientation = source.first.get("PatientOrientation", "")
+    if clip_frame is not None:
+        _refer_to_frame(written, clip_frame)
+    return finished(written, "MedReasoner mask")
+
+
+def _frames(
+    numbered_ijk: np.ndarray, source: SourceSeries
+) -> tuple[list[Dataset], np.ndarray, int | None]:
+    """Source images, their frames' segment numbers (frames, rows, columns), and a clip's frame."""
+    frames_kji = numbered_ijk.transpose(2, 1, 0)
+    first = source.frames[0]
+    if first.frame_number is None:
+        return list(source.images), np.ascontiguousarray(frames_kji), None
+    if not source.volume.is_picture:
+        order = np.argsort([frame.frame_number for frame in source.frames])
+        return [first.image], np.ascontiguousarray(frames_kji[order]), None
+    (filled,) = np.nonzero(frames_kji.any(axis=(1, 2)))
+    if len(filled) > 1:
+        raise DicomResultError(
+            f"The mask covers {len(filled)} frames of a clip whose frames have no place in the "
+            "patient; a DICOM segmentation of it holds one. Submit the mask of one frame."
+        )
+    single = copy.copy(first.image)
+    del single.NumberOfFrames
+    return [single], np.ascontiguousarray(frames_kji[filled]), int(filled[0]) + 1
+
+
+def _refer_to_frame(written: Dataset, frame_number: int) -> None:
+    (frame,) = written.PerFrameFunctionalGroupsSequence
+    reference = frame.DerivationImageSequence[0].SourceImageSequence[0]
+    reference.ReferencedFrameNumber = frame_number
+
+
+def _described(number: int, segment: SegmentSpec) -> SegmentDescription:
+    algorithm = None
+    kind = SegmentAlgorithmTypeValues.MANUAL
+    if segment.model is not None:
+        kind = SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+        name, version = segment.model
+        algorithm = AlgorithmIdentificationSequence(
+            name=shortened(name),
+            family=codes.cid7162.ArtificialIntelligence,
+            version=shortened(version),
+            source=f"{MANUFACTURER} {__version__}",
+        )
+    region = segment.codes.region
+    description = SegmentDescription(
+        segment_number=number,
+        segment_label=shortened(segment.label),
+        segmented_property_category=coded(segment.codes.category),
+        segmented_property_type=coded(segment.codes.kind),
+        algorithm_type=kind,
+        algorithm_identification=algorithm,
+        tracking_uid=None if segment.tracking is None else segment.tracking[0],
+        tracking_id=None if segment.tracking is None else segment.tracking[1],
+        anatomic_regions=None if region is None else [coded(region)],
+    )
+    _set_laterality(description, segment.codes)
+    return description
+
+
+def _set_laterality(description: Dataset, segment_codes: SegmentCodes) -> None:
+    """Modifiers that PS3.3 C.8.20.2 and 10.5 allow, and highdicom has no argument for."""
+    if segment_codes.laterality is None:
+        return
+    side = [coded(segment_codes.laterality)]
+    if segment_codes.region is None:
+        kind = description.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = side
+    else:
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = side

@@ -14,6 +14,10 @@ class NotFoundError(InputError):
     """What the request names does not exist here."""
 
 
+class ConflictError(InputError):
+    """What is asked for cannot be done beside something that goes on already."""
+
+
 class UnknownImageError(NotFoundError):
     """No study of the datastore has this image id."""
 

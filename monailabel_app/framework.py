@@ -13,7 +13,7 @@ from __future__ import annotations
 from monailabel_app.extras import needs_extra
 
 with needs_extra("monailabel", "monailabel"):
-    from monailabel.config import RBAC_ANNOTATOR, RBAC_USER, settings
+    from monailabel.config import RBAC_ADMIN, RBAC_ANNOTATOR, RBAC_USER, settings
     from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
     from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
     from monailabel.datastore.utils.convert import nifti_to_dicom_seg
@@ -26,13 +26,18 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.interfaces.exception import ImageNotFoundException
     from monailabel.interfaces.tasks.batch_infer import BatchInferTask
     from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+    from monailabel.interfaces.tasks.train import TrainTask
     from monailabel.interfaces.utils.app import app_instance
+    from monailabel.utils.async_tasks.task import AsyncTask
+    from monailabel.utils.async_tasks.utils import processes as task_processes
     from monailabel.utils.others.generic import remove_file
 
 __all__ = [
     "RBAC",
+    "RBAC_ADMIN",
     "RBAC_ANNOTATOR",
     "RBAC_USER",
+    "AsyncTask",
     "BatchInferTask",
     "DICOMWebDatastore",
     "DICOMwebClientX",
@@ -46,6 +51,7 @@ __all__ = [
     "LocalDatastore",
     "MONAILabelApp",
     "ResultType",
+    "TrainTask",
     "User",
     "app_instance",
     "dicom_web_download_series",
@@ -55,4 +61,5 @@ __all__ = [
     "save_label",
     "send_response",
     "settings",
+    "task_processes",
 ]

@@ -5,6 +5,7 @@
 error                                     status
 ========================================  ======
 nothing of that name or id                404
+not beside what goes on already           409
 any other :class:`InputError`             422
 :class:`CancelledError`                   499
 a model, the PACS, the disk unavailable   503
@@ -28,7 +29,7 @@ from medreasoner_infer.errors import (
     MissingExtraError,
     ServiceError,
 )
-from monailabel_app.errors import NotFoundError, ServerBusyError
+from monailabel_app.errors import ConflictError, NotFoundError, ServerBusyError
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ SERVICE_RETRY_S = 60
 
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NotFoundError, 404),
+    (ConflictError, 409),
     (InputError, 422),
     (CancelledError, CLIENT_CLOSED_REQUEST),
     (AnswerError, 502),

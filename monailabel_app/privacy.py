@@ -29,6 +29,11 @@ def quiet_request_logs() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _program_logger() -> tuple[str, ...]:
+def is_task_program() -> bool:
+    """Whether this process is one that MONAI Label started for a training or a batch."""
     program = getattr(sys.modules["__main__"], "__spec__", None)
-    return ("__main__",) if program is not None and program.name == _TASK_PROGRAM else ()
+    return program is not None and program.name == _TASK_PROGRAM
+
+
+def _program_logger() -> tuple[str, ...]:
+    return ("__main__",) if is_task_program() else ()

@@ -36,6 +36,9 @@ class AppSettings:
             confirmed go first. 0 keeps none.
         data_dir: folder of the records; by default ``.medreasoner`` inside the studies, or
             ``~/.medreasoner/dicomweb/<hash>`` for a DICOMweb server.
+        train_command: command line of the trainer, which a run's folder is appended to, for another
+            environment or several GPUs; by default ``python -m medreasoner_training.finetune``.
+        train_configs: folder with YAML configurations of training besides the shipped ones.
     """
 
     reasoner: str = "embedded"
@@ -48,6 +51,8 @@ class AppSettings:
     volume_cache_mb: int = 2048
     keep_masks_mb: int = 10240
     data_dir: Path | None = None
+    train_command: str | None = None
+    train_configs: Path | None = None
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any], defaults: AppSettings | None = None) -> AppSettings:
@@ -77,15 +82,20 @@ class AppSettings:
 
 
 def _read(conf: Mapping[str, Any]) -> dict[str, Any]:
-    data_dir = read_text(conf, "data_dir")
-    texts = ("reasoner", "segmenter", "device", "reasoner_url", "adapter")
+    texts = ("reasoner", "segmenter", "device", "reasoner_url", "adapter", "train_command")
     numbers = ("max_waiting", "volume_cache_mb", "keep_masks_mb")
     return {
         **{key: read_text(conf, key) for key in texts},
         **{key: read_int(conf, key, minimum=0) for key in numbers},
         "preload": read_bool(conf, "preload"),
-        "data_dir": None if data_dir is None else Path(data_dir).expanduser(),
+        "data_dir": _folder(conf, "data_dir"),
+        "train_configs": _folder(conf, "train_configs"),
     }
+
+
+def _folder(conf: Mapping[str, Any], key: str) -> Path | None:
+    text = read_text(conf, key)
+    return None if text is None else Path(text).expanduser()
 
 
 def _refuse_unknown_keys(conf: Mapping[str, Any]) -> None:

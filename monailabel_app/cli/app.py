@@ -12,6 +12,7 @@ from monailabel_app.cli.export import export
 from monailabel_app.cli.models import models
 from monailabel_app.cli.reward import reward
 from monailabel_app.cli.serve import serve
+from monailabel_app.cli.train import train
 
 app = typer.Typer(
     name="medreasoner",
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ask, segment, serve, demo, export, doctor):
+for command in (ask, segment, serve, demo, export, train, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 app.add_typer(reward, name="reward")

@@ -90,6 +90,38 @@ def rollback(
 
 
 @models.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="Folder of a full model or a LoRA adapter.")],
+    name: Annotated[str, typer.Option(help="Of the candidate, e.g. site-2026-01.")],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Model that was tuned: registry name, Hugging Face id or folder."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data set that it was trained on.")
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Candidate from which the training started.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    code_version: Annotated[
+        str, typer.Option(help="Version or commit of the code that trained it.")
+    ] = "unknown",
+) -> None:
+    """Copy a model trained elsewhere into the store; safetensors only, it does not go live."""
+    from monailabel_app.cli.provenance import provenance_of
+
+    provenance = provenance_of(
+        folder, base=base, data=data, parent=parent, seed=seed, code_version=code_version
+    )
+    candidate = ReasonerStore().add(folder, provenance, name=name)
+    Console().print(
+        Text(f"Added the {candidate.kind} {candidate.name}, licence {candidate.licence}. ")
+        + Text(f"Compare it by the gate, then: medreasoner models promote {candidate.name} …")
+    )
+
+
+@models.command()
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder of a LoRA adapter.")],
     out: Annotated[Path, typer.Option(help="New folder for the full model.")],

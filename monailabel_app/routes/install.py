@@ -6,7 +6,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from monailabel_app.framework import settings
-from monailabel_app.routes import datastore, infer, records
+from monailabel_app.routes import datastore, infer, records, train
 from monailabel_app.routes.guard import PathGuard
 
 _INSTALLED = "medreasoner_routes_installed"
@@ -21,7 +21,7 @@ def install_routes(server: FastAPI) -> None:
     if getattr(server.state, _INSTALLED, False):
         return
     before = len(server.router.routes)
-    for router in (infer.router, datastore.router, records.router):
+    for router in (infer.router, datastore.router, records.router, train.router):
         server.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
     routes = server.router.routes
     ours = routes[before:]

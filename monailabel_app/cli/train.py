@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``medreasoner train``: fine-tune the reasoner on what readers approved, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from medreasoner_training.finetune import FineTuneConfig, Progress
+    from monailabel_app.training.folder import TrainingFolder
+    from monailabel_app.training.options import TrainOptions
+    from monailabel_app.training.trainer import OnProgress
+
+# As the trainer itself exits; every other end is a success.
+_STATUSES = {"failed": 1, "refused": 3, "stopped": 4}
+console = Console()
+
+
+def train(
+    studies: Annotated[
+        str | None, typer.Option(help="Folder of studies, or the address of a DICOMweb server.")
+    ] = None,
+    config: Annotated[
+        str, typer.Option(help="Name of a shipped configuration, or a YAML file.")
+    ] = "embedded",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A changed value, e.g. grpo.steps=50; may be repeated."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder for the run instead of one beside the records.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Begin anew, or go on with an unfinished run.")
+    ] = False,
+    val_share: Annotated[float, typer.Option(help="Share of the patients that validate.")] = 0.2,
+    max_slices: Annotated[int, typer.Option(help="Slices per target.")] = 8,
+    command: Annotated[
+        str | None, typer.Option(help="Trainer of another environment, e.g. accelerate launch …")
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Folder of the app's records, if it was given a data_dir.")
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Show the last training.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the running training.")] = False,
+) -> None:
+    """Fine-tune the reasoner on what readers approved; a gate decides whether it goes live.
+
+    Exit status: 0 promoted or finished, 1 failed, 3 refused by the gate, 4 stopped.
+    """
+    folder = _folder(studies, records)
+    if stop:
+        _stop(folder)
+    if status or stop:
+        _show(folder)
+        return
+    if studies is None:
+        raise typer.BadParameter("give the studies to learn from", param_hint="--studies")
+    from monailabel_app.training.site import SiteTraining
+    from monailabel_app.training.trainer import trainer_command
+
+    training = SiteTraining(studies, folder, trainer_command(command))
+    with _bars() as tell:
+        if run is not None and not fresh and (run / "config.yaml").is_file():
+            _refuse_changes(run, change)
+            last = training.resume(run.absolute(), tell)
+        else:
+            options = _options(config, change, fresh, val_share, max_slices)
+            place = None if run is None else _free(run)
+            last = training.train(options, tell, place)
+    _show(folder)
+    raise typer.Exit(_STATUSES.get(last.state.value, 0))
+
+
+def _stop(folder: TrainingFolder) -> None:
+    from monailabel_app.training.stopping import stop_training
+
+    with console.status("Stopping after the current step, with a checkpoint"):
+        stop_training(folder)
+
+
+def _folder(studies: str | None, records: Path | None) -> TrainingFolder:
+    from monailabel_app.app import default_data_dir
+    from monailabel_app.training.errors import NothingTrainsError
+    from monailabel_app.training.folder import TrainingFolder, last_training
+
+    if records is not None:
+        return TrainingFolder(records)
+    if studies is not None:
+        return TrainingFolder(default_data_dir(studies))
+    last = last_training()
+    if last is None:
+        raise NothingTrainsError("No training was started yet; give --studies to start one.")
+    return last
+
+
+def _options(
+    name: str, changes: list[str] | None, fresh: bool, val_share: float, max_slices: int
+) -> TrainOptions:
+    from monailabel_app.training.options import TrainOptions, overridden
+
+    label, config = _config(name)
+    changed = overridden(config, dict(map(_key_and_value, changes or ())))
+    return TrainOptions(label, changed, fresh, val_share, max_slices)
+
+
+def _config(name: str) -> tuple[str, FineTuneConfig]:
+    """A shipped configuration or a file; what it is called in the run's name."""
+    from medreasoner_training.finetune import read_config
+    from monailabel_app.training.options import known_configs, named_config
+
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path.stem, read_config(path)
+    return name, named_config(name, known_configs())
+
+
+def _key_and_value(change: str) -> tuple[str, str]:
+    key, found, value = change.partition("=")
+    if not found or not key:
+        raise typer.BadParameter(f"{change!r}; expected KEY=VALUE", param_hint="--set")
+    return key, value
+
+
+def _refuse_changes(run: Path, changes: list[str] | None) -> None:
+    if changes:
+        raise typer.BadParameter(
+            f"{run} goes on with its own configuration; give --fresh and a new folder",
+            param_hint="--set",
+        )
+
+
+def _free(run: Path) -> Path:
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise typer.BadParameter(f"{run} holds something; give a new folder", param_hint="--run")
+    return run.absolute()
+
+
+@contextmanager
+def _bars() -> Iterator[OnProgress]:
+    """A bar of the optimiser steps, with what the run tells beside it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    from monailabel_app.training.reporting import progress_line
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[line]}"))  # fmt: skip  # noqa: E501
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("training", total=None, line="")
+
+        def tell(progress: Progress) -> None:
+            line = progress_line(progress)
+            bars.update(
+                task, completed=progress.step, total=progress.total_steps or None, line=line
+            )
+            if not console.is_terminal:
+                console.print(Text(line), soft_wrap=True)
+
+        yield tell
+
+
+def _show(folder: TrainingFolder) -> None:
+    """The last training in a table, with the gate's reasons."""
+    from monailabel_app.training.errors import NothingTrainsError
+
+    progress = folder.progress()
+    if progress is None:
+        raise NothingTrainsError("No training was started for these studies yet.")
+    console.print(_table(folder, progress))
+
+
+def _table(folder: TrainingFolder, progress: Progress) -> Any:
+    from rich.table import Table
+
+    from medreasoner_infer.models.store import ReasonerStore
+    from monailabel_app.training.reporting import progress_line
+
+    table = Table(show_header=False, title="Training", title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("run", Text(str(folder.latest())))
+    table.add_row("state", Text(progress_line(progress)))
+    if progress.candidate is not None:
+        decided = [e for e in ReasonerStore().history() if e.candidate == progress.candidate]
+        for event in decided[-1:]:
+            table.add_row(event.action, Text("\n".join(event.reasons)))
+    return table

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training may be asked for, by a viewer or on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medreasoner_training.finetune import (
+    FineTuneConfig,
+    config_from_dict,
+    read_config,
+    shipped_configs,
+)
+from monailabel_app.fields import (
+    given,
+    read_bool,
+    read_choice,
+    read_int,
+    read_numbers,
+    read_text,
+    shown,
+)
+from monailabel_app.training.errors import TrainOptionError
+
+AS_CONFIGURED = "as configured"
+DEFAULT_CONFIG = "embedded"
+# Model, store, gate and servers are the administrator's: a viewer cannot name other ones.
+_VIEWERS_SECTIONS = frozenset({"grpo", "sft", "lora", "rewards", "augmentation", "run"})
+_OWN = (
+    "config", "tuning", "method", "steps", "learning_rate", "seed", "val_share", "max_slices",
+    "fresh",
+)  # fmt: skip
+# Sent or added by MONAI Label and its clients; they mean nothing here.
+_STOCK = frozenset(
+    {"model", "gpus", "local_rank", "client_id", "device", "bundle_path", "name", "multi_gpu"}
+)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """One training.
+
+    Attributes:
+        name: of the configuration, for folders.
+        config: checked; its data folder is set once the data set is exported.
+        fresh: begin anew although an unfinished run could be resumed.
+        val_share: share of the patients that validate.
+        max_slices: slices per target of a label.
+    """
+
+    name: str
+    config: FineTuneConfig
+    fresh: bool = False
+    val_share: float = 0.2
+    max_slices: int = 8
+
+
+def known_configs(folder: Path | None = None) -> dict[str, Path]:
+    """Configurations by name: the shipped ones, and those of the administrator's ``folder``."""
+    own = {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return shipped_configs() | own
+
+
+def viewer_options(configs: Mapping[str, Path], default: str = DEFAULT_CONFIG) -> dict[str, Any]:
+    """The options as viewers show them; a list becomes a choice with its first entry as default."""
+    return {
+        "config": sorted(configs, key=lambda name: (name != default, name)),
+        "tuning": [AS_CONFIGURED, "lora", "full"],
+        "method": [AS_CONFIGURED, "grpo", "sft"],
+        "steps": "",
+        "learning_rate": "",
+        "seed": "",
+        "val_share": 0.2,
+        "max_slices": 8,
+        "fresh": False,
+    }
+
+
+def read_options(
+    request: Mapping[str, Any], configs: Mapping[str, Path], default: str = DEFAULT_CONFIG
+) -> TrainOptions:
+    """The options of a viewer's request; dotted keys such as ``grpo.generations`` are taken too.
+
+    Raises:
+        TrainOptionError: a key is unknown or not a viewer's.
+        InputError: a value cannot be used; the message names the key.
+    """
+    _refuse_unknown(request)
+    name = read_text(request, "config") or default
+    config = named_config(name, configs)
+    overrides = {key: value for key, value in request.items() if "." in key}
+    return TrainOptions(
+        name,
+        overridden(config, {**_short_overrides(request, config), **overrides}),
+        fresh=read_bool(request, "fresh") or False,
+        val_share=_share(request),
+        max_slices=read_int(request, "max_slices", minimum=1) or TrainOptions.max_slices,
+    )
+
+
+def named_config(name: str, configs: Mapping[str, Path]) -> FineTuneConfig:
+    """The configuration of that name.
+
+    Raises:
+        TrainOptionError: there is none.
+        FineTuneConfigError: its file cannot be used.
+    """
+    if name not in configs:
+        raise TrainOptionError(
+            f"There is no configuration {shown(name)}; expected one of {', '.join(configs)}."
+        )
+    return read_config(configs[name])
+
+
+def overridden(config: FineTuneConfig, overrides: Mapping[str, Any]) -> FineTuneConfig:
+    """The configuration with other values by dotted key; texts are read as YAML.
+
+    Raises:
+        TrainOptionError: a text is no YAML.
+        FineTuneConfigError: a key is unknown or a value cannot be used.
+    """
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.create(config.to_dict())
+    for key, value in overrides.items():
+        OmegaConf.update(values, key, _read_yaml(key, value), merge=False, force_add=True)
+    return config_from_dict(OmegaConf.to_container(values))
+
+
+def _short_overrides(request: Mapping[str, Any], config: FineTuneConfig) -> dict[str, Any]:
+    """The viewers' plain options as dotted keys; ``steps`` and the rate are the method's."""
+    tuning = read_choice(request, "tuning", (AS_CONFIGURED, "lora", "full"))
+    method = read_choice(request, "method", (AS_CONFIGURED, "grpo", "sft"))
+    method = config.method.value if method in (None, AS_CONFIGURED) else method
+    steps = read_int(request, "steps", minimum=1)
+    changes = {
+        "tuning": None if tuning == AS_CONFIGURED else tuning,
+        "method": method,
+        f"{method}.steps": steps,
+        f"{method}.learning_rate": given(request, "learning_rate"),
+        "run.seed": read_int(request, "seed", minimum=0),
+    }
+    chosen = {key: value for key, value in changes.items() if value is not None}
+    return chosen | ({"grpo.epochs": None} if "grpo.steps" in chosen else {})
+
+
+def _refuse_unknown(request: Mapping[str, Any]) -> None:
+    for key in request:
+        section, dot, _ = key.partition(".")
+        if key in _OWN or key in _STOCK or (dot and section in _VIEWERS_SECTIONS):
+            continue
+        close = difflib.get_close_matches(key, _OWN, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise TrainOptionError(
+            f"{shown(key)} is no option of training; expected one of {', '.join(_OWN)}, or a key "
+            f"of the sections {', '.join(sorted(_VIEWERS_SECTIONS))}, e.g. grpo.generations.{hint}"
+        )
+
+
+def _share(request: Mapping[str, Any]) -> float:
+    value = given(request, "val_share")
+    numbers = read_numbers({"val_share": str(value)}, "val_share", 1, "a share such as 0.2")
+    share = TrainOptions.val_share if value is None or numbers is None else numbers[0]
+    if not 0 < share < 1:
+        raise TrainOptionError(f"'val_share' is {share}; expected more than 0 and less than 1.")
+    return share
+
+
+def _read_yaml(key: str, value: Any) -> Any:
+    import yaml
+
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise TrainOptionError(
+            f"{key!r} is {shown(value)}; expected a value as in YAML, e.g. 3, 2.0e-4 or true."
+        ) from error

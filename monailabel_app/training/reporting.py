@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's progress in words, and as MONAI Label's viewers read it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from medreasoner_training.finetune import Progress, State
+
+_DOING = {
+    State.PREPARING: "Preparing",
+    State.TRAINING: "Training",
+    State.EVALUATING: "Evaluating on held-out samples",
+    State.COMPARING: "Comparing with the live model",
+    State.PROMOTED: "Promoted: the new model is live",
+    State.REFUSED: "Refused by the gate: the live model stays",
+    State.STOPPED: "Stopped",
+    State.FAILED: "Failed",
+    State.FINISHED: "Finished",
+}
+
+
+def progress_line(progress: Progress) -> str:
+    """One line: what is done, step, reward, held-out box IoU, time left, and the message."""
+    facts = []
+    if progress.total_steps:
+        facts.append(f"step {progress.step} of {progress.total_steps}")
+    if progress.reward is not None:
+        facts.append(f"reward {progress.reward:.3f}")
+    if progress.held_out_iou is not None:
+        best = "" if progress.best_iou is None else f" (best {progress.best_iou:.3f})"
+        facts.append(f"held-out box IoU {progress.held_out_iou:.3f}{best}")
+    if progress.seconds_left is not None and not progress.state.is_end:
+        facts.append(f"{duration(progress.seconds_left)} left")
+    if progress.candidate is not None:
+        facts.append(f"candidate {progress.candidate}")
+    details = f" ({', '.join(facts)})" if facts else ""
+    message = f" {progress.message}" if progress.message else ""
+    return f"{_DOING[progress.state]}{details}.{message}"
+
+
+def stats(progress: Progress | None) -> dict[str, Any]:
+    """``train_stats`` of MONAI Label's ``/info``.
+
+    Its viewers draw ``epoch`` of ``total_epochs`` as long as ``total_time`` is empty, and
+    ``best_metric``, 0...1, as the accuracy; here they are optimiser steps and the held-out box IoU.
+    """
+    if progress is None:
+        return {}
+    ended = progress.state.is_end
+    return {
+        "epoch": progress.step,
+        "total_epochs": progress.total_steps or 1,
+        "best_metric": progress.best_iou or 0.0,
+        "total_time": duration(progress.seconds_elapsed) if ended else "",
+        **progress.to_dict(),
+        "line": progress_line(progress),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, e.g. ``0:12:30``."""
+    return str(timedelta(seconds=round(seconds)))

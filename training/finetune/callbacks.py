@@ -78,7 +78,8 @@ class FiniteGuard(TrainerCallback):
         Raises:
             NonFiniteLossError: it is not finite.
         """
-        grads = [p.grad for p in model.parameters() if p.grad is not None] if model else []
+        weights = () if model is None else model.parameters()
+        grads = [weight.grad for weight in weights if weight.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
         _require_finite("gradient's norm", norm, state.global_step + 1)
 

@@ -21,6 +21,8 @@ COMPLETE_FILE = "complete.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # Weights and both moments of AdamW, each in float32.
 _CHECKPOINT_BYTES_PER_WEIGHT = 12
+# The candidate in float32, once in the run's folder and once in the store.
+_CANDIDATE_BYTES_PER_WEIGHT = 8
 _GIB = 2**30
 
 
@@ -58,20 +60,19 @@ def step_of(checkpoint: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def require_space(folder: Path, trained_weights: int, all_weights: int, run: RunSettings) -> None:
+def require_space(folder: Path, trained_weights: int, run: RunSettings) -> None:
     """Check, before anything is computed, that checkpoints and the candidate will fit.
 
     Args:
         folder: where they will lie.
-        trained_weights: number of weights that learn.
-        all_weights: number of weights that the candidate holds.
+        trained_weights: number of weights that learn: all of a model, or those of an adapter.
         run: how many checkpoints are kept; one more is written before the oldest is removed.
 
     Raises:
         DiskFullError: they will not.
     """
-    checkpoints = (run.keep_checkpoints + 1) * _CHECKPOINT_BYTES_PER_WEIGHT * trained_weights
-    needed = checkpoints + 2 * 4 * all_weights  # the candidate here and in the store
+    checkpoints = (run.keep_checkpoints + 1) * _CHECKPOINT_BYTES_PER_WEIGHT
+    needed = (checkpoints + _CANDIDATE_BYTES_PER_WEIGHT) * trained_weights
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskFullError(

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a trained model to a candidate of the store: scored, judged, described."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import medreasoner_infer
+from medreasoner_infer.models.registry import EMBEDDED
+from medreasoner_infer.models.store import (
+    Candidate,
+    Provenance,
+    ReasonerStore,
+    live_reasoner,
+)
+from medreasoner_infer.models.store.files import write_durably
+from medreasoner_infer.reasoners.factory import load_transformers_reasoner
+from medreasoner_training.finetune.board import Board
+from medreasoner_training.finetune.card import model_card
+from medreasoner_training.finetune.scoring import held_out_of, mean_iou, score_reasoner
+from medreasoner_training.finetune.start import Start, base_weights_sha256
+from medreasoner_training.gate import GateReport, ModelScores, decide
+
+if TYPE_CHECKING:
+    from medreasoner_infer.reasoners.base import Reasoner
+    from medreasoner_infer.segmenters.base import Segmenter
+    from medreasoner_training.finetune.preparation import Prepared
+
+REPORT_FILE = "gate_report.json"
+
+
+def compare_with_live(prepared: Prepared, trained: Start, board: Board) -> GateReport:
+    """Let candidate and live reasoner answer all held-out samples and ask the gate.
+
+    A report that a former start of the run left is kept while the same model is live.
+
+    Raises:
+        ServiceError: a model cannot be loaded or cannot answer.
+    """
+    path = prepared.run_dir / REPORT_FILE
+    if path.is_file():
+        report = GateReport.read(path)
+        if report.live == live_name(prepared.store):
+            return report
+    from medreasoner_training.finetune.training import segmenter_of
+
+    segmenter, live = segmenter_of(prepared.config), live_name(prepared.store)
+    candidate = _scores(
+        prepared, load_trained(prepared, trained), prepared.record.candidate, segmenter, board
+    )
+    reigning = live_reasoner(prepared.store, device=prepared.config.run.device)()
+    compared = _scores(prepared, reigning, live, segmenter, board)
+    held_out = held_out_of(prepared.validation)
+    report = decide(held_out, candidate, compared, prepared.config.gate_config)
+    board.evaluated(mean_iou(candidate, held_out))
+    write_durably(path, json.dumps(report.to_dict(), indent=2) + "\n")
+    return report
+
+
+def load_trained(prepared: Prepared, trained: Start) -> Reasoner:
+    """The candidate as it will be served."""
+    settings = trained.settings
+    return load_transformers_reasoner(
+        trained.folder,
+        device=prepared.config.run.device,
+        adapter=trained.adapter,
+        input_size=settings.input_size,
+        prompt=settings.template,
+        name=prepared.record.candidate,
+    )
+
+
+def live_name(store: ReasonerStore) -> str:
+    """What answers now, by the name that gate reports use."""
+    live = store.live()
+    return EMBEDDED if live is None else live.name
+
+
+def finish_candidate(prepared: Prepared, trained: Start, report: GateReport) -> str:
+    """Add the candidate to the store and promote or refuse it; returns its name.
+
+    Raises:
+        LiveChangedError: another model went live since the comparison.
+        CandidateRefusedError: the store cannot take the candidate.
+    """
+    store, config, name = prepared.store, prepared.config, prepared.record.candidate
+    if name not in store.names():
+        _add(prepared, trained, report)
+    live = store.live()
+    if not config.promotion.promote or (live is not None and live.name == name):
+        return name
+    if report.promote:
+        expected = None if report.live == EMBEDDED else report.live
+        store.promote(
+            name, by=config.promotion.by, reasons=report.sentences, expected_live=expected
+        )
+    else:
+        store.refuse(name, by=config.promotion.by, reasons=report.sentences)
+    return name
+
+
+def _add(prepared: Prepared, trained: Start, report: GateReport) -> Candidate:
+    folder = _result_folder(trained)
+    card = model_card(prepared.record, prepared.config, report)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return prepared.store.add(
+        folder, provenance(prepared, trained, report), name=prepared.record.candidate
+    )
+
+
+def provenance(prepared: Prepared, trained: Start, report: GateReport) -> Provenance:
+    """Where the candidate comes from."""
+    base = prepared.record.base
+    if trained.adapter is None and prepared.record.parent is not None:
+        base = prepared.store.candidate(prepared.record.parent).provenance.base
+    return Provenance(
+        base=base,
+        data_manifest_sha256=prepared.record.data_manifest_sha256,
+        code_version=medreasoner_infer.__version__,
+        seed=prepared.config.run.seed,
+        config=prepared.record.config,
+        metrics={
+            f"{line.metric}_{which}": value
+            for line in report.overall
+            for which, value in (("candidate", line.candidate_mean), ("live", line.live_mean))
+        },
+        parent=prepared.record.parent,
+        base_weights_sha256=None if trained.adapter is None else base_weights_sha256(trained),
+    )
+
+
+def _result_folder(trained: Start) -> Path:
+    return trained.folder if trained.adapter is None else trained.adapter
+
+
+def _scores(
+    prepared: Prepared,
+    reasoner: Reasoner,
+    name: str,
+    segmenter: Segmenter | None,
+    board: Board,
+) -> ModelScores:
+    def told(done: int, of: int) -> None:
+        board.show(board.now.state, f"{name} answered {done} of {of} held-out samples.")
+
+    return score_reasoner(
+        reasoner, prepared.validation, name=name, segmenter=segmenter, on_scored=told
+    )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reinforcement learning with TRL: rollouts for approved questions, rewarded term by term."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medreasoner_infer.segmenters.base import Segmenter
+from medreasoner_training.finetune.arguments import grpo_arguments, longest_rollout, lora_config
+from medreasoner_training.finetune.config import FineTuneConfig
+from medreasoner_training.finetune.errors import TooFewSamplesError
+from medreasoner_training.finetune.rows import RowMaker, training_rows
+from medreasoner_training.finetune.scoring import SquareSegmenter
+from medreasoner_training.finetune.settings import GrpoSettings, Tuning
+from medreasoner_training.finetune.stage import Stage, is_adapted
+from medreasoner_training.rewards import (
+    RewardFunction,
+    make_reward_functions,
+    mask_dice_reward,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import GRPOTrainer
+
+    from medreasoner_infer.reasoners.transformers_loading import LoadedModel
+
+# Added to the data set's seed, so that GRPO does not meet the cold start's order again.
+_SEED_OFFSET = 1
+
+
+def grpo_trainer(
+    config: FineTuneConfig,
+    stage: Stage,
+    loaded: LoadedModel,
+    raw: Dataset,
+    maker: RowMaker,
+    callbacks: Sequence[TrainerCallback],
+    segmenter: Segmenter | None = None,
+) -> GRPOTrainer:
+    """A trainer that lets the model answer and rewards its answers.
+
+    Raises:
+        TooFewSamplesError: the samples do not fill one step.
+        ImageSizeError: the images have another size and must not be scaled.
+    """
+    from trl import GRPOTrainer
+
+    require_samples(len(raw), config.grpo)
+    rollout = longest_rollout(loaded, maker.settings)
+    count = stage.steps * config.grpo.prompts_per_step
+    new_adapter = config.tuning is Tuning.lora and not is_adapted(loaded.model)
+    return GRPOTrainer(
+        model=loaded.model,
+        reward_funcs=reward_functions(config, loaded.answer_size, segmenter),
+        args=grpo_arguments(config, stage.folder, stage.steps, rollout),
+        train_dataset=training_rows(raw, maker, count, config.run.seed + _SEED_OFFSET),
+        processing_class=loaded.processor,
+        peft_config=lora_config(config) if new_adapter else None,
+        callbacks=list(callbacks),
+    )
+
+
+def reward_functions(
+    config: FineTuneConfig, answer_size: int, segmenter: Segmenter | None
+) -> list[RewardFunction]:
+    """The configured terms, and the frozen segmenter's mask if it has a weight."""
+    functions = make_reward_functions(config.reward_config)
+    if config.rewards.mask_weight > 0 and segmenter is not None:
+        functions.append(
+            mask_dice_reward(
+                SquareSegmenter(segmenter, answer_size),
+                image_column="square",
+                mask_column="mask",
+                weight=config.rewards.mask_weight,
+            )
+        )
+    return functions
+
+
+def require_samples(samples: int, grpo: GrpoSettings) -> None:
+    """Refuse a data set whose samples would stand several times in one step.
+
+    Raises:
+        TooFewSamplesError: in that case.
+    """
+    if samples < grpo.prompts_per_step:
+        raise TooFewSamplesError(
+            f"The data set has {samples} training samples; a step takes {grpo.prompts_per_step} "
+            "different ones. Approve more labels and export again, or lower grpo.prompts_per_step."
+        )

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and checking everything that a run needs, before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_infer.models.store import ReasonerStore
+from medreasoner_infer.models.store.history import utc_now
+from medreasoner_training.finetune.config import CONFIG_FILE, FineTuneConfig, read_config
+from medreasoner_training.finetune.errors import NoValidationError
+from medreasoner_training.finetune.record import (
+    RunRecord,
+    read_record,
+    require_same,
+    write_record,
+)
+from medreasoner_training.finetune.replay import with_replay
+from medreasoner_training.finetune.settings import Method, ModelSettings, Tuning
+from medreasoner_training.finetune.stage import Stage, is_main_process
+from medreasoner_training.finetune.start import Start, resolve_start
+from medreasoner_training.samples import TRAIN, VALIDATION, SampleDataset, open_dataset
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that was checked before training.
+
+    Attributes:
+        run_dir: the run's folder.
+        config: its settings.
+        store: where the candidate will go.
+        record: the run's identity.
+        start: the reasoner to be tuned.
+        training: rows to learn from, replayed ones included.
+        validation: rows of patients that are not learnt from.
+    """
+
+    run_dir: Path
+    config: FineTuneConfig
+    store: ReasonerStore
+    record: RunRecord
+    start: Start
+    training: Dataset
+    validation: Dataset
+
+
+def prepare(run_dir: Path) -> Prepared:
+    """Read and check everything that training needs, and begin or take up the run's record.
+
+    Raises:
+        FineTuneConfigError, RunChangedError: the settings mean nothing, or are not the run's.
+        DatasetFolderError, DatasetChangedError: the data set cannot be used.
+        NoValidationError: too few patients are held out for a decision.
+        ModelUnavailableError, UnknownModelError: there is no such model.
+    """
+    config = read_config(run_dir / CONFIG_FILE)
+    promotion = config.promotion
+    store = ReasonerStore(None if promotion.store is None else Path(promotion.store))
+    data = open_dataset(run_dir / config.data.folder)
+    validation = _validation_rows(data, config)
+    record = read_record(run_dir)
+    model = config.model if record is None else ModelSettings(record.parent or record.base)
+    start = resolve_start(model, store)
+    if record is None:
+        record = _new_record(config, data, start)
+        if is_main_process():
+            write_record(run_dir, record)
+    require_same(record, config.to_dict(), data.manifest_sha256)
+    if config.tuning is Tuning.full and start.adapter is not None:
+        start = _merged(start, run_dir)
+    size = start.settings.input_size
+    training = with_replay(data.load(TRAIN), config.data, run_dir, size)
+    return Prepared(run_dir, config, store, record, start, training, validation)
+
+
+def plan(prepared: Prepared) -> tuple[Stage, ...]:
+    """The stages of a run, in their order."""
+    config, folder = prepared.config, prepared.run_dir
+    stages = [Stage("sft", folder / "sft", config.sft.steps)] if config.sft.steps else []
+    if config.method is Method.grpo:
+        steps = config.grpo.steps_for(len(prepared.training))
+        stages.append(Stage("grpo", folder / "grpo", steps, config.sft.steps))
+    return tuple(stages)
+
+
+def _new_record(config: FineTuneConfig, data: SampleDataset, start: Start) -> RunRecord:
+    moment = utc_now()[:19].replace(":", "").lower()
+    name = config.promotion.name or f"{moment}-{uuid.uuid4().hex[:8]}"
+    return RunRecord(name, start.base, start.parent, config.to_dict(), data.manifest_sha256)
+
+
+def _validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
+    counts = data.manifest.splits.get(VALIDATION)
+    if counts is None or not counts.rows:
+        raise NoValidationError(
+            "The data set has no validation patients, so no candidate could be compared. Export "
+            "again with a validation share above 0."
+        )
+    rows, least = data.load(VALIDATION), config.gate_config.min_patients
+    info = rows["extra_info"]
+    patients = len(np.unique([each["patient_key"] for each in info if each["present"]]))
+    if patients < least:
+        raise NoValidationError(
+            f"The validation split shows targets of {patients} patients; the gate decides on "
+            f"{least} or more. Approve labels of more patients, export with a larger validation "
+            "share, or lower gate.min_patients, which widens the uncertainty."
+        )
+    return rows
+
+
+def _merged(start: Start, run_dir: Path) -> Start:
+    """Full tuning changes all weights, so an adapter becomes part of them first."""
+    from medreasoner_training.export.merge import merge_adapter
+
+    folder = run_dir / "start"
+    if start.adapter is not None and not folder.is_dir():
+        merge_adapter(start.adapter, folder, base=start.base)
+    return dataclasses.replace(start, folder=folder, adapter=None)

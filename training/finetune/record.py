@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run was begun with: ``run.json``, so that a resumed run is the same run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medreasoner_infer.models.store.files import write_durably
+from medreasoner_training.finetune.errors import RunChangedError
+
+RECORD_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The identity of a run.
+
+    Attributes:
+        candidate: name under which the store will hold the result.
+        base: what the tuned model is based on.
+        parent: the store's candidate that is tuned, if it is one.
+        config: the configuration.
+        data_manifest_sha256: of the data set.
+    """
+
+    candidate: str
+    base: str
+    parent: str | None
+    config: dict[str, Any]
+    data_manifest_sha256: str
+
+
+def read_record(run_dir: Path) -> RunRecord | None:
+    """The record of a run that was begun before; ``None`` for a new one.
+
+    Raises:
+        RunChangedError: the file is damaged.
+    """
+    path = run_dir / RECORD_FILE
+    try:
+        return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise RunChangedError(
+            f"{path} is damaged ({type(error).__name__}). Start a new run in another folder."
+        ) from error
+
+
+def write_record(run_dir: Path, record: RunRecord) -> None:
+    """Begin a run."""
+    write_durably(run_dir / RECORD_FILE, json.dumps(asdict(record), indent=2) + "\n")
+
+
+def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256: str) -> None:
+    """Refuse to go on with another configuration or other data than the run was begun with.
+
+    Raises:
+        RunChangedError: naming what differs.
+    """
+    differing = [
+        f"{section} (was {record.config.get(section)}, is {value})"
+        for section, value in config.items()
+        if record.config.get(section) != value
+    ]
+    if record.data_manifest_sha256 != data_manifest_sha256:
+        differing.append("the data set")
+    if differing:
+        raise RunChangedError(
+            f"This run was begun with other settings or data: {'; '.join(differing)}. Restore "
+            "them, or start a new run in another folder."
+        )

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples of another site, mixed in so that the reasoner does not forget it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_infer.imaging import Plane
+from medreasoner_training.finetune.settings import DataSettings
+from medreasoner_training.samples import TRAIN, QuerySource, Question, Sample, open_dataset
+from medreasoner_training.samples.schema import features, to_row
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PHANTOMS = "phantoms"
+_SEED = 940_000
+
+
+def with_replay(raw: Dataset, data: DataSettings, run_dir: Path, size_px: int) -> Dataset:
+    """The site's training rows and the share of replayed ones that the configuration asks for.
+
+    Args:
+        raw: the site's rows, images of D px.
+        data: which share of what.
+        run_dir: relative paths count from it.
+        size_px: side of generated images.
+
+    Raises:
+        DatasetFolderError: the replayed folder is no data set.
+    """
+    count = round(len(raw) * data.replay_share / (1 - data.replay_share))
+    if not count or data.replay is None:
+        return raw
+    from datasets import concatenate_datasets
+
+    if data.replay == PHANTOMS:
+        replayed = phantom_rows(count, size_px)
+    else:
+        others = open_dataset(run_dir / data.replay).load(TRAIN)
+        picks = np.linspace(0, len(others), count, endpoint=False).astype(int)
+        replayed = others.select(picks, keep_in_memory=True)
+    return concatenate_datasets([raw.cast(features()), replayed.cast(features())])
+
+
+def phantom_rows(count: int, size_px: int) -> Dataset:
+    """Synthetic torso sections of the kind that the embedded reasoner was trained on."""
+    from datasets import Dataset
+
+    rows: list[dict] = []
+    while len(rows) < count:
+        rows.append(to_row(_phantom_sample(len(rows), size_px), len(rows)))
+    return Dataset.from_list(rows, features=features())
+
+
+def _phantom_sample(index: int, size_px: int) -> Sample:
+    from medreasoner_training.reasoner.queries import known_targets
+    from medreasoner_training.reasoner.samples import sample_questions
+
+    drawn = sample_questions(np.random.default_rng([_SEED, index]), 1, size_px)
+    question, grey = drawn.questions[0], drawn.image.grey
+    truth = question.truth
+    trace = question.completion.partition("<think>")[2].partition("</think>")[0]
+    return Sample(
+        image=np.repeat(grey[..., None], 3, axis=2),
+        mask=np.zeros(grey.shape, bool) if truth is None else truth.mask,
+        question=Question(question.query, QuerySource.TEMPLATE, trace),
+        label_name=known_targets()[question.label].name,
+        bbox_xyxy_px=None if truth is None else truth.bbox_xyxy_px,
+        points_xy_px=None if truth is None else truth.points_xy_px,
+        plane=Plane.AXIAL,
+        slice_index=0,
+        modality="CT",
+        window="phantom",
+        case_key=f"phantom-{index}",
+        patient_key=f"phantom-{index}",
+    )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run: train a candidate, compare it with the live reasoner, promote or refuse it.
+
+Each stage leaves a folder or file that the next one starts from, so that the same command resumes
+a run wherever it ended.
+"""
+
+from __future__ import annotations
+
+import gc
+from enum import IntEnum
+from pathlib import Path
+
+from medreasoner_infer.errors import MedReasonerError
+from medreasoner_training.finetune.board import Board
+from medreasoner_training.finetune.comparison import compare_with_live, finish_candidate
+from medreasoner_training.finetune.failures import typed_faults
+from medreasoner_training.finetune.preparation import Prepared, plan, prepare
+from medreasoner_training.finetune.progress import State, clear_stop
+from medreasoner_training.finetune.stage import Stage, is_main_process, trained_start
+from medreasoner_training.finetune.start import Start
+
+
+class ExitCode(IntEnum):
+    """What the command ends with; 2 is the shell's own code of a wrong command line."""
+
+    OK = 0
+    FAILED = 1
+    REFUSED = 3
+    STOPPED = 4
+
+
+def run(run_dir: Path) -> ExitCode:
+    """Carry out or resume the run whose ``config.yaml`` lies in ``run_dir``.
+
+    Every end is written into ``progress.json``; a failure leaves the last good checkpoint and the
+    live model as they are.
+    """
+    board = Board(run_dir, is_main_process())
+    try:
+        with typed_faults(run_dir):
+            return _run(run_dir, board)
+    except MedReasonerError as error:
+        board.show(State.FAILED, str(error), seconds_left=None)
+        return ExitCode.FAILED
+    except BaseException as error:
+        kind = type(error).__name__
+        board.show(State.FAILED, f"The run ended unexpectedly ({kind}); see its log.")
+        raise
+
+
+def _run(run_dir: Path, board: Board) -> ExitCode:
+    board.show(State.PREPARING, "Checking settings, data and model.")
+    clear_stop(run_dir)
+    prepared = prepare(run_dir)
+    stages = plan(prepared)
+    board.show(
+        State.PREPARING, "Loading the model.", total_steps=sum(stage.steps for stage in stages)
+    )
+    trained = prepared.start
+    for stage in stages:
+        if not stage.model_folder.is_dir() and not _train(prepared, stage, trained, board):
+            board.show(State.STOPPED, "Stopped on request; the same command resumes the run.")
+            return ExitCode.STOPPED
+        trained = trained_start(trained, stage)
+    if not is_main_process():
+        return ExitCode.OK
+    return _judge(prepared, trained, board)
+
+
+def _train(prepared: Prepared, stage: Stage, start: Start, board: Board) -> bool:
+    from medreasoner_training.finetune.training import train_stage
+
+    done = train_stage(prepared, stage, start, board)
+    gc.collect()  # the trainer and its model refer to each other; scoring needs their memory
+    return done
+
+
+def _judge(prepared: Prepared, trained: Start, board: Board) -> ExitCode:
+    board.show(State.COMPARING, "Comparing with the live reasoner.", seconds_left=None)
+    report = compare_with_live(prepared, trained, board)
+    name = finish_candidate(prepared, trained, report)
+    verdict = " ".join(reason.sentence for reason in report.reasons if not reason.passed)
+    if not prepared.config.promotion.promote:
+        told = verdict or "The gate would promote it."
+        board.show(State.FINISHED, f"{name} was compared only. {told}", candidate=name)
+        return ExitCode.OK
+    if not report.promote:
+        board.show(State.REFUSED, f"{name} was refused. {verdict}", candidate=name)
+        return ExitCode.REFUSED
+    board.show(State.PROMOTED, f"{name} is live.", candidate=name)
+    return ExitCode.OK

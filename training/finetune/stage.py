@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stage of a run: training with checkpoints, and publishing the trained model's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile
+from medreasoner_infer.types import ModelIdentity
+from medreasoner_training.finetune.checkpoints import newest_complete, remove_unfinished
+from medreasoner_training.finetune.frozen import frozen_sha256, require_unchanged
+from medreasoner_training.finetune.start import Start
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import Trainer
+
+    from medreasoner_infer.reasoners.transformers_loading import LoadedModel
+
+_ADAPTER_FILE = "adapter_model.safetensors"
+_UNWANTED = ("training_args.bin",)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run.
+
+    Attributes:
+        name: ``sft`` or ``grpo``.
+        folder: its checkpoints, and ``model`` once it is done.
+        steps: optimiser steps.
+        first_step: steps of the stages before it.
+    """
+
+    name: str
+    folder: Path
+    steps: int
+    first_step: int = 0
+
+    @property
+    def model_folder(self) -> Path:
+        """The trained model or adapter; it exists once the stage is done."""
+        return self.folder / "model"
+
+
+def is_main_process() -> bool:
+    """Whether this process writes; ``accelerate launch`` numbers the others from 1."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_adapted(model: torch.nn.Module) -> bool:
+    """Whether a model carries a LoRA adapter already."""
+    return hasattr(model, "peft_config")
+
+
+def run_trainer(trainer: Trainer, stage: Stage) -> None:
+    """Train from the newest complete checkpoint on, if there is one.
+
+    Raises:
+        FrozenWeightsChangedError: weights changed that must not learn.
+        NonFiniteLossError: loss or gradient became NaN or infinite.
+    """
+    if is_main_process():
+        remove_unfinished(stage.folder)
+    trainer.accelerator.wait_for_everyone()
+    checkpoint = newest_complete(stage.folder)
+    before = frozen_sha256(trainer.model)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    require_unchanged(before, frozen_sha256(trainer.model))
+
+
+def publish_model(trainer: Trainer, stage: Stage, start: Start) -> None:
+    """Write the trained model's folder, whole or not at all; every process takes part."""
+    unfinished = stage.folder / "model.unfinished"
+    if is_adapted(trainer.model):
+        for adapter in trainer.model.peft_config.values():
+            adapter.base_model_name_or_path = start.base
+    if is_main_process():
+        shutil.rmtree(unfinished, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_model(str(unfinished))
+    if is_main_process():
+        _tidy(unfinished, start.settings)
+        os.replace(unfinished, stage.model_folder)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _tidy(folder: Path, settings: PromptFile) -> None:
+    """Leave what the store takes; a full model says itself how it must be asked."""
+    for path in folder.iterdir():
+        if path.is_dir():  # the frozen reference adapter of a KL term
+            shutil.rmtree(path)
+        elif path.name in _UNWANTED:
+            path.unlink()
+    if not (folder / _ADAPTER_FILE).is_file():
+        (folder / PROMPT_FILE).write_text(prompt_json(settings), encoding="utf-8")
+
+
+def prompt_json(settings: PromptFile) -> str:
+    """The text of ``prompt.json`` that is read back as ``settings``."""
+    fields = dataclasses.asdict(settings)
+    return json.dumps({**fields.pop("template"), **fields}, indent=2, ensure_ascii=False) + "\n"
+
+
+def trained_start(start: Start, stage: Stage) -> Start:
+    """What a done stage leaves for the next one."""
+    folder = stage.model_folder
+    if (folder / _ADAPTER_FILE).is_file():
+        return dataclasses.replace(start, adapter=folder)
+    return dataclasses.replace(start, folder=folder, adapter=None)
+
+
+def held_out_evaluator(
+    trainer: Trainer, loaded: LoadedModel, settings: PromptFile, raw: Dataset
+) -> Callable[[], float | None]:
+    """Mean box IoU of the model in training, answering as it would when served.
+
+    All processes answer the same rows, as sharded weights need every process at each layer.
+    """
+    from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
+    from medreasoner_training.finetune.scoring import held_out_of, mean_iou, score_reasoner
+
+    held_out = held_out_of(raw)
+    identity = ModelIdentity("in training", "memory", None, None, "as its base")
+
+    def evaluate() -> float | None:
+        from trl.models.utils import unwrap_model_for_generation
+
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
+            was_training = model.training
+            model.eval()
+            served = dataclasses.replace(loaded, model=model)
+            reasoner = TransformersReasoner(served, identity, settings, prefix_cache_bytes=0)
+            try:
+                scores = score_reasoner(reasoner, raw, name=identity.name)
+            finally:
+                model.train(was_training)
+        return mean_iou(scores, held_out)
+
+    return evaluate

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carrying out one stage with its callbacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_infer.models.loading import load_segmenter
+from medreasoner_infer.models.registry import resolve_model
+from medreasoner_training.finetune.board import Board
+from medreasoner_training.finetune.callbacks import (
+    FiniteGuard,
+    HeldOutEvaluation,
+    MarkComplete,
+    Reporter,
+    StopOnRequest,
+)
+from medreasoner_training.finetune.checkpoints import require_space
+from medreasoner_training.finetune.grpo import grpo_trainer
+from medreasoner_training.finetune.rows import RowMaker
+from medreasoner_training.finetune.settings import RunSettings
+from medreasoner_training.finetune.sft import sft_trainer
+from medreasoner_training.finetune.stage import (
+    Stage,
+    held_out_evaluator,
+    is_main_process,
+    publish_model,
+    run_trainer,
+)
+from medreasoner_training.finetune.start import Start, load_trainable
+from medreasoner_training.samples import Augmentation
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers import Trainer
+
+    from medreasoner_infer.reasoners.transformers_loading import LoadedModel
+    from medreasoner_infer.segmenters.base import Segmenter
+    from medreasoner_training.finetune.config import FineTuneConfig
+    from medreasoner_training.finetune.preparation import Prepared
+
+
+def train_stage(prepared: Prepared, stage: Stage, start: Start, board: Board) -> bool:
+    """Train, and publish the model's folder; ``False`` if the run was stopped before.
+
+    Raises:
+        DiskFullError: the disk cannot hold the checkpoints.
+        NonFiniteLossError, FrozenWeightsChangedError: the training went wrong.
+    """
+    config = prepared.config
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    loaded = load_trainable(start, config.tuning, config.run)
+    trainer = build_trainer(prepared, stage, start, loaded)
+    trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+    require_space(prepared.run_dir, trained, config.run)
+    stop = StopOnRequest(prepared.run_dir)
+    writer = tensorboard_writer(prepared, stage)
+    _add_callbacks(trainer, prepared, stage, start, loaded, board, stop, writer)
+    run_trainer(trainer, stage)
+    if stop.stopped:
+        return False
+    publish_model(trainer, stage, start)
+    return True
+
+
+def build_trainer(
+    prepared: Prepared, stage: Stage, start: Start, loaded: LoadedModel
+) -> Trainer:  # fmt: skip
+    """TRL's trainer of a stage, without callbacks."""
+    config = prepared.config
+    augmentation = Augmentation(config.augmentation) if config.data.augment else None
+    maker = RowMaker(
+        start.settings, loaded.answer_size, config.data.image_sizes, augmentation
+    )  # fmt: skip
+    if stage.name == "sft":
+        return sft_trainer(config, stage, loaded, prepared.training, maker, ())
+    segmenter = segmenter_of(config) if config.rewards.mask_weight > 0 else None
+    return grpo_trainer(config, stage, loaded, prepared.training, maker, (), segmenter)
+
+
+def segmenter_of(config: FineTuneConfig) -> Segmenter | None:
+    """The frozen segmenter, if the configuration names one."""
+    if config.promotion.segmenter is None:
+        return None
+    spec = resolve_model("segmenter", config.promotion.segmenter)
+    return load_segmenter(spec, device=config.run.device)
+
+
+def spread_rows(rows: Dataset, run: RunSettings) -> Dataset:
+    """At most ``eval_samples`` rows, evenly through the split."""
+    count = min(run.eval_samples, len(rows))
+    picks = np.linspace(0, len(rows), count, endpoint=False).astype(int)
+    return rows.select(picks, keep_in_memory=True)
+
+
+def tensorboard_writer(prepared: Prepared, stage: Stage) -> SummaryWriter | None:
+    """Writes curves into ``RUN_DIR/tensorboard/STAGE``."""
+    if not is_main_process():
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(prepared.run_dir / "tensorboard" / stage.name))
+
+
+def _add_callbacks(
+    trainer: Trainer,
+    prepared: Prepared,
+    stage: Stage,
+    start: Start,
+    loaded: LoadedModel,
+    board: Board,
+    stop: StopOnRequest,
+    writer: SummaryWriter | None,
+) -> None:
+    from transformers.integrations import TensorBoardCallback
+
+    for callback in (FiniteGuard(), Reporter(board, stage.first_step), stop, MarkComplete()):
+        trainer.add_callback(callback)
+    if writer is not None:
+        trainer.add_callback(TensorBoardCallback(writer))
+    run = prepared.config.run
+    if run.eval_steps:
+        rows = spread_rows(prepared.validation, run)
+        evaluate = held_out_evaluator(trainer, loaded, start.settings, rows)
+        trainer.add_callback(
+            HeldOutEvaluation(evaluate, run.eval_steps, board, writer, stage.first_step)
+        )

@@ -70,9 +70,7 @@ def load_dicom(path: Path, modality: str | None = None, series_uid: str | None =
     )
 
 
-def slice_headers(
-    path: Path, series_uid: str | None = None
-) -> tuple[tuple[Dataset, int], ...]:
+def slice_headers(path: Path, series_uid: str | None = None) -> tuple[tuple[Dataset, int], ...]:
     """Which file and frame each slice of :func:`load_dicom`'s volume comes from.
 
     Returns:

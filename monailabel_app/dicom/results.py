@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stored result as it was on the screen: record and mask, from DICOM objects alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medreasoner_infer.imaging import Plane, slice_mapping
+from medreasoner_infer.records import summarise_mask
+from monailabel_app.dicom.report_reading import ReportHeader, read_header, read_report
+from monailabel_app.dicom.seg_reading import read_segment
+from monailabel_app.dicom.source import SourceSeries
+from monailabel_app.store.records import InferenceRecord, Outcome
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class StoredResult:
+    """A record read back, its mask uint8 (I, J, K) on the images' grid, and where it was found."""
+
+    header: ReportHeader
+    record: InferenceRecord
+    mask_ijk: np.ndarray
+    source: SourceSeries
+
+
+def newest_reports(reports: Iterable[Dataset]) -> list[tuple[ReportHeader, Dataset]]:
+    """The newest version of each record, in the order in which the records were asked.
+
+    A version is newer if its number is greater, whatever the archive says of the older one.
+
+    Raises:
+        UnreadableResultError: a report is damaged.
+    """
+    newest: dict[str, tuple[ReportHeader, Dataset]] = {}
+    for report in reports:
+        header = read_header(report)
+        known = newest.get(header.inference_id)
+        if known is None or header.version > known[0].version:
+            newest[header.inference_id] = (header, report)
+    return list(newest.values())
+
+
+def read_result(
+    report: Dataset, segmentation: Dataset | None, source: SourceSeries
+) -> StoredResult:
+    """Put record and mask together.
+
+    The mask is that which the reader approved, so its sizes replace those of the inferred one.
+    Without a segmentation it is empty; a rejected answer keeps the sizes of what was rejected.
+
+    Raises:
+        UnreadableResultError: report or segmentation is damaged or about another series.
+    """
+    header = read_header(report)
+    record = read_report(report, source)
+    mask_ijk = np.zeros(source.volume.shape_ijk, dtype=np.uint8)
+    if segmentation is not None and header.segment is not None:
+        mask_ijk = read_segment(segmentation, header.segment.number, source)
+    rejected = record.decision is not None and record.decision.outcome is Outcome.REJECTED
+    if not rejected:
+        result = {**record.result, "mask": _sizes(record, mask_ijk, source)}
+        record = dataclasses.replace(record, result=result)
+    return StoredResult(header, record, mask_ijk, source)
+
+
+def _sizes(record: InferenceRecord, mask_ijk: np.ndarray, source: SourceSeries) -> dict[str, Any]:
+    shown = record.result["slice"]
+    mapping = slice_mapping(source.volume, Plane(shown["plane"]), shown["index"])
+    predicted_iou = record.result["mask"]["predicted_iou"]
+    summary = dataclasses.asdict(summarise_mask(mask_ijk, mapping, predicted_iou))
+    if summary["slice_range"] is not None:
+        summary["slice_range"] = list(summary["slice_range"])
+    return summary

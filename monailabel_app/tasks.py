@@ -43,55 +43,64 @@ class Call:
     wants_mask: bool = True
 
 
-class AskTask(InferTask):  # type: ignore[misc]
+class _ViewerTask(InferTask):  # type: ignore[misc]
+    """What both tasks have in common: the options, and an answer in MONAI Label's form."""
+
+    def __init__(
+        self, service: AnsweringService, type: InferType, dimension: int, description: str
+    ) -> None:
+        super().__init__(
+            type=type,
+            labels={SEGMENT_NAME: LABEL_VALUE},
+            dimension=dimension,
+            description=description,
+            config=_OPTIONS,
+        )
+        self._service = service
+
+    def is_valid(self) -> bool:
+        """Models are loaded at first use, so the task is always offered."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """The mask's file and the params of :func:`monailabel_app.outputs.result_params`."""
+        params = InferParams.parse(request)
+        call = _call_of(request)
+        return _reply(self._answer(call, params), call, params)
+
+    def _answer(self, call: Call, params: InferParams) -> Answer:
+        raise NotImplementedError
+
+
+class AskTask(_ViewerTask):
     """Answers a clinical question: reasoning, box, key points and mask."""
 
     def __init__(self, service: AnsweringService) -> None:
         super().__init__(
-            type=InferType.SEGMENTATION,
-            labels={SEGMENT_NAME: LABEL_VALUE},
-            dimension=3,
-            description="Type a clinical question into 'query'; the model reasons, then segments.",
-            config=_OPTIONS,
-        )
-        self._service = service
-
-    def is_valid(self) -> bool:
-        """Models are loaded at first use, so the task is always offered."""
-        return True
-
-    def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-        """The mask's file and the params of :func:`monailabel_app.outputs.result_params`."""
-        params = InferParams.parse(request)
-        call = _call_of(request)
-        return _reply(
-            self._service.ask(ASK_TASK, call.source, params, call.cancelled), call, params
+            service,
+            InferType.SEGMENTATION,
+            3,
+            "Type a clinical question into 'query'; the model reasons, then segments.",
         )
 
+    def _answer(self, call: Call, params: InferParams) -> Answer:
+        return self._service.ask(ASK_TASK, call.source, params, call.cancelled)
 
-class ClickTask(InferTask):  # type: ignore[misc]
+
+class ClickTask(_ViewerTask):
     """Segments what the reader clicks on; with a question the model reasons there first."""
 
     def __init__(self, service: AnsweringService) -> None:
         super().__init__(
-            type=InferType.DEEPGROW,
-            labels={SEGMENT_NAME: LABEL_VALUE},
-            dimension=2,
-            description="Click on the target; a question in 'query' is asked on the same slice.",
-            config=_OPTIONS,
+            service,
+            InferType.DEEPGROW,
+            2,
+            "Click on the target; a question in 'query' is asked on the same slice.",
         )
-        self._service = service
 
-    def is_valid(self) -> bool:
-        """Models are loaded at first use, so the task is always offered."""
-        return True
-
-    def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-        """The mask's file and the params of :func:`monailabel_app.outputs.result_params`."""
-        params = InferParams.parse(request)
-        call = _call_of(request)
+    def _answer(self, call: Call, params: InferParams) -> Answer:
         answer = self._service.segment if params.query is None else self._service.ask
-        return _reply(answer(CLICK_TASK, call.source, params, call.cancelled), call, params)
+        return answer(CLICK_TASK, call.source, params, call.cancelled)
 
 
 class OneByOne(BatchInferTask):  # type: ignore[misc]

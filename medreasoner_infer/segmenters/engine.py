@@ -13,7 +13,7 @@ from medreasoner_infer.errors import OutOfMemoryError
 from medreasoner_infer.segmenters.cache import EmbeddingCache
 from medreasoner_infer.segmenters.crop import Crop
 from medreasoner_infer.segmenters.network import Candidate, Embedding, Sam2Network
-from medreasoner_infer.segmenters.propagation import TrackedMask
+from medreasoner_infer.segmenters.stopping import TrackedMask
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 
 _OUTSIDE_LOGIT = -1e4

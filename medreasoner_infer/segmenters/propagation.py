@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carrying a mask from slice to slice, and knowing when the target has ended."""
+"""Carrying a mask from slice to slice, both ways from the prompted one."""
 
 from __future__ import annotations
 
@@ -12,35 +12,8 @@ import numpy as np
 from medreasoner_infer.errors import CancelledError, SliceOutOfRangeError
 from medreasoner_infer.segmenters.base import Cancelled, FrameSource, Progress
 from medreasoner_infer.segmenters.settings import StopRule
+from medreasoner_infer.segmenters.stopping import EndWatch, GreyValues, TrackedMask
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
-
-
-@dataclass(frozen=True)
-class TrackedMask:
-    """A slice's mask and the model's presence logit for the target on that slice."""
-
-    slice_mask: SliceMask
-    presence: float
-
-
-@dataclass(frozen=True)
-class GreyLevel:
-    """Median and robust spread (a normal distribution's deviation) of a target's grey values."""
-
-    median: float
-    spread: float
-
-    @classmethod
-    def of(cls, image: SliceImage, mask: np.ndarray) -> GreyLevel:
-        """Measure under a non-empty mask, bool (H, W); colours count by their mean."""
-        values = image.pixels[mask].reshape(int(mask.sum()), -1).mean(1)
-        lower, median, upper = np.percentile(values, (25, 50, 75))
-        return cls(float(median), float(upper - lower) / 1.349)
-
-    def left_by(self, other: GreyLevel, rule: StopRule) -> bool:
-        """Whether another slice's target looks too different to be the same."""
-        bound = rule.max_grey_change * max(self.spread, rule.min_grey_spread)
-        return abs(other.median - self.median) > bound
 
 
 class Tracker(Protocol):
@@ -93,7 +66,7 @@ def propagate_both_ways(
         if not first.mask.any():
             settle(count, count)
             return
-        grey = GreyLevel.of(frames[start_index], first.mask)
+        grey = GreyValues.of(frames[start_index], first.mask)
         walk = _Walk(tracker, rule, frames, grey, cancelled)
         tracker.begin(start_index, frames[start_index], prompt, first.mask)
         for index, mask in walk.along(range(start_index + 1, count), first):
@@ -114,39 +87,19 @@ class _Walk:
     tracker: Tracker
     rule: StopRule
     frames: FrameSource
-    grey: GreyLevel
+    grey: GreyValues
     cancelled: Cancelled | None
 
     def along(self, indices: range, first: SliceMask) -> Iterator[tuple[int, SliceMask]]:
         self.tracker.turn()
-        last = first.mask
+        watch = EndWatch(self.rule, first, self.grey)
         for index in indices:
             _raise_if(self.cancelled)
             image = self.frames[index]
             tracked = self.tracker.step(index, image)
-            if tracked is None or target_ended(last, tracked, self.rule):
-                return
-            last = tracked.slice_mask.mask
-            if self.grey.left_by(GreyLevel.of(image, last), self.rule):
+            if tracked is None or watch.ending(image, tracked) is not None:
                 return
             yield index, tracked.slice_mask
-
-
-def target_ended(previous: np.ndarray, tracked: TrackedMask, rule: StopRule) -> bool:
-    """Whether a slice's mask says that the target is no longer there, or has leaked.
-
-    Args:
-        previous: the last slice's mask, bool (H, W).
-        tracked: this slice's mask.
-        rule: the bounds.
-    """
-    mask = tracked.slice_mask.mask
-    area, last_area = int(mask.sum()), int(previous.sum())
-    if area == 0 or last_area == 0 or tracked.presence < rule.min_presence:
-        return True
-    ratio = max(area, rule.small_area_px) / max(last_area, rule.small_area_px)
-    overlap = int((mask & previous).sum()) / min(area, last_area)
-    return not (rule.min_area_ratio <= ratio <= rule.max_area_ratio and overlap >= rule.min_overlap)
 
 
 def _raise_if(cancelled: Cancelled | None) -> None:

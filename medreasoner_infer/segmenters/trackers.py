@@ -9,8 +9,8 @@ from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 from medreasoner_infer.segmenters.crop import Crop, crop_for_prompt, whole_slice
 from medreasoner_infer.segmenters.engine import SliceEngine, to_slice
 from medreasoner_infer.segmenters.memory import SliceMemory
-from medreasoner_infer.segmenters.propagation import TrackedMask
 from medreasoner_infer.segmenters.settings import Sam2Settings
+from medreasoner_infer.segmenters.stopping import TrackedMask
 from medreasoner_infer.types import SliceImage, SlicePrompt
 
 

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Knowing when a target has ended, from its masks and grey values on one slice after the other.
+
+Nothing here knows the model: the rule reads masks, displayed grey values, the predicted IoU and the
+presence logit, which every SAM2 gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from medreasoner_infer.segmenters.settings import StopRule
+from medreasoner_infer.types import SliceImage, SliceMask
+
+#: Interquartile range of a normal distribution of unit deviation.
+_NORMAL_IQR = 1.349
+#: Two samples of n and m equally distributed values differ by more than 1.36 * sqrt(1/n + 1/m) in
+#: 5 % of cases (Smirnov 1948, Table for estimating the goodness of fit of empirical distributions).
+_SMIRNOV_5_PERCENT = 1.36
+
+
+@dataclass(frozen=True)
+class TrackedMask:
+    """A slice's mask and the model's presence logit for the target on that slice."""
+
+    slice_mask: SliceMask
+    presence: float
+
+
+class Ending(str, Enum):
+    """What told that the target is no longer there, or that its mask has leaked."""
+
+    EMPTY = "empty mask"
+    PRESENCE = "presence"
+    AREA = "area collapsed or exploded"
+    OVERLAP = "lies beside the last slice's mask"
+    GREY = "looks unlike the prompted slice"
+    STEP = "looks unlike the last slice"
+    QUALITY = "predicted quality fell"
+
+
+@dataclass(frozen=True)
+class GreyValues:
+    """The displayed grey values of a target on one slice, sorted, at least one."""
+
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, image: SliceImage, mask: np.ndarray) -> GreyValues:
+        """Read them under a non-empty mask, bool (H, W); colours count by their mean."""
+        return cls(np.sort(image.pixels[mask].reshape(int(mask.sum()), -1).mean(1)))
+
+    @property
+    def median(self) -> float:
+        """The middle value."""
+        return float(np.median(self.values))
+
+    @property
+    def spread(self) -> float:
+        """Robust spread: the deviation of a normal distribution with the same quartiles."""
+        lower, upper = np.percentile(self.values, (25, 75))
+        return float(upper - lower) / _NORMAL_IQR
+
+    def distance(self, other: GreyValues) -> float:
+        """Kolmogorov-Smirnov distance of the two distributions, 0 (equal) to 1 (apart)."""
+        at = np.concatenate([self.values, other.values])
+        first, second = (
+            np.searchsorted(values, at, side="right") / len(values)
+            for values in (self.values, other.values)
+        )
+        return float(np.abs(first - second).max())
+
+    def expected_distance(self, other: GreyValues) -> float:
+        """The distance that chance alone exceeds in 5 % of cases at these numbers of pixels."""
+        return _SMIRNOV_5_PERCENT * float(np.sqrt(1 / len(self.values) + 1 / len(other.values)))
+
+
+class EndWatch:
+    """Follows one target in one direction and says when it has ended.
+
+    Args:
+        rule: the bounds.
+        first: mask of the prompted slice, not empty.
+        grey: its grey values.
+    """
+
+    def __init__(self, rule: StopRule, first: SliceMask, grey: GreyValues) -> None:
+        self._rule = rule
+        self._last_mask = first.mask
+        self._first_grey = self._last_grey = grey
+        self._ious = [first.predicted_iou]
+
+    def ending(self, image: SliceImage, tracked: TrackedMask) -> Ending | None:
+        """Judge the next slice; ``None``: the target goes on and the slice is remembered."""
+        mask = tracked.slice_mask.mask
+        ended = self._ending_of_shape(mask, tracked.presence)
+        if ended is not None:
+            return ended
+        grey = GreyValues.of(image, mask)
+        self._ious.append(tracked.slice_mask.predicted_iou)
+        ended = self._ending_of_grey(grey) or self._ending_of_quality()
+        self._last_mask, self._last_grey = mask, grey
+        return ended
+
+    def _ending_of_shape(self, mask: np.ndarray, presence: float) -> Ending | None:
+        rule, area, last_area = self._rule, int(mask.sum()), int(self._last_mask.sum())
+        if area == 0:
+            return Ending.EMPTY
+        if presence < rule.min_presence:
+            return Ending.PRESENCE
+        ratio = max(area, rule.small_area_px) / max(last_area, rule.small_area_px)
+        if not rule.min_area_ratio <= ratio <= rule.max_area_ratio:
+            return Ending.AREA
+        overlap = int((mask & self._last_mask).sum()) / min(area, last_area)
+        return Ending.OVERLAP if overlap < rule.min_overlap else None
+
+    def _ending_of_grey(self, grey: GreyValues) -> Ending | None:
+        rule, first, last = self._rule, self._first_grey, self._last_grey
+        bound = rule.max_grey_change * max(first.spread, rule.min_grey_spread)
+        if abs(grey.median - first.median) > bound:
+            return Ending.GREY
+        step = grey.distance(last) - grey.expected_distance(last)
+        return Ending.STEP if step > rule.max_grey_step else None
+
+    def _ending_of_quality(self) -> Ending | None:
+        recent = float(np.mean(self._ious[-2:]))
+        usual = float(np.median(self._ious))
+        too_low = len(self._ious) > 2 and recent < self._rule.min_quality_ratio * usual
+        return Ending.QUALITY if too_low else None

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a target has ended: each bound of the stop rule, and synthetic volumes with known ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from medreasoner_infer.segmenters.propagation import propagate_both_ways
+from medreasoner_infer.segmenters.settings import StopRule
+from medreasoner_infer.segmenters.stopping import Ending, EndWatch, GreyValues, TrackedMask
+from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
+
+RULE = StopRule(
+    min_presence=0.0,
+    min_area_ratio=0.1,
+    max_area_ratio=3.0,
+    small_area_px=30,
+    min_overlap=0.2,
+    max_grey_change=1.0,
+    min_grey_spread=8.0,
+    max_grey_step=0.2,
+    min_quality_ratio=0.9,
+)
+NO_BOUND_ON_GREY = replace(RULE, max_grey_change=100.0, max_grey_step=1.0)
+
+
+def square(side: int, corner: int = 0) -> np.ndarray:
+    mask = np.zeros((64, 64), bool)
+    mask[corner : corner + side, corner : corner + side] = True
+    return mask
+
+
+def tracked(mask: np.ndarray, presence: float = 5.0, iou: float = 0.9) -> TrackedMask:
+    return TrackedMask(SliceMask(mask, iou), presence)
+
+
+def grey(value: int) -> SliceImage:
+    return SliceImage(np.full((64, 64), value, np.uint8), (1.0, 1.0), str(value))
+
+
+def noisy(mean: float, deviation: float, seed: int) -> SliceImage:
+    noise = np.random.default_rng(seed).normal(mean, deviation, (64, 64))
+    return SliceImage(np.clip(noise, 0, 255).round().astype(np.uint8), (1.0, 1.0), f"noise/{seed}")
+
+
+def watch(rule: StopRule, image: SliceImage, mask: np.ndarray, iou: float = 0.9) -> EndWatch:
+    return EndWatch(rule, SliceMask(mask, iou), GreyValues.of(image, mask))
+
+
+@pytest.mark.parametrize(
+    ("last", "answer", "ending", "why"),
+    [
+        (square(20), tracked(square(20)), None, "unchanged"),
+        (square(20), tracked(square(20), -0.1), Ending.PRESENCE, "presence below the bound"),
+        (square(20), tracked(square(0)), Ending.EMPTY, "empty"),
+        (square(20), tracked(square(34)), None, "area x 2.9"),
+        (square(20), tracked(square(36)), Ending.AREA, "area x 3.2: a leak"),
+        (square(20), tracked(square(7)), None, "area x 0.12"),
+        (square(20), tracked(square(6)), Ending.AREA, "area x 0.09: a collapse"),
+        (square(1), tracked(square(9)), None, "81 px count as x 2.7 of the smallest 30"),
+        (square(1), tracked(square(10)), Ending.AREA, "100 px are x 3.3 of the smallest 30"),
+        (square(20), tracked(square(20, 11)), None, "81 of 400 px overlap"),
+        (square(20), tracked(square(20, 12)), Ending.OVERLAP, "64 of 400 px overlap"),
+    ],
+)
+def test_bounds_on_shape_and_presence(last, answer, ending, why):
+    assert watch(RULE, grey(100), last).ending(grey(100), answer) is ending, why
+
+
+class TestGreyValues:
+    def test_median_and_spread_are_those_under_the_mask(self):
+        image = grey(50)
+        image.pixels[:20, :20] = 170
+        values = GreyValues.of(image, square(20))
+        assert (values.median, values.spread) == (170.0, 0.0)
+
+    def test_spread_of_normal_grey_is_its_standard_deviation(self):
+        values = GreyValues.of(noisy(128, 12, 0), np.ones((64, 64), bool))
+        assert values.spread == pytest.approx(12, abs=0.8)
+
+    def test_colour_counts_by_its_mean(self):
+        pixels = np.zeros((64, 64, 3), np.uint8)
+        pixels[...] = (30, 60, 90)
+        image = SliceImage(pixels, (1.0, 1.0), "colour")
+        assert GreyValues.of(image, square(9)).median == 60
+
+    def test_distance_is_scipy_s(self):
+        first = GreyValues.of(noisy(100, 10, 1), square(20))
+        second = GreyValues.of(noisy(108, 15, 2), square(31))
+        expected = ks_2samp(first.values, second.values).statistic
+        assert first.distance(second) == pytest.approx(expected)
+
+    def test_chance_exceeds_the_expected_distance_in_about_one_of_twenty(self):
+        rng = np.random.default_rng(0)
+        samples = [
+            (GreyValues(np.sort(rng.normal(size=60))), GreyValues(np.sort(rng.normal(size=90))))
+            for _ in range(1000)
+        ]
+        beyond = [a.distance(b) > a.expected_distance(b) for a, b in samples]
+        assert 0.02 < np.mean(beyond) < 0.07
+
+
+@pytest.mark.parametrize(
+    ("deviation", "median", "ending"),
+    [(0, 108, None), (0, 109, Ending.GREY), (20, 118, None), (20, 124, Ending.GREY)],
+)
+def test_median_may_move_by_one_spread_of_at_least_eight_levels(deviation, median, ending):
+    rule = replace(RULE, max_grey_step=1.0)
+    first = noisy(100, deviation, 3) if deviation else grey(100)
+    assert watch(rule, first, square(30)).ending(grey(median), tracked(square(30))) is ending
+
+
+def test_another_texture_of_equal_median_is_a_step():
+    # Cancellous bone over a disc: the medians are equal, the distributions are not.
+    seen = watch(RULE, noisy(90, 15, 4), square(20))
+    assert seen.ending(noisy(90, 15, 5), tracked(square(20))) is None
+    assert seen.ending(noisy(90, 3, 6), tracked(square(20))) is Ending.STEP
+
+
+def test_few_pixels_may_differ_by_chance():
+    # Nine pixels each: a distance of 0.67 is within 0.64 of chance and 0.2 of tolerance.
+    rule = replace(RULE, max_grey_change=100.0)
+    first, second = grey(100), grey(100)
+    second.pixels[:2, :3] = 140
+    assert watch(rule, first, square(3)).ending(second, tracked(square(3))) is None
+    first, second = grey(100), grey(100)
+    second.pixels[:20, :14] = 140
+    assert watch(rule, first, square(20)).ending(second, tracked(square(20))) is Ending.STEP
+
+
+def test_quality_is_judged_by_two_slices_against_its_median():
+    same = square(20)
+    seen = watch(NO_BOUND_ON_GREY, grey(100), same, iou=0.80)
+    ious = [0.82, 0.80, 0.60, 0.82, 0.80, 0.70, 0.70]
+    endings = [seen.ending(grey(100), tracked(same, iou=iou)) for iou in ious]
+    # 0.60 and its neighbour 0.80 have the mean 0.70 < 0.9 * 0.80
+    assert endings == [None, None, Ending.QUALITY, Ending.QUALITY, None, None, Ending.QUALITY]
+
+
+def test_the_first_slice_alone_does_not_end_a_target_by_quality():
+    seen = watch(NO_BOUND_ON_GREY, grey(100), square(20), iou=0.9)
+    assert seen.ending(grey(100), tracked(square(20), iou=0.3)) is None
+
+
+class Stubborn:
+    """A model that answers with the same place on each slice, whatever is there."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.mask = mask
+
+    def begin(self, index, image, prompt, mask) -> None:
+        pass
+
+    def turn(self) -> None:
+        pass
+
+    def step(self, index, image) -> TrackedMask:
+        return tracked(self.mask)
+
+
+def found(frames: list[SliceImage], start: int, rule: StopRule) -> list[int]:
+    """Slices that a propagation by a stubborn model yields."""
+    mask = square(20, 10)
+    masks = propagate_both_ways(
+        lambda image, prompt: SliceMask(mask, 0.9),
+        Stubborn(mask),
+        rule,
+        frames,
+        start,
+        SlicePrompt((10.0, 10.0, 30.0, 30.0)),
+    )
+    return sorted(index for index, _ in masks)
+
+
+def volume(means: list[float], deviations: list[float]) -> list[SliceImage]:
+    return [noisy(m, d, seed) for seed, (m, d) in enumerate(zip(means, deviations, strict=True))]
+
+
+class TestSyntheticVolumes:
+    """Ten slices of the target (5 to 14) between five slices of something else on either side."""
+
+    @pytest.mark.parametrize(
+        ("mean", "deviation", "what"),
+        [(40, 10, "fat"), (160, 10, "bone"), (112, 10, "an organ 12 levels brighter")],
+    )
+    def test_ends_where_another_tissue_begins(self, mean, deviation, what):
+        frames = volume(
+            [mean] * 5 + [100] * 10 + [mean] * 5, [deviation] * 5 + [10] * 10 + [deviation] * 5
+        )
+        assert found(frames, 9, StopRule()) == list(range(5, 15)), what
+
+    def test_goes_on_through_noise_and_a_slow_drift_of_contrast(self):
+        drift = [100 + 0.4 * k for k in range(20)]
+        assert found(volume(drift, [10] * 20), 9, StopRule()) == list(range(20))
+
+    def test_a_neighbour_that_is_reached_by_small_steps_is_not_entered(self):
+        # Partial volume and a mask that slides over: 4 levels a slice, then the neighbour.
+        ramp = [100.0] * 10 + [104, 108, 112, 116] + [118] * 6
+        assert found(volume(ramp, [10] * 20), 5, StopRule()) == list(range(12))
+
+    def test_a_neighbour_that_looks_the_same_is_beyond_this_rule(self):
+        assert found(volume([100] * 20, [10] * 20), 9, StopRule()) == list(range(20))

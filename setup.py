@@ -41,7 +41,11 @@ setup(
             f"{d}/{p}" for d in ("embedded/*", "segmenters/*") for p in MODEL_FILES
         ]
         + ["embedded/*/*/*.json", "models/*.yaml"],
-        "monailabel_app": ["store/migrations/*.mako", "store/migrations/*.ini"],
+        "monailabel_app": [
+            "dicom/*.yaml",
+            "store/migrations/*.mako",
+            "store/migrations/*.ini",
+        ],
         "medreasoner_training": ["*/*.yaml", "*/configs/*.yaml", "*/configs/accelerate/*.yaml"],
     },
     entry_points={"console_scripts": ["medreasoner = monailabel_app.cli:main"]},

@@ -108,6 +108,7 @@ class AnsweringService:
             result,
             task=task,
             image_id=source.image_id,
+            study_uid=source.study_uid,
             write_mask=lambda path: write_mask(result.mask_ijk, answer.volume, path),
         )
         logger.info(

@@ -17,6 +17,8 @@ from fastapi import HTTPException
 from medreasoner_infer.errors import InputError, MedReasonerError
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.answering import AnsweringService, Answers
+from monailabel_app.dicom.archive import FolderArchive, ResultArchive
+from monailabel_app.dicom.keeping import ResultKeeper, take_over
 from monailabel_app.errors import RecordStoreError, UnknownImageError, UnknownTaskError
 from monailabel_app.fields import read_bool, read_text
 from monailabel_app.framework import (
@@ -40,6 +42,7 @@ from monailabel_app.volumes import VolumeCache
 logger = logging.getLogger(__name__)
 
 HIDDEN_FOLDER = ".medreasoner"
+RESULTS_FOLDER = "dicom"
 _WEB = ("http://", "https://")
 
 
@@ -73,9 +76,10 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         self.submitting = threading.Lock()
         self.data_dir = self.medreasoner.data_dir or default_data_dir(studies)
         pipeline = pipeline or self._make_pipeline()
+        volumes = VolumeCache(self.medreasoner.volume_cache_mb << 20)
         self.service = AnsweringService(
             pipeline,
-            VolumeCache(self.medreasoner.volume_cache_mb << 20),
+            volumes,
             RecordStore(self.data_dir, self.medreasoner.keep_masks_mb << 20),
             InferenceGate(self.medreasoner.max_waiting),
         )
@@ -86,6 +90,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             name="MedReasoner",
             description="Ask a clinical question about the image and see the reasoning",
         )
+        self.results = self._make_keeper(volumes)
         if "monailabel.app" in sys.modules:
             self._serve(pipeline)
 
@@ -98,11 +103,22 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             adapter=self.medreasoner.adapter,
         )
 
+    def _make_keeper(self, volumes: VolumeCache) -> ResultKeeper:
+        store = self.datastore()
+        records = self.service.records
+        if isinstance(store, PacsStudies):
+            archive: ResultArchive = store.archive(self.medreasoner.orthanc_url)
+            return ResultKeeper(records, self.image_source, volumes, archive, store.label_sent)
+        archive = FolderArchive(Path(self.studies), self.data_dir / RESULTS_FOLDER)
+        return ResultKeeper(records, self.image_source, volumes, archive)
+
     def _serve(self, pipeline: Answers) -> None:
         """What only the server needs; training subprocesses build the app as well."""
         from monailabel_app.routes import install_routes
 
-        install_routes(sys.modules["monailabel.app"].app)
+        server = sys.modules["monailabel.app"].app
+        install_routes(server)
+        take_over(server.state, self.results)
         if self.medreasoner.preload and isinstance(pipeline, Pipeline):
             pipeline.load()
 
@@ -204,12 +220,13 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         if submission is None:
             return {}
         try:
-            record = self.service.records.join_label(submission)
+            label, document = self.results.label(submission)
         except RecordStoreError as error:
             # The label itself is saved; failing now would make the reader submit it again.
             logger.error("A submitted label is saved but not recorded: %s", error)
             return {"medreasoner": {"joined_by": "nothing", "error": str(error)}}
-        return {"medreasoner": record.to_dict()}
+        sent = None if document is None else document.to_dict()
+        return {"medreasoner": {**label.to_dict(), "pacs": sent}}
 
 
 def _label_tag(request: Mapping[str, Any]) -> str:

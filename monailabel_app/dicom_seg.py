@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mask as a DICOM segmentation (``output=dicom_seg``), written by MONAI Label through dcmqi."""
+"""A mask as a DICOM segmentation in the reply to a question (``output=dicom_seg``)."""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medreasoner_infer.errors import InputError, ServiceError
-from monailabel_app.framework import nifti_to_dicom_seg
+import numpy as np
+
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.imaging import load_volume
+from monailabel_app.dicom.encoding import new_ids, to_bytes
+from monailabel_app.dicom.label_segments import segments_of
+from monailabel_app.dicom.segmentation import write_segmentation
+from monailabel_app.dicom.source import open_source
+from monailabel_app.label_grid import label_on_grid
 from monailabel_app.segments import segment_info
 from monailabel_app.studies.source import ImageSource
-
-SEG_TOOL = "itkimage2segimage"
+from monailabel_app.volumes import read_volume
 
 
 def write_dicom_seg(mask_file: str, source: ImageSource, label_info: Any = None) -> Path:
@@ -26,28 +29,26 @@ def write_dicom_seg(mask_file: str, source: ImageSource, label_info: Any = None)
 
     Raises:
         InputError: if the image is no DICOM series, nothing was found on it, ``label_info`` is
-            malformed, or dcmqi does not accept the series.
-        ServiceError: if dcmqi is not installed.
+            malformed, or the series lacks what a segmentation must refer to.
     """
     if source.dicom_folder is None:
         raise InputError(
             "A DICOM segmentation needs an image that is a DICOM series; ask with output=all."
         )
-    if shutil.which(SEG_TOOL) is None:
-        raise ServiceError(f"{SEG_TOOL} is not on the PATH; install it with: pip install dcmqi")
-    if _is_empty(mask_file):
+    volume = read_volume(source)
+    labels_ijk = label_on_grid(load_volume(mask_file), volume)
+    if labels_ijk is None or not labels_ijk.any():
         raise InputError(
             "The target is not present on the image, and a DICOM segmentation cannot be empty; "
             "ask with output=all or output=json for the reasoning."
         )
-    with _series_only(source.dicom_folder, source.series_uid or "") as folder:
-        written = nifti_to_dicom_seg(str(folder), mask_file, _checked(label_info))
-    if not written or not Path(written).is_file():
-        raise InputError(
-            "dcmqi did not accept the DICOM series; its files may lack required fields. "
-            "Ask with output=all for the mask."
-        )
-    return Path(written)
+    values = [int(value) for value in np.unique(labels_ijk) if value]
+    segments = segments_of(_checked(label_info), values, None)
+    series = open_source(source.dicom_folder, volume, source.series_uid)
+    written = write_segmentation(labels_ijk, segments, series, new_ids())
+    with tempfile.NamedTemporaryFile(suffix=".dcm", delete=False) as file:
+        file.write(to_bytes(written))
+    return Path(file.name)
 
 
 def _checked(label_info: Any) -> list[dict[str, Any]]:
@@ -56,28 +57,3 @@ def _checked(label_info: Any) -> list[dict[str, Any]]:
     if isinstance(label_info, list) and all(isinstance(entry, dict) for entry in label_info):
         return label_info
     raise InputError("'label_info' is malformed; expected a list of objects, one per segment.")
-
-
-def _is_empty(mask_file: str) -> bool:
-    import SimpleITK as sitk
-
-    return not sitk.GetArrayFromImage(sitk.ReadImage(mask_file)).any()
-
-
-@contextmanager
-def _series_only(folder: Path, series_uid: str) -> Iterator[Path]:
-    """A folder with links to the files of the series alone, as dcmqi takes all that it finds."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    with tempfile.TemporaryDirectory(prefix="medreasoner-series-") as scratch:
-        for number, path in enumerate(sorted(folder.rglob("*"))):
-            if not path.is_file():
-                continue
-            try:
-                header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"])
-            except InvalidDicomError:
-                continue
-            if str(header.get("SeriesInstanceUID") or "") == series_uid:
-                (Path(scratch) / f"{number:06d}.dcm").symlink_to(path.resolve())
-        yield Path(scratch)

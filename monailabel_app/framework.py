@@ -16,9 +16,9 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.config import RBAC_ADMIN, RBAC_ANNOTATOR, RBAC_USER, settings
     from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
     from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
-    from monailabel.datastore.utils.convert import nifti_to_dicom_seg
+    from monailabel.datastore.utils.convert import binary_to_image
     from monailabel.datastore.utils.dicom import dicom_web_download_series
-    from monailabel.endpoints.datastore import download_image, save_label
+    from monailabel.endpoints.datastore import add_image, download_image, save_label
     from monailabel.endpoints.infer import ResultType, send_response
     from monailabel.endpoints.user.auth import RBAC, User
     from monailabel.interfaces.app import MONAILabelApp
@@ -53,10 +53,11 @@ __all__ = [
     "ResultType",
     "TrainTask",
     "User",
+    "add_image",
     "app_instance",
+    "binary_to_image",
     "dicom_web_download_series",
     "download_image",
-    "nifti_to_dicom_seg",
     "remove_file",
     "save_label",
     "send_response",

@@ -36,6 +36,8 @@ class AppSettings:
             confirmed go first. 0 keeps none.
         data_dir: folder of the records; by default ``.medreasoner`` inside the studies, or
             ``~/.medreasoner/dicomweb/<hash>`` for a DICOMweb server.
+        orthanc_url: address of the REST API of an Orthanc that serves the studies; with it the
+            version of a result that a newer one replaces is deleted there.
         train_command: command line of the trainer, which a run's folder is appended to, for another
             environment or several GPUs; by default ``python -m medreasoner_training.finetune``.
         train_configs: folder with YAML configurations of training besides the shipped ones.
@@ -51,6 +53,7 @@ class AppSettings:
     volume_cache_mb: int = 2048
     keep_masks_mb: int = 10240
     data_dir: Path | None = None
+    orthanc_url: str | None = None
     train_command: str | None = None
     train_configs: Path | None = None
 
@@ -74,15 +77,20 @@ class AppSettings:
             raise SettingsError(
                 f"--conf device is {shown(self.device)}; expected auto, cpu, mps, cuda or cuda:N."
             )
-        if self.reasoner_url and not self.reasoner_url.startswith(("http://", "https://")):
-            raise SettingsError(
-                f"--conf reasoner_url is {shown(self.reasoner_url)}; expected an address that "
-                "starts with http:// or https://."
-            )
+        for key in ("reasoner_url", "orthanc_url"):
+            address = getattr(self, key)
+            if address and not address.startswith(("http://", "https://")):
+                raise SettingsError(
+                    f"--conf {key} is {shown(address)}; expected an address that starts with "
+                    "http:// or https://."
+                )
 
 
 def _read(conf: Mapping[str, Any]) -> dict[str, Any]:
-    texts = ("reasoner", "segmenter", "device", "reasoner_url", "adapter", "train_command")
+    texts = (
+        "reasoner", "segmenter", "device", "reasoner_url", "adapter", "orthanc_url",
+        "train_command",
+    )  # fmt: skip
     numbers = ("max_waiting", "volume_cache_mb", "keep_masks_mb")
     return {
         **{key: read_text(conf, key) for key in texts},

@@ -17,12 +17,13 @@ _Key = tuple[str, "str | None", "str | None", int, int]
 
 
 def read_volume(source: ImageSource) -> Volume:
-    """Read the voxels that ``source`` stands for.
+    """Read the voxels that ``source`` stands for, of a DICOM series from its DICOM files.
 
     Raises:
         UnreadableImageError: if they cannot be read.
     """
-    return load_volume(source.path, modality=source.modality, series_uid=source.series_uid)
+    path = source.dicom_folder or source.path
+    return load_volume(path, modality=source.modality, series_uid=source.series_uid)
 
 
 class VolumeCache:

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 import threading
 from pathlib import Path
 
@@ -22,9 +19,12 @@ pytest.importorskip("monailabel")
 from dicomweb_client import DICOMfileClient
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.dicom_seg import SEG_TOOL, write_dicom_seg
+from monailabel_app.dicom.keeping import ResultKeeper
+from monailabel_app.dicom_seg import write_dicom_seg
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
+from monailabel_app.store import RecordStore
 from monailabel_app.studies.pacs import PacsStudies
+from monailabel_app.volumes import VolumeCache
 
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
 HU_KJI = np.arange(4 * 5 * 6).reshape(4, 5, 6) * 10 - 500
@@ -45,6 +45,7 @@ class CountingClient:
     def __init__(self, url: str) -> None:
         self.base_url = url
         self.fetched = 0
+        self.stored: list[pydicom.Dataset] = []
         self.error: Exception | None = None
 
     def _open(self) -> DICOMfileClient:
@@ -59,19 +60,14 @@ class CountingClient:
             raise self.error
         return self._open().retrieve_series(*uids)
 
+    def store_instances(self, datasets):
+        self.stored += datasets
+        return pydicom.Dataset()
+
 
 @pytest.fixture
 def client(tmp_path: Path, series_uid: str) -> CountingClient:
     return CountingClient((tmp_path / "server").as_uri())
-
-
-@pytest.fixture
-def dcmqi(monkeypatch) -> None:
-    """Its programs lie beside the interpreter, whether or not the environment is activated."""
-    beside = str(Path(sys.executable).parent)
-    monkeypatch.setenv("PATH", beside, prepend=os.pathsep)
-    if shutil.which(SEG_TOOL) is None:
-        pytest.skip(f"{SEG_TOOL} is absent; install dcmqi")
 
 
 @pytest.fixture
@@ -146,27 +142,24 @@ def test_what_the_server_does_not_hold_is_unknown(store, image_id) -> None:
 
 
 def test_a_label_without_codes_is_stored_with_honest_ones(
-    dcmqi, store, series_uid, tmp_path, monkeypatch
+    store, client, series_uid, tmp_path
 ) -> None:
-    stored: list[pydicom.Dataset] = []
-
-    def upload(path, client) -> str:
-        stored.append(pydicom.dcmread(path))
-        return "1.2.3"
-
-    monkeypatch.setattr("monailabel.datastore.dicom.dicom_web_upload_dcm", upload)
     image = nibabel.load(store.image_source(series_uid).path)
     mask = np.zeros(image.shape, np.uint8)
     mask[1:3, 2:4, 1:3] = 1
     nibabel.save(nibabel.Nifti1Image(mask, image.affine), tmp_path / "l.nii.gz")
     store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {"client_id": "slicer"})
-    (segmentation,) = stored
-    (segment,) = segmentation.SegmentSequence
-    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "85756007"
-    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == series_uid
     submission = store.take_submission(series_uid)
     assert submission is not None
     assert np.asarray(nibabel.load(submission.file).dataobj).sum() == mask.sum()
+    records = RecordStore(tmp_path / "records")
+    keeper = ResultKeeper(records, store.image_source, VolumeCache(1 << 20), store.archive())
+    keeper.label(submission)
+    records.close()
+    (segmentation,) = client.stored
+    (segment,) = segmentation.SegmentSequence
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "85756007"
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == series_uid
 
 
 def test_an_empty_label_is_refused_with_a_reason(store, series_uid, tmp_path) -> None:
@@ -177,9 +170,7 @@ def test_an_empty_label_is_refused_with_a_reason(store, series_uid, tmp_path) ->
         store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {})
 
 
-def test_a_mask_becomes_a_segmentation_of_the_fetched_series(
-    dcmqi, store, series_uid, tmp_path
-) -> None:
+def test_a_mask_becomes_a_segmentation_of_the_fetched_series(store, series_uid, tmp_path) -> None:
     source = store.image_source(series_uid)
     image = nibabel.load(source.path)
     mask = np.zeros(image.shape, np.uint8)

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from pathlib import Path
 
 import nibabel
@@ -21,12 +18,14 @@ pytest.importorskip("datasets")
 from dicomweb_client import DICOMfileClient
 
 from medreasoner_training.samples import LeftOut, SampleSettings
-from monailabel_app.dicom_seg import SEG_TOOL
+from monailabel_app.dicom.keeping import ResultKeeper
 from monailabel_app.errors import PacsUnreachableError
 from monailabel_app.export.approved import approved_labels
 from monailabel_app.export.exporting import ExportSettings, export_approved
 from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.store import RecordStore
 from monailabel_app.studies.pacs import PacsStudies
+from monailabel_app.volumes import VolumeCache
 
 GRID = CtGrid((2.0, 2.0, 5.0), (-20.0, 7.0, 100.0), np.eye(3))
 SHAPE_IJK = (24, 20, 16)
@@ -58,6 +57,12 @@ class FileClient:
     def retrieve_series_metadata(self, *uids):
         return self._open().retrieve_series_metadata(*uids)
 
+    def store_instances(self, datasets):
+        folder = Path(self.base_url.removeprefix("file://"))
+        for dataset in datasets:
+            dataset.save_as(folder / f"{dataset.SOPInstanceUID}.dcm", write_like_original=False)
+        return pydicom.Dataset()
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Path:
@@ -78,17 +83,8 @@ def open_store(server: Path, cache: Path) -> PacsStudies:
 
 
 @pytest.fixture
-def submitted(server, series_uid, tmp_path, monkeypatch) -> None:
+def submitted(server, series_uid, tmp_path) -> None:
     """A label of two segments, stored on the server as DICOM SEG by one workstation."""
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    if shutil.which(SEG_TOOL) is None:
-        pytest.skip(f"{SEG_TOOL} is absent; install dcmqi")
-
-    def upload(path, client) -> str:
-        shutil.copyfile(path, server / "seg.dcm")
-        return str(pydicom.dcmread(path).SeriesInstanceUID)
-
-    monkeypatch.setattr("monailabel.datastore.dicom.dicom_web_upload_dcm", upload)
     store = open_store(server, tmp_path / "first")
     image = nibabel.load(store.image_source(series_uid).path)
     labels = np.zeros(SHAPE_IJK, np.uint8)
@@ -97,6 +93,12 @@ def submitted(server, series_uid, tmp_path, monkeypatch) -> None:
     nibabel.save(nibabel.Nifti1Image(labels, image.affine), tmp_path / "l.nii.gz")
     info = [{"name": "Liver", "idx": 1}, {"name": "Spleen", "idx": 2}]
     store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {"label_info": info})
+    records = RecordStore(tmp_path / "records")
+    keeper = ResultKeeper(
+        records, store.image_source, VolumeCache(1 << 20), store.archive(), store.label_sent
+    )
+    keeper.label(store.take_submission(series_uid))
+    records.close()
 
 
 @pytest.mark.parametrize("cache", ["first", "second"])

@@ -16,3 +16,7 @@ class UnusableSeriesError(DicomResultError):
 
 class UnreadableResultError(DicomResultError):
     """A stored result is damaged, incomplete, or of a version that is not known here."""
+
+
+class ArchiveRefusedError(DicomResultError):
+    """The archive does not take an object; sending it again would not help."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from medreasoner_infer.imaging.dicom_header import modality_of
 from monailabel_app.dicom.errors import UnusableSeriesError
+from monailabel_app.studies.dicom_folder import is_uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -142,11 +143,13 @@ def _thickness(header: Dataset, spacing_mm: float) -> bool:
 
 
 def _require_identifiers(header: Dataset) -> None:
-    empty = [name for keyword, name in _IDENTIFIERS.items() if not header.get(keyword)]
-    if empty:
+    unusable = [
+        name for keyword, name in _IDENTIFIERS.items() if not is_uid(str(header.get(keyword) or ""))
+    ]
+    if unusable:
         raise UnusableSeriesError(
-            f"The images leave {', '.join(empty)} empty, so a result cannot refer to them. Send "
-            "the series from the PACS or the scanner again, with its identifiers."
+            f"The images leave {', '.join(unusable)} empty or malformed, so a result cannot refer "
+            "to them. Send the series from the PACS or the scanner again, with its identifiers."
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -16,7 +15,7 @@ from monailabel_app.errors import UnknownRecordError
 from monailabel_app.store.database import open_database
 from monailabel_app.store.faults import recording
 from monailabel_app.store.files import FileArchive, StoredFile
-from monailabel_app.store.joining import Join, choose_join
+from monailabel_app.store.joining import choose_join
 from monailabel_app.store.pacs_queue import PacsQueue, document_of, queue_label
 from monailabel_app.store.records import (
     Decision,
@@ -24,9 +23,9 @@ from monailabel_app.store.records import (
     JoinedBy,
     LabelRecord,
     LabelSubmission,
-    Outcome,
     TrainingLabel,
 )
+from monailabel_app.store.rows import decision_of, inference_row, label_row
 from monailabel_app.store.studies import Deleted, delete_study, inferences_of
 from monailabel_app.store.tables import InferenceRow, LabelRow
 
@@ -80,7 +79,7 @@ class RecordStore:
             if write_mask is not None and self._keep_mask_bytes:
                 mask = self._masks.put(f"{result.inference_id}.nii.gz", write_mask)
             with self._sessions.begin() as session:
-                row = _inference_row(result, task, image_id, mask)
+                row = inference_row(result, task, image_id, mask)
                 row.study_uid = study_uid
                 session.add(row)
                 session.flush()
@@ -102,6 +101,18 @@ class RecordStore:
             if row is None:
                 raise UnknownRecordError("No inference of this id is recorded here.")
             return self._inference_record(row)
+
+    def label(self, label_id: int) -> LabelRecord:
+        """The submitted label of that id.
+
+        Raises:
+            UnknownRecordError: if there is none.
+        """
+        with self._sessions() as session:
+            row = session.get(LabelRow, label_id)
+            if row is None:
+                raise UnknownRecordError("No label of this id is recorded here.")
+            return self._label_record(row)
 
     def list_for_image(
         self, image_id: str, limit: int = DEFAULT_LIST_LIMIT
@@ -163,7 +174,7 @@ class RecordStore:
         """
         with recording(), self._sessions.begin() as session:
             join = choose_join(session, submission)
-            row = _label_row(submission, join)
+            row = label_row(submission, join)
             session.add(row)
             session.flush()
             if submission.file is not None:
@@ -230,7 +241,7 @@ class RecordStore:
             mask_file=None if row.mask_file is None else self._masks.path(row.mask_file),
             labels=tuple(self._label_record(label) for label in row.labels),
             study_uid=row.study_uid,
-            decision=_decision(row),
+            decision=decision_of(row),
             pacs=tuple(document_of(document) for document in row.pacs_documents),
         )
 
@@ -247,43 +258,3 @@ class RecordStore:
             sha256=row.label_sha256,
             file=None if row.label_file is None else self._labels.path(row.label_file),
         )
-
-
-def _inference_row(
-    result: InferenceResult, task: str, image_id: str | None, mask: StoredFile | None
-) -> InferenceRow:
-    return InferenceRow(
-        id=result.inference_id,
-        created_at=datetime.fromisoformat(result.created_at),
-        task=task,
-        image_id=image_id,
-        kind=result.kind,
-        query=result.query,
-        present=result.present,
-        reasoner_name=None if result.reasoner is None else result.reasoner.name,
-        reasoner_sha256=None if result.reasoner is None else result.reasoner.weights_sha256,
-        segmenter_name=result.segmenter.name,
-        segmenter_sha256=result.segmenter.weights_sha256,
-        result=result.to_dict(),
-        mask_sha256=None if mask is None else mask.sha256,
-        mask_bytes=None if mask is None else mask.size_bytes,
-        mask_file=None if mask is None else mask.name,
-    )
-
-
-def _decision(row: InferenceRow) -> Decision | None:
-    if row.outcome is None or row.decided_at is None:
-        return None
-    return Decision(Outcome(row.outcome), row.outcome_reason, row.decided_at, row.decided_by)
-
-
-def _label_row(submission: LabelSubmission, join: Join) -> LabelRow:
-    return LabelRow(
-        submitted_at=datetime.now(timezone.utc),
-        image_id=submission.image_id,
-        tag=submission.tag,
-        inference_id=join.inference_id,
-        joined_by=join.joined_by.value,
-        join_explanation=join.explanation,
-        info=dict(submission.info),
-    )

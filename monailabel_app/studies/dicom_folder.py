@@ -141,7 +141,7 @@ def write_nifti_copy(series: DicomSeries, folder: Path) -> Path | None:
         return None
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with replacing(target, NIFTI) as temporary:
-        _write(volume, temporary)
+        write_nifti(volume, temporary)
     return target
 
 
@@ -166,7 +166,8 @@ def _has_preamble(path: Path) -> bool:
         return file.read(4) == b"DICM"
 
 
-def _write(volume: Volume, path: Path) -> None:
+def write_nifti(volume: Volume, path: Path) -> None:
+    """Write a volume with its own grid; colour as NIfTI's RGB24."""
     import nibabel
 
     array = volume.array

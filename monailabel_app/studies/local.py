@@ -63,7 +63,11 @@ class StudiesFolder(RemembersSubmissions, LocalDatastore):
             return ImageSource(Path(path), image_id, modality=info.get("Modality"))
         folder = self._studies / info["dicom_folder"]
         return ImageSource(
-            folder, image_id, series_uid=info["SeriesInstanceUID"], dicom_folder=folder
+            folder,
+            image_id,
+            series_uid=info["SeriesInstanceUID"],
+            dicom_folder=folder,
+            study_uid=info.get("StudyInstanceUID") or None,
         )
 
     def _filename(self, id: str, ext: str) -> str:

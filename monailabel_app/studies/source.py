@@ -17,6 +17,7 @@ class ImageSource:
         modality: DICOM code where the datastore knows it and the file may not say it.
         series_uid: which series of the folder.
         dicom_folder: folder with the DICOM files of the series, if the image is one.
+        study_uid: Study Instance UID, where the datastore knows it.
         lasting: whether the file outlives the request, so that its volume is worth keeping.
     """
 
@@ -25,4 +26,5 @@ class ImageSource:
     modality: str | None = None
     series_uid: str | None = None
     dicom_folder: Path | None = None
+    study_uid: str | None = None
     lasting: bool = True

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A DICOMweb server as an archive of results."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydicom
+import requests
+
+from monailabel_app.dicom.archive import require_all_stored
+from monailabel_app.dicom.errors import ArchiveRefusedError
+from monailabel_app.dicom.report_reading import is_report
+from monailabel_app.errors import PacsUnreachableError, UnknownImageError
+
+if TYPE_CHECKING:
+    from dicomweb_client.api import DICOMwebClient
+    from pydicom.dataset import Dataset
+
+_SERIES_UID = "0020000E"
+_TIMEOUT_S = 30.0
+# A wrong password can be mended and a busy server asked again; other 4xx answers stay as they are.
+_TRY_AGAIN = frozenset({401, 403, 407, 408, 425, 429})
+
+
+class DicomWebArchive:
+    """STOW-RS to store, QIDO-RS and WADO-RS to read.
+
+    DICOMweb itself cannot delete. Where ``orthanc_url``, the address of Orthanc's own REST API, is
+    given, superseded versions are deleted; else they stay, and the newest names its predecessor.
+    """
+
+    def __init__(self, client: DICOMwebClient, orthanc_url: str | None = None) -> None:
+        self._client = client
+        self._orthanc_url = None if orthanc_url is None else orthanc_url.rstrip("/")
+
+    def store(self, objects: Sequence[bytes]) -> None:
+        """Store by one STOW-RS request."""
+        datasets = [pydicom.dcmread(io.BytesIO(content)) for content in objects]
+        with pacs_faults():
+            try:
+                reply = self._client.store_instances(datasets)
+            except requests.HTTPError as error:
+                _raise_if_final(error)
+                raise
+        require_all_stored(reply)
+
+    def reports(self, study_uid: str) -> list[Dataset]:
+        """Every report of ours on a study."""
+        return [report for report in self._retrieve(study_uid, "SR") if is_report(report)]
+
+    def segmentation(self, study_uid: str, instance_uid: str) -> Dataset | None:
+        """A segmentation of a study."""
+        found = self._retrieve(study_uid, instance_uid=instance_uid)
+        return next((seg for seg in found if str(seg.SOPInstanceUID) == instance_uid), None)
+
+    def fetch_series(self, study_uid: str, series_uid: str, folder: Path) -> Path:
+        """Retrieve the series into ``folder``."""
+        with pacs_faults():
+            images = self._client.retrieve_series(study_uid, series_uid)
+        if not images:
+            raise UnknownImageError("The DICOMweb server holds no images of this series.")
+        target = folder / series_uid
+        target.mkdir(parents=True, exist_ok=True)
+        for image in images:
+            image.save_as(target / f"{image.SOPInstanceUID}.dcm", write_like_original=False)
+        return target
+
+    def remove(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
+        """Delete an instance by Orthanc's REST API."""
+        if self._orthanc_url is None:
+            return False
+        with pacs_faults():
+            session: requests.Session = self._client._session  # its credentials
+            found = session.post(
+                f"{self._orthanc_url}/tools/lookup", data=instance_uid, timeout=_TIMEOUT_S
+            )
+            found.raise_for_status()
+            instances = [entry for entry in found.json() if entry["Type"] == "Instance"]
+            for entry in instances:
+                session.delete(
+                    f"{self._orthanc_url}{entry['Path']}", timeout=_TIMEOUT_S
+                ).raise_for_status()
+        return bool(instances)
+
+    def _retrieve(
+        self, study_uid: str, modality: str = "", instance_uid: str | None = None
+    ) -> Iterator[Dataset]:
+        """All instances of a modality, or of the series that holds the wanted instance."""
+        with pacs_faults():
+            if instance_uid is None:
+                filters: dict[str, Any] = {"Modality": modality}
+                found = self._client.search_for_series(study_uid, search_filters=filters)
+            else:
+                filters = {"SOPInstanceUID": instance_uid}
+                found = self._client.search_for_instances(study_uid, search_filters=filters)
+            for series in found:
+                uid = series[_SERIES_UID]["Value"][0]
+                yield from self._client.retrieve_series(study_uid, uid)
+
+
+@contextmanager
+def pacs_faults() -> Iterator[None]:
+    """Type what goes wrong with a DICOMweb server.
+
+    Raises:
+        UnknownImageError: HTTP 404.
+        PacsUnreachableError: any other fault.
+    """
+    from retrying import RetryError
+
+    try:
+        yield
+    except (requests.RequestException, RetryError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status == 404:
+            raise UnknownImageError(
+                "The DICOMweb server holds no images of a series of this id."
+            ) from error
+        said = "did not answer" if status is None else f"answered with HTTP {status}"
+        raise PacsUnreachableError(f"The DICOMweb server {said}; try again.") from error
+
+
+def _raise_if_final(error: requests.HTTPError) -> None:
+    """409 is a partial or refused storage (PS3.18, 10.5.3), whose body tells why."""
+    status = 500 if error.response is None else error.response.status_code
+    if status == 409:
+        reply = _reply_of(error)
+        if reply is not None:
+            require_all_stored(reply)
+    if 400 <= status < 500 and status not in _TRY_AGAIN and status != 404:
+        raise ArchiveRefusedError(
+            f"The PACS refuses the result with HTTP {status}. Ask its administrator."
+        ) from error
+
+
+def _reply_of(error: requests.HTTPError) -> Dataset | None:
+    from pydicom.dataset import Dataset
+
+    if "json" not in error.response.headers.get("Content-Type", ""):
+        return None
+    reply: Dataset = Dataset.from_json(error.response.json())
+    return reply

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to a submitted label and to a reader's decision: recorded, then sent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from medreasoner_infer.errors import InputError, ServiceError
+from monailabel_app.dicom.archive import ResultArchive
+from monailabel_app.dicom.deciding import decision_by_label
+from monailabel_app.dicom.documents import DocumentMaker
+from monailabel_app.dicom.submitting import OutboxWorker, Submitter
+from monailabel_app.errors import UnknownImageError
+from monailabel_app.store import (
+    Decision,
+    InferenceRecord,
+    JoinedBy,
+    LabelRecord,
+    LabelSubmission,
+    PacsDocument,
+    RecordStore,
+)
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.volumes import VolumeCache
+
+logger = logging.getLogger(__name__)
+
+FINAL = "final"
+
+
+_KEEPER = "medreasoner_results"
+
+
+class ResultKeeper:
+    """Records come first; the archive gets them when it can.
+
+    Args:
+        on_sent: told of every document that has reached the archive.
+    """
+
+    def __init__(
+        self,
+        records: RecordStore,
+        find_image: Callable[[str], ImageSource],
+        volumes: VolumeCache,
+        archive: ResultArchive,
+        on_sent: Callable[[PacsDocument], None] = lambda _: None,
+    ) -> None:
+        self._records = records
+        self._find_image = find_image
+        self._volumes = volumes
+        maker = DocumentMaker(records, find_image, volumes)
+        self._submitter = Submitter(records, maker, archive, on_sent)
+        self._worker = OutboxWorker(self._submitter)
+
+    def start(self) -> None:
+        """Begin to send what waits, and go on until :meth:`stop`."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._worker.stop()
+
+    def label(self, submission: LabelSubmission) -> tuple[LabelRecord, PacsDocument | None]:
+        """Record a label; a final one of a DICOM series is sent, or waits for the archive.
+
+        Raises:
+            RecordStoreError: if it could not be recorded.
+        """
+        to_archive = submission.tag == FINAL and self._is_dicom(submission.image_id)
+        label = self._records.join_label(submission, to_archive=to_archive)
+        self._decide(label)
+        queued = self._records.pacs.of_label(label.id)
+        return label, None if queued is None else self._submitter.send(queued.id)
+
+    def decision(self, inference_id: str, decision: Decision) -> InferenceRecord:
+        """Record what the reader made of an answer, and send a report that says so.
+
+        Raises:
+            UnknownRecordError: if there is no such inference.
+            RecordStoreError: if it could not be recorded.
+        """
+        record = self._records.decide(inference_id, decision)
+        if record.image_id is not None and self._is_dicom(record.image_id):
+            queued = self._records.pacs.add_decision(record.id, record.image_id, record.study_uid)
+            self._submitter.send(queued.id)
+        return self._records.get(inference_id)
+
+    def _is_dicom(self, image_id: str) -> bool:
+        try:
+            return self._find_image(image_id).dicom_folder is not None
+        except UnknownImageError:
+            return False
+
+    def _decide(self, label: LabelRecord) -> None:
+        """Record what the label says of the answer, where it is certain which answer it is of."""
+        if label.inference_id is None or label.joined_by is JoinedBy.TIME_LATEST:
+            return
+        try:
+            volume = self._volumes.get(self._find_image(label.image_id))
+            record = self._records.get(label.inference_id)
+            decision = decision_by_label(label, record, volume)
+        except (InputError, ServiceError) as error:
+            # The label is kept as it is; only what it says of the answer stays open.
+            logger.warning("A label could not be compared with the answer: %s", error)
+            return
+        if decision is not None:
+            self._records.decide(record.id, decision)
+
+
+def take_over(server_state: Any, keeper: ResultKeeper) -> None:
+    """Start ``keeper`` in place of an earlier app's: MONAI Label's ``/reload`` builds it anew."""
+    earlier = getattr(server_state, _KEEPER, None)
+    if earlier is not None:
+        earlier.stop()
+    setattr(server_state, _KEEPER, keeper)
+    keeper.start()

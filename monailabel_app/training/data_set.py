@@ -23,6 +23,7 @@ from monailabel_app.training.errors import TooFewHeldOutError
 
 PUBLISHED_SIZE_PX = 840
 _KEY_DIGITS = 12
+_PRESENT_PER_ABSENT = 4
 
 
 def export_settings(config: FineTuneConfig, val_share: float, max_slices: int) -> ExportSettings:
@@ -30,7 +31,8 @@ def export_settings(config: FineTuneConfig, val_share: float, max_slices: int) -
     size = input_size_px(config.model.name, config.promotion.store)
     defaults = SampleSettings(size)
     min_area_px = defaults.min_area_px * (size / PUBLISHED_SIZE_PX) ** 2
-    samples = SampleSettings(size, max_slices, min_area_px=max(MIN_AREA_PX, min_area_px))
+    absent = max(1, max_slices // _PRESENT_PER_ABSENT)
+    samples = SampleSettings(size, max_slices, absent, max(MIN_AREA_PX, min_area_px))
     return ExportSettings(val_share, samples)
 
 

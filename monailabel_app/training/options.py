@@ -163,8 +163,10 @@ def _refuse_unknown(request: Mapping[str, Any]) -> None:
 
 def _share(request: Mapping[str, Any]) -> float:
     value = given(request, "val_share")
+    if value is None:
+        return TrainOptions.val_share
     numbers = read_numbers({"val_share": str(value)}, "val_share", 1, "a share such as 0.2")
-    share = TrainOptions.val_share if value is None or numbers is None else numbers[0]
+    share = TrainOptions.val_share if numbers is None else numbers[0]
     if not 0 < share < 1:
         raise TrainOptionError(f"'val_share' is {share}; expected more than 0 and less than 1.")
     return share

@@ -125,6 +125,9 @@ class Trainer:
         ]
 
     def _wait(self) -> bool:
+        if self._deadlines_s:
+            # Asked again: a trainer that starts forgets what an earlier one was asked.
+            request_stop(self._run)
         while self._deadlines_s and time.monotonic() >= self._deadlines_s[0][0]:
             self._mark.signal_group(self._deadlines_s.pop(0)[1])
         try:

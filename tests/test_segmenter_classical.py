@@ -42,21 +42,31 @@ def test_a_box_at_the_image_s_corner_is_accepted(disc, name):
     assert CLASSICAL[name](image, prompt).shape == truth.shape
 
 
-def test_gallery_ranks_by_dice_and_draws(disc, tmp_path):
+def judged(disc, titles: list[str]) -> list[JudgedSection]:
     image, prompt, truth = disc
-    sections = [
-        JudgedSection(f"section {n}", image, prompt, truth, truth, n / 20) for n in range(20)
+    return [
+        JudgedSection(title, image, prompt, truth, truth, n / 20) for n, title in enumerate(titles)
     ]
-    chosen = choose_sections(sections)
-    assert [s.dice for s in chosen["best"]] == [
-        19 / 20,
-        18 / 20,
-        17 / 20,
-        16 / 20,
-        15 / 20,
-        14 / 20,
-    ]
-    assert [s.dice for s in chosen["worst"]] == [5 / 20, 4 / 20, 3 / 20, 2 / 20, 1 / 20, 0.0]
-    assert 9 / 20 in [s.dice for s in chosen["median"]]
+
+
+def test_gallery_ranks_by_dice_and_draws(disc, tmp_path):
+    sections = judged(disc, [f"section {n}" for n in range(20)])
+    chosen = {row: [s.dice for s in found] for row, found in choose_sections(sections).items()}
+    assert chosen == {
+        "best": [19 / 20, 18 / 20, 17 / 20, 16 / 20, 15 / 20, 14 / 20],
+        "median": [12 / 20, 11 / 20, 10 / 20, 9 / 20, 8 / 20, 7 / 20],
+        "worst": [5 / 20, 4 / 20, 3 / 20, 2 / 20, 1 / 20, 0.0],
+    }
     write_gallery(sections, tmp_path / "gallery.png")
     assert Image.open(tmp_path / "gallery.png").width == 1260
+
+
+def test_a_row_of_the_gallery_shows_each_title_once(disc):
+    titles = ["liver"] * 8 + ["aorta"] * 8 + ["spleen", "colon", "liver", "liver"]
+    chosen = choose_sections(judged(disc, titles))
+    assert [(s.title, s.dice) for s in chosen["best"]] == [
+        ("liver", 19 / 20), ("colon", 17 / 20), ("spleen", 16 / 20), ("aorta", 15 / 20),
+    ]  # fmt: skip
+    assert [(s.title, s.dice) for s in chosen["worst"]] == [
+        ("colon", 17 / 20), ("spleen", 16 / 20), ("aorta", 8 / 20), ("liver", 0.0),
+    ]  # fmt: skip

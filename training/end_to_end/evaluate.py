@@ -26,8 +26,8 @@ from medreasoner_training.end_to_end.cases import MaskCase, phantom_mask_cases, 
 from medreasoner_training.end_to_end.figures import MODULE, figures
 from medreasoner_training.marked_text import write_marked
 from medreasoner_training.reasoner.scoring import mean_with_interval
-from medreasoner_training.segmenter.evaluate import dice, inscribed_ellipse
 from medreasoner_training.segmenter.gallery import JudgedSection, write_gallery
+from medreasoner_training.segmenter.measures import dice, inscribed_ellipse
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -28,15 +29,48 @@ class JudgedSection:
     dice: float
 
 
-def choose_sections(sections: Sequence[JudgedSection]) -> dict[str, list[JudgedSection]]:
-    """The best, the middle and the worst sections by Dice, at most six of each."""
+class Ranked(Protocol):
+    """What can be ranked: a score and what is shown, of which a row shows one example."""
+
+    @property
+    def dice(self) -> float:
+        """What it is ranked by."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What it shows."""
+        ...
+
+
+Section = TypeVar("Section", bound=Ranked)
+
+
+def choose_sections(sections: Sequence[Section]) -> dict[str, list[Section]]:
+    """The best, the middle and the worst sections by Dice, at most six of each.
+
+    No row shows two sections of one title: the slices of one organ resemble each other.
+    """
     ranked = sorted(sections, key=lambda section: section.dice, reverse=True)
-    middle = max(0, len(ranked) // 2 - COLUMNS // 2)
-    return {
-        "best": ranked[:COLUMNS],
-        "median": ranked[middle : middle + COLUMNS],
-        "worst": ranked[-COLUMNS:],
+    middle = len(ranked) / 2 - 0.5
+    around = sorted(range(len(ranked)), key=lambda place: abs(place - middle))
+    rows = {
+        "best": _distinct(ranked),
+        "median": _distinct([ranked[place] for place in around]),
+        "worst": _distinct(ranked[::-1]),
     }
+    return {
+        name: sorted(row, key=lambda section: section.dice, reverse=True)
+        for name, row in rows.items()
+    }
+
+
+def _distinct(sections: Sequence[Section]) -> list[Section]:
+    """The first six of different titles."""
+    first: dict[str, Section] = {}
+    for section in sections:
+        first.setdefault(section.title, section)
+    return list(first.values())[:COLUMNS]
 
 
 def write_gallery(sections: Sequence[JudgedSection], path: Path) -> None:
@@ -71,4 +105,5 @@ def _draw(axis, section: JudgedSection, rank: str) -> None:
     axis.plot(*zip(*section.prompt.points_xy_px, strict=True), "w+", markersize=4)
     axis.set_xlim((x1 + x2) / 2 - half, (x1 + x2) / 2 + half)
     axis.set_ylim((y1 + y2) / 2 + half, (y1 + y2) / 2 - half)
-    axis.set_title(f"{rank} {section.dice:.2f}\n{section.title}", color="white", size=7)
+    title = section.title.replace(": ", "\n", 1)
+    axis.set_title(f"{rank} {section.dice:.2f}, {title}", color="white", size=7)

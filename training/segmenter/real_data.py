@@ -119,10 +119,10 @@ def _starting(tables: dict, prefix: str) -> dict:
 def _load(
     name: str, image_path: Path, label_path: Path, names: dict[int, str], is_ct: bool, min_px: int
 ) -> LabelledVolume:
-    """Read an image and bring its labels to the image's grid by physical space."""
+    """Read an image as a reader sees it and bring its labels to its grid by physical space."""
     import SimpleITK as sitk
 
-    image = _read(image_path)
+    image = sitk.DICOMOrient(_read(image_path), "LPS")
     # The DICOM set's labels are stored with the rows the other way round: the array order alone
     # would set them upside down.
     labels = sitk.Resample(

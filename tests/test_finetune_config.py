@@ -110,3 +110,27 @@ def test_epochs_become_steps():
     config = config_from_dict({"grpo": by_epochs})
     assert config.grpo.steps_for(10) == 8  # 15 questions in 4 batches, each learnt from twice
     assert FineTuneConfig().grpo.steps_for(10) == 200
+
+
+def test_shipped_files_of_accelerate_are_read_by_accelerate():
+    config_args = pytest.importorskip("accelerate.commands.config.config_args")
+    folder = shipped_configs()["embedded"].parent / "accelerate"
+    kinds = {
+        path.stem: str(config_args.load_config_from_file(str(path)).distributed_type)
+        for path in folder.glob("*.yaml")
+    }
+    assert {name: kind.rpartition(".")[2] for name, kind in kinds.items()} == {
+        "single": "NO",
+        "zero3": "DEEPSPEED",
+        "fsdp": "FSDP",
+    }
+
+
+def test_the_paper_s_settings_are_those_of_the_paper():
+    config = read_config(shipped_configs()["paper"])
+    grpo = config.grpo
+    assert (grpo.prompts_per_step, grpo.generations, grpo.epochs) == (128, 16, 5.0)
+    assert (grpo.learning_rate, grpo.beta, grpo.max_completion_tokens) == (1e-6, 0.01, 2048)
+    assert config.reward_config.selected_terms == (
+        "format_think", "format_seg", "bbox_iou", "points_dice",
+    )  # fmt: skip

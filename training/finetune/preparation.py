@@ -65,7 +65,7 @@ def prepare(run_dir: Path) -> Prepared:
     """
     config = read_config(run_dir / CONFIG_FILE)
     promotion = config.promotion
-    store = ReasonerStore(None if promotion.store is None else Path(promotion.store))
+    store = ReasonerStore(None if promotion.store is None else run_dir / promotion.store)
     data = open_dataset(run_dir / config.data.folder)
     validation = _validation_rows(data, config)
     record = read_record(run_dir)

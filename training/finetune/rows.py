@@ -25,7 +25,6 @@ from medreasoner_training.samples import Augmentation
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,13 +210,9 @@ def training_rows(raw: Dataset, maker: RowMaker, count: int, seed: int) -> Datas
     seeds = rng.integers(0, 2**31, count)
 
     def make(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
-        pairs = zip(batch["row"], batch["seed"], strict=True)
-        made = [maker(read_sample(raw[int(row)]), int(own_seed)) for row, own_seed in pairs]
-        return {name: [columns[name] for columns in made] for name in made[0]}
+        pairs = list(zip(map(int, batch["row"]), map(int, batch["seed"]), strict=True))
+        # A group's rollouts ask for the same row; making it once saves most of the augmentation.
+        made = {(row, own): maker(read_sample(raw[row]), own) for row, own in set(pairs)}
+        return {name: [made[pair][name] for pair in pairs] for name in made[pairs[0]]}
 
     return Dataset.from_dict({"row": order, "seed": seeds}).with_transform(make)
-
-
-def pil_pixels(image: Image) -> np.ndarray:
-    """uint8 (S, S, 3) of a row's ``image`` or ``square``."""
-    return np.asarray(image.convert("RGB"))

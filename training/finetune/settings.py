@@ -348,7 +348,8 @@ class PromotionSettings:
 
     Attributes:
         promote: make it live if the gate agrees; ``false`` only compares.
-        store: folder of the store; ``null`` for ``$MEDREASONER_HOME/models``.
+        store: folder of the store, a relative one counts from the run's folder; ``null`` for
+            ``$MEDREASONER_HOME/models``.
         name: of the candidate; ``null`` for the moment.
         by: who or what decides, for the history.
         segmenter: registry name or path of the segmenter that makes masks for the mask reward and

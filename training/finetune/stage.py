@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,20 +63,39 @@ def is_adapted(model: torch.nn.Module) -> bool:
     return hasattr(model, "peft_config")
 
 
-def run_trainer(trainer: Trainer, stage: Stage) -> None:
-    """Train from the newest complete checkpoint on, if there is one.
+def checkpoint_to_resume(stage: Stage) -> Path | None:
+    """The newest complete checkpoint; unfinished ones are removed."""
+    if is_main_process():
+        remove_unfinished(stage.folder)
+    return newest_complete(stage.folder)
+
+
+def run_trainer(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint on if there is one.
 
     Raises:
         FrozenWeightsChangedError: weights changed that must not learn.
         NonFiniteLossError: loss or gradient became NaN or infinite.
     """
-    if is_main_process():
-        remove_unfinished(stage.folder)
-    trainer.accelerator.wait_for_everyone()
-    checkpoint = newest_complete(stage.folder)
     before = frozen_sha256(trainer.model)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with _without_false_alarm():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     require_unchanged(before, frozen_sha256(trainer.model))
+
+
+@contextmanager
+def _without_false_alarm() -> Iterator[None]:
+    """Keep the trainer from listing all weights as missing; ``load_trainable`` has loaded them."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "keys in the checkpoint model loaded" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.trainer")
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 def publish_model(trainer: Trainer, stage: Stage, start: Start) -> None:

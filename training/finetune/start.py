@@ -108,11 +108,21 @@ def training_device(run: RunSettings) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
-def load_trainable(start: Start, tuning: Tuning, run: RunSettings) -> LoadedModel:
+def load_trainable(
+    start: Start, tuning: Tuning, run: RunSettings, checkpoint: Path | None = None
+) -> LoadedModel:
     """Load the model and its processor; an adapter of the start goes on learning.
 
     Full tuning keeps its weights in float32, into which updates of 1e-6 do not vanish as they do
     in bfloat16; computing in bfloat16 is the trainer's part.
+
+    Args:
+        start: the reasoner.
+        tuning: which weights learn.
+        run: device.
+        checkpoint: resumed from. The trainer itself compares the names in a full checkpoint with
+            those of the modules, which differ for Qwen2.5-VL, and would go on with the weights of
+            the start; ``from_pretrained`` knows both. Adapters it loads rightly.
 
     Raises:
         ModelUnavailableError: the folder holds no complete multimodal model.
@@ -120,9 +130,12 @@ def load_trainable(start: Start, tuning: Tuning, run: RunSettings) -> LoadedMode
     """
     from medreasoner_infer.reasoners.transformers_loading import load_model
 
-    loaded = load_model(start.folder, start.settings.input_size, device=training_device(run))
+    resumed = checkpoint if tuning is Tuning.full else None
+    folder = resumed or start.folder
+    loaded = load_model(folder, start.settings.input_size, device=training_device(run))
     require_chat_template(loaded, start.name)
     if tuning is Tuning.full:
+        loaded.model.config._name_or_path = str(start.folder)  # where a KL term finds its reference
         loaded.model.float().requires_grad_(True)
         loaded.model.set_attn_implementation("sdpa")  # FlashAttention computes no float32
     if start.adapter is None:

@@ -24,6 +24,7 @@ from medreasoner_training.finetune.settings import RunSettings
 from medreasoner_training.finetune.sft import sft_trainer
 from medreasoner_training.finetune.stage import (
     Stage,
+    checkpoint_to_resume,
     held_out_evaluator,
     is_main_process,
     publish_model,
@@ -52,14 +53,15 @@ def train_stage(prepared: Prepared, stage: Stage, start: Start, board: Board) ->
     """
     config = prepared.config
     stage.folder.mkdir(parents=True, exist_ok=True)
-    loaded = load_trainable(start, config.tuning, config.run)
+    checkpoint = checkpoint_to_resume(stage)
+    loaded = load_trainable(start, config.tuning, config.run, checkpoint)
     trainer = build_trainer(prepared, stage, start, loaded)
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
     require_space(prepared.run_dir, trained, config.run)
     stop = StopOnRequest(prepared.run_dir)
     writer = tensorboard_writer(prepared, stage)
     _add_callbacks(trainer, prepared, stage, start, loaded, board, stop, writer)
-    run_trainer(trainer, stage)
+    run_trainer(trainer, checkpoint)
     if stop.stopped:
         return False
     publish_model(trainer, stage, start)

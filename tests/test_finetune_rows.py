@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training rows ask exactly what the served reasoner is asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("datasets")
+
+import medreasoner_infer
+from medreasoner_infer.answer import parse_answer
+from medreasoner_infer.imaging import Plane
+from medreasoner_infer.reasoners.image_encoding import prepare_image
+from medreasoner_infer.reasoners.prompts import REASONING_PROMPT, PromptTemplate, load_prompt_file
+from medreasoner_infer.types import ReasonerRequest
+from medreasoner_training.finetune.errors import ImageSizeError, TooFewSamplesError
+from medreasoner_training.finetune.replay import phantom_rows, with_replay
+from medreasoner_training.finetune.rows import RowMaker, read_sample, scale_mask, training_rows
+from medreasoner_training.finetune.settings import DataSettings, ImageSizes
+from medreasoner_training.finetune.traces import completion_of
+from medreasoner_training.rewards import GroundTruth, score
+from medreasoner_training.samples import Augmentation, QuerySource, Question, Sample
+from medreasoner_training.samples.schema import features, to_row
+
+EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
+SIZE = 128
+TRACE = "Bright, on the left."
+
+
+def make_sample(number=0, present=True, size=SIZE, trace=TRACE) -> Sample:
+    rng = np.random.default_rng(number)
+    mask = np.zeros((size, size), bool)
+    mask[40:80, 20:60] = present
+    grey = np.where(mask, 180, 60) + rng.integers(0, 40, mask.shape)
+    return Sample(
+        image=np.repeat(grey[..., None], 3, axis=2).astype(np.uint8),
+        mask=mask,
+        question=Question(f"Where is bile made, {number}?", QuerySource.READER, trace),
+        label_name="Liver",
+        bbox_xyxy_px=(20, 40, 60, 80) if present else None,
+        points_xy_px=((50, 60), (30, 50)) if present else None,
+        plane=Plane.AXIAL,
+        slice_index=number,
+        modality="CT",
+        window="soft",
+        case_key="c" * 16,
+        patient_key="d" * 16,
+    )
+
+
+def dataset_of(*samples):
+    from datasets import Dataset
+
+    rows = [to_row(sample, index) for index, sample in enumerate(samples)]
+    return Dataset.from_list(rows, features=features())
+
+
+def read(sample: Sample):
+    return read_sample(dataset_of(sample)[0])
+
+
+@pytest.fixture(scope="module")
+def embedded_prompt():
+    return load_prompt_file(EMBEDDED)
+
+
+def test_a_row_is_read_as_it_was_written():
+    sample = make_sample()
+    raw = read(sample)
+    np.testing.assert_array_equal(raw.image, sample.image)
+    np.testing.assert_array_equal(raw.mask, sample.mask)
+    assert raw.truth == GroundTruth((20, 40, 60, 80), ((50, 60), (30, 50)))
+    assert (raw.query, raw.label, raw.reasoning) == ("Where is bile made, 0?", "Liver", TRACE)
+    assert read(make_sample(present=False)).truth is None
+
+
+@pytest.mark.slow
+def test_tokens_and_pixels_are_those_of_the_served_reasoner(embedded_prompt):
+    trl = pytest.importorskip("trl")
+    from trl.data_utils import prepare_multimodal_messages
+
+    from medreasoner_infer.reasoners import load_transformers_reasoner
+
+    assert trl.__version__
+    reasoner = load_transformers_reasoner(EMBEDDED, device="cpu")
+    loaded, sample = reasoner._loaded, make_sample()
+    columns = RowMaker(embedded_prompt, loaded.answer_size)(read(sample), 0)
+    messages = prepare_multimodal_messages(columns["prompt"], images=[columns["image"]])
+    trained = loaded.processor.apply_chat_template(
+        conversation=[messages], add_generation_prompt=True, tokenize=True, return_dict=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    square = prepare_image(sample.image, reasoner.image_encoding)
+    served = reasoner._encode([ReasonerRequest(square, sample.question.text, "")])
+    assert trained["input_ids"].tolist() == served["input_ids"].tolist()
+    np.testing.assert_array_equal(trained["pixel_values"].numpy(), served["pixel_values"].numpy())
+    assert trained["image_grid_thw"].tolist() == served["image_grid_thw"].tolist()
+
+
+def test_the_image_is_encoded_as_the_model_was_trained(embedded_prompt):
+    raw = read(make_sample())
+    image = np.asarray(RowMaker(embedded_prompt, SIZE)(raw, 0)["image"])
+    np.testing.assert_array_equal(image[..., 0], raw.image[..., 0])  # grey
+    assert image[:, 0, 1].tolist() == [0] * SIZE  # x rises from left to right
+    assert image[-1, :, 2].tolist() == [254] * SIZE  # y from top to bottom
+
+
+def test_an_approved_answer_earns_all_that_can_be_earned(embedded_prompt):
+    for present in (True, False):
+        columns = RowMaker(embedded_prompt, SIZE)(read(make_sample(present=present)), 0)
+        text = columns["completion"][0]["content"]
+        assert score(text, columns["ground_truth"], "hard")["score"] == 8.0
+        assert text.startswith(f"<think>{TRACE}</think>")
+
+
+def test_a_missing_trace_comes_from_a_template(embedded_prompt):
+    raw = dataclasses.replace(read(make_sample()), reasoning=None)
+    text = completion_of(raw, raw.truth, embedded_prompt.template)
+    assert text == (
+        "<think>The question points to the liver, a region in the middle left of the image."
+        '</think><answer>{"bbox":[20,40,60,80],"points_1":[30,50],"points_2":[50,60]}</answer>'
+    )
+    absent = completion_of(dataclasses.replace(raw, truth=None), None, embedded_prompt.template)
+    assert absent == (
+        "<think>The question points to the liver, which is not visible on this slice.</think>"
+        "<answer>null</answer>"
+    )
+
+
+def test_the_answer_is_spaced_as_the_prompt_shows_it():
+    raw = read(make_sample())
+    assert '{"bbox": [20, 40, 60, 80], ' in completion_of(raw, raw.truth, REASONING_PROMPT)
+    direct = PromptTemplate("s", "{query}", asks_reasoning=False)
+    assert completion_of(raw, raw.truth, direct).startswith('<answer>{"bbox":[20,40,')
+
+
+def test_images_of_another_size_are_refused_or_scaled_with_their_truth(embedded_prompt):
+    raw = read(make_sample(size=256))
+    with pytest.raises(ImageSizeError, match="have 256 px, the model reads 128 px"):
+        RowMaker(embedded_prompt, SIZE)(raw, 0)
+    columns = RowMaker(embedded_prompt, 112, ImageSizes.scale)(raw, 0)
+    truth = json.loads(columns["ground_truth"])  # 256 px to the 112 px that answers speak of
+    assert truth["bbox_2d"] == [8.75, 17.5, 26.25, 35.0]
+    assert truth["point_2d"] == [[21.875, 26.25], [13.125, 21.875]]
+    assert columns["image"].size == (128, 128)
+    rows, cols = np.nonzero(np.asarray(columns["mask"]))  # 256 px to the 128 px of the image
+    assert (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1) == (10, 20, 30, 40)
+    answer = parse_answer(columns["completion"][0]["content"], image_size=112)
+    assert answer.bbox_xyxy_px == (9, 18, 26, 35)
+
+
+def test_a_mask_is_scaled_by_its_pixels_centres():
+    mask = np.zeros((6, 6), bool)
+    mask[1, 1] = True  # the centre of the first of 2 x 2 blocks
+    assert scale_mask(mask, 2).tolist() == [[True, False], [False, False]]
+
+
+@pytest.mark.slow
+def test_augmentation_moves_truth_with_the_image_and_repeats_itself(embedded_prompt):
+    pytest.importorskip("monai")
+    maker = RowMaker(embedded_prompt, SIZE, augmentation=Augmentation())
+    raw = read(make_sample())
+    first, again, other = (maker(raw, seed) for seed in (5, 5, 6))
+    assert first["ground_truth"] == again["ground_truth"]
+    np.testing.assert_array_equal(np.asarray(first["image"]), np.asarray(again["image"]))
+    assert not np.array_equal(np.asarray(first["image"]), np.asarray(other["image"]))
+    rows, columns = np.nonzero(np.asarray(other["mask"]))
+    box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert json.loads(other["ground_truth"])["bbox_2d"] == box
+
+
+def test_every_pass_meets_each_sample_once_and_all_is_drawn_from_the_seed(embedded_prompt):
+    raw = dataset_of(*(make_sample(number) for number in range(5)))
+    maker = RowMaker(embedded_prompt, SIZE)
+    rows, same, other = (training_rows(raw, maker, 12, seed) for seed in (1, 1, 2))
+    asked = [row["prompt"][1]["content"] for row in rows]
+    assert len(asked) == 12
+    assert len(set(asked[:5])) == len(set(asked[5:10])) == 5
+    assert asked == [row["prompt"][1]["content"] for row in same]
+    assert asked != [row["prompt"][1]["content"] for row in other]
+
+
+def test_a_data_set_without_samples_or_of_another_size_is_refused(embedded_prompt):
+    maker = RowMaker(embedded_prompt, SIZE)
+    with pytest.raises(TooFewSamplesError, match="no training sample"):
+        training_rows(dataset_of(make_sample()).select([]), maker, 4, 0)
+    with pytest.raises(ImageSizeError):
+        training_rows(dataset_of(make_sample(size=256)), maker, 4, 0)
+
+
+def test_the_replayed_share_is_of_all_samples(tmp_path):
+    raw = dataset_of(*(make_sample(number) for number in range(6)))
+    data = DataSettings(replay="phantoms", replay_share=0.25)
+    mixed = with_replay(raw, data, tmp_path, SIZE)
+    sources = [info["window"] for info in mixed["extra_info"]]
+    assert sources.count("phantom") == 2
+    assert len(mixed) == 8
+    assert with_replay(raw, DataSettings(), tmp_path, SIZE) is raw
+
+
+def test_replayed_phantoms_have_the_embedded_reasoner_s_own_traces(embedded_prompt):
+    raw = phantom_rows(3, SIZE)
+    for row in raw:
+        sample = read_sample(row)
+        columns = RowMaker(embedded_prompt, SIZE)(sample, 0)
+        assert sample.reasoning.startswith("The question points to the ")
+        assert score(columns["completion"][0]["content"], columns["ground_truth"])["score"] == 4.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from medreasoner_infer.segmenters import load_sam2
 from medreasoner_infer.types import ModelIdentity, SliceImage, SliceMask, SlicePrompt
 from medreasoner_training.marked_text import END, begin_marker
 from medreasoner_training.segmenter.card import MODULE, write_figures
-from medreasoner_training.segmenter.evaluate import write_json
+from medreasoner_training.segmenter.evaluate import Loader, write_json
 from medreasoner_training.segmenter.measures import (
     dice,
     filled_box,
@@ -139,6 +140,14 @@ class TestSections:
     def test_a_model_that_does_not_zoom_has_no_second_figure(self, block):
         pytest.importorskip("numpymaxflow", reason="graph cut comes with the extra 'monailabel'")
         assert "whole_slice" not in compare_methods(Oracle(), None, block, count=1, seed=0)
+
+
+def test_a_model_is_loaded_with_its_own_settings_but_for_what_is_changed():
+    load = Loader(resolve_model("segmenter", "embedded"), "cpu")
+    own, changed = load().settings, load(zoom=None).settings
+    assert own == load.settings()
+    assert own.zoom is not None
+    assert changed == replace(own, zoom=None)
 
 
 class TestVolumes:

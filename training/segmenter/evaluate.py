@@ -57,6 +57,7 @@ class EvaluationOptions:
     compared: int = field(
         default=100, metadata={"help": "random sections per set for other methods and prompts"}
     )
+    device: str = "cpu"
     threads: int = 1
     seed: int = 0
 
@@ -66,7 +67,7 @@ class Loader:
     """Loads a model with its own settings, or with some of them changed."""
 
     spec: ModelSpec
-    device: str = "cpu"
+    device: str
 
     def settings(self) -> Sam2Settings:
         """The settings that the model's configuration asks for."""
@@ -136,7 +137,7 @@ def main() -> None:
     (options,) = HfArgumentParser(EvaluationOptions).parse_args_into_dataclasses()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    load = Loader(resolve_model("segmenter", options.model))
+    load = Loader(resolve_model("segmenter", options.model), options.device)
     result, scored = evaluate(load, options)
     write_json(result, Path(options.out))
     if options.card:

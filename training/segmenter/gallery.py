@@ -43,10 +43,10 @@ class Ranked(Protocol):
         ...
 
 
-Section = TypeVar("Section", bound=Ranked)
+AnySection = TypeVar("AnySection", bound=Ranked)
 
 
-def choose_sections(sections: Sequence[Section]) -> dict[str, list[Section]]:
+def choose_sections(sections: Sequence[AnySection]) -> dict[str, list[AnySection]]:
     """The best, the middle and the worst sections by Dice, at most six of each.
 
     No row shows two sections of one title: the slices of one organ resemble each other.
@@ -65,9 +65,9 @@ def choose_sections(sections: Sequence[Section]) -> dict[str, list[Section]]:
     }
 
 
-def _distinct(sections: Sequence[Section]) -> list[Section]:
+def _distinct(sections: Sequence[AnySection]) -> list[AnySection]:
     """The first six of different titles."""
-    first: dict[str, Section] = {}
+    first: dict[str, AnySection] = {}
     for section in sections:
         first.setdefault(section.title, section)
     return list(first.values())[:COLUMNS]

@@ -21,7 +21,7 @@ MIDDLE_HU = 40.0
 Z_RANGE_MM = (150.0, 460.0)
 SLICE_MM = 12.0
 HU_LIMITS = (-1024, 3071)
-_PATIENT_SEED = 940_000
+_PATIENT_SEED = 960_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Site:
 
 
 USUAL = Site("usual")
-SHIFTED = Site("shifted", (0.62, 0.74), (0.6, 0.75), (8.0, 64.0))
+SHIFTED = Site("shifted", (0.5, 0.6), (0.45, 0.6), (8.0, 64.0), (15.0, 25.0))
 SITES = {site.name: site for site in (USUAL, SHIFTED)}
 
 

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tune the reasoner on a shifted synthetic site by the product's own path, and measure it there.
+
+One run, resumable by the same command (``--steps`` and the patients may be made smaller)::
+
+    python benchmarks/site_shift.py --seed 0 --tuning lora --out DIR
+
+The table and the picture of several runs::
+
+    python benchmarks/site_shift.py --summarise DIR DIR ...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "site_shift.md"
+PICTURE = ROOT / "docs" / "images" / "site_shift.png"
+MODULE = "benchmarks/site_shift.py"
+HELD_OUT_FROM = 10_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options; every field is a command line option."""
+
+    out: str = field(default="", metadata={"help": "folder of the run"})
+    seed: int = field(default=0, metadata={"help": "of the site's patients and of the training"})
+    tuning: str = field(default="lora", metadata={"help": "lora or full"})
+    steps: int = field(default=600, metadata={"help": "optimiser steps of GRPO"})
+    learning_rate: float | None = field(default=None, metadata={"help": "by default the tuning's"})
+    train_patients: int = 120
+    held_out_patients: int = 40
+    max_slices: int = field(default=3, metadata={"help": "training slices per organ and patient"})
+    min_patients: int = field(default=20, metadata={"help": "that the gate needs for a decision"})
+    eval_samples: int = field(default=64, metadata={"help": "held-out samples while training"})
+    replay_share: float = field(default=0.0, metadata={"help": "of the usual site's phantoms"})
+    masks: bool = field(default=True, metadata={"help": "measure the segmenter's masks as well"})
+    threads: int = 1
+    summarise: list[str] = field(default_factory=list, metadata={"help": "folders of runs"})
+
+
+def run(options: Options) -> None:
+    from medreasoner_infer.models.store import ReasonerStore
+    from medreasoner_training.site_shift.measuring import compare, load
+    from medreasoner_training.site_shift.site import SITES
+
+    out = Path(options.out).absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    keep_settings(out, options)
+    # The run's own store: what it promotes answers nowhere else.
+    os.environ["MEDREASONER_HOME"] = str(out / "home")
+    store = ReasonerStore()
+    data_sets = {name: held_out_data_set(out, name, options) for name in SITES}
+    for name, data_set in data_sets.items():
+        score(out / f"before-{name}.npz", data_set, None, store, options)
+    last = train(out, options)
+    print(f"{last.state.value}: {last.message}", flush=True)
+    if last.candidate is None:
+        raise SystemExit("The run is not finished; start the same command again.")
+    for name, data_set in data_sets.items():
+        score(out / f"after-{name}.npz", data_set, last.candidate, store, options)
+    sites = {
+        name: compare(load(out / f"before-{name}.npz"), load(out / f"after-{name}.npz"))
+        for name in SITES
+    }
+    write_result(out, options, last, sites)
+    print((out / "result.json").read_text(), flush=True)
+
+
+def keep_settings(out: Path, options: Options) -> None:
+    """A resumed run goes on with the options that it was begun with."""
+    path = out / "options.json"
+    ours = {key: value for key, value in asdict(options).items() if key not in ("out", "summarise")}
+    if path.is_file() and json.loads(path.read_text()) != ours:
+        raise SystemExit(f"{out} holds a run with other options: {path.read_text()}")
+    path.write_text(json.dumps(ours))
+
+
+def held_out_data_set(out: Path, site_name: str, options: Options) -> Path:
+    from medreasoner_training.samples import SampleSettings
+    from medreasoner_training.site_shift.datastore import write_site
+    from medreasoner_training.site_shift.site import SITES
+    from monailabel_app.export.exporting import ExportSettings, export_studies
+
+    data_set = out / f"held-out-{site_name}"
+    if data_set.is_dir():
+        return data_set
+    patients = range(HELD_OUT_FROM, HELD_OUT_FROM + options.held_out_patients)
+    studies = out / "studies" / f"held-out-{site_name}"
+    write_site(studies, SITES[site_name], options.seed, patients, told(f"writing {studies.name}"))
+    settings = ExportSettings(0.0, SampleSettings(128, 1, 1, min_area_px=40))
+    export_studies(
+        str(studies), data_set, settings, data_dir=out / "records" / site_name,
+        progress=told("exporting"),
+    )  # fmt: skip
+    return data_set
+
+
+def score(path: Path, data_set: Path, name: str | None, store: Any, options: Options) -> None:
+    from medreasoner_training.site_shift.measuring import measure, save, served
+
+    if not path.is_file():
+        segmenter = "embedded" if options.masks else None
+        reasoner = served(name, store)
+        save(measure(data_set, reasoner, segmenter=segmenter, on_scored=told(path.stem)), path)
+
+
+def train(out: Path, options: Options) -> Any:
+    """Export and train as a server does; an unfinished run is resumed."""
+    from medreasoner_training.site_shift.datastore import write_site
+    from medreasoner_training.site_shift.site import SHIFTED
+    from monailabel_app.training.folder import TrainingFolder
+    from monailabel_app.training.options import (
+        TrainOptions,
+        known_configs,
+        named_config,
+        overridden,
+    )
+    from monailabel_app.training.reporting import progress_line
+    from monailabel_app.training.site import SiteTraining
+    from monailabel_app.training.trainer import trainer_command
+
+    studies = out / "studies" / "train"
+    write_site(studies, SHIFTED, options.seed, range(options.train_patients), told("writing"))
+    config = overridden(named_config("embedded", known_configs()), overrides(options))
+    folder = TrainingFolder(out / "records" / "train")
+    finished = folder.progress()
+    if finished is not None and finished.candidate is not None:
+        return finished
+
+    def tell(progress: Any) -> None:
+        print(progress_line(progress), flush=True)
+        with (out / "curve.jsonl").open("a", encoding="utf-8") as curve:
+            point = {key: getattr(progress, key) for key in ("step", "reward", "held_out_iou")}
+            curve.write(json.dumps(point) + "\n")
+
+    training = SiteTraining(str(studies), folder, trainer_command(None))
+    return training.train(TrainOptions("embedded", config, max_slices=options.max_slices), tell)
+
+
+def overrides(options: Options) -> dict[str, Any]:
+    rate = options.learning_rate or {"lora": 1e-3, "full": 2e-4}[options.tuning]
+    changed = {
+        "tuning": options.tuning,
+        "grpo.steps": options.steps,
+        "grpo.learning_rate": rate,
+        "run.seed": options.seed,
+        "run.eval_samples": options.eval_samples,
+        "gate.min_patients": options.min_patients,
+    }
+    if options.replay_share:
+        changed |= {"data.replay": "phantoms", "data.replay_share": options.replay_share}
+    return changed
+
+
+def write_result(out: Path, options: Options, last: Any, sites: dict[str, Any]) -> None:
+    from medreasoner_infer.models.store.files import write_durably
+
+    result = {
+        "tuning": options.tuning,
+        "seed": options.seed,
+        "settings": json.loads((out / "options.json").read_text()),
+        "decision": last.state.value,
+        "seconds": last.seconds_elapsed,
+        "sites": {
+            site: {name: asdict(line) for name, line in lines.items()}
+            for site, lines in sites.items()
+        },
+    }
+    write_durably(out / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def told(what: str) -> Any:
+    def tell(done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            print(f"{what}: {done} of {total}", flush=True)
+
+    return tell
+
+
+def summarise(folders: list[str]) -> None:
+    from medreasoner_training.marked_text import write_marked
+    from medreasoner_training.site_shift.report import draw, read_run, table
+
+    runs = sorted((read_run(Path(f)) for f in folders), key=lambda r: (r.tuning, r.seed))
+    draw(runs, PICTURE)
+    body = table(runs)
+    write_marked(DOCUMENT, MODULE, f"![Curves and box IoU](images/{PICTURE.name})\n\n{body}\n")
+    print(body)
+
+
+def main() -> None:
+    import torch
+    from transformers import HfArgumentParser
+
+    (options,) = HfArgumentParser(Options).parse_args_into_dataclasses()
+    torch.set_num_threads(options.threads)
+    if options.summarise:
+        summarise(options.summarise)
+    elif options.out:
+        run(options)
+    else:
+        sys.exit("Give --out DIR for a run, or --summarise DIR ... for the table.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What came of the experiment's runs: a table in Markdown and a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medreasoner_training.gate import Comparison
+from medreasoner_training.site_shift.site import SITES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RESULT_NAME = "result.json"
+CURVE_NAME = "curve.jsonl"
+_WORDS = {
+    "box_iou": "box IoU",
+    "boxes_above_half": "boxes with IoU > 0.5",
+    "mask_dice": "mask Dice",
+    "absence": "absent targets answered with null",
+    "failures": "answers that cannot be read",
+}
+_SITE_WORDS = {"shifted": "shifted site", "usual": "usual site"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run of the experiment, read from its folder.
+
+    Attributes:
+        tuning: ``lora`` or ``full``.
+        seed: of site and training.
+        settings: what else it was started with.
+        decision: ``promoted``, ``refused`` or ``finished``.
+        seconds: that the training took.
+        sites: comparisons of after with before, by site and measure.
+        curve: steps, rewards and held-out IoU as told while it trained.
+    """
+
+    tuning: str
+    seed: int
+    settings: dict[str, Any]
+    decision: str
+    seconds: float
+    sites: dict[str, dict[str, Comparison]]
+    curve: tuple[dict[str, Any], ...] = ()
+
+
+def read_run(folder: Path) -> Run:
+    """Read ``result.json`` and ``curve.jsonl`` of a finished run.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+    """
+    fields = json.loads((folder / RESULT_NAME).read_text(encoding="utf-8"))
+    sites = {
+        site: {name: Comparison(**line) for name, line in lines.items()}
+        for site, lines in fields.pop("sites").items()
+    }
+    path = folder / CURVE_NAME
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return Run(**fields, sites=sites, curve=tuple(map(json.loads, lines)))
+
+
+def table(runs: Sequence[Run]) -> str:
+    """One table for each site, one row for each run and measure."""
+    parts = []
+    for site in SITES:
+        held_out = next(iter(runs[0].sites[site].values()))
+        parts += [
+            f"## Held-out patients of the {_SITE_WORDS[site]}",
+            "",
+            f"{held_out.patients} patients a run; differences with 95 % BCa bootstrap intervals "
+            "over whole patients.",
+            "",
+            "| tuning | seed | measure | before | after | difference | n |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+            *(_row(run, line) for run in runs for line in run.sites[site].values()),
+            "",
+        ]
+    decisions = ", ".join(f"{r.tuning} seed {r.seed}: {r.decision}" for r in runs)
+    minutes = ", ".join(f"{run.seconds / 60:.0f}" for run in runs)
+    parts += [f"The gate's decisions: {decisions}. Minutes of training: {minutes}.", ""]
+    parts += [_means(runs)]
+    return "\n".join(parts)
+
+
+def _row(run: Run, line: Comparison) -> str:
+    interval = "" if line.low is None else f" ({line.low:+.3f} to {line.high:+.3f})"
+    cells = (
+        run.tuning, str(run.seed), _WORDS[line.metric], f"{line.live_mean:.3f}",
+        f"{line.candidate_mean:.3f}", f"{line.difference:+.3f}{interval}", str(line.samples),
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def _means(runs: Sequence[Run]) -> str:
+    """Mean and spread over seeds of the box IoU's change."""
+    lines = ["| tuning | site | seeds | change of box IoU, mean | lowest | highest |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    for tuning in sorted({run.tuning for run in runs}):
+        for site in SITES:
+            changes = [r.sites[site]["box_iou"].difference for r in runs if r.tuning == tuning]
+            lines.append(
+                f"| {tuning} | {_SITE_WORDS[site]} | {len(changes)} | {np.mean(changes):+.3f} "
+                f"| {min(changes):+.3f} | {max(changes):+.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def draw(runs: Sequence[Run], path: Path) -> None:
+    """Reward and held-out box IoU over the steps, and box IoU before and after on both sites."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from medreasoner_infer.imaging.write import replacing
+
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    reward, iou, sites = figure.subplots(1, 3)
+    for run in runs:
+        name = f"{run.tuning}, seed {run.seed}"
+        _curve(reward, run, "reward", name)
+        _curve(iou, run, "held_out_iou", name)
+    reward.set(xlabel="optimiser step", ylabel="mean reward", title="Reward")
+    iou.set(xlabel="optimiser step", ylabel="box IoU", title="Validation patients, while training")
+    _bars(sites, runs)
+    for axes in (reward, iou):
+        axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, path.suffix) as unfinished:
+        figure.savefig(unfinished, dpi=110)
+
+
+def _curve(axes: Axes, run: Run, key: str, name: str) -> None:
+    points = {point["step"]: point[key] for point in run.curve if point[key] is not None}
+    axes.plot(list(points), list(points.values()), label=name, linewidth=1)
+
+
+def _bars(axes: Axes, runs: Sequence[Run]) -> None:
+    names = [f"{r.tuning}\nseed {r.seed}" for r in runs]
+    places = np.arange(len(runs))
+    for offset, (site, when) in enumerate((s, w) for s in SITES for w in ("before", "after")):
+        values = [
+            line.live_mean if when == "before" else line.candidate_mean
+            for line in (run.sites[site]["box_iou"] for run in runs)
+        ]
+        axes.bar(places + 0.2 * (offset - 1.5), values, 0.18, label=f"{site}, {when}")
+    axes.set_xticks(places, names)
+    axes.set(ylabel="box IoU", title="Held-out patients", ylim=(0, 1))
+    axes.legend(fontsize="small", ncols=2)

@@ -43,6 +43,8 @@ setup(
         + ["embedded/*/*/*.json", "models/*.yaml"],
         "monailabel_app": [
             "dicom/*.yaml",
+            "ohif/static/*",
+            "security/*.html",
             "store/migrations/*.mako",
             "store/migrations/*.ini",
         ],
@@ -85,8 +87,14 @@ setup(
             "numpy>=1.26,<2",
             "sqlalchemy>=2.0.30,<3",
             "alembic>=1.14,<2",
-            "dcmqi>=1.5,<2",
+            "highdicom>=0.22,<0.27",
             "psutil>=6,<8",
+            "starlette>=1.7,<2",  # starlette.middleware.body_limit
+            "pydantic-settings>=2.7,<3",
+            "itsdangerous>=2.2,<3",
+            "limits>=4,<6",
+            "sse-starlette>=3,<4",
+            "jinja2>=3.1,<4",
         ],
         "vllm": ["vllm>=0.19,<0.34"],
         "train": [

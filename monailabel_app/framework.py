@@ -20,7 +20,7 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.datastore.utils.dicom import dicom_web_download_series
     from monailabel.endpoints.datastore import add_image, download_image, save_label
     from monailabel.endpoints.infer import ResultType, send_response
-    from monailabel.endpoints.user.auth import RBAC, User
+    from monailabel.endpoints.user.auth import DEFAULT_USER, RBAC, User, get_current_user
     from monailabel.interfaces.app import MONAILabelApp
     from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
     from monailabel.interfaces.exception import ImageNotFoundException
@@ -33,6 +33,7 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.utils.others.generic import remove_file
 
 __all__ = [
+    "DEFAULT_USER",
     "RBAC",
     "RBAC_ADMIN",
     "RBAC_ANNOTATOR",
@@ -58,6 +59,7 @@ __all__ = [
     "binary_to_image",
     "dicom_web_download_series",
     "download_image",
+    "get_current_user",
     "remove_file",
     "save_label",
     "send_response",

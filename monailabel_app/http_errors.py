@@ -21,6 +21,7 @@ import traceback
 import uuid
 
 from fastapi import HTTPException
+from fastapi.responses import JSONResponse
 
 from medreasoner_infer.errors import (
     AnswerError,
@@ -62,6 +63,13 @@ def as_http_error(error: Exception, withhold: str | None = None) -> HTTPExceptio
     if isinstance(error, OSError):
         return _refer(error, 503, "The server cannot read or write a file that it needs", withhold)
     return _refer(error, 500, "The server met an unexpected fault", withhold)
+
+
+def error_response(error: HTTPException) -> JSONResponse:
+    """The answer's body and headers, as FastAPI itself would send them."""
+    return JSONResponse(
+        {"detail": error.detail}, status_code=error.status_code, headers=error.headers
+    )
 
 
 def _headers(error: Exception, status: int) -> dict[str, str] | None:

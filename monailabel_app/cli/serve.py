@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,8 +32,27 @@ def serve(
     preload: Annotated[
         bool, typer.Option(help="Load the models at start instead of at the first question.")
     ] = True,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="Readers who may log in: name:token lines, readable by you only."),
+    ] = None,
+    allowed_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Web origin besides the server's own that may call it; repeatable."),
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool,
+        typer.Option("--allow-unauthenticated", help="Answer other machines without a login."),
+    ] = False,
+    certificate: Annotated[
+        Path | None, typer.Option(help="TLS certificate (PEM); the server then speaks HTTPS.")
+    ] = None,
+    certificate_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
 ) -> None:
-    """Start the MONAI Label server; OHIF and 3D Slicer connect to it."""
+    """Start the MONAI Label server; OHIF and 3D Slicer connect to it.
+
+    Further settings of access are MEDREASONER_* variables, see docs/security.md.
+    """
     from monailabel_app.server import ServerOptions, run_server
 
     run_server(
@@ -45,5 +65,10 @@ def serve(
             reasoner_url=reasoner_url,
             device=device,
             preload=preload,
+            token_file=token_file,
+            allowed_origins=tuple(allowed_origin or ()),
+            allow_unauthenticated=allow_unauthenticated,
+            certificate=certificate,
+            certificate_key=certificate_key,
         )
     )

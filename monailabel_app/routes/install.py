@@ -3,13 +3,28 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+import logging
 
-from monailabel_app.framework import settings
-from monailabel_app.routes import datastore, infer, records, train
-from monailabel_app.routes.guard import PathGuard
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
+
+from monailabel_app.framework import get_current_user, settings
+from monailabel_app.routes import datastore, infer, login, proxy, records, train
+from monailabel_app.routes.guard import AdminGuard, ArchiveGuard, ExposureGuard, PathGuard
+from monailabel_app.routes.readers import current_user
+from monailabel_app.security.settings import SecuritySettings, security_settings
+
+logger = logging.getLogger(__name__)
 
 _INSTALLED = "medreasoner_routes_installed"
+_ROUTERS = (
+    infer.router,
+    datastore.router,
+    records.router,
+    train.router,
+    proxy.router,
+    login.router,
+)
 
 
 def install_routes(server: FastAPI) -> None:
@@ -20,12 +35,31 @@ def install_routes(server: FastAPI) -> None:
     """
     if getattr(server.state, _INSTALLED, False):
         return
+    if not settings.MONAI_LABEL_AUTH_ENABLE:
+        server.dependency_overrides[get_current_user] = current_user
     before = len(server.router.routes)
-    for router in (infer.router, datastore.router, records.router, train.router):
+    for router in _ROUTERS:
         server.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
     routes = server.router.routes
     ours = routes[before:]
     del routes[before:]
-    routes[:0] = [PathGuard(), *ours]
+    routes[:0] = [*_guards(server), *ours]
     setattr(server.state, _INSTALLED, True)
     server.openapi_schema = None
+
+
+def _guards(server: FastAPI) -> list[BaseRoute]:
+    secured: SecuritySettings | None = getattr(server.state, "security", None)
+    access = secured or security_settings()
+    guards: list[BaseRoute] = [PathGuard(), ArchiveGuard()]
+    if not access.admin_routes:
+        guards.append(AdminGuard())
+    if secured is None:
+        logger.warning(
+            "MONAI Label's own server runs without login, limits and security headers; start it "
+            "with: --uvicorn_app monailabel_app.asgi:app"
+        )
+    asks = settings.MONAI_LABEL_AUTH_ENABLE or (secured is not None and secured.asks_for_login)
+    if not asks and not access.allow_unauthenticated:
+        guards.append(ExposureGuard())
+    return guards

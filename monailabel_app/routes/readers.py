@@ -3,9 +3,27 @@
 
 from __future__ import annotations
 
-from monailabel_app.framework import User, settings
+from fastapi import Request
+
+from monailabel_app.framework import DEFAULT_USER, User
+from monailabel_app.security.readers import Reader
+
+
+def current_user(request: Request) -> User:
+    """What MONAI Label's routes take for the caller: the reader who is logged in, if any.
+
+    It stands in for MONAI Label's own, which asks a Keycloak server or calls everybody admin.
+    """
+    name = reader_name(request)
+    return DEFAULT_USER if name is None else DEFAULT_USER.model_copy(update={"username": name})
+
+
+def reader_name(request: Request) -> str | None:
+    """Who is logged in, ``None`` where nobody has to."""
+    user = request.scope.get("user")
+    return user.display_name if isinstance(user, Reader) else None
 
 
 def reader_of(user: User) -> str | None:
     """The account's name; ``None`` without login, where MONAI Label calls everybody admin."""
-    return user.username if settings.MONAI_LABEL_AUTH_ENABLE else None
+    return None if user == DEFAULT_USER else user.username

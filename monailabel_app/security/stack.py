@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All of it put around MONAI Label's server."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from medreasoner_infer.errors import MedReasonerError
+from monailabel_app.http_errors import as_http_error, error_response
+from monailabel_app.security.authentication import LoginRequired, refuse
+from monailabel_app.security.cross_site import CrossSiteGuard
+from monailabel_app.security.exposure import LOOPBACK_HOSTS
+from monailabel_app.security.headers import SecurityHeaders
+from monailabel_app.security.limits import BodyLimits, RateLimits
+from monailabel_app.security.readers import Readers
+from monailabel_app.security.settings import SecuritySettings
+
+
+def secure(server: FastAPI, settings: SecuritySettings) -> FastAPI:
+    """Replace the server's middleware before it starts; MONAI Label's own reflects any origin.
+
+    Raises:
+        SettingsError: if the token file cannot be used.
+    """
+    readers = Readers.of(settings)
+    server.user_middleware[:] = _middleware(settings, readers)
+    server.state.readers = readers
+    server.state.security = settings
+    for kind in (MedReasonerError, Exception):
+        server.add_exception_handler(kind, _answer_error)
+    return server
+
+
+def _middleware(settings: SecuritySettings, readers: Readers | None) -> list[Middleware]:
+    """The first is the outermost."""
+    stack = [Middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors)]
+    if readers is None and not settings.allow_unauthenticated:
+        # A page whose name is made to point here (DNS rebinding) would pass for one of ours.
+        hosts = [*LOOPBACK_HOSTS, *settings.allowed_hosts]
+        stack.append(Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False))
+    if settings.allowed_origins:
+        stack.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(settings.allowed_origins),
+                allow_credentials=True,
+                allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+                allow_headers=["Authorization", "Content-Type"],
+            )
+        )
+    stack.append(Middleware(CrossSiteGuard, allowed_origins=settings.allowed_origins))
+    stack.append(
+        Middleware(
+            RateLimits,
+            requests_per_minute=settings.requests_per_minute,
+            logins_per_minute=settings.logins_per_minute,
+        )
+    )
+    if readers is not None:
+        backend = LoginRequired(readers)
+        stack.append(Middleware(AuthenticationMiddleware, backend=backend, on_error=refuse))
+    stack.append(
+        Middleware(
+            BodyLimits,
+            upload_bytes=settings.max_upload_mb << 20,
+            other_bytes=settings.max_body_kb << 10,
+        )
+    )
+    return stack
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return error_response(as_http_error(error, getattr(request.state, "withheld", None)))

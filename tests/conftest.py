@@ -27,3 +27,55 @@ def shared_data() -> Path:
             f"real images are absent: no folder {folder}; set MEDREASONER_SHARED_DATA to one"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def answered():
+    """Makes a result as the pipeline does: ``answered(volume, plane, index, mask_ijk, …)``.
+
+    The box covers 20 to 60 % of the slice's width and 30 to 70 % of its height; the first point is
+    the reasoner's, the second the reader's and outside the target.
+    """
+    from medreasoner_infer.imaging import choose_window
+    from medreasoner_infer.prompting import SourcedPrompt, record_prompt
+    from medreasoner_infer.records import record_slice, summarise_mask
+    from medreasoner_infer.result import InferenceResult, SliceChoice
+    from medreasoner_infer.slice_choice import DisplayedSlice
+    from medreasoner_infer.types import ModelIdentity, SlicePrompt
+
+    model = ModelIdentity("toy", "packaged", "r1", "ab" * 32, "Apache-2.0", "Not for clinical use.")
+
+    def answer(volume, plane, index, mask_ijk, name="inference-1", present=True):
+        shown = DisplayedSlice.of(volume, plane, index, choose_window(volume))
+        height, width = shown.mapping.shape_hw
+        prompt = SlicePrompt(
+            (width * 0.2, height * 0.3, width * 0.6, height * 0.7),
+            ((width * 0.3, height * 0.4), (width * 0.5, height * 0.5)),
+            (1, 0),
+        )
+        sourced = SourcedPrompt(prompt, "reasoner", ("reasoner", "reader"))
+        return InferenceResult(
+            inference_id=name,
+            created_at="2026-01-02T03:04:05.000+00:00",
+            kind="ask",
+            query="Which organ makes bile – größer als 胆囊?",
+            reasoning="The liver does.\nIt is large.",
+            completion="<think>",
+            present=present,
+            confidence=0.5,
+            agreement=None,
+            samples=(),
+            prompts=record_prompt(sourced, shown.mapping) if present else None,
+            slice=record_slice(shown),
+            slice_choice=SliceChoice("index", f"Slice {index} was asked for."),
+            propagated=True,
+            mask_ijk=mask_ijk,
+            mask=summarise_mask(mask_ijk, shown.mapping, 0.75),
+            modality=volume.modality,
+            reasoner=model,
+            segmenter=model,
+            timings_s={"reason": 0.25},
+            warnings=("A warning.",),
+        )
+
+    return answer

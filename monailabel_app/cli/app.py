@@ -9,6 +9,7 @@ from monailabel_app.cli.ask import ask, segment
 from monailabel_app.cli.demo import demo
 from monailabel_app.cli.doctor import doctor
 from monailabel_app.cli.export import export
+from monailabel_app.cli.history import history
 from monailabel_app.cli.models import models
 from monailabel_app.cli.reward import reward
 from monailabel_app.cli.serve import serve
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ask, segment, serve, demo, export, train, doctor):
+for command in (ask, segment, serve, demo, export, history, train, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 app.add_typer(reward, name="reward")

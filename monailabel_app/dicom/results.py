@@ -12,6 +12,7 @@ import numpy as np
 
 from medreasoner_infer.imaging import Plane, slice_mapping
 from medreasoner_infer.records import summarise_mask
+from monailabel_app.dicom.errors import UnreadableResultError
 from monailabel_app.dicom.report_reading import ReportHeader, read_header, read_report
 from monailabel_app.dicom.seg_reading import read_segment
 from monailabel_app.dicom.source import SourceSeries
@@ -31,21 +32,25 @@ class StoredResult:
     source: SourceSeries
 
 
-def newest_reports(reports: Iterable[Dataset]) -> list[tuple[ReportHeader, Dataset]]:
-    """The newest version of each record, in the order in which the records were asked.
+def newest_reports(
+    reports: Iterable[Dataset],
+) -> tuple[list[tuple[ReportHeader, Dataset]], list[str]]:
+    """The newest version of each record, and why other reports cannot be read.
 
     A version is newer if its number is greater, whatever the archive says of the older one.
-
-    Raises:
-        UnreadableResultError: a report is damaged.
     """
     newest: dict[str, tuple[ReportHeader, Dataset]] = {}
+    unreadable: list[str] = []
     for report in reports:
-        header = read_header(report)
+        try:
+            header = read_header(report)
+        except UnreadableResultError as error:
+            unreadable.append(str(error))
+            continue
         known = newest.get(header.inference_id)
         if known is None or header.version > known[0].version:
             newest[header.inference_id] = (header, report)
-    return list(newest.values())
+    return list(newest.values()), unreadable
 
 
 def read_result(

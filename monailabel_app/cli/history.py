@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``medreasoner history``: what was asked about a study, shown from its archive alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from monailabel_app.dicom.archive import ResultArchive
+    from monailabel_app.dicom.history import StudyHistory
+    from monailabel_app.dicom.results import StoredResult
+
+
+def history(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    studies: Annotated[
+        str, typer.Option(help="Folder of studies, or the address of a DICOMweb server.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for answer, mask and picture of each record; none if not given."),
+    ] = None,
+) -> None:
+    """List what was asked about a study and what readers made of it; redraw it with --out."""
+    from monailabel_app.dicom.history import read_record
+
+    found = read_record(_archive(studies), study)
+    console = Console()
+    _show(found, console)
+    if out is not None:
+        for number, result in enumerate(found.results, start=1):
+            for path in _redraw(result, out, number):
+                console.print(Text(f"wrote {path}"), soft_wrap=True)
+    if found.unreadable:
+        raise typer.Exit(1)
+
+
+def _archive(studies: str) -> ResultArchive:
+    from monailabel_app.app import RESULTS_FOLDER, default_data_dir
+    from monailabel_app.dicom.archive import FolderArchive
+    from monailabel_app.privacy import quiet_request_logs
+    from monailabel_app.studies.pacs import PacsStudies
+
+    quiet_request_logs()
+    if studies.startswith(("http://", "https://")):
+        return PacsStudies.connect(studies).archive()
+    return FolderArchive(Path(studies), default_data_dir(studies) / RESULTS_FOLDER)
+
+
+def _show(found: StudyHistory, console: Console) -> None:
+    table = Table("asked", "question", "target", "outcome", "version", "size")
+    for result in found.results:
+        record = result.record
+        decision = record.decision
+        outcome = "" if decision is None else decision.outcome.value
+        if decision is not None and decision.reason:
+            outcome += f": {decision.reason}"
+        volume_ml = record.result["mask"]["volume_mm3"] / 1000
+        table.add_row(
+            record.created_at.isoformat(timespec="seconds"),
+            Text(record.query or "(segmented by prompts)"),
+            "present" if record.present else "not present",
+            Text(outcome),
+            str(result.header.version),
+            f"{volume_ml:.1f} cm³" if result.mask_ijk.any() else "",
+        )
+    console.print(table if found.results else "The archive holds no record of this study.")
+    for sentence in found.unreadable:
+        console.print(Text.assemble(("Not shown: ", "yellow"), sentence))
+
+
+def _redraw(result: StoredResult, out: Path, number: int) -> tuple[Path, ...]:
+    from medreasoner_infer.output import write_result
+
+    shown, decision = dict(result.record.result), result.record.decision
+    if decision is not None and decision.outcome.value == "rejected":
+        said = f"The reader rejected this answer: {decision.reason}"
+        shown["warnings"] = [*shown["warnings"], said]
+    return write_result(shown, result.mask_ijk, result.source.volume, out, suffix=f"_{number}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from monailabel.interfaces.utils import app as app_registry
 
 from medreasoner_training.finetune import Progress, State
 from medreasoner_training.finetune.progress import write_progress
+from medreasoner_training.site_shift.datastore import write_site
+from medreasoner_training.site_shift.site import SHIFTED
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.routes import train as train_routes
 
@@ -128,10 +131,11 @@ def test_a_training_that_another_process_runs_is_seen_and_refuses_a_second_one(
 
 class RealServer:
     def __init__(self, folder: Path, mode: str) -> None:
-        from test_train_site import write_studies
-
         self.folder, self.mode = folder, mode
-        self.studies = write_studies(folder / "studies")
+        self.studies = write_site(folder / "studies", SHIFTED, 0, range(4))
+        (self.studies / ".medreasoner").mkdir()
+        # A fixed salt: who validates then does not depend on chance.
+        (self.studies / ".medreasoner" / "export.salt").write_bytes(bytes(range(32)))
         configs = folder / "configs"
         configs.mkdir()
         (configs / "tiny.yaml").write_text("gate: {min_patients: 2}\n")
@@ -143,8 +147,6 @@ class RealServer:
         self.url = ""
 
     def start(self) -> None:
-        import socket
-
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -203,7 +205,7 @@ class RealServer:
 
 @pytest.fixture
 def real_server(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setattr("medreasoner_training.site_shift.site.Z_RANGE_MM", (280.0, 330.0))
     server = RealServer(tmp_path, "waits")
     server.start()
     yield server

@@ -33,7 +33,7 @@ from monailabel_app.training.errors import (
     TrainingStoppedError,
 )
 from monailabel_app.training.folder import INTERRUPTED, TrainingFolder, last_training
-from monailabel_app.training.options import TrainOptions
+from monailabel_app.training.options import TrainOptions, overridden
 from monailabel_app.training.site import SiteTraining
 from monailabel_app.training.stopping import stop_training
 
@@ -154,7 +154,7 @@ def test_a_fresh_start_and_other_options_or_data_make_a_new_run(studies, change)
     if change == "fresh":
         options = replace(OPTIONS, fresh=True)
     elif change == "options":
-        options = replace(OPTIONS, max_slices=1)
+        options = replace(OPTIONS, config=overridden(OPTIONS.config, {"grpo.steps": 9}))
     else:
         label = studies / "labels" / "final" / "p1.nii.gz"
         values = np.zeros((32, 32, 6), np.uint8)
@@ -183,6 +183,17 @@ def test_a_second_training_is_refused_and_a_stop_reaches_every_process(studies):
     assert starts(run) == ["new"]
     training(studies, "promotes").train(OPTIONS, nobody)
     assert starts(run) == ["new", "resumed"]
+
+
+def test_a_run_that_ran_out_of_memory_goes_on_with_smaller_steps(studies):
+    training(studies, "gpu").train(OPTIONS, nobody)
+    site = training(studies, "promotes")
+    run = site.folder.latest()
+    smaller = overridden(OPTIONS.config, {"grpo.micro_batch": 8, "sft.micro_batch": 2,
+                                          "run.gradient_checkpointing": True})  # fmt: skip
+    site.train(replace(OPTIONS, config=smaller), nobody)
+    assert site.folder.latest() == run
+    assert read_config(run / "config.yaml").grpo.micro_batch == 8
 
 
 SUPERVISOR = """

@@ -16,6 +16,7 @@ from medreasoner_infer.errors import MedReasonerError
 from medreasoner_infer.models.store.files import write_durably
 from medreasoner_training.finetune import CONFIG_FILE, FineTuneConfig, Progress, State
 from medreasoner_training.finetune.progress import clear_stop, stop_requested, write_progress
+from medreasoner_training.finetune.settings import VllmSettings
 from medreasoner_training.samples import TRAIN, VALIDATION, SampleDataset
 from monailabel_app.training.data_set import (
     export_data_set,
@@ -87,12 +88,10 @@ class SiteTraining:
     def _prepare(self, options: TrainOptions, tell: OnProgress, run: Path | None) -> Path:
         data_set = self._export(options, tell)
         if run is None:
-            yaml = _yaml(options.config, data_set.folder.name)
-            key = hashlib.sha256(yaml.encode()).hexdigest()[:_KEY_DIGITS]
-            run = self.folder.run_folder(f"{options.name}-{key}", fresh=options.fresh)
+            name = f"{options.name}-{run_key(options.config, data_set)}"
+            run = self.folder.run_folder(name, fresh=options.fresh)
         resumes = (run / CONFIG_FILE).is_file()
-        if not resumes:
-            write_config(run, options.config, data_set)
+        write_config(run, options.config, data_set)
         tell(Progress(State.PREPARING, message=_run_sentence(run, resumes, data_set)))
         return run
 
@@ -163,6 +162,29 @@ def write_config(run: Path, config: FineTuneConfig, data_set: SampleDataset) -> 
     run.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = os.path.relpath(data_set.folder, run)
     write_durably(run / CONFIG_FILE, _yaml(config, folder))
+
+
+def run_key(config: FineTuneConfig, data_set: SampleDataset) -> str:
+    """Names what a run learns: data and configuration, but not how much memory a step may take.
+
+    A run that ran out of memory thus goes on with other settings of this kind, which the trainer
+    accepts as well.
+    """
+    defaults = VllmSettings()
+    vllm = replace(
+        config.vllm,
+        gpu_memory_share=defaults.gpu_memory_share,
+        tensor_parallel=defaults.tensor_parallel,
+    )
+    learnt = replace(
+        config,
+        grpo=replace(config.grpo, micro_batch=None),
+        sft=replace(config.sft, micro_batch=1),
+        run=replace(config.run, gradient_checkpointing=False),
+        vllm=vllm,
+    )
+    text = _yaml(learnt, data_set.folder.name)
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def _yaml(config: FineTuneConfig, data_folder: str) -> str:

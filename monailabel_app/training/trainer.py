@@ -16,7 +16,7 @@ from pathlib import Path
 from medreasoner_infer.errors import InputError
 from medreasoner_training.finetune import Progress, State, read_progress, request_stop
 from medreasoner_training.finetune.errors import ProgressError
-from medreasoner_training.finetune.progress import clear_stop, write_progress
+from medreasoner_training.finetune.progress import clear_stop, stop_requested, write_progress
 from monailabel_app.training.lock import HeldLock
 from monailabel_app.training.processes import ProcessMark
 
@@ -141,9 +141,9 @@ class Trainer:
         progress = _read(self._run) or Progress(State.PREPARING)
         if progress.state.is_end:
             return progress
-        code = self._process.returncode
-        stopped = code < 0 and (self._run / "stop").exists()
-        state, message = (State.STOPPED, _STOPPED) if stopped else (State.FAILED, self._fault(code))
+        state, message = State.STOPPED, _STOPPED
+        if not stop_requested(self._run):
+            state, message = State.FAILED, self._fault(self._process.returncode)
         last = replace(progress, state=state, seconds_left=None, message=message)
         write_progress(self._run, last)
         return last

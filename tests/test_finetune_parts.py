@@ -172,6 +172,10 @@ def test_a_run_is_not_resumed_with_other_settings_or_data(tmp_path):
         require_same(record, config, "abd")
     with pytest.raises(RunChangedError, match=r"tuning.*was lora, is full"):
         require_same(record, {**config, "tuning": "full"}, "abc")
+    leaner = {**config, "grpo": {**config["grpo"], "micro_batch": 4}}
+    require_same(record, leaner, "abc")  # a run that ran out of memory goes on with less
+    with pytest.raises(RunChangedError, match="grpo"):
+        require_same(record, {**config, "grpo": {**config["grpo"], "beta": 0.5}}, "abc")
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RunChangedError, match="damaged"):
         read_record(tmp_path)

@@ -30,10 +30,10 @@ def typed_faults(run_dir: Path) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            "The GPU ran out of memory. Lower grpo.micro_batch (or sft.micro_batch) first, then "
-            "grpo.max_completion_tokens, vllm.gpu_memory_share or grpo.generations; set "
-            "run.gradient_checkpointing: true or tuning: lora. Resume with the same command after "
-            "freeing memory; a changed config.yaml needs a new run."
+            "The GPU ran out of memory. Lower grpo.micro_batch (or sft.micro_batch), set "
+            "run.gradient_checkpointing: true or lower vllm.gpu_memory_share, and start the same "
+            "command again: the run goes on. If that is not enough, a new run needs shorter "
+            "rollouts (grpo.max_completion_tokens), fewer of them, or tuning: lora."
         ) from error
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -120,9 +120,12 @@ def _validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
 
 def _merged(start: Start, run_dir: Path) -> Start:
     """Full tuning changes all weights, so an adapter becomes part of them first."""
+    from filelock import FileLock
+
     from medreasoner_training.export.merge import merge_adapter
 
     folder = run_dir / "start"
-    if start.adapter is not None and not folder.is_dir():
-        merge_adapter(start.adapter, folder, base=start.base)
+    with FileLock(run_dir / ".start.lock"):  # all processes of a run come here, one merges
+        if start.adapter is not None and not folder.is_dir():
+            merge_adapter(start.adapter, folder, base=start.base)
     return dataclasses.replace(start, folder=folder, adapter=None)

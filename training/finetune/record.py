@@ -12,6 +12,14 @@ from medreasoner_infer.models.store.files import write_durably
 from medreasoner_training.finetune.errors import RunChangedError
 
 RECORD_FILE = "run.json"
+# They change how much memory a step takes and not what it learns, so that a run which ran out of
+# memory can go on.
+_MEMORY_ONLY = {
+    "sft": ("micro_batch",),
+    "grpo": ("micro_batch",),
+    "run": ("gradient_checkpointing",),
+    "vllm": ("gpu_memory_share", "tensor_parallel"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,13 +66,15 @@ def write_record(run_dir: Path, record: RunRecord) -> None:
 def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256: str) -> None:
     """Refuse to go on with another configuration or other data than the run was begun with.
 
+    Settings that only change the memory of a step may differ.
+
     Raises:
         RunChangedError: naming what differs.
     """
     differing = [
         f"{section} (was {record.config.get(section)}, is {value})"
         for section, value in config.items()
-        if record.config.get(section) != value
+        if _what_is_learnt(section, record.config.get(section)) != _what_is_learnt(section, value)
     ]
     if record.data_manifest_sha256 != data_manifest_sha256:
         differing.append("the data set")
@@ -73,3 +83,9 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
             f"This run was begun with other settings or data: {'; '.join(differing)}. Restore "
             "them, or start a new run in another folder."
         )
+
+
+def _what_is_learnt(section: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: each for key, each in value.items() if key not in _MEMORY_ONLY.get(section, ())}

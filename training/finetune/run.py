@@ -72,8 +72,18 @@ def _train(prepared: Prepared, stage: Stage, start: Start, board: Board) -> bool
     from medreasoner_training.finetune.training import train_stage
 
     done = train_stage(prepared, stage, start, board)
-    gc.collect()  # the trainer and its model refer to each other; scoring needs their memory
+    free_memory()
     return done
+
+
+def free_memory() -> None:
+    """Let go of a trainer and its model, which refer to each other; scoring needs their memory."""
+    import torch
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    gc.collect()
+    torch.cuda.empty_cache()
+    unset_hf_deepspeed_config()  # while it is set, models are loaded in shards
 
 
 def _judge(prepared: Prepared, trained: Start, board: Board) -> ExitCode:

@@ -101,28 +101,35 @@ def _without_false_alarm() -> Iterator[None]:
 def publish_model(trainer: Trainer, stage: Stage, start: Start) -> None:
     """Write the trained model's folder, whole or not at all; every process takes part."""
     unfinished = stage.folder / "model.unfinished"
-    if is_adapted(trainer.model):
-        for adapter in trainer.model.peft_config.values():
-            adapter.base_model_name_or_path = start.base
     if is_main_process():
         shutil.rmtree(unfinished, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(unfinished))
     if is_main_process():
-        _tidy(unfinished, start.settings)
+        _tidy(unfinished, start)
         os.replace(unfinished, stage.model_folder)
     trainer.accelerator.wait_for_everyone()
 
 
-def _tidy(folder: Path, settings: PromptFile) -> None:
-    """Leave what the store takes; a full model says itself how it must be asked."""
+def _tidy(folder: Path, start: Start) -> None:
+    """Leave what the store takes; an adapter names its base, a full model how it is asked."""
     for path in folder.iterdir():
         if path.is_dir():  # the frozen reference adapter of a KL term
             shutil.rmtree(path)
         elif path.name in _UNWANTED:
             path.unlink()
-    if not (folder / _ADAPTER_FILE).is_file():
-        (folder / PROMPT_FILE).write_text(prompt_json(settings), encoding="utf-8")
+    if (folder / _ADAPTER_FILE).is_file():
+        _name_base(folder / "adapter_config.json", start.base)
+    else:
+        (folder / PROMPT_FILE).write_text(prompt_json(start.settings), encoding="utf-8")
+
+
+def _name_base(path: Path, base: str) -> None:
+    """Only now: while it trains, peft would look a name up on the internet at every checkpoint."""
+    name, _, revision = (base, "", "") if Path(base).exists() else base.partition("@")
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    fields |= {"base_model_name_or_path": name, "revision": revision or None}
+    path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
 def prompt_json(settings: PromptFile) -> str:

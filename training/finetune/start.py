@@ -13,6 +13,7 @@ from medreasoner_infer.models.registry import EMBEDDED, LIVE, ModelSpec, resolve
 from medreasoner_infer.models.store import Candidate, ReasonerStore
 from medreasoner_infer.reasoners.factory import PUBLISHED_INPUT_SIZE
 from medreasoner_infer.reasoners.prompts import (
+    PROMPT_FILE,
     REASONING_PROMPT,
     PromptFile,
     load_prompt_file,
@@ -80,6 +81,8 @@ def _candidate(name: str, store: ReasonerStore) -> Candidate | None:
 def _start_of_candidate(candidate: Candidate) -> Start:
     base = resolve_model("reasoner", candidate.provenance.base)
     if candidate.kind == "model":
+        if (candidate.folder / PROMPT_FILE).is_file():  # it says itself how it is asked
+            base = dataclasses.replace(base, input_size=None, prompt=None)
         settings = _served_prompt(candidate.folder, base)
         return Start(str(candidate.folder), candidate.name, candidate.folder, None, settings)
     folder = locate_model(base.source, base.revision).path

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ STATES = {"training", "evaluating"}
 class Options:
     """Options; every field is a command line option."""
 
-    out: str = field(metadata={"help": "new folder"})
+    out: str = field(metadata={"help": "folder; a former one goes on"})
     kills: int = 10
     steps: int = field(default=400, metadata={"help": "of the run; more than the kills allow"})
     patients: int = 12
-    longest_s: float = field(default=10.0, metadata={"help": "of training until a kill"})
+    longest_steps: int = field(default=2, metadata={"help": "of training before a kill"})
+    longest_s: float = field(default=10.0, metadata={"help": "after them, until the kill"})
     early_share: float = field(default=0.2, metadata={"help": "of kills while it still starts"})
     seed: int = 0
 
@@ -46,7 +48,8 @@ def main() -> None:
     os.environ["MEDREASONER_HOME"] = str(out / "home")
     run = prepare(out, options)
     draw = random.Random(options.seed)
-    live, step, faults = live_state(), 0, 0
+    live, faults = live_state(), 0
+    step, _ = examine(run, 0, live)
     for number in range(options.kills):
         moment = killed(run, draw, options)
         found, problems = examine(run, step, live)
@@ -60,7 +63,12 @@ def main() -> None:
 
 
 def prepare(out: Path, options: Options) -> Path:
-    """A live candidate, a small data set, and a run's folder with a checkpoint at every step."""
+    """A live candidate, a small data set, and a run's folder with a checkpoint at every step.
+
+    A folder that has all this is taken as it is, for more kills of the same run.
+    """
+    if (out / "run" / "config.yaml").is_file():
+        return out / "run"
     from medreasoner_infer.models.registry import resolve_model
     from medreasoner_infer.models.store import Provenance, ReasonerStore
     from medreasoner_training.samples import SampleSettings
@@ -100,13 +108,17 @@ def killed(run: Path, draw: random.Random, options: Options) -> dict[str, Any]:
     (run / "progress.json").unlink(missing_ok=True)
     process, early = start(run), draw.random() < options.early_share
     began = time.monotonic()
-    while not early and state_of(run) not in STATES:
-        if process.poll() is not None:
-            raise SystemExit(f"The trainer ended by itself:\n{tail(run)}")
-        time.sleep(0.5)
-    delay_s = draw.uniform(0.0, options.longest_s)
-    time.sleep(delay_s)
-    moment = {"state": state_of(run), "after_s": round(time.monotonic() - began, 1)}
+    if not early:
+        steps = draw.randint(0, options.longest_steps)
+        first = wait_for(run, process, lambda now: now.state.value in STATES).step
+        wait_for(run, process, lambda now: now.step >= first + steps)
+    time.sleep(draw.uniform(0.0, options.longest_s))
+    now = told(run)
+    moment = {
+        "state": None if now is None else now.state.value,
+        "step": 0 if now is None else now.step,
+        "after_s": round(time.monotonic() - began, 1),
+    }
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return moment
@@ -118,18 +130,28 @@ def stopped(run: Path) -> dict[str, Any]:
 
     (run / "progress.json").unlink(missing_ok=True)
     process = start(run)
-    while process.poll() is None and state_of(run) not in STATES:
-        time.sleep(0.5)
+    wait_for(run, process, lambda now: now.state.value in STATES)
     request_stop(run)
     return {"resumed_and_stopped_with": process.wait()}
 
 
-def state_of(run: Path) -> str | None:
+def wait_for(run: Path, process: Any, reached: Callable[[Any], bool]) -> Any:
+    """The first progress that is told and fits."""
+    while True:
+        now = told(run)
+        if now is not None and reached(now):
+            return now
+        if process.poll() is not None:
+            raise SystemExit(f"The trainer ended by itself:\n{tail(run)}")
+        time.sleep(0.2)
+
+
+def told(run: Path) -> Any:
     from medreasoner_training.finetune import read_progress
     from medreasoner_training.finetune.errors import ProgressError
 
     try:
-        return read_progress(run).state.value
+        return read_progress(run)
     except ProgressError:
         return None
 

@@ -31,7 +31,7 @@ from monailabel_app.routes import train as train_routes
 
 ROOT = Path(__file__).resolve().parents[1]
 FAKE = Path(__file__).with_name("fake_trainer.py")
-WAIT_S = 300
+WAIT_S = 900
 
 
 @pytest.fixture
@@ -214,6 +214,7 @@ def real_server(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_training_is_watched_stopped_resumed_and_survives_its_server(real_server):
     server = real_server
     assert server.train().status_code == 200
@@ -242,6 +243,7 @@ def test_a_training_is_watched_stopped_resumed_and_survives_its_server(real_serv
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_too_few_labels_are_a_sentence_of_the_route(real_server):
     server = real_server
     store = json.loads((server.studies / "datastore_v2.json").read_text())

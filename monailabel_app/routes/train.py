@@ -6,6 +6,7 @@ MONAI Label itself knows only of the process that it started last, and ends it b
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends
@@ -32,6 +33,7 @@ from monailabel_app.training.task import ReasonerTrainTask
 
 METHOD = "train"
 RUNNING, STOPPED = "RUNNING", "STOPPED"
+_END_S, _POLL_S = 30.0, 0.2
 
 router = APIRouter(prefix="/train", tags=["Train"], route_class=TypedErrorRoute)
 
@@ -78,7 +80,15 @@ def stop(user: Admin) -> Any:
         # Its process still builds the app, so that there is nothing to lose yet.
         return AsyncTask.stop(METHOD) or ours
     stop_training(folder)
+    _await_end()
     return ours or {"id": None, "status": STOPPED, "request": {}, "details": []}
+
+
+def _await_end() -> None:
+    """Until MONAI Label's process is gone too, so that the next start finds nothing running."""
+    deadline = time.monotonic() + _END_S
+    while task_processes(METHOD) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
 
 
 def _start(model: str, options: dict[str, Any], run_sync: bool) -> Any:

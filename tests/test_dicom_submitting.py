@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bringing results to the archive: a folder, one that fails, and the real Orthanc."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import httpx
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+
+pytest.importorskip("monailabel")
+pytest.importorskip("highdicom")
+
+from medreasoner_infer.imaging import Plane, load_volume, write_mask
+from monailabel_app.dicom.archive import FolderArchive
+from monailabel_app.dicom.dicomweb import DicomWebArchive
+from monailabel_app.dicom.errors import ArchiveRefusedError
+from monailabel_app.dicom.history import read_record
+from monailabel_app.dicom.keeping import ResultKeeper
+from monailabel_app.dicom.submitting import wait_before_try
+from monailabel_app.errors import PacsUnreachableError
+from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.store import Decision, LabelSubmission, Outcome, PacsState, RecordStore
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.volumes import VolumeCache
+
+GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
+SHAPE_IJK = (12, 10, 6)
+START_TIMEOUT_S = 120.0
+ORTHANC_PLUGINS = Path("/usr/share/orthanc/plugins")
+
+
+@dataclasses.dataclass
+class Study:
+    """A CT series in a folder, a question about it, and the reader's label."""
+
+    folder: Path
+    image: ImageSource
+    label: Path
+    inference_id: str = "inference-1"
+
+    @property
+    def study_uid(self) -> str:
+        return str(self.image.study_uid)
+
+    def submission(self, **info: object) -> LabelSubmission:
+        entry = {"name": "Liver", "idx": 1, "inference_id": self.inference_id}
+        given = {"label_info": [entry], **info}
+        return LabelSubmission(str(self.image.image_id), "final", self.label, given)
+
+
+@pytest.fixture
+def study(tmp_path: Path, answered) -> Study:
+    hu = np.arange(np.prod(SHAPE_IJK)).reshape(SHAPE_IJK[::-1]) - 300
+    folder = write_ct_series(hu, GRID, tmp_path / "studies" / "ct", seed=1)
+    header = pydicom.dcmread(folder / "0001.dcm")
+    uid = str(header.SeriesInstanceUID)
+    image = ImageSource(
+        folder, uid, "CT", series_uid=uid, dicom_folder=folder,
+        study_uid=str(header.StudyInstanceUID),
+    )  # fmt: skip
+    volume = load_volume(folder)
+    mask = np.zeros(SHAPE_IJK, np.uint8)
+    mask[3:7, 4:8, 1:4] = 1
+    label = write_mask(mask, volume, tmp_path / "label.nii.gz")
+    with_store = RecordStore(tmp_path / "records")
+    result = answered(volume, Plane.AXIAL, 2, mask)
+    with_store.add_inference(
+        result, task="medreasoner", image_id=uid, study_uid=image.study_uid,
+        write_mask=lambda path: shutil.copyfile(label, path),
+    )  # fmt: skip
+    with_store.close()
+    return Study(tmp_path / "studies", image, label)
+
+
+class Archive(FolderArchive):
+    """A folder that can be made to fail, and counts what it is asked to store."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(study.folder, study.folder / ".medreasoner" / "dicom")
+        self.error: Exception | None = None
+        self.offered: list[list[str]] = []
+
+    def store(self, objects) -> None:
+        headers = [pydicom.dcmread(pydicom.filebase.DicomBytesIO(content)) for content in objects]
+        self.offered.append([str(header.SOPInstanceUID) for header in headers])
+        if self.error is not None:
+            raise self.error
+        super().store(objects)
+
+
+@pytest.fixture
+def records(tmp_path: Path, study: Study) -> Iterator[RecordStore]:
+    store = RecordStore(tmp_path / "records")
+    yield store
+    store.close()
+
+
+def keeper_of(records: RecordStore, study: Study, archive) -> ResultKeeper:
+    return ResultKeeper(records, lambda _: study.image, VolumeCache(1 << 24), archive)
+
+
+def test_a_label_reaches_the_archive_and_reads_back_as_it_was(records, study) -> None:
+    archive = Archive(study)
+    label, document = keeper_of(records, study, archive).label(study.submission())
+    assert document.state is PacsState.SENT
+    record = records.get(study.inference_id)
+    assert record.decision.outcome is Outcome.ACCEPTED
+    assert [entry.state for entry in record.pacs] == [PacsState.SENT]
+    history = read_record(archive, study.study_uid)
+    assert history.unreadable == ()
+    (stored,) = history.results
+    np.testing.assert_array_equal(stored.mask_ijk, np.asarray(nibabel.load(label.file).dataobj))
+    assert stored.record.query == record.query
+    assert stored.record.decision.outcome is Outcome.ACCEPTED
+
+
+def test_an_edited_label_becomes_the_newest_version_and_names_its_predecessor(
+    records, study, tmp_path
+) -> None:
+    archive = Archive(study)
+    archive.remove = lambda *uids: False
+    keeper = keeper_of(records, study, archive)
+    _, first = keeper.label(study.submission())
+    volume = load_volume(study.image.path)
+    smaller = np.zeros(SHAPE_IJK, np.uint8)
+    smaller[4:6, 5:7, 2] = 1
+    study.label = write_mask(smaller, volume, tmp_path / "smaller.nii.gz")
+    _, second = keeper.label(study.submission(outcome_reason="Too large."))
+    assert (first.version, second.version) == (1, 2)
+    reports = archive.reports(study.study_uid)
+    assert len(reports) == 2
+    (newest,) = [report for report in reports if report.InstanceNumber == 2]
+    predecessor = newest.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    reference = predecessor.ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == first.report_instance_uid
+    (stored,) = read_record(archive, study.study_uid).results
+    np.testing.assert_array_equal(stored.mask_ijk, smaller)
+    assert stored.record.decision.outcome is Outcome.EDITED
+    assert stored.record.result["mask"]["voxels"] == 4
+
+
+def test_an_archive_that_can_delete_keeps_one_version(records, study) -> None:
+    archive = Archive(study)
+    keeper = keeper_of(records, study, archive)
+    keeper.label(study.submission())
+    keeper.label(study.submission())
+    assert [report.InstanceNumber for report in archive.reports(study.study_uid)] == [2]
+
+
+def test_a_rejected_answer_is_a_report_with_the_reason_and_no_mask(records, study) -> None:
+    archive = Archive(study)
+    now = datetime.now(timezone.utc)
+    decision = Decision(Outcome.REJECTED, "It is the spleen.", now)
+    record = keeper_of(records, study, archive).decision(study.inference_id, decision)
+    assert record.decision == decision
+    assert [entry.seg_instance_uid for entry in record.pacs] == [None]
+    (stored,) = read_record(archive, study.study_uid).results
+    assert stored.record.decision.reason == "It is the spleen."
+    assert not stored.mask_ijk.any()
+
+
+def test_what_fails_now_is_sent_after_a_restart_with_the_same_uids(
+    records, study, tmp_path
+) -> None:
+    archive = Archive(study)
+    archive.error = PacsUnreachableError("The DICOMweb server did not answer; try again.")
+    _, document = keeper_of(records, study, archive).label(study.submission())
+    assert (document.state, document.tries) == (PacsState.PENDING, 1)
+    assert document.next_try_at > datetime.now(timezone.utc)
+    assert "did not answer" in document.error
+    records.close()
+    archive.error = None
+    again = RecordStore(tmp_path / "records")
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    assert [entry.id for entry in again.pacs.due(later)] == [document.id]
+    sent = keeper_of(again, study, archive)._submitter.send(document.id)
+    again.close()
+    assert (sent.state, sent.tries, sent.error) == (PacsState.SENT, 2, None)
+    assert archive.offered[0] == archive.offered[1]
+    assert list((tmp_path / "records" / "outbox").iterdir()) == []
+
+
+def test_what_the_archive_refuses_is_not_tried_again(records, study) -> None:
+    archive = Archive(study)
+    archive.error = ArchiveRefusedError("The PACS refuses the result with HTTP 415.")
+    _, document = keeper_of(records, study, archive).label(study.submission())
+    assert document.state is PacsState.FAILED
+    assert "415" in document.error
+    assert records.pacs.due(datetime.now(timezone.utc) + timedelta(days=1)) == []
+
+
+def test_a_series_that_cannot_be_referred_to_says_why_and_keeps_the_label(records, study) -> None:
+    for path in study.image.path.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.StudyInstanceUID = ""
+        dataset.save_as(path)
+    label, document = keeper_of(records, study, Archive(study)).label(study.submission())
+    assert document.state is PacsState.FAILED
+    assert "Study Instance UID" in document.error
+    assert label.file.is_file()
+
+
+def test_a_newer_version_takes_the_place_of_one_that_waits(records, study) -> None:
+    archive = Archive(study)
+    archive.error = PacsUnreachableError("down")
+    keeper = keeper_of(records, study, archive)
+    keeper.label(study.submission())
+    archive.error = None
+    _, second = keeper.label(study.submission())
+    states = [entry.state for entry in records.get(study.inference_id).pacs]
+    assert states == [PacsState.SUPERSEDED, PacsState.SENT]
+    assert second.version == 2
+
+
+def test_an_uncertain_label_is_a_mask_without_a_claim(records, study, answered) -> None:
+    """Joined by time to the latest of several answers, it may not be about that one."""
+    volume = load_volume(study.image.path)
+    other = answered(volume, Plane.AXIAL, 3, np.ones(SHAPE_IJK, np.uint8), name="inference-2")
+    records.add_inference(other, task="medreasoner", image_id=str(study.image.image_id))
+    archive = Archive(study)
+    submission = LabelSubmission(str(study.image.image_id), "final", study.label, {})
+    _, document = keeper_of(records, study, archive).label(submission)
+    assert document.state is PacsState.SENT
+    assert document.report_instance_uid is None
+    assert document.seg_instance_uid is not None
+    assert records.get("inference-2").decision is None
+
+
+def test_waiting_doubles_up_to_a_quarter_of_an_hour() -> None:
+    waits = [wait_before_try(tries).total_seconds() for tries in (0, 1, 2, 30)]
+    assert waits == [5, 10, 20, 900]
+
+
+# The real archive.
+
+
+class Orthanc:
+    """Orthanc with its DICOMweb plugin on one port, stopped and started as a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        configuration = {
+            "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
+            "HttpPort": port, "DicomServerEnabled": False, "AuthenticationEnabled": False,
+            "Plugins": [str(ORTHANC_PLUGINS)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }  # fmt: skip
+        self._configuration = folder / "orthanc.json"
+        self._configuration.write_text(json.dumps(configuration))
+        self.url = f"http://127.0.0.1:{port}"
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        with self._configuration.with_suffix(".log").open("a") as log:
+            self._process = subprocess.Popen(
+                ["Orthanc", str(self._configuration)], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                httpx.get(f"{self.url}/system").raise_for_status()
+            except httpx.TransportError:
+                time.sleep(0.2)
+            else:
+                return
+        raise AssertionError(self._configuration.with_suffix(".log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def modalities(self) -> list[str]:
+        found = httpx.post(
+            f"{self.url}/tools/find", json={"Level": "Series", "Query": {}, "Expand": True}
+        ).json()
+        return sorted(series["MainDicomTags"]["Modality"] for series in found)
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path, study: Study) -> Iterator[Orthanc]:
+    if shutil.which("Orthanc") is None or not ORTHANC_PLUGINS.is_dir():
+        pytest.skip("Orthanc is absent; install it with scripts/setup_pacs.sh")
+    server = Orthanc(tmp_path)
+    server.start()
+    for path in study.image.path.iterdir():
+        httpx.post(f"{server.url}/instances", content=path.read_bytes()).raise_for_status()
+    yield server
+    server.kill()
+
+
+def connect(orthanc: Orthanc, tmp_path: Path, monkeypatch, delete: bool) -> DicomWebArchive:
+    from monailabel_app.framework import settings
+    from monailabel_app.studies.pacs import PacsStudies
+
+    monkeypatch.setattr(settings, "MONAI_LABEL_DICOMWEB_CACHE_PATH", str(tmp_path / "cache"))
+    studies = PacsStudies.connect(f"{orthanc.url}/dicom-web")
+    return studies.archive(orthanc.url if delete else None)
+
+
+class StopsInMidSubmit(DicomWebArchive):
+    """The server dies when half of what is sent has arrived."""
+
+    def __init__(self, archive: DicomWebArchive, orthanc: Orthanc) -> None:
+        super().__init__(archive._client)
+        self._server = orthanc
+
+    def store(self, objects) -> None:
+        super().store(objects[:1])
+        self._server.kill()
+        super().store(objects)
+
+
+@pytest.mark.slow
+def test_orthanc_stopped_in_mid_submit_loses_nothing(
+    orthanc, study, records, tmp_path, monkeypatch
+) -> None:
+    archive = connect(orthanc, tmp_path, monkeypatch, delete=False)
+    dying = keeper_of(records, study, StopsInMidSubmit(archive, orthanc))
+    _, document = dying.label(study.submission())
+    assert document.state is PacsState.PENDING
+    records.close()
+    orthanc.start()
+    assert orthanc.modalities() == ["CT", "SEG"]
+    again = RecordStore(tmp_path / "records")
+    sent = keeper_of(again, study, archive)._submitter.send(document.id)
+    again.close()
+    assert sent.state is PacsState.SENT
+    assert orthanc.modalities() == ["CT", "SEG", "SR"]
+    shutil.rmtree(study.folder)
+    history = read_record(archive, study.study_uid)
+    assert history.unreadable == ()
+    (stored,) = history.results
+    assert stored.mask_ijk.sum() == 4 * 4 * 3
+    assert stored.record.query.startswith("Which organ makes bile")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("delete", "left"), [(True, ["CT", "SEG", "SR"]), (False, None)])
+def test_orthanc_keeps_one_version_where_it_may_delete(
+    orthanc, study, records, tmp_path, monkeypatch, delete, left
+) -> None:
+    archive = connect(orthanc, tmp_path, monkeypatch, delete)
+    keeper = keeper_of(records, study, archive)
+    keeper.label(study.submission())
+    _, second = keeper.label(study.submission())
+    assert orthanc.modalities() == (left or ["CT", "SEG", "SEG", "SR", "SR"])
+    (stored,) = read_record(archive, study.study_uid).results
+    assert stored.header.instance_uid == second.report_instance_uid
+
+
+@pytest.mark.slow
+def test_the_history_is_redrawn_from_orthanc_alone(
+    orthanc, study, records, tmp_path, monkeypatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from monailabel_app.cli.app import app
+
+    archive = connect(orthanc, tmp_path, monkeypatch, delete=False)
+    keeper_of(records, study, archive).label(study.submission())
+    shutil.rmtree(study.folder)
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    out = tmp_path / "out"
+    address = f"{orthanc.url}/dicom-web"
+    arguments = ["history", study.study_uid, "--studies", address, "--out", str(out)]
+    run = CliRunner().invoke(app, arguments, env={**os.environ, "COLUMNS": "200"})
+    assert run.exit_code == 0, run.output
+    assert "accepted" in run.output
+    answer = json.loads((out / "answer_1.json").read_text())
+    assert answer["reasoning"] == "The liver does.\nIt is large."
+    assert (out / "overlay_1.png").stat().st_size > 10_000
+    assert np.asarray(nibabel.load(out / "mask_1.nii.gz").dataobj).sum() == 4 * 4 * 3

@@ -67,7 +67,7 @@ def train(
     from monailabel_app.training.trainer import trainer_command
 
     training = SiteTraining(studies, folder, trainer_command(command))
-    with _bars() as tell:
+    with _bars() as tell, _stopped_early(folder):
         if run is not None and not fresh and (run / "config.yaml").is_file():
             _refuse_changes(run, change)
             last = training.resume(run.absolute(), tell)
@@ -77,6 +77,18 @@ def train(
             last = training.train(options, tell, place)
     _show(folder)
     raise typer.Exit(_STATUSES.get(last.state.value, 0))
+
+
+@contextmanager
+def _stopped_early(folder: TrainingFolder) -> Iterator[None]:
+    """A stop asked for before the trainer was started ends like any other stop."""
+    from monailabel_app.training.errors import TrainingStoppedError
+
+    try:
+        yield
+    except TrainingStoppedError:
+        _show(folder)
+        raise typer.Exit(_STATUSES["stopped"]) from None
 
 
 def _stop(folder: TrainingFolder) -> None:

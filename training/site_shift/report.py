@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RESULT_NAME = "result.json"
 CURVE_NAME = "curve.jsonl"
+REWARD_WINDOW = 20
 _WORDS = {
     "box_iou": "box IoU",
     "boxes_above_half": "boxes with IoU > 0.5",
@@ -126,9 +127,11 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     reward, iou, sites = figure.subplots(1, 3)
     for run in runs:
         name = f"{run.tuning}, seed {run.seed}"
-        _curve(reward, run, "reward", name)
+        _curve(reward, run, "reward", name, REWARD_WINDOW)
         _curve(iou, run, "held_out_iou", name)
-    reward.set(xlabel="optimiser step", ylabel="mean reward", title="Reward")
+    reward.set(
+        xlabel="optimiser step", ylabel="reward", title=f"Reward, mean of {REWARD_WINDOW} steps"
+    )
     iou.set(xlabel="optimiser step", ylabel="box IoU", title="Validation patients, while training")
     _bars(sites, runs)
     for axes in (reward, iou):
@@ -138,9 +141,14 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         figure.savefig(unfinished, dpi=110)
 
 
-def _curve(axes: Axes, run: Run, key: str, name: str) -> None:
+def _curve(axes: Axes, run: Run, key: str, name: str, window: int = 1) -> None:
+    """One line; ``window`` steps are averaged."""
+    from scipy.ndimage import uniform_filter1d
+
     points = {point["step"]: point[key] for point in run.curve if point[key] is not None}
-    axes.plot(list(points), list(points.values()), label=name, linewidth=1)
+    if points:
+        values = uniform_filter1d(np.array(list(points.values()), float), min(window, len(points)))
+        axes.plot(list(points), values, marker=".", markersize=2, label=name, linewidth=1)
 
 
 def _bars(axes: Axes, runs: Sequence[Run]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Plane, Volume, default_plane, slice_mapping, write_mask
@@ -36,6 +36,9 @@ class Answers(Protocol):
         self, volume: Volume, request: SegmentRequest, *, cancelled: Cancelled | None = None
     ) -> InferenceResult:
         """Run the segmenter alone."""
+
+
+Infer = Callable[[Any, Volume], InferenceResult]
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,14 @@ class AnsweringService:
         """
         if params.query is None:
             raise InputError("The question is missing; type it into the option 'query'.")
-        with self._gate.slot(cancelled):
-            volume = self._volumes.get(source)
-            params = on_one_slice(volume, params)
-            request = AskRequest(
-                query=params.query or "",
-                selection=params.selection,
-                propagate=params.propagate,
-                samples=params.samples,
-                seed=params.seed,
-                clicks=params.clicks,
-            )
-            result = self._pipeline.ask(volume, request, cancelled=cancelled)
-        return self._record(task, source, Answer(result, volume))
+        return self.run(
+            task,
+            source,
+            cancelled,
+            lambda pipeline, volume: pipeline.ask(
+                volume, ask_request(on_one_slice(volume, params)), cancelled=cancelled
+            ),
+        )
 
     def segment(
         self, task: str, source: ImageSource, params: InferParams, cancelled: Cancelled | None
@@ -93,13 +91,28 @@ class AnsweringService:
             ServiceError: if the model is not available, the line is full, or recording fails.
             CancelledError: if the caller left.
         """
+        return self.run(
+            task,
+            source,
+            cancelled,
+            lambda pipeline, volume: pipeline.segment(
+                volume, segment_request(on_one_slice(volume, params)), cancelled=cancelled
+            ),
+        )
+
+    def run(
+        self, task: str, source: ImageSource, cancelled: Cancelled | None, infer: Infer
+    ) -> Answer:
+        """Wait in line, load the volume, let ``infer`` use the pipeline, and record its result.
+
+        Raises:
+            InputError: if the image cannot be read, or as ``infer`` does.
+            ServiceError: if the line is full or recording fails, or as ``infer`` does.
+            CancelledError: if the caller left.
+        """
         with self._gate.slot(cancelled):
             volume = self._volumes.get(source)
-            params = on_one_slice(volume, params)
-            request = SegmentRequest(
-                selection=params.selection, clicks=params.clicks, propagate=params.propagate
-            )
-            result = self._pipeline.segment(volume, request, cancelled=cancelled)
+            result = infer(self._pipeline, volume)
         return self._record(task, source, Answer(result, volume))
 
     def _record(self, task: str, source: ImageSource, answer: Answer) -> Answer:
@@ -119,6 +132,33 @@ class AnsweringService:
             seconds_of(result),
         )
         return answer
+
+
+def ask_request(params: InferParams) -> AskRequest:
+    """What ``params`` ask of the pipeline.
+
+    Raises:
+        InputError: if there is no question.
+    """
+    return AskRequest(
+        query=params.query or "",
+        selection=params.selection,
+        propagate=params.propagate,
+        samples=params.samples,
+        seed=params.seed,
+        clicks=params.clicks,
+    )
+
+
+def segment_request(params: InferParams) -> SegmentRequest:
+    """What ``params`` ask of the segmenter alone.
+
+    Raises:
+        PromptError: if nothing was clicked on.
+    """
+    return SegmentRequest(
+        selection=params.selection, clicks=params.clicks, propagate=params.propagate
+    )
 
 
 def on_one_slice(volume: Volume, params: InferParams) -> InferParams:

@@ -409,6 +409,12 @@ def test_a_fault_of_the_environment_names_the_variable_and_not_its_value(monkeyp
     assert "secret-place" not in str(fault.value)
 
 
+def test_two_kinds_of_login_are_refused(serve, monkeypatch) -> None:
+    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_ENABLE", True)
+    with pytest.raises(SettingsError, match="choose one"):
+        serve(token=TOKEN)
+
+
 def test_a_token_is_never_shown() -> None:
     settings = SecuritySettings(token=SecretStr(TOKEN))
     assert TOKEN not in repr(settings)

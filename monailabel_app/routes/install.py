@@ -6,10 +6,12 @@ from __future__ import annotations
 import logging
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 from starlette.routing import BaseRoute
 
 from monailabel_app.framework import get_current_user, settings
-from monailabel_app.routes import datastore, infer, login, proxy, records, train
+from monailabel_app.ohif import STATIC_FOLDER, STATIC_PATH
+from monailabel_app.routes import datastore, infer, login, ohif, proxy, records, streams, train
 from monailabel_app.routes.guard import AdminGuard, ArchiveGuard, ExposureGuard, PathGuard
 from monailabel_app.routes.readers import current_user
 from monailabel_app.security.settings import SecuritySettings, security_settings
@@ -21,8 +23,10 @@ _ROUTERS = (
     infer.router,
     datastore.router,
     records.router,
+    streams.router,
     train.router,
     proxy.router,
+    ohif.router,
     login.router,
 )
 
@@ -40,6 +44,7 @@ def install_routes(server: FastAPI) -> None:
     before = len(server.router.routes)
     for router in _ROUTERS:
         server.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
+    server.mount(STATIC_PATH, StaticFiles(directory=STATIC_FOLDER))
     routes = server.router.routes
     ours = routes[before:]
     del routes[before:]

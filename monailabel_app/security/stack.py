@@ -10,6 +10,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from medreasoner_infer.errors import MedReasonerError
+from monailabel_app.errors import SettingsError
+from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.http_errors import as_http_error, error_response
 from monailabel_app.security.authentication import LoginRequired, refuse
 from monailabel_app.security.cross_site import CrossSiteGuard
@@ -24,9 +26,13 @@ def secure(server: FastAPI, settings: SecuritySettings) -> FastAPI:
     """Replace the server's middleware before it starts; MONAI Label's own reflects any origin.
 
     Raises:
-        SettingsError: if the token file cannot be used.
+        SettingsError: if the token file cannot be used, or MONAI Label's own login is on as well.
     """
     readers = Readers.of(settings)
+    if readers is not None and monailabel_settings.MONAI_LABEL_AUTH_ENABLE:
+        raise SettingsError(
+            "Both MONAI_LABEL_AUTH_ENABLE and tokens ask for a login; choose one of them."
+        )
     server.user_middleware[:] = _middleware(settings, readers)
     server.state.readers = readers
     server.state.security = settings

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server's routes.
+
+import { readEvents } from './sse.js';
+
+/** Calls the server; every refusal becomes an Error with the server's sentence. */
+export class Api {
+  #fetch;
+
+  constructor(fetchFunction = (...call) => globalThis.fetch(...call)) {
+    this.#fetch = fetchFunction;
+  }
+
+  /** The events of a question about an image. */
+  async ask(image, values, signal) {
+    return this.#stream('ask', image, values, signal);
+  }
+
+  /** The events of a segmentation by the reader's own box or points (LPS mm). */
+  async segment(image, values, signal) {
+    return this.#stream('segment', image, values, signal);
+  }
+
+  /** Stop a question that is being answered. */
+  async cancel(streamId) {
+    await this.#call(`/medreasoner/streams/${encodeURIComponent(streamId)}`, { method: 'DELETE' });
+  }
+
+  /** Earlier questions about an image, the latest first. */
+  async history(image) {
+    const answer = await this.#call(`/medreasoner/inferences?${new URLSearchParams({ image })}`);
+    const records = await answer.json();
+    return records.filter(record => record.result.query);
+  }
+
+  /** The mask of an earlier question, `null` if it is not kept any more. */
+  async mask(record) {
+    if (!record.mask_kept) return null;
+    const id = encodeURIComponent(record.inference_id);
+    return (await this.#call(`/medreasoner/masks/${id}`)).json();
+  }
+
+  /** Record what the reader makes of an answer. */
+  async decide(inferenceId, outcome, reason = null) {
+    await this.#call(`/medreasoner/inferences/${encodeURIComponent(inferenceId)}/decision`, {
+      method: 'PUT',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ outcome, reason }),
+    });
+  }
+
+  /** Submit a label map as the image's final label. */
+  async submit(image, file, inferenceId) {
+    const form = new FormData();
+    form.append('params', JSON.stringify({ inference_id: inferenceId }));
+    form.append('label', file, 'label.nrrd');
+    const query = new URLSearchParams({ image, tag: 'final' });
+    await this.#call(`/datastore/label?${query}`, { method: 'PUT', body: form });
+  }
+
+  async #stream(kind, image, values, signal) {
+    const path = `/medreasoner/streams/${kind}?${new URLSearchParams({ image })}`;
+    const answer = await this.#call(path, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(values),
+      signal,
+    });
+    return readEvents(answer.body);
+  }
+
+  async #call(path, options = {}) {
+    const answer = await this.#fetch(path, { credentials: 'same-origin', ...options });
+    if (!answer.ok) throw new Error(await sentenceOf(answer));
+    return answer;
+  }
+}
+
+async function sentenceOf(answer) {
+  if (answer.status === 401) return 'The login has expired; reload the page to log in again.';
+  const text = await answer.text();
+  try {
+    const { detail } = JSON.parse(text);
+    if (typeof detail === 'string') return detail;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  return `The server refused this (HTTP ${answer.status}).`;
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Box and points drawn over the slice they belong to, and drawing new ones.
+
+import { IMAGE_RENDERED, halfSlice } from './viewer.js';
+
+const SVG = 'http://www.w3.org/2000/svg';
+const DEFAULT_HALF_SLICE_MM = 1;
+const NUDGE_PX = 4;
+const POINT_RADIUS = 5;
+
+function shape(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+/** An SVG layer over a viewport. All positions are LPS mm. */
+export class Overlay {
+  #viewer;
+  #layer = shape('svg', { class: 'medreasoner-overlay', 'aria-hidden': 'true' });
+  #element = null;
+  #content = { box: null, points: [], halfSliceMm: DEFAULT_HALF_SLICE_MM };
+  #start = null;
+
+  /** `onBox(corners)` and `onPoint(position)` are called when the reader has drawn. */
+  constructor(viewer, { onBox, onPoint }) {
+    this.#viewer = viewer;
+    this.mode = null;
+    const at = event => this.#worldAt(event);
+    this.#layer.addEventListener('pointerdown', event => {
+      event.stopPropagation();
+      this.#start = at(event);
+    });
+    this.#layer.addEventListener('pointermove', event => {
+      if (this.#start === null || this.mode !== 'box') return;
+      this.#content = { ...this.#content, box: [this.#start, at(event)] };
+      this.draw();
+    });
+    this.#layer.addEventListener('pointerup', event => {
+      event.stopPropagation();
+      if (this.#start === null) return;
+      const [from, to] = [this.#start, at(event)];
+      this.#start = null;
+      if (this.mode === 'box') onBox([from, to]);
+      else onPoint(to);
+    });
+  }
+
+  /** Draw in `mode`: `box`, `inside`, `outside`, or `null` for looking only. */
+  setMode(mode) {
+    this.mode = mode;
+    this.#layer.classList.toggle('drawing', mode !== null);
+  }
+
+  /** Show an answer's prompts (`null` for none) on their slice. */
+  show(prompts, mask) {
+    const normal = this.#viewer.viewport?.getCamera().viewPlaneNormal;
+    this.#content = {
+      box: prompts?.bbox_corners_lps_mm ?? null,
+      points: (prompts?.points_lps_mm ?? []).map((position, number) => ({
+        position,
+        inside: prompts.point_labels[number] === 1,
+      })),
+      halfSliceMm: mask && normal ? halfSlice(mask, normal) : DEFAULT_HALF_SLICE_MM,
+    };
+    this.draw();
+  }
+
+  /** The box as drawn now, moved on the screen or, with `resize`, with its far corner moved. */
+  nudgedBox(right, down, resize) {
+    const { viewport } = this.#viewer;
+    if (this.#content.box === null || !viewport) return null;
+    const move = position => {
+      const [x, y] = viewport.worldToCanvas(position);
+      return Array.from(viewport.canvasToWorld([x + right * NUDGE_PX, y + down * NUDGE_PX]));
+    };
+    const [first, second] = this.#content.box;
+    this.#content = { ...this.#content, box: [resize ? first : move(first), move(second)] };
+    this.draw();
+    return this.#content.box;
+  }
+
+  /** Draw anew; called whenever the image was. */
+  draw = () => {
+    this.#attach();
+    const { viewport } = this.#viewer;
+    if (!viewport) return;
+    const { box, points, halfSliceMm } = this.#content;
+    const isHere = position => this.#viewer.distanceTo(position) <= halfSliceMm + 1e-3;
+    const parts = points
+      .filter(({ position }) => isHere(position))
+      .map(({ position, inside }) => pointShape(viewport.worldToCanvas(position), inside));
+    if (box !== null && isHere(box[0])) {
+      parts.unshift(boxShape(box.map(corner => viewport.worldToCanvas(corner))));
+    }
+    this.#layer.replaceChildren(...parts);
+  };
+
+  /** Remove the layer from the page. */
+  remove() {
+    this.#element?.removeEventListener(IMAGE_RENDERED, this.draw);
+    this.#layer.remove();
+    this.#element = null;
+  }
+
+  #attach() {
+    const element = this.#viewer.viewport?.element ?? null;
+    if (element === this.#element && this.#layer.isConnected) return;
+    this.remove();
+    if (element === null) return;
+    element.append(this.#layer);
+    element.addEventListener(IMAGE_RENDERED, this.draw);
+    this.#element = element;
+  }
+
+  #worldAt(event) {
+    const bounds = this.#layer.getBoundingClientRect();
+    const canvas = [event.clientX - bounds.left, event.clientY - bounds.top];
+    return Array.from(this.#viewer.viewport.canvasToWorld(canvas));
+  }
+}
+
+function boxShape([[x1, y1], [x2, y2]]) {
+  return shape('rect', {
+    x: Math.min(x1, x2),
+    y: Math.min(y1, y2),
+    width: Math.abs(x2 - x1),
+    height: Math.abs(y2 - y1),
+  });
+}
+
+function pointShape([x, y], inside) {
+  return shape('circle', { cx: x, cy: y, r: POINT_RADIUS, class: inside ? 'inside' : 'outside' });
+}

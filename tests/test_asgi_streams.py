@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A question answered as server-sent events; a toy pipeline stands for the models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from medreasoner_infer.errors import CancelledError, ModelUnavailableError
+from medreasoner_infer.imaging import Plane, slice_mapping
+from medreasoner_infer.prompting import SourcedPrompt, record_prompt
+from medreasoner_infer.request import AskRequest, SegmentRequest
+from medreasoner_infer.result import InferenceResult, MaskSummary, SliceChoice, SliceRecord
+from medreasoner_infer.types import ModelIdentity, SlicePrompt
+
+pytest.importorskip("monailabel")
+
+import monailabel.app
+from fastapi.testclient import TestClient
+from monailabel.config import settings
+from monailabel.interfaces.utils import app as app_registry
+
+from monailabel_app.app import MedReasonerApp
+from monailabel_app.routes.install import install_routes
+from monailabel_app.streaming.events import ReasoningText, mask_runs
+from monailabel_app.streaming.running import RunningStreams
+
+WAIT_S = 20
+QUERY = "Which organ stores the bile?"
+SHAPE_IJK = (6, 5, 4)
+# RAS with negative I and J, i.e. LPS axes along the voxel axes, 2 x 1.5 x 3 mm.
+AFFINE_RAS = np.diag([-2.0, -1.5, 3.0, 1.0])
+BOX_PX = (1.0, 1.0, 3.0, 4.0)
+MODEL = ModelIdentity("toy", "packaged", None, "ab" * 32, "Apache-2.0")
+PIECES = ("<th", "ink>The gall", "bladder</thi", 'nk><answer>{"bbox"', ": [1]}</answer>")
+
+
+class ToyPipeline:
+    """Finds a box on any slice; its mask is voxel (1, 2) of it, or of all slices."""
+
+    def __init__(self) -> None:
+        self.requests: list[AskRequest | SegmentRequest] = []
+        self.present = True
+        self.error: Exception | None = None
+        self.started = threading.Event()
+        self.proceed = threading.Event()
+        self.proceed.set()
+
+    def ask(self, volume, request, *, on_text=None, progress=None, cancelled=None):
+        self._wait(request, cancelled)
+        for piece in PIECES:
+            on_text(piece)
+        prompt = SlicePrompt(BOX_PX, ((2.0, 2.5),), (1,)) if self.present else None
+        return self._result(volume, request, prompt, "ask", 3.0)
+
+    def segment(self, volume, request, *, progress=None, cancelled=None):
+        self._wait(request, cancelled)
+        if request.propagate:
+            progress("propagate", 4, 4)
+        return self._result(volume, request, request.prompt, "segment", 4.0)
+
+    def _wait(self, request, cancelled) -> None:
+        self.requests.append(request)
+        self.started.set()
+        while not self.proceed.wait(0.01):
+            if cancelled():
+                raise CancelledError("Cancelled.")
+        if self.error is not None:
+            raise self.error
+
+    def _result(self, volume, request, prompt, kind, seconds) -> InferenceResult:
+        index = request.selection.index
+        index = 2 if index is None else index
+        mapping = slice_mapping(volume, Plane.AXIAL, index)
+        mask = np.zeros(volume.shape_ijk, np.uint8, order="F")
+        if prompt is not None:
+            mask[1, 2, slice(None) if request.propagate else index] = 1
+        sourced = None if prompt is None else SourcedPrompt(prompt, "reader", ("reader",))
+        is_ask = kind == "ask"
+        return InferenceResult(
+            inference_id=f"inference-{len(self.requests)}",
+            created_at=f"2026-01-02T03:04:{len(self.requests):02d}.000+00:00",
+            kind=kind, query=request.query if is_ask else None,
+            reasoning="The gallbladder" if is_ask else None, completion=None,
+            present=prompt is not None, confidence=0.75 if is_ask else None, agreement=None,
+            samples=(), prompts=None if sourced is None else record_prompt(sourced, mapping),
+            slice=SliceRecord(
+                "axial", index, 4, (5, 6), (2.0, 1.5), (0.0, 0.0, 0.0), "soft", 40.0, 400.0
+            ),
+            slice_choice=SliceChoice("position", "As asked."),
+            propagated=request.propagate, mask_ijk=mask,
+            mask=MaskSummary(int(mask.sum()), 9.0, 3.0, (index, index), 0.9),
+            modality="CT", reasoner=MODEL if is_ask else None, segmenter=MODEL,
+            timings_s={"segment": seconds},
+        )  # fmt: skip
+
+
+@pytest.fixture
+def pipeline() -> ToyPipeline:
+    return ToyPipeline()
+
+
+@pytest.fixture
+def client(monkeypatch, tmp_path: Path, pipeline: ToyPipeline) -> TestClient:
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    voxels = np.arange(np.prod(SHAPE_IJK), dtype=np.int16).reshape(SHAPE_IJK)
+    nibabel.save(nibabel.Nifti1Image(voxels, AFFINE_RAS), studies / "case.nii.gz")
+    for name, value in (
+        ("DATASTORE_AUTO_RELOAD", False), ("SESSION_PATH", str(tmp_path / "sessions")),
+        ("APP_DIR", str(tmp_path / "app")), ("STUDIES", str(studies)),
+    ):  # fmt: skip
+        monkeypatch.setattr(settings, f"MONAI_LABEL_{name}", value)
+    app = MedReasonerApp(str(tmp_path / "app"), str(studies), {}, pipeline=pipeline)
+    monkeypatch.setitem(app_registry.apps, f"{tmp_path / 'app'}{studies}", app)
+    install_routes(monailabel.app.app)
+    return TestClient(monailabel.app.app, raise_server_exceptions=False)
+
+
+def events_of(text: str) -> list[tuple[str, dict]]:
+    blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
+    fields = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+    return [(event["event"], json.loads(event["data"])) for event in fields]
+
+
+def ask(client: TestClient, image="case", **values) -> list[tuple[str, dict]]:
+    values = {"query": QUERY, "position": [0, 0, 6], "propagate": True, **values}
+    answer = client.post("/medreasoner/streams/ask", params={"image": image}, json=values)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    return events_of(answer.text)
+
+
+def named(events, name) -> list[dict]:
+    return [data for event, data in events if event == name]
+
+
+def unpacked(mask: dict) -> np.ndarray:
+    values = np.repeat(np.arange(len(mask["runs"])) % 2, mask["runs"])
+    return values.reshape(mask["shape_ijk"], order="F")
+
+
+# --- what is told, and when ----------------------------------------------------------------------
+
+
+def test_the_steps_come_in_the_order_in_which_they_are_made(client) -> None:
+    names = [name for name, _ in ask(client)]
+    assert names[:2] == ["accepted", "slice"]
+    assert names[-6:] == ["text", "answer", "mask", "progress", "mask", "record"]
+
+
+def test_the_reasoning_is_streamed_without_tags_and_without_the_answer(client) -> None:
+    pieces = [data["text"] for data in named(ask(client), "text")]
+    assert "".join(pieces) == "The gallbladder"
+    assert len(pieces) > 1
+
+
+def test_the_masks_are_those_of_the_slice_and_of_the_volume_on_the_images_grid(client) -> None:
+    on_slice, in_volume = named(ask(client), "mask")
+    assert (on_slice["scope"], in_volume["scope"]) == ("slice", "volume")
+    assert np.argwhere(unpacked(on_slice)).tolist() == [[1, 2, 2]]
+    assert np.argwhere(unpacked(in_volume)).tolist() == [[1, 2, k] for k in range(4)]
+    np.testing.assert_allclose(on_slice["ijk_to_lps"], np.diag([2.0, 1.5, 3.0, 1.0]))
+
+
+def test_the_volume_is_gone_through_with_the_answers_own_prompts(client, pipeline) -> None:
+    ask(client)
+    question, through = pipeline.requests
+    assert question.propagate is False
+    assert through.prompt == SlicePrompt(BOX_PX, ((2.0, 2.5),), (1,))
+    assert (through.selection.plane, through.selection.index) == ("axial", 2)
+
+
+def test_it_is_one_inference_recorded_with_the_volumes_mask(client, tmp_path) -> None:
+    (record,) = named(ask(client), "record")
+    listed = client.get("/medreasoner/inferences?image=case").json()
+    assert [entry["inference_id"] for entry in listed] == [record["inference_id"]]
+    assert listed[0]["result"]["propagated"] is True
+    assert listed[0]["result"]["mask"]["voxels"] == 4
+    assert listed[0]["result"]["timings_s"]["segment"] == 7.0
+    runs = client.get(f"/medreasoner/masks/{record['inference_id']}").json()
+    assert np.argwhere(unpacked(runs)).tolist() == [[1, 2, k] for k in range(4)]
+
+
+def test_without_propagation_the_slice_is_all(client, pipeline) -> None:
+    events = ask(client, propagate=False)
+    assert [mask["scope"] for mask in named(events, "mask")] == ["slice"]
+    assert len(pipeline.requests) == 1
+
+
+def test_a_target_that_is_not_present_has_no_mask(client, pipeline) -> None:
+    pipeline.present = False
+    events = ask(client)
+    assert named(events, "answer")[0]["present"] is False
+    assert named(events, "mask") == []
+    assert named(events, "record")[0]["present"] is False
+
+
+# --- a corrected box or a click ------------------------------------------------------------------
+
+
+def correct(client: TestClient, **values):
+    return client.post("/medreasoner/streams/segment?image=case", json=values)
+
+
+def test_a_corrected_box_runs_the_segmenter_alone(client, pipeline) -> None:
+    answer = correct(client, box=[[7, 1, 9], [-40, 4, 9]], plane="axial")
+    (request,) = pipeline.requests
+    assert isinstance(request, SegmentRequest)
+    assert (request.selection.plane, request.selection.index) == ("axial", 3)
+    # Voxels are 2 x 1.5 mm, the first centred at the origin; x is cut at the slice's edge.
+    expected = (0.0, 1 / 1.5 + 0.5, 7 / 2 + 0.5, 4 / 1.5 + 0.5)
+    np.testing.assert_allclose(request.prompt.bbox_xyxy_px, expected)
+    assert [name for name, _ in events_of(answer.text)] == ["accepted", "answer", "mask", "record"]
+
+
+def test_clicks_inside_and_outside_are_told_apart(client, pipeline) -> None:
+    correct(client, inside=[[2, 3, 3]], outside=[[0, 0, 3], [4, 0, 3]])
+    (request,) = pipeline.requests
+    assert request.prompt.point_labels == (1, 0, 0)
+    np.testing.assert_allclose(request.prompt.points_xy_px[0], (1.5, 2.5))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [({}, "Draw a box"), ({"outside": [[0, 0, 0]]}, "Draw a box"), ({"box": [[0, 0, 0]]}, "two")],
+)
+def test_a_correction_without_a_target_is_refused_at_once(client, values, said) -> None:
+    answer = correct(client, **values)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+# --- errors, leaving, the line -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ModelUnavailableError("No weights."), 503, "No weights."),
+        (ZeroDivisionError("oh"), 500, "tell the administrator the reference"),
+    ],
+)
+def test_a_fault_on_the_way_is_an_event_with_a_sentence(
+    client, pipeline, error, status, said
+) -> None:
+    pipeline.error = error
+    name, data = ask(client)[-1]
+    assert name == "error"
+    assert data["status"] == status
+    assert said in data["detail"]
+
+
+def test_an_unknown_image_and_a_slice_outside_are_events_too(client) -> None:
+    assert ask(client, image="nobody")[-1][1]["status"] == 404
+    assert ask(client, position=[0, 0, 900])[-1][1]["status"] == 422
+
+
+def test_a_missing_question_is_refused_at_once(client) -> None:
+    answer = client.post("/medreasoner/streams/ask?image=case", json={})
+    assert answer.status_code == 422
+    assert "question is missing" in answer.json()["detail"]
+
+
+def test_questions_stay_out_of_the_log(client, pipeline, caplog) -> None:
+    pipeline.error = KeyError(f"no such thing: {QUERY}")
+    ask(client)
+    assert "KeyError" in caplog.text
+    assert "bile" not in caplog.text
+
+
+def test_cancelling_stops_the_work_and_records_nothing(client, pipeline) -> None:
+    pipeline.proceed.clear()
+    with client:
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(ask(client)))
+        thread.start()
+        assert pipeline.started.wait(WAIT_S)
+        assert client.get("/info/").status_code == 200
+        (stream_id,) = monailabel.app.app.state.medreasoner_streams._stops
+        assert client.delete(f"/medreasoner/streams/{stream_id}").status_code == 200
+        thread.join(WAIT_S)
+        assert client.delete(f"/medreasoner/streams/{stream_id}").status_code == 404
+    assert answers[0][-1] == ("error", {"status": 499, "detail": "Cancelled."})
+    assert client.get("/medreasoner/inferences?image=case").json() == []
+
+
+def test_a_client_that_leaves_stops_the_work() -> None:
+    stopped = threading.Event()
+
+    def work(emit, cancelled) -> None:
+        emit("text", {"text": "a"})
+        while not cancelled():
+            threading.Event().wait(0.01)
+        stopped.set()
+
+    async def read_one_and_leave() -> None:
+        events = RunningStreams().events(work, None)
+        assert (await anext(events)).event == "accepted"
+        assert (await anext(events)).event == "text"
+        await events.aclose()
+        assert await asyncio.to_thread(stopped.wait, WAIT_S)
+
+    asyncio.run(read_one_and_leave())
+
+
+# --- encodings -----------------------------------------------------------------------------------
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3), elements=st.integers(0, 1)))
+def test_runs_unpack_to_the_mask(mask) -> None:
+    runs = mask_runs(mask)
+    values = np.repeat(np.arange(len(runs)) % 2, runs)
+    np.testing.assert_array_equal(values.reshape(mask.shape, order="F"), mask)
+
+
+def test_runs_start_with_zeros_and_i_varies_fastest() -> None:
+    mask = np.zeros((3, 2, 1), np.uint8)
+    mask[0, 0, 0] = mask[2, 0, 0] = mask[0, 1, 0] = 1
+    assert mask_runs(mask) == [0, 1, 1, 2, 2]
+
+
+@given(st.data())
+def test_the_reasoning_is_the_same_however_it_is_cut(data) -> None:
+    text = '<think>a < b, so the liver</think>\n<answer>{"bbox": []}</answer>'
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    reasoning = ReasoningText()
+    bounds = zip([0, *cuts], [*cuts, len(text)], strict=True)
+    shown = "".join(reasoning.feed(text[start:end]) for start, end in bounds)
+    assert shown.strip() == "a < b, so the liver"

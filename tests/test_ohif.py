@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tab in OHIF: its modules under Node, and how the viewer and they are served."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("monailabel")
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from monailabel_app.ohif import STATIC_FOLDER
+from monailabel_app.routes import ohif
+from monailabel_app.security.settings import SecuritySettings
+
+MODULES = sorted(STATIC_FOLDER.glob("*.js"))
+NODE_TESTS = Path(__file__).parent / "ohif"
+
+
+def node(*arguments: str | Path) -> subprocess.CompletedProcess:
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("Node is absent; install nodejs 20 or newer to test the viewer's modules")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_modules_do_what_they_say() -> None:
+    done = node("--test", NODE_TESTS)
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_every_module_is_valid(module) -> None:
+    done = node("--check", module)
+    assert done.returncode == 0, done.stderr
+
+
+def test_text_never_becomes_markup_and_nothing_comes_from_elsewhere() -> None:
+    for module in MODULES:
+        source = module.read_text()
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", source
+        )
+        addresses = set(re.findall(r"https?://[^\s'\")]+", source))
+        assert addresses <= {
+            "http://www.w3.org/2000/svg",  # a name, not an address
+            "http://teem.sourceforge.net/nrrd/format.html",  # in a comment
+        }
+
+
+@pytest.fixture
+def client() -> TestClient:
+    server = FastAPI()
+    server.include_router(ohif.router)
+    server.state.security = SecuritySettings(frame_ancestors="https://portal.example")
+    return TestClient(server)
+
+
+def test_the_viewer_reads_our_configuration(client) -> None:
+    answer = client.get("/ohif/app-config.js")
+    assert answer.text == (STATIC_FOLDER / "app-config.js").read_text()
+    assert "javascript" in answer.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["", "monai-label?StudyInstanceUIDs=1.2", "viewer", "index.html"])
+def test_addresses_of_the_viewer_show_its_page(client, path) -> None:
+    answer = client.get(f"/ohif/{path}")
+    assert answer.headers["content-type"].startswith("text/html")
+    policy = answer.headers["content-security-policy"]
+    for script in re.findall(r"<script>(.*?)</script>", answer.text, re.S):
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert "frame-ancestors https://portal.example" in policy
+
+
+def test_files_in_folders_of_the_viewer_are_files(client) -> None:
+    """MONAI Label answered each of them with the start page."""
+    answer = client.get("/ohif/assets/favicon.ico")
+    assert "icon" in answer.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["%2e%2e/%2e%2e/ohif.py", "..%2f..%2fohif.py", "/etc/passwd"])
+def test_no_file_outside_the_viewer_is_served(client, path) -> None:
+    answer = client.get(f"/ohif/{path}")
+    assert "<title>OHIF Viewer</title>" in answer.text

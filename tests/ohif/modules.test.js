@@ -5,8 +5,9 @@ import { test } from 'node:test';
 
 const at = name => import(new URL(`../../monailabel_app/ohif/static/${name}`, import.meta.url));
 const { EventParser, readEvents } = await at('sse.js');
-const { gatherMask, gridMapping, inverse, paintRuns, planeOf, transform, unpackRuns } =
+const { gatherMask, gridMapping, gridOfPlanes, inverse, paintRuns, planeOf, transform, unpackRuns } =
   await at('grid.js');
+const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
 const { allowed, initialState, reduce } = await at('session.js');
 const { describeAnswer, describeFault } = await at('words.js');
@@ -116,6 +117,47 @@ test('runs that do not fill the grid are refused', () => {
   assert.throws(() => paintRuns([1, 2], SHAPE, mapping, new Uint8Array(24), 1), /3 voxels/);
 });
 
+// Rows run along x (columns 2 mm apart), columns along y (rows 1.5 mm apart).
+const plane = z => ({
+  imagePositionPatient: [10, -20, z],
+  rowCosines: [1, 0, 0],
+  columnCosines: [0, 1, 0],
+  columnPixelSpacing: 2,
+  rowPixelSpacing: 1.5,
+  columns: 4,
+  rows: 3,
+});
+
+test('a stack of image planes is a grid in its own order', () => {
+  assert.deepEqual(gridOfPlanes([plane(10), plane(7)]), { affine: FLIPPED, shape: SHAPE });
+  assert.deepEqual(gridOfPlanes([plane(7)]).affine[2], [0, 0, 1, 7]);
+  assert.throws(() => gridOfPlanes([plane(0), plane(1), plane(5)]), /evenly spaced/);
+});
+
+const voxels = data => ({
+  getScalarData: () => data,
+  getCompleteScalarDataArray: () => data,
+  setCompleteScalarDataArray: values => data.set(values),
+});
+
+test('labelmaps of stacks and of volumes are written and read alike', () => {
+  const values = Uint8Array.from({ length: 24 }, (_, index) => index);
+  const images = [0, 1].map(() => ({ voxelManager: voxels(new Uint8Array(12)) }));
+  const imageData = {
+    indexToWorld: index => transform(FLIPPED, index),
+    getDimensions: () => SHAPE,
+  };
+  const labelmaps = [
+    labelmapOfImages(images, [plane(10), plane(7)]),
+    labelmapOfVolume({ imageData, voxelManager: voxels(new Uint8Array(24)) }),
+  ];
+  for (const { grid, read, write } of labelmaps) {
+    assert.deepEqual(grid, { affine: FLIPPED, shape: SHAPE });
+    write(values);
+    assert.deepEqual(read(), values);
+  }
+});
+
 test('a plane is named by where it looks', () => {
   assert.equal(planeOf([0, 0.1, -0.99]), 'axial');
   assert.equal(planeOf([0, -1, 0]), 'coronal');
@@ -144,7 +186,10 @@ const ANSWER = {
 };
 const run = (actions, state = initialState()) => actions.reduce(reduce, state);
 const event = (name, data) => ({ type: 'event', name, data });
-const ASKED = [{ type: 'asked', question: 'Where?' }, event('accepted', { stream_id: 's' })];
+const ASKED = [
+  { type: 'asked', question: 'Where?', series: '1.2' },
+  event('accepted', { stream_id: 's' }),
+];
 const ANSWERED = [
   ...ASKED,
   event('text', { text: 'The ' }),
@@ -191,6 +236,7 @@ test('a correction keeps the question it belongs to and is no plain acceptance',
     run(ANSWERED)
   );
   assert.equal(corrected.inferenceId, 'q');
+  assert.equal(corrected.series, '1.2');
   assert.equal(corrected.reasoning, 'The liver.');
   assert.deepEqual(corrected.masks, { slice: { scope: 'slice' }, volume: null });
   assert.equal(allowed(corrected).accept, false);
@@ -222,11 +268,13 @@ test('an answer that breaks off is said to', () => {
 test('an earlier question is shown with what was decided', () => {
   const record = {
     inference_id: 'old',
+    image_id: '1.2',
     result: { ...ANSWER, query: 'Then?' },
     decision: { outcome: 'rejected' },
   };
   const state = reduce(initialState(), { type: 'shown', record, mask: null });
   assert.equal(state.question, 'Then?');
+  assert.equal(state.series, '1.2');
   assert.equal(state.decision, 'rejected');
   assert.equal(allowed(state).accept, false);
 });

@@ -115,6 +115,37 @@ export function gatherMask(source, shape, mapping, value) {
   return mask;
 }
 
+/**
+ * The grid of a stack of DICOM image planes (PS3.3 C.7.6.2.1.1, equation C.7.6.2.1-1), in its order.
+ *
+ * Throws where the slices are not evenly spaced.
+ */
+export function gridOfPlanes(planes) {
+  const [first] = planes;
+  const origin = first.imagePositionPatient;
+  const last = planes[planes.length - 1].imagePositionPatient;
+  const gaps = Math.max(planes.length - 1, 1);
+  const step = origin.map((value, axis) => (last[axis] - value) / gaps);
+  planes.forEach(({ imagePositionPatient }, k) => {
+    const strays = imagePositionPatient.some(
+      (value, axis) => Math.abs(value - origin[axis] - k * step[axis]) > TOLERANCE
+    );
+    if (strays) throw new Error('The slices of this series are not evenly spaced.');
+  });
+  const normal = planes.length > 1 ? step : cross(first.rowCosines, first.columnCosines);
+  const affine = [0, 1, 2].map(row => [
+    first.rowCosines[row] * first.columnPixelSpacing,
+    first.columnCosines[row] * first.rowPixelSpacing,
+    normal[row],
+    origin[row],
+  ]);
+  return { affine, shape: [first.columns, first.rows, planes.length] };
+}
+
+function cross([a, b, c], [d, e, f]) {
+  return [b * f - c * e, c * d - a * f, a * e - b * d];
+}
+
 /** The plane that a view direction (LPS) looks onto. */
 export function planeOf(normal) {
   const sizes = normal.map(Math.abs);

@@ -27,7 +27,10 @@ export class Panel {
     this.#view = new View(root, {
       ask: attempt(() => this.#ask()),
       cancel: attempt(() => this.#api.cancel(this.#state.streamId)),
-      jump: attempt(() => viewer.jumpTo(this.#state.answer.slice.center_lps_mm)),
+      jump: attempt(() => {
+        this.#needSameSeries();
+        viewer.jumpTo(this.#state.answer.slice.center_lps_mm);
+      }),
       mode: mode => this.#setMode(this.#overlay.mode === mode ? null : mode),
       nudge: (right, down, resize) => this.#overlay.nudgedBox(right, down, resize),
       segmentBox: attempt(() => this.#correctBox(this.#overlay.nudgedBox(0, 0, false))),
@@ -93,7 +96,7 @@ export class Panel {
     if (!this.#series) throw new Error('No image is shown; open a series first.');
     this.#setMode(null);
     this.#points = { inside: [], outside: [] };
-    this.#dispatch({ type: 'asked', question });
+    this.#dispatch({ type: 'asked', question, series: this.#series });
     this.#overlay.show(null, null);
     const values = { query: question, propagate: this.#view.propagate.checked };
     await this.#consume(signal =>
@@ -114,10 +117,11 @@ export class Panel {
   }
 
   async #correct(prompt) {
+    this.#needSameSeries();
     const { plane } = this.#viewer.slice;
     const values = { ...prompt, plane, propagate: this.#view.propagate.checked };
     this.#dispatch({ type: 'corrected' });
-    await this.#consume(signal => this.#api.segment(this.#series, values, signal));
+    await this.#consume(signal => this.#api.segment(this.#state.series, values, signal));
   }
 
   async #consume(open) {
@@ -131,6 +135,7 @@ export class Panel {
   }
 
   async #draw(event, data) {
+    if (this.#viewer.series !== this.#state.series) return;
     if (event === 'answer') {
       this.#overlay.show(data.prompts, null);
       if (!data.present) await this.#viewer.showMask(null);
@@ -150,6 +155,7 @@ export class Panel {
   }
 
   async #submit() {
+    this.#needSameSeries();
     await this.#send(this.#mask, await this.#viewer.readMask(this.#mask));
     await this.#api.decide(this.#state.inferenceId, 'edited');
     this.#dispatch({ type: 'decided', decision: 'edited' });
@@ -162,7 +168,13 @@ export class Panel {
 
   async #send(mask, values) {
     const file = nrrdOf(values, mask.shape_ijk, mask.ijk_to_lps);
-    await this.#api.submit(this.#series, file, this.#state.inferenceId);
+    await this.#api.submit(this.#state.series, file, this.#state.inferenceId);
+  }
+
+  #needSameSeries() {
+    if (this.#viewer.series !== this.#state.series) {
+      throw new Error('The question is about another series; show that one first.');
+    }
   }
 
   async #reject() {

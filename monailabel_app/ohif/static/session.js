@@ -10,6 +10,8 @@ export const FAILED = 'failed';
 export function initialState() {
   return {
     phase: IDLE,
+    // The series that the question is about; the viewer may show another one meanwhile.
+    series: null,
     question: '',
     streamId: null,
     step: null,
@@ -32,10 +34,11 @@ export function reduce(state, action) {
 }
 
 const CHANGES = {
-  asked: (state, { question }) => ({
+  asked: (state, { question, series }) => ({
     ...initialState(),
     history: state.history,
     phase: WORKING,
+    series,
     question,
     step: 'Waiting for the model.',
   }),
@@ -59,6 +62,7 @@ const CHANGES = {
     ...initialState(),
     history: state.history,
     phase: ANSWERED,
+    series: record.image_id,
     question: record.result.query ?? '',
     reasoning: record.result.reasoning ?? '',
     answer: record.result,

@@ -2,8 +2,9 @@
 // What is shown, and showing masks: the only module that knows OHIF's and Cornerstone's services.
 
 import { gatherMask, gridMapping, paintRuns, planeOf, transform } from './grid.js';
+import { labelmapOfImages, labelmapOfVolume } from './labelmap.js';
 
-const SEGMENTATION_ID = 'medreasoner';
+const LABEL = 'MedReasoner';
 const SEGMENT = 1;
 const DATA_MODIFIED = 'CORNERSTONE_TOOLS_SEGMENTATION_DATA_MODIFIED';
 export const IMAGE_RENDERED = 'CORNERSTONE_IMAGE_RENDERED';
@@ -74,27 +75,25 @@ export class Viewer {
 
   /** Show a mask (the data of a `mask` event) as the segment, `null` for none. */
   async showMask(mask) {
-    const volume = await this.#labelmap();
-    const grid = gridOf(volume.imageData);
+    const labelmap = await this.#labelmap();
+    const { grid } = labelmap;
     const values = new Uint8Array(grid.shape[0] * grid.shape[1] * grid.shape[2]);
     if (mask !== null) {
       const from = { affine: mask.ijk_to_lps, shape: mask.shape_ijk };
       paintRuns(mask.runs, mask.shape_ijk, gridMapping(from, grid), values, SEGMENT);
     }
-    volume.voxelManager.setCompleteScalarDataArray(values);
+    labelmap.write(values);
     const { cornerstone } = window;
     cornerstone.triggerEvent(cornerstone.eventTarget, DATA_MODIFIED, {
-      segmentationId: SEGMENTATION_ID,
+      segmentationId: this.#segmentationId,
     });
   }
 
   /** The segment as it is now, also if it was edited, on the grid of `mask`. */
   async readMask(mask) {
-    const volume = await this.#labelmap();
+    const { grid, read } = await this.#labelmap();
     const from = { affine: mask.ijk_to_lps, shape: mask.shape_ijk };
-    const mapping = gridMapping(from, gridOf(volume.imageData));
-    const source = volume.voxelManager.getCompleteScalarDataArray();
-    return gatherMask(source, mask.shape_ijk, mapping, SEGMENT);
+    return gatherMask(read(), mask.shape_ijk, gridMapping(from, grid), SEGMENT);
   }
 
   get #displaySet() {
@@ -104,13 +103,17 @@ export class Viewer {
     return uid ? displaySetService.getDisplaySetByUID(uid) : null;
   }
 
+  get #segmentationId() {
+    return `medreasoner-${this.#need(this.#displaySet).displaySetInstanceUID}`;
+  }
+
   async #labelmap() {
     const { segmentationService, viewportGridService } = this.#services;
-    const id = `${SEGMENTATION_ID}`;
+    const id = this.#segmentationId;
     if (!segmentationService.getSegmentation(id)) {
       await segmentationService.createLabelmapForDisplaySet(this.#need(this.#displaySet), {
         segmentationId: id,
-        label: 'MedReasoner',
+        label: LABEL,
         segments: {
           [SEGMENT]: { segmentIndex: SEGMENT, label: 'MedReasoner target', active: true },
         },
@@ -126,7 +129,13 @@ export class Viewer {
         type: 'Labelmap',
       });
     }
-    return this.#need(segmentationService.getLabelmapVolume(id));
+    const volume = segmentationService.getLabelmapVolume(id);
+    if (volume) return labelmapOfVolume(volume);
+    const { cache, metaData } = window.cornerstone;
+    const { imageIds } = segmentationService.getSegmentation(id).representationData.Labelmap;
+    const images = imageIds.map(imageId => cache.getImage(imageId));
+    const planes = images.map(image => metaData.get('imagePlaneModule', image.referencedImageId));
+    return labelmapOfImages(images, planes);
   }
 
   #closestImage(viewport, position) {
@@ -143,21 +152,6 @@ export class Viewer {
     if (!thing) throw new Error('No image is shown; open a series first.');
     return thing;
   }
-}
-
-/** The grid of a vtk.js image: its shape, and its affine from voxel index to LPS mm. */
-function gridOf(imageData) {
-  const origin = imageData.indexToWorld([0, 0, 0]);
-  const units = [
-    [1, 0, 0],
-    [0, 1, 0],
-    [0, 0, 1],
-  ].map(unit => imageData.indexToWorld(unit));
-  const affine = [0, 1, 2].map(row => [
-    ...units.map(place => place[row] - origin[row]),
-    origin[row],
-  ]);
-  return { affine, shape: Array.from(imageData.getDimensions()) };
 }
 
 /** Half of a voxel's size along the axis that a mask's slices are counted on, in mm. */

@@ -24,7 +24,7 @@ from medreasoner_training.finetune.progress import write_progress
 from medreasoner_training.samples import DatasetFolderError
 from monailabel_app.cli.app import app
 from monailabel_app.training import site
-from monailabel_app.training.errors import NothingTrainsError
+from monailabel_app.training.errors import NothingTrainsError, TrainingStoppedError
 from monailabel_app.training.folder import TrainingFolder
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
@@ -88,6 +88,16 @@ def test_changes_reach_the_configuration_and_a_run_in_a_folder_is_resumed(tmp_pa
         "new",
         "resumed",
     ]
+
+
+def test_a_stop_before_the_trainer_starts_has_the_exit_status_of_a_stop(tmp_path, monkeypatch):
+    def stopped(*_: object) -> None:
+        raise TrainingStoppedError("Stopped before the trainer was started.")
+
+    monkeypatch.setattr(site.SiteTraining, "_prepare", stopped)
+    result = train(tmp_path, "promotes")
+    assert result.exit_code == 4, result.output
+    assert "Stopped before the trainer was started." in result.output
 
 
 def test_nothing_to_show_or_to_stop_is_a_sentence(tmp_path):

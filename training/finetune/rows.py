@@ -8,6 +8,7 @@ own processor; completions speak of the last one.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,16 @@ def scale_mask(mask: np.ndarray, size_px: int) -> np.ndarray:
     return mask[np.ix_(picked, picked)]
 
 
+def scale_sample(sample: RawSample, size_px: int) -> RawSample:
+    """Image, mask, box and points on a square of ``size_px``."""
+    return dataclasses.replace(
+        sample,
+        image=scale_image(sample.image, size_px),
+        mask=scale_mask(sample.mask, size_px),
+        truth=scale_truth(sample.truth, size_px / len(sample.image)),
+    )
+
+
 @dataclass(frozen=True)
 class RowMaker:
     """Makes TRL's columns of a sample.
@@ -129,32 +140,28 @@ class RowMaker:
         from PIL import Image
 
         self.check_size(len(sample.image))
-        size, image, mask, truth = self.settings.input_size, sample.image, sample.mask, sample.truth
-        if self.augmentation is not None:
-            varied = self.augmentation(image, mask, seed)
-            image, mask = varied.image, varied.mask
-            truth = None
-            if varied.truth is not None:
-                truth = GroundTruth(varied.truth.bbox_xyxy_px, varied.truth.points_xy_px)
-        square = scale_image(image, size)
-        at_reader = scale_truth(truth, self.answer_size / len(image))
-        asked = RawSample(
-            square, scale_mask(mask, size), scale_truth(truth, size / len(image)),
-            sample.query, sample.label, sample.patient, sample.reasoning,
-        )  # fmt: skip
+        sample = self._varied(sample, seed)
+        asked = scale_sample(sample, self.settings.input_size)
+        at_reader = scale_truth(sample.truth, self.answer_size / len(sample.image))
+        completion = completion_of(asked, at_reader, self.settings.template)
         return {
             "prompt": self.messages(sample.query),
-            "image": Image.fromarray(prepare_image(square, self.settings.image_encoding)),
-            "completion": [
-                {
-                    "role": "assistant",
-                    "content": completion_of(asked, at_reader, self.settings.template),
-                }
-            ],
+            "image": Image.fromarray(prepare_image(asked.image, self.settings.image_encoding)),
+            "completion": [{"role": "assistant", "content": completion}],
             "ground_truth": truth_json(at_reader),
-            "square": Image.fromarray(square),
+            "square": Image.fromarray(asked.image),
             "mask": Image.fromarray(np.where(asked.mask, 255, 0).astype(np.uint8)),
         }
+
+    def _varied(self, sample: RawSample, seed: int) -> RawSample:
+        """Box and points are those of the varied mask."""
+        if self.augmentation is None:
+            return sample
+        varied = self.augmentation(sample.image, sample.mask, seed)
+        truth = None
+        if varied.truth is not None:
+            truth = GroundTruth(varied.truth.bbox_xyxy_px, varied.truth.points_xy_px)
+        return dataclasses.replace(sample, image=varied.image, mask=varied.mask, truth=truth)
 
     def messages(self, query: str) -> list[dict[str, str]]:
         """System and user message; TRL puts the image before the user's text, as serving does."""

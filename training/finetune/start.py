@@ -87,9 +87,7 @@ def _start_of_candidate(candidate: Candidate) -> Start:
         return Start(str(candidate.folder), candidate.name, candidate.folder, None, settings)
     folder = locate_model(base.source, base.revision).path
     settings = _served_prompt(folder, base)
-    return Start(
-        candidate.provenance.base, candidate.name, folder, candidate.folder, settings
-    )  # fmt: skip
+    return Start(candidate.provenance.base, candidate.name, folder, candidate.folder, settings)
 
 
 def _served_prompt(folder: Path, spec: ModelSpec) -> PromptFile:

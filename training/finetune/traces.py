@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 _SPACED = '"bbox": ['
 
 
-def completion_of(
-    sample: RawSample, truth: GroundTruth | None, template: PromptTemplate
-) -> str:  # fmt: skip
+def completion_of(sample: RawSample, truth: GroundTruth | None, template: PromptTemplate) -> str:
     """The approved answer behind the stored trace, or behind one from a template.
 
     Coordinates are rounded to whole pixels, and the left key point comes first, so that equal

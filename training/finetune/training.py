@@ -68,15 +68,11 @@ def train_stage(prepared: Prepared, stage: Stage, start: Start, board: Board) ->
     return True
 
 
-def build_trainer(
-    prepared: Prepared, stage: Stage, start: Start, loaded: LoadedModel
-) -> Trainer:  # fmt: skip
+def build_trainer(prepared: Prepared, stage: Stage, start: Start, loaded: LoadedModel) -> Trainer:
     """TRL's trainer of a stage, without callbacks."""
     config = prepared.config
     augmentation = Augmentation(config.augmentation) if config.data.augment else None
-    maker = RowMaker(
-        start.settings, loaded.answer_size, config.data.image_sizes, augmentation
-    )  # fmt: skip
+    maker = RowMaker(start.settings, loaded.answer_size, config.data.image_sizes, augmentation)
     if stage.name == "sft":
         return sft_trainer(config, stage, loaded, prepared.training, maker, ())
     segmenter = segmenter_of(config) if config.rewards.mask_weight > 0 else None

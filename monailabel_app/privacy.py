@@ -8,6 +8,7 @@ import sys
 
 # These log whole requests, results, the info of saved labels, and image ids at INFO.
 _TALKATIVE = (
+    "dicomweb_client",
     "monailabel.datastore",
     "monailabel.endpoints.batch_infer",
     "monailabel.endpoints.datastore",

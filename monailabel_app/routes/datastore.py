@@ -30,6 +30,7 @@ from monailabel_app.framework import (
     settings,
 )
 from monailabel_app.routes.inputs import parse_params
+from monailabel_app.routes.readers import reader_of, signed
 from monailabel_app.routes.typed_errors import TypedErrorRoute
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=TypedErrorRoute)
@@ -50,7 +51,7 @@ def submit_label(
     tag: str = DefaultLabelTag.FINAL.value,
 ) -> dict[str, Any]:
     """Save the label as MONAI Label does; the reply tells which inference it was joined to."""
-    parse_params(params)
+    params = signed(parse_params(params), reader_of(user))
     instance: MedReasonerApp = app_instance()
     with instance.submitting:
         reply: dict[str, Any] = save_label(

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from fastapi import Request
 
+from monailabel_app.dicom.deciding import READER_KEY
 from monailabel_app.framework import DEFAULT_USER, User
 from monailabel_app.security.readers import Reader
 
@@ -27,3 +32,9 @@ def reader_name(request: Request) -> str | None:
 def reader_of(user: User) -> str | None:
     """The account's name; ``None`` without login, where MONAI Label calls everybody admin."""
     return None if user == DEFAULT_USER else user.username
+
+
+def signed(values: Mapping[str, Any], reader: str | None) -> str:
+    """The ``params`` of a submission as JSON, with the server's own word on who submits."""
+    stated = {key: value for key, value in values.items() if key != READER_KEY}
+    return json.dumps(stated if reader is None else {**stated, READER_KEY: reader})

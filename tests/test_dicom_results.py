@@ -144,16 +144,19 @@ def test_a_mask_lies_where_its_voxels_do(tmp_path, geometry) -> None:
 
 
 @pytest.mark.parametrize("plane", [Plane.ACQUIRED, Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL])
-@pytest.mark.parametrize("geometry", DIRECTIONS)
+@pytest.mark.parametrize("geometry", [*DIRECTIONS, "real_ct"])
 def test_box_and_points_lie_where_the_screen_showed_them(
-    tmp_path, answered, geometry, plane
+    request, tmp_path, answered, geometry, plane
 ) -> None:
     """On an acquired frame as columns and rows of its image, elsewhere as patient positions."""
-    source = synthetic(tmp_path, geometry)
-    result = answered(source.volume, plane, 4, np.zeros(SHAPE_IJK, np.uint8))
+    if geometry == "real_ct":
+        source = opened(real_ct(request.getfixturevalue("shared_data"), tmp_path / "ct"))
+    else:
+        source = synthetic(tmp_path, geometry)
+    result = answered(source.volume, plane, 4, np.zeros(source.volume.shape_ijk, np.uint8))
     report, _ = written(a_record(result), None, source)
     headers = headers_along_k(source)
-    by_uid = {header.SOPInstanceUID: header for header in headers}
+    by_uid = {header.file_meta.MediaStorageSOPInstanceUID: header for header in headers}
 
     def oracle_lps(ijk) -> np.ndarray:
         """Between slices on the straight line through both."""
@@ -273,6 +276,48 @@ def test_sizes_are_those_of_a_rectangle(tmp_path) -> None:
     assert sizes.long_axis_mm == pytest.approx(np.hypot(7.5, 5.25))
     # Both other corners lie this far from the diagonal, on either side of it.
     assert sizes.short_axis_mm == pytest.approx(2 * 7.5 * 5.25 / np.hypot(7.5, 5.25))
+
+
+def multiframe(source: SourceSeries, path: Path, order: list[int]) -> Path:
+    """The series as one enhanced image (PS3.3 A.38) whose frames are stored in ``order``."""
+    headers = headers_along_k(source)
+    image = pydicom.dcmread(headers[0].filename)
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    shared, measures, orientation = (pydicom.Dataset() for _ in range(3))
+    measures.PixelSpacing, measures.SliceThickness = image.PixelSpacing, image.SliceThickness
+    orientation.ImageOrientationPatient = image.ImageOrientationPatient
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    image.SharedFunctionalGroupsSequence = [shared]
+    image.PerFrameFunctionalGroupsSequence = []
+    for k in order:
+        item, position = pydicom.Dataset(), pydicom.Dataset()
+        position.ImagePositionPatient = headers[k].ImagePositionPatient
+        item.PlanePositionSequence = [position]
+        image.PerFrameFunctionalGroupsSequence.append(item)
+    image.NumberOfFrames = len(order)
+    image.PixelData = b"".join(headers[k].PixelData for k in order)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        del image[keyword]
+    image.save_as(path)
+    return path
+
+
+def test_frames_of_one_image_may_be_stored_in_any_order(tmp_path) -> None:
+    order = [3, 0, 8, 1, 2, 7, 4, 6, 5]
+    source = opened(multiframe(synthetic(tmp_path, "axial"), tmp_path / "enhanced.dcm", order))
+    mask = np.zeros(SHAPE_IJK, np.uint8)
+    mask[3:6, 2:4, 0] = mask[1:3, 1:3, 7] = 1
+    spec = SegmentSpec(1, "x", LIVER)
+    segmentation = reread(write_segmentation(mask, [spec], source, new_ids()))
+    np.testing.assert_array_equal(read_segment(segmentation, 1, source), mask)
+    frames = [
+        (
+            float(frame.PlanePositionSequence[0].ImagePositionPatient[2]),
+            frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber,
+        )
+        for frame in segmentation.PerFrameFunctionalGroupsSequence
+    ]
+    assert frames == [(300.0, order.index(0) + 1), (300.0 + 7 * 4, order.index(7) + 1)]
 
 
 # Real files and their defects.

@@ -98,6 +98,9 @@ class FolderArchive:
 
     def segmentation(self, study_uid: str, instance_uid: str) -> Dataset | None:
         """A segmentation of a study."""
+        own = self._results / study_uid / f"{instance_uid}.dcm"
+        if own.is_file():
+            return pydicom.dcmread(own)
         for path, header in self._headers(study_uid):
             if header.get("Modality") == _SEGMENTATION and header.SOPInstanceUID == instance_uid:
                 return pydicom.dcmread(path)

@@ -17,7 +17,7 @@ import numpy as np
 
 from medreasoner_infer import __version__
 from medreasoner_infer.imaging import Plane, SliceMapping, slice_mapping
-from monailabel_app.dicom import vocabulary as vocabulary
+from monailabel_app.dicom import vocabulary
 from monailabel_app.dicom.codes import ConceptCode, SegmentCodes
 from monailabel_app.dicom.encoding import (
     MANUFACTURER,

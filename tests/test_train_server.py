@@ -221,7 +221,7 @@ def test_a_training_is_watched_stopped_resumed_and_survives_its_server(real_serv
     server.until(lambda: server.works)
     assert server.train().status_code in {409, 429}
     server.until(lambda: server.stats().get("state") == "training")
-    assert any("step 3 of 4" in line for line in server.status()["details"])
+    server.until(lambda: any("step 3 of 4" in line for line in server.status()["details"]))
     assert server.stop()["status"] == "STOPPED"
     assert not server.worker_runs()
     assert server.stats()["state"] == "stopped"

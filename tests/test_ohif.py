@@ -81,6 +81,15 @@ def test_addresses_of_the_viewer_show_its_page(client, path) -> None:
     assert "frame-ancestors https://portal.example" in policy
 
 
+def test_only_workers_may_make_functions_from_text(client) -> None:
+    """The codecs in OHIF's decoding worker need it, JPEG 2000 among them."""
+    script = next(Path(ohif._VIEWER_FOLDER).glob("4571.bundle.*.js")).name
+    assert "'unsafe-eval'" in client.get(f"/ohif/{script}").headers["content-security-policy"]
+    for path in ("", "assets/favicon.ico"):
+        answer = client.get(f"/ohif/{path}")
+        assert "'unsafe-eval'" not in answer.headers["content-security-policy"]
+
+
 def test_files_in_folders_of_the_viewer_are_files(client) -> None:
     """MONAI Label answered each of them with the start page."""
     answer = client.get("/ohif/assets/favicon.ico")

@@ -10,11 +10,14 @@ import io
 import json
 import stat
 import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import requests
 
 pytest.importorskip("monailabel")
 
@@ -63,13 +66,15 @@ def serve(monkeypatch, tmp_path: Path, studies: Path):
     for name in ("user_middleware", "exception_handlers"):
         monkeypatch.setattr(server, name, type(getattr(server, name))(getattr(server, name)))
     monkeypatch.setattr(server, "middleware_stack", None)
-    routes = list(server.router.routes)
+    routes, lifespan = list(server.router.routes), server.router.lifespan_context
     state = dict(server.state._state)
 
     def start(base_url="http://127.0.0.1:8000", **settings: object) -> TestClient:
         server.state._state.pop("medreasoner_routes_installed", None)
         server.middleware_stack = None
         monkeypatch.setattr(server.router, "routes", list(routes))
+        # Each router that is included wraps the one before.
+        monkeypatch.setattr(server.router, "lifespan_context", lifespan)
         secure(server, SecuritySettings(**settings))
         app = MedReasonerApp(str(tmp_path / "app"), str(studies), {}, pipeline=NoPipeline())
         monkeypatch.setitem(app_registry.apps, f"{tmp_path / 'app'}{studies}", app)
@@ -176,6 +181,44 @@ def test_the_proxy_passes_nothing_on_but_dicomweb(serve, path) -> None:
         response = serve().request(method, path)
         assert response.status_code == 404
         assert "detail" in response.json()
+
+
+class Archive(BaseHTTPRequestHandler):
+    """Answers what it was asked."""
+
+    def do_GET(self) -> None:
+        told = json.dumps({"path": self.path, **{k.lower(): v for k, v in self.headers.items()}})
+        self.send_response(206)
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Set-Cookie", "archive=1")
+        self.end_headers()
+        self.wfile.write(told.encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_the_archive_gets_the_query_and_no_credentials(serve, monkeypatch) -> None:
+    """The query was dropped; with ``POST`` all headers were sent on."""
+    archive = HTTPServer(("127.0.0.1", 0), Archive)
+    threading.Thread(target=archive.serve_forever, daemon=True).start()
+    client = serve(token=TOKEN)
+    monkeypatch.setattr("monailabel_app.routes.proxy._session", requests.Session)
+    address = f"http://127.0.0.1:{archive.server_port}/dicom-web/"
+    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_STUDIES", address)
+    headers = {"Accept": "application/dicom+json", "Cookie": "a=b", "X-Other": "1"}
+    answer = client.get(
+        "/proxy/dicom/qido/studies?limit=2&PatientID=x%26y", headers=headers, auth=("x", TOKEN)
+    )
+    archive.shutdown()
+    archive.server_close()
+    asked = answer.json()
+    assert asked["path"] == "/dicom-web/studies?limit=2&PatientID=x%26y"
+    assert asked["accept"] == "application/dicom+json"
+    assert not {"authorization", "cookie", "x-other"} & asked.keys()
+    assert answer.status_code == 206
+    assert answer.headers["content-type"] == "application/dicom+json"
+    assert "set-cookie" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["studies/1.2/reject/113001%5EDCM", "studies/1.2/series/1.3"])

@@ -28,6 +28,9 @@ from monailabel_app.security.settings import SecuritySettings
 _VIEWER_FOLDER = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.S)
 _START_PAGE = "index.html"
+# The policy of a script's answer holds in workers only. The image codecs, compiled by Emscripten,
+# run there and make their functions from text; the page itself may not.
+_EVAL = "'unsafe-eval'"
 
 router = APIRouter(tags=["Others"])
 
@@ -50,15 +53,19 @@ async def configuration(user: Reader) -> FileResponse:
 def viewer(request: Request, user: Reader, path: str = "") -> Response:
     """A file of the viewer, or its start page for the addresses that it handles itself."""
     found, status = StaticFiles(directory=_VIEWER_FOLDER).lookup_path(path)
-    if status is not None and stat.S_ISREG(status.st_mode) and Path(found).name != _START_PAGE:
-        return _file(Path(found))
-    page = _file(_VIEWER_FOLDER / _START_PAGE)
+    is_file = status is not None and stat.S_ISREG(status.st_mode)
+    if is_file and Path(found).name != _START_PAGE:
+        return _with_policy(request, Path(found), (_EVAL,) if path.endswith(".js") else ())
+    page = _VIEWER_FOLDER / _START_PAGE
+    return _with_policy(request, page, inline_script_hashes(page))
+
+
+def _with_policy(request: Request, path: Path, scripts: tuple[str, ...]) -> FileResponse:
     access: SecuritySettings | None = getattr(request.app.state, "security", None)
     ancestors = () if access is None else access.frame_ancestors
-    page.headers["Content-Security-Policy"] = content_security_policy(
-        ancestors, inline_script_hashes(_VIEWER_FOLDER / _START_PAGE)
-    )
-    return page
+    answer = _file(path)
+    answer.headers["Content-Security-Policy"] = content_security_policy(ancestors, scripts)
+    return answer
 
 
 @lru_cache

@@ -18,5 +18,5 @@ as_root apt-get update
 as_root apt-get install --yes --no-install-recommends chromium orthanc orthanc-dicomweb
 # Only the programs are wanted; the tests start an Orthanc of their own.
 if command -v systemctl >/dev/null; then as_root systemctl disable --now orthanc || true; fi
-"$environment/bin/python" -m pip install 'playwright>=1.45,<2'
+"$environment/bin/python" -m pip install --constraint "$root/constraints/monailabel.txt" playwright
 chromium --version

@@ -35,7 +35,7 @@ Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 # words; UIDs, fixed words, frame lists and the archive's names of bulk data follow.
 _RESOURCE = re.compile(r"(studies|series|instances)(/[A-Za-z0-9][A-Za-z0-9._,-]*)*/?")
 _STORE = re.compile(r"studies(/[0-9.]+)?/?")
-_SENT_ON = ("accept", "content-type")
+_SENT_ON = ("accept", "accept-encoding", "content-type")
 _SENT_BACK = ("content-type", "content-encoding", "content-length", "etag", "last-modified")
 _CHUNK_BYTES = 1 << 18
 
@@ -72,7 +72,9 @@ def _address(service: str, path: str) -> str:
 
 
 def _forward(request: Request, method: str, address: str, body: bytes | None) -> Response:
-    headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
+    # Named, as the session would otherwise ask for compression that the caller cannot undo.
+    headers = {"accept-encoding": "identity"}
+    headers |= {name: request.headers[name] for name in _SENT_ON if name in request.headers}
     try:
         answer = _session().request(
             method,

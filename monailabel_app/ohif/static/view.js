@@ -122,7 +122,7 @@ export class View {
 
   #layout() {
     const { ask, cancel, jump, accept, submit, reject } = this.buttons;
-    const row = (...items) => element('div', { className: 'row' }, items);
+    const row = (...items) => element('div', { className: 'medreasoner-row' }, items);
     const label = (text, target) =>
       element('label', { htmlFor: target.id, textContent: text });
     return [

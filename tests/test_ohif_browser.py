@@ -192,3 +192,38 @@ def test_nothing_is_fetched_from_elsewhere(page, server) -> None:
     assert all("fonts." in url for url in answered)
     blocked = [text for text in page.console if "fonts.googleapis.com" in text]
     assert any("Content Security Policy" in text for text in blocked)
+
+
+def recorded(server: str, archive: tuple[str, str]) -> list[dict]:
+    query = {"study": archive[1]}
+    return httpx.get(f"{server}/medreasoner/inferences", params=query).json()
+
+
+def test_a_box_drawn_on_the_image_runs_the_segmenter_alone(page, server, archive) -> None:
+    page.get_by_role("button", name="Draw box").click()
+    bounds = page.locator("svg.medreasoner-overlay").bounding_box()
+    x, y = bounds["x"] + bounds["width"] / 2, bounds["y"] + bounds["height"] / 2
+    page.mouse.move(x - 70, y - 40)
+    page.mouse.down()
+    page.mouse.move(x, y + 40, steps=4)
+    page.mouse.up()
+    try:
+        page.wait_for_selector(".medreasoner [role=status]:has-text('Segmenting')")
+        page.wait_for_selector(".medreasoner button:text('Submit mask as edited'):enabled")
+    finally:
+        picture(page, "corrected")
+    correction, question = recorded(server, archive)
+    assert (correction["result"]["kind"], question["result"]["kind"]) == ("segment", "ask")
+    assert correction["result"]["prompts"]["bbox_source"] == "reader"
+    assert page.get_by_role("button", name="Accept").is_disabled()
+
+
+def test_the_edited_mask_is_submitted_for_the_question(page, server, archive) -> None:
+    page.get_by_role("button", name="Submit mask as edited").click()
+    try:
+        page.wait_for_selector(".medreasoner [role=status]:has-text('This answer is edited.')")
+    finally:
+        picture(page, "submitted")
+    question = recorded(server, archive)[1]
+    assert question["decision"]["outcome"] == "edited"
+    assert [label["joined_by"] for label in question["labels"]] == ["id"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -200,6 +201,8 @@ def recorded(server: str, archive: tuple[str, str]) -> list[dict]:
 
 
 def test_a_box_drawn_on_the_image_runs_the_segmenter_alone(page, server, archive) -> None:
+    pane = page.locator('[data-cy="viewport-pane"]').first
+    window_before = re.search(r"W:\s*\d+\s*L:\s*\d+", pane.inner_text()).group()
     page.get_by_role("button", name="Draw box").click()
     bounds = page.locator("svg.medreasoner-overlay").bounding_box()
     x, y = bounds["x"] + bounds["width"] / 2, bounds["y"] + bounds["height"] / 2
@@ -216,6 +219,7 @@ def test_a_box_drawn_on_the_image_runs_the_segmenter_alone(page, server, archive
     assert (correction["result"]["kind"], question["result"]["kind"]) == ("segment", "ask")
     assert correction["result"]["prompts"]["bbox_source"] == "reader"
     assert page.get_by_role("button", name="Accept").is_disabled()
+    assert window_before in pane.inner_text()  # drawing is no windowing
 
 
 def test_the_edited_mask_is_submitted_for_the_question(page, server, archive) -> None:

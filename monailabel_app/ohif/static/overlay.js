@@ -7,6 +7,8 @@ const SVG = 'http://www.w3.org/2000/svg';
 const DEFAULT_HALF_SLICE_MM = 1;
 const NUDGE_PX = 4;
 const POINT_RADIUS = 5;
+// The viewer's own tools listen to these; drawing must not change the window as well.
+const TOOL_EVENTS = ['mousedown', 'mousemove', 'touchstart', 'touchmove'];
 
 function shape(name, attributes) {
   const element = document.createElementNS(SVG, name);
@@ -27,6 +29,9 @@ export class Overlay {
     this.#viewer = viewer;
     this.mode = null;
     const at = event => this.#worldAt(event);
+    for (const name of TOOL_EVENTS) {
+      this.#layer.addEventListener(name, event => event.stopPropagation());
+    }
     this.#layer.addEventListener('pointerdown', event => {
       event.stopPropagation();
       this.#start = at(event);

@@ -38,7 +38,7 @@ class Options:
     train_patients: int = 120
     held_out_patients: int = 40
     max_slices: int = field(default=3, metadata={"help": "training slices per organ and patient"})
-    min_patients: int = field(default=20, metadata={"help": "that the gate needs for a decision"})
+    min_patients: int = field(default=12, metadata={"help": "that the gate needs for a decision"})
     eval_samples: int = field(default=64, metadata={"help": "held-out samples while training"})
     replay_share: float = field(default=0.0, metadata={"help": "of the usual site's phantoms"})
     masks: bool = field(default=True, metadata={"help": "measure the segmenter's masks as well"})

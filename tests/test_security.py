@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests that MONAI Label 0.8.5 as shipped answers, and this server refuses.
 
-Each was sent to the shipped server first; the docstrings tell what it did.
+The docstrings tell what the shipped server does with them, as its source code says.
 """
 
 from __future__ import annotations

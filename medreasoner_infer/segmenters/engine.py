@@ -12,6 +12,7 @@ import numpy as np
 from medreasoner_infer.errors import OutOfMemoryError
 from medreasoner_infer.segmenters.cache import EmbeddingCache
 from medreasoner_infer.segmenters.crop import Crop
+from medreasoner_infer.segmenters.islands import without_islands
 from medreasoner_infer.segmenters.network import Candidate, Embedding, Sam2Network
 from medreasoner_infer.segmenters.stopping import TrackedMask
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
@@ -26,11 +27,19 @@ class SliceEngine:
         network: the loaded network.
         cache_bytes: bound of the cache of image embeddings.
         mirror: whether to average over each crop and its mirror image.
+        min_island_ratio: see :func:`without_islands`.
     """
 
-    def __init__(self, network: Sam2Network, cache_bytes: int, mirror: bool = False) -> None:
+    def __init__(
+        self,
+        network: Sam2Network,
+        cache_bytes: int,
+        mirror: bool = False,
+        min_island_ratio: float = 0.0,
+    ) -> None:
         self.network = network
         self.mirror = mirror
+        self.min_island_ratio = min_island_ratio
         self._cache = EmbeddingCache(cache_bytes)
         self._lock = threading.Lock()
 
@@ -52,7 +61,7 @@ class SliceEngine:
             embedding, cached = self._embed(image, crop, keep=True)
             sparse = network.sparse_prompt(prompt, crop, self.mirror)
             candidate = network.decode(embedding, sparse)
-        return to_slice(candidate, crop, image, cached).slice_mask
+        return self._to_slice(candidate, crop, image, prompt, cached).slice_mask
 
     def segment_next(
         self, image: SliceImage, prompt: SlicePrompt, crop: Crop, last_mask: np.ndarray | None
@@ -73,7 +82,7 @@ class SliceEngine:
             embedding, _ = self._embed(image, crop, keep=False)
             sparse = network.sparse_prompt(prompt, crop, self.mirror)
             candidate = network.decode(embedding, sparse, mask)
-        return to_slice(candidate, crop, image)
+        return self._to_slice(candidate, crop, image, prompt)
 
     def embed_once(self, image: SliceImage, crop: Crop) -> Embedding:
         """A single view's embedding, not kept, for a caller inside :meth:`inference`."""
@@ -90,11 +99,18 @@ class SliceEngine:
             self._cache.put(key, embedding)
         return embedding, False
 
+    def _to_slice(
+        self,
+        candidate: Candidate,
+        crop: Crop,
+        image: SliceImage,
+        prompt: SlicePrompt,
+        from_cache: bool = False,
+    ) -> TrackedMask:
+        mask = without_islands(slice_logits(candidate, crop, image), prompt, self.min_island_ratio)
+        return TrackedMask(SliceMask(mask, candidate.predicted_iou, from_cache), candidate.presence)
 
-def to_slice(
-    candidate: Candidate, crop: Crop, image: SliceImage, from_cache: bool = False
-) -> TrackedMask:
-    """Bring a candidate from its crop to the slice's own pixels."""
-    logits = crop.write(candidate.logits, image.pixels.shape[:2], _OUTSIDE_LOGIT)
-    slice_mask = SliceMask(logits > 0, candidate.predicted_iou, from_cache)
-    return TrackedMask(slice_mask, candidate.presence)
+
+def slice_logits(candidate: Candidate, crop: Crop, image: SliceImage) -> np.ndarray:
+    """A candidate's logits on the slice's own pixels, float32 (H, W)."""
+    return crop.write(candidate.logits, image.pixels.shape[:2], _OUTSIDE_LOGIT)

@@ -44,7 +44,7 @@ class Sam2Segmenter:
         settings: Sam2Settings,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._engine = SliceEngine(network, cache_bytes, settings.mirror)
+        self._engine = SliceEngine(network, cache_bytes, settings.mirror, settings.min_island_ratio)
         self._identity = identity
         self.settings = settings
 

@@ -52,6 +52,8 @@ class Sam2Settings:
     ``zoom``: side of the crop over the box's longer side, ``None`` reads the whole slice.
     ``memory_zoom``: the same for propagation by memory, where the crop stays.
     ``mirror``: average over the crop and its mirror image (twice the work, not with memory).
+    ``min_island_ratio``: leave out parts of a mask that hold no point and whose mean logit is below
+    this share of the target's; 0 keeps all.
     ``multimask``: choose the best of three candidates by predicted IoU.
     ``strategy``: how masks are carried from slice to slice.
     ``mask_prompt``: whether re-prompting also shows the last mask; the model must know it.
@@ -60,6 +62,7 @@ class Sam2Settings:
     zoom: float | None = None
     memory_zoom: float | None = None
     mirror: bool = False
+    min_island_ratio: float = 0.0
     multimask: bool = True
     strategy: PropagationStrategy = PropagationStrategy.MEMORY
     mask_prompt: bool = False

@@ -7,11 +7,11 @@ import numpy as np
 
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 from medreasoner_infer.segmenters.crop import Crop, crop_for_prompt, whole_slice
-from medreasoner_infer.segmenters.engine import SliceEngine, to_slice
+from medreasoner_infer.segmenters.engine import SliceEngine, slice_logits
 from medreasoner_infer.segmenters.memory import SliceMemory
 from medreasoner_infer.segmenters.settings import Sam2Settings
 from medreasoner_infer.segmenters.stopping import TrackedMask
-from medreasoner_infer.types import SliceImage, SlicePrompt
+from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 
 
 def crop_of(image: SliceImage, prompt: SlicePrompt, zoom: float | None) -> Crop:
@@ -86,4 +86,5 @@ class MemoryTracker:
         with self._engine.inference():
             embedding = self._engine.embed_once(image, self._crop)
             candidate = self._memory.step(index, embedding)
-        return to_slice(candidate, self._crop, image)
+        mask = slice_logits(candidate, self._crop, image) > 0
+        return TrackedMask(SliceMask(mask, candidate.predicted_iou), candidate.presence)

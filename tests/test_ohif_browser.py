@@ -176,10 +176,7 @@ def test_a_question_is_answered_in_the_viewer_with_the_keyboard_alone(page, serv
     page.keyboard.press("Enter")
     try:
         page.wait_for_selector(".medreasoner [aria-label='About the answer'] li")
-        page.wait_for_function(
-            "[...document.querySelectorAll('.medreasoner button')]"
-            ".some(b => b.textContent === 'Reject' && !b.disabled)"
-        )
+        playwright.expect(page.locator(".medreasoner button", has_text="Reject")).to_be_enabled()
     finally:
         picture(page, "answered")
     assert page.locator(".medreasoner [role=alert]").text_content() == ""

@@ -127,7 +127,14 @@ def test_ctrl_c_stops_with_a_checkpoint(tmp_path):
     (run_dir / "config.yaml").write_text("{}")
     command = [sys.executable, "-m", "monailabel_app.cli", "train", "--studies", str(tmp_path)]
     command += ["--run", str(run_dir), "--command", f"{sys.executable} {FAKE} waits"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        # Where the tests themselves run in the background, Ctrl-C is ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + WAIT_S
     while not (run_dir / "worker").exists() and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -40,9 +40,7 @@ def test_negative_point_does_not_keep_a_part():
     assert without_islands(logits(left=4.0, right=1.0), clicks, 0.3).sum() == 9
 
 
-@pytest.mark.parametrize(
-    "prompt", [SlicePrompt((0, 0, 12, 12)), SlicePrompt(None, ((6, 5),), (1,))]
-)
+@pytest.mark.parametrize("points", [(), ((6.0, 5.0),)])
 def test_largest_part_is_the_target_where_no_point_lies_in_one(points):
     prompt = SlicePrompt((0.0, 0.0, 12.0, 12.0), points, (1,) * len(points))
     mask = without_islands(logits(left=1.0, below=4.0), prompt, 0.3)

@@ -99,7 +99,6 @@ def run_server(options: ServerOptions) -> None:
     refuse_exposure(options.host, security_settings())
     sys.argv = ["monailabel", *server_arguments(options, prepare_app_folder())]
     os.environ.setdefault("MONAI_LABEL_DICOMWEB_CACHE_EXPIRY", "5")
-    _put_scripts_on_path()
     from monailabel.main import Main
 
     Main().run()
@@ -128,10 +127,3 @@ def refuse_exposure(host: str, settings: SecuritySettings) -> None:
             "one name:token line per reader, or say --allow-unauthenticated if something in front "
             "of the server checks who is calling."
         )
-
-
-def _put_scripts_on_path() -> None:
-    """dcmqi's tools are found through PATH; they lie beside this interpreter."""
-    folder = str(Path(sys.executable).parent)
-    if folder not in os.environ.get("PATH", "").split(os.pathsep):
-        os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])

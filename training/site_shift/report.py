@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     for run in runs:
         name = f"{run.tuning}, seed {run.seed}"
         _curve(reward, run, "reward", name, REWARD_WINDOW)
-        _curve(iou, run, "held_out_iou", name)
+        _curve(iou, _evaluated(run), "held_out_iou", name)
     reward.set(
         xlabel="optimiser step", ylabel="reward", title=f"Reward, mean of {REWARD_WINDOW} steps"
     )
@@ -139,6 +139,17 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, path.suffix) as unfinished:
         figure.savefig(unfinished, dpi=110)
+
+
+def _evaluated(run: Run) -> Run:
+    """The run with the points of its evaluations only; others repeat the value before."""
+    values = [point["held_out_iou"] for point in run.curve]
+    changes = (
+        point
+        for point, last in zip(run.curve, [None, *values], strict=False)
+        if point["held_out_iou"] != last
+    )
+    return replace(run, curve=tuple(changes))
 
 
 def _curve(axes: Axes, run: Run, key: str, name: str, window: int = 1) -> None:

@@ -98,6 +98,7 @@ def write_random_model(folder: Path, size: Size | None) -> PromptFile:
 
 
 def settings(steps: int, prompts: int, generations: int, tokens: int, tuning: str, micro: int):
+    """The run's configuration; what is not measured stays off."""
     return config_from_dict(
         {
             "tuning": tuning,

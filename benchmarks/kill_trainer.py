@@ -41,6 +41,7 @@ class Options:
 
 
 def main() -> None:
+    """Parse the command line, kill and resume, and print what was lost."""
     from transformers import HfArgumentParser
 
     (options,) = HfArgumentParser(Options).parse_args_into_dataclasses()

@@ -92,6 +92,7 @@ def bare_generate(pipeline: Pipeline, volume: Volume, index: int) -> Callable[[]
 
 
 def measure(volume: Volume) -> list[tuple[str, str, str]]:
+    """Rows of the table: what, its median, and against what."""
     pipeline = Pipeline.from_registry()
     count = volume.shape_ijk[2]
     rows = [("load both models", f"{seconds(pipeline.load):.2f} s", "")]

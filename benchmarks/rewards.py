@@ -45,6 +45,7 @@ def completions_per_second(cases: list[tuple[str, dict]], mode: str, as_released
 
 
 def main() -> None:
+    """Score completions on one core and print how many a second."""
     draw = random.Random(0)
     cases = [draw_case(draw) for _ in range(COMPLETIONS)]
     table = Table("mode", "as released", "completions per CPU second (median)", "lowest", "highest")

@@ -47,6 +47,7 @@ class Options:
 
 
 def run(options: Options) -> None:
+    """One run: measure, train, measure again; what is done already is not done again."""
     from medreasoner_infer.models.store import ReasonerStore
     from medreasoner_training.site_shift.measuring import compare, load
     from medreasoner_training.site_shift.site import SITES
@@ -84,6 +85,7 @@ def keep_settings(out: Path, options: Options) -> None:
 
 
 def held_out_data_set(out: Path, site_name: str, options: Options) -> Path:
+    """Questions about patients that take no part in the training, written once."""
     from medreasoner_training.samples import SampleSettings
     from medreasoner_training.site_shift.datastore import write_site
     from medreasoner_training.site_shift.site import SITES
@@ -146,6 +148,7 @@ def train(out: Path, options: Options) -> Any:
 
 
 def overrides(options: Options) -> dict[str, Any]:
+    """What differs from the shipped settings of the embedded reasoner."""
     rate = options.learning_rate or {"lora": 1e-3, "full": 2e-4}[options.tuning]
     changed = {
         "tuning": options.tuning,
@@ -161,6 +164,7 @@ def overrides(options: Options) -> dict[str, Any]:
 
 
 def write_result(out: Path, options: Options, last: Any, sites: dict[str, Any]) -> None:
+    """Keep the comparison as ``result.json``; atomic."""
     from medreasoner_infer.models.store.files import write_durably
 
     result = {
@@ -186,6 +190,7 @@ def told(what: str) -> Any:
 
 
 def summarise(folders: list[str]) -> None:
+    """Write table and picture of finished runs into the document."""
     from medreasoner_training.marked_text import write_marked
     from medreasoner_training.site_shift.report import draw, read_run, table
 
@@ -197,6 +202,7 @@ def summarise(folders: list[str]) -> None:
 
 
 def main() -> None:
+    """Parse the command line; run or summarise."""
     import torch
     from transformers import HfArgumentParser
 

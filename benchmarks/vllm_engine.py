@@ -134,6 +134,7 @@ def serving(vllm: Path, model: Path) -> Iterator[tuple[str, subprocess.Popen[byt
 
 
 def wait_until_ready(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait for the server's first answer; fail if its process ends before."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.poll() is None:
         try:

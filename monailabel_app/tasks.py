@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +69,9 @@ class _ViewerTask(InferTask):  # type: ignore[misc]
         call = _call_of(request)
         return _reply(self._answer(call, params), call, params)
 
+    @abstractmethod
     def _answer(self, call: Call, params: InferParams) -> Answer:
-        raise NotImplementedError
+        """Let the service answer."""
 
 
 class AskTask(_ViewerTask):

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("monailabel")
 
 from monailabel_app.errors import SettingsError
+from monailabel_app.security.exposure import is_loopback
 from monailabel_app.security.settings import SecuritySettings, security_settings
 from monailabel_app.server import (
     ServerOptions,
@@ -34,6 +35,7 @@ def test_no_server_without_login_listens_to_the_network(host) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_this_machine_needs_no_login(host) -> None:
+    assert is_loopback(host)
     refuse_exposure(host, SecuritySettings())
 
 

@@ -61,6 +61,7 @@ def propagate_both_ways(
     settle = progress or (lambda settled, total: None)
 
     def masks() -> Iterator[tuple[int, SliceMask]]:
+        """The prompted slice, the slices above it, then those below."""
         yield start_index, first
         settle(1, count)
         if not first.mask.any():
@@ -91,6 +92,7 @@ class _Walk:
     cancelled: Cancelled | None
 
     def along(self, indices: range, first: SliceMask) -> Iterator[tuple[int, SliceMask]]:
+        """The masks of ``indices``, in their order, up to the target's end."""
         self.tracker.turn()
         watch = EndWatch(self.rule, first, self.grey)
         for index in indices:

@@ -57,6 +57,7 @@ class _Reader:
         self._sources: dict[str, SourceSeries] = {}
 
     def read(self, header: ReportHeader, report: Dataset) -> StoredResult:
+        """The result of one report, with its mask on the grid of its source series."""
         source = self._source(source_series_uid(report))
         segmentation = None
         if header.segment is not None:

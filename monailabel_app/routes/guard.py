@@ -8,6 +8,7 @@ refused; the rest falls through to the routes behind them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from urllib.parse import parse_qsl, unquote
 
 from starlette.responses import JSONResponse
@@ -30,15 +31,15 @@ _CLOSED_PATHS = frozenset({"/datastore/dataset"})
 _TRUE = frozenset({"1", "true", "yes", "on", "t", "y"})
 
 
-class Refusal(BaseRoute):
+class Refusal(BaseRoute, ABC):
     """Answers what :meth:`refuses` with ``status`` and a sentence."""
 
     status: int
     detail: str
 
+    @abstractmethod
     def refuses(self, scope: Scope) -> bool:
         """Whether this request must be refused."""
-        raise NotImplementedError
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match only what must be refused."""

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
 from sse_starlette import EventSourceResponse
 
 from medreasoner_infer.errors import InputError, PromptError
-from medreasoner_infer.imaging import load_volume
+from medreasoner_infer.imaging import Volume, load_volume
+from medreasoner_infer.result import InferenceResult
 from monailabel_app.answering import Cancelled
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.errors import UnknownRecordError
@@ -20,7 +21,7 @@ from monailabel_app.outputs import result_params
 from monailabel_app.params import InferParams
 from monailabel_app.routes.typed_errors import TypedErrorRoute
 from monailabel_app.streaming.events import Emit, EventFollower, mask_event
-from monailabel_app.streaming.running import RunningStreams
+from monailabel_app.streaming.running import RunningStreams, Work
 from monailabel_app.streaming.steps import Correction, ask_in_steps, correct_in_steps
 from monailabel_app.tasks import ASK_TASK, CLICK_TASK
 
@@ -28,6 +29,8 @@ router = APIRouter(prefix="/medreasoner", tags=["MedReasoner"], route_class=Type
 
 Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 Values = Annotated[dict[str, Any], Body()]
+
+Steps = Callable[[Any, Volume, EventFollower, Cancelled], InferenceResult]
 
 _POINTS = "a list of patient positions [[x, y, z], ...] in LPS millimetres"
 
@@ -49,18 +52,13 @@ async def ask(user: Reader, streams: Streams, image: str, values: Values) -> Eve
     params = InferParams.parse(values)
     if params.query is None:
         raise InputError("The question is missing; type it into 'query'.")
-    instance: MedReasonerApp = app_instance()
-
-    def work(emit: Emit, cancelled: Cancelled) -> None:
-        follower = EventFollower(emit)
-        answer = instance.service.run(
-            ASK_TASK,
-            instance.image_source(image),
-            cancelled,
-            lambda pipeline, volume: ask_in_steps(pipeline, volume, params, follower, cancelled),
-        )
-        follower.finished(answer.result, answer.volume, result_params(answer.result))
-
+    work = _work(
+        ASK_TASK,
+        image,
+        lambda pipeline, volume, follower, cancelled: ask_in_steps(
+            pipeline, volume, params, follower, cancelled
+        ),
+    )
     return streams.respond(work, params.query)
 
 
@@ -70,20 +68,13 @@ async def segment(
 ) -> EventSourceResponse:
     """The segmenter alone: ``box`` (two corners), ``inside``, ``outside``, all LPS mm."""
     params, correction = InferParams.parse(values), _correction(values)
-    instance: MedReasonerApp = app_instance()
-
-    def work(emit: Emit, cancelled: Cancelled) -> None:
-        follower = EventFollower(emit)
-        answer = instance.service.run(
-            CLICK_TASK,
-            instance.image_source(image),
-            cancelled,
-            lambda pipeline, volume: correct_in_steps(
-                pipeline, volume, correction, params, follower, cancelled
-            ),
-        )
-        follower.finished(answer.result, answer.volume, result_params(answer.result))
-
+    work = _work(
+        CLICK_TASK,
+        image,
+        lambda pipeline, volume, follower, cancelled: correct_in_steps(
+            pipeline, volume, correction, params, follower, cancelled
+        ),
+    )
     return streams.respond(work)
 
 
@@ -103,6 +94,23 @@ def get_mask_runs(user: Reader, inference_id: str) -> dict[str, Any]:
         raise UnknownRecordError("The mask of this inference is not kept any more; ask again.")
     mask = load_volume(path)
     return mask_event("volume", mask.array, mask.ijk_to_lps)
+
+
+def _work(task: str, image: str, steps: Steps) -> Work:
+    """What a stream runs: the steps in line with other inferences, told as events, recorded."""
+    instance: MedReasonerApp = app_instance()
+
+    def work(emit: Emit, cancelled: Cancelled) -> None:
+        follower = EventFollower(emit)
+        answer = instance.service.run(
+            task,
+            instance.image_source(image),
+            cancelled,
+            lambda pipeline, volume: steps(pipeline, volume, follower, cancelled),
+        )
+        follower.finished(answer.result, answer.volume, result_params(answer.result))
+
+    return work
 
 
 def _correction(values: Mapping[str, Any]) -> Correction:

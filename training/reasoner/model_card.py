@@ -11,7 +11,7 @@ pipeline_tag: image-text-to-text
 
 # MedReasoner embedded reasoner
 
-A tiny Qwen2.5-VL (2.1 million parameters) that answers implicit clinical questions about one
+A tiny Qwen2.5-VL (2.2 million parameters) that answers implicit clinical questions about one
 axial slice with a reasoning trace, a box and two key points, or `null` when the target is not on
 the slice. **For demonstration and testing, not for clinical use.**
 

@@ -69,7 +69,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class NanoConfig:
-    """Size of the embedded reasoner; 2.1 million parameters."""
+    """Size of the embedded reasoner; 2.2 million parameters."""
 
     image_px: int = 128
     patch_px: int = 8

@@ -106,10 +106,10 @@ setup(
             "tensorboard>=2.18,<3",
         ],
         "pacs": ["highdicom>=0.22,<0.27", "dicomweb-client>=0.60,<1"],
-        "browser": ["playwright>=1.45,<2"],  # scripts/setup_browser.sh
         "dev": [
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
+            "playwright>=1.45,<2",
             "hypothesis>=6.100,<7",
             "ruff>=0.11,<1",
             "build>=1.2,<2",

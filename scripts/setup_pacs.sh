@@ -1,22 +1,42 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The programs that the PACS tests use, on Debian and Ubuntu: Orthanc with DICOMweb as the archive,
-# dciodvfy (dicom3tools) and dsrdump (dcmtk) as validators. The server itself needs none of them.
-set -eu
+#
+# Install what the PACS tests use, on Debian and Ubuntu: scripts/setup_pacs.sh [PACKAGE...]
+#
+# Orthanc with DICOMweb is the archive, dciodvfy (dicom3tools) and dsrdump (dcmtk) are validators;
+# further Debian packages may be named. The server itself needs none of them. What is there already
+# is not installed again. Ends with status 69 where packages cannot be installed at all.
+set -euo pipefail
+
+readonly UNAVAILABLE=69 # EX_UNAVAILABLE of sysexits.h
 
 as_root() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo --non-interactive "$@"; fi
 }
 
+unavailable() {
+  echo "$(basename "$0"): $1 Missing: ${missing[*]}" >&2
+  exit "$UNAVAILABLE"
+}
+
+is_installed() {
+  [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing=()
+for package in orthanc orthanc-dicomweb dcmtk dicom3tools "$@"; do
+  is_installed "$package" || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit
+
+command -v apt-get >/dev/null || unavailable "This is no Debian or Ubuntu."
+as_root true 2>/dev/null || unavailable "Packages need root, or sudo without a password."
 as_root apt-get update --quiet
-as_root env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends \
-    orthanc orthanc-dicomweb dcmtk dicom3tools
+as_root env DEBIAN_FRONTEND=noninteractive \
+  apt-get install --quiet --yes --no-install-recommends "${missing[@]}" ||
+  unavailable "apt could not install the packages."
 
 # The package starts an Orthanc of its own, which tests do not use.
-if command -v systemctl >/dev/null 2>&1 && systemctl is-active --quiet orthanc; then
-    as_root systemctl disable --now orthanc
+if command -v systemctl >/dev/null && systemctl is-active --quiet orthanc; then
+  as_root systemctl disable --now orthanc
 fi
-
-for program in Orthanc dsrdump dciodvfy; do
-    command -v "$program"
-done

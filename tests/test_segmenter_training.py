@@ -16,6 +16,7 @@ from medreasoner_training.segmenter.appearance import (
     linear_matrix,
 )
 from medreasoner_training.segmenter.batches import sample_clips, sample_crops
+from medreasoner_training.segmenter.chains import column_of, sample_chains
 from medreasoner_training.segmenter.losses import candidate_ious, candidate_loss, mask_losses
 from medreasoner_training.segmenter.prompts import (
     NEGATIVE,
@@ -26,7 +27,12 @@ from medreasoner_training.segmenter.prompts import (
     sample_prompt,
 )
 from medreasoner_training.segmenter.scenes import SIZE_PX, sample_scene
-from medreasoner_training.segmenter.stages import ImageStage, MemoryStage
+from medreasoner_training.segmenter.stages import (
+    ChainStage,
+    ImageStage,
+    MemoryStage,
+    next_prompt_masks,
+)
 from medreasoner_training.segmenter.train import Training, TrainingOptions, make_stage
 
 SEEDS = range(12)
@@ -160,6 +166,37 @@ class TestBatches:
         assert not present[:, -1].all()
 
 
+class TestChains:
+    def test_clips_start_with_the_target_and_many_outlast_it(self):
+        batch = sample_chains(np.random.default_rng(0), 24, 4)
+        assert batch.images.shape == (24, 4, 3, 128, 128)
+        present = batch.targets.flatten(2).any(2)
+        assert present[:, 0].all()
+        assert 4 <= (~present[:, -1]).sum() <= 20
+
+    def test_a_look_alike_follows_the_target_and_is_no_part_of_it(self):
+        rng = np.random.default_rng(1)
+        columns = [column_of(rng, sample_scene(rng)) for _ in range(20)]
+        followed = 0
+        for column in columns:
+            labels, target = column.render(2.3)
+            assert not target.any()
+            followed += bool((labels == column.target.label).any())
+        assert followed > 5
+
+    def test_a_slice_is_prompted_with_the_last_answer_or_the_truth_if_that_is_empty(self):
+        logits = torch.full((3, 32, 32), -5.0)
+        logits[0, :8, :8] = 5.0
+        truth = torch.zeros(3, 128, 128)
+        truth[1, 64:, 64:] = 1
+        last = np.zeros((3, 128, 128), bool)
+        last[2, 10:20, 10:20] = True
+        masks = next_prompt_masks(logits, truth, last)
+        assert masks[0].sum() == pytest.approx(32 * 32, rel=0.1)
+        assert (masks[1] == truth[1].bool().numpy()).all()
+        assert (masks[2] == last[2]).all()
+
+
 class TestLosses:
     target = torch.zeros(1, 128, 128)
     target[:, :, :64] = 1
@@ -227,6 +264,14 @@ class TestTraining:
         assert all(torch.equal(a, b) for a, b in zip(encoder, after, strict=True))
         after = training.model.memory_attention.parameters()
         assert any(not torch.equal(a, b) for a, b in zip(memory, after, strict=True))
+
+    def test_chain_stage_learns_from_its_own_prompts(self, tmp_path):
+        training = Training(self.options(tmp_path, stage="chain"))
+        before = [p.detach().clone() for p in training.model.sam_prompt_encoder.parameters()]
+        scalars = training._train_step(ChainStage(2, 3, image_probability=0.0))
+        assert 0 <= scalars["presence/chain"] <= 1
+        after = training.model.sam_prompt_encoder.parameters()
+        assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
     def test_unknown_stage_is_named(self, tmp_path):
         with pytest.raises(ValueError, match="'video'"):

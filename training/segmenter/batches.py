@@ -73,10 +73,10 @@ def sample_crops(rng: np.random.Generator, size: int, kind: PromptKind | None = 
     crops = crops[:size]
     return CropBatch(
         normalise(np.stack([crop.image for crop in crops])),
-        _float([crop.target for crop in crops]),
+        float_masks([crop.target for crop in crops]),
         torch.from_numpy(np.stack([crop.prompt.coordinates_xy_px for crop in crops])),
         torch.from_numpy(np.stack([crop.prompt.labels for crop in crops])),
-        _float([crop.prompt_mask for crop in crops]) if kind is PromptKind.NEIGHBOUR else None,
+        float_masks([crop.prompt_mask for crop in crops]) if kind is PromptKind.NEIGHBOUR else None,
     )
 
 
@@ -97,21 +97,21 @@ def _views_of_a_scene(rng: np.random.Generator, kind: PromptKind) -> list[_Crop]
     views = []
     for _ in range(_VIEWS_PER_SCENE):
         appearance = Appearance.sample(rng, scene)
-        shown, found, asked = _mirrored(rng, labels, target, prompted)
+        shown, found, asked = mirrored(rng, labels, target, prompted)
         found, asked = appearance.pixelated(found), appearance.pixelated(asked)
         if kind is PromptKind.NEIGHBOUR:
             asked = roughened(rng, asked)
-        if _usable(asked) and not 0 < found.sum() < _MIN_VISIBLE_PX:
+        if usable(asked) and not 0 < found.sum() < _MIN_VISIBLE_PX:
             prompt = sample_prompt(rng, asked, kind)
             views.append(_Crop(appearance.image(rng, shown, z), found, asked, prompt))
     return views
 
 
-def _mirrored(rng: np.random.Generator, *arrays: np.ndarray) -> list[np.ndarray]:
-    """The same random flips and transposition of all arrays (S, S)."""
+def mirrored(rng: np.random.Generator, *arrays: np.ndarray) -> list[np.ndarray]:
+    """The same random quarter turns and flip of all arrays (..., S, S)."""
     turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-    turned = [np.rot90(array, turn) for array in arrays]
-    return [array[:, ::-1] if flip else array for array in turned]
+    turned = [np.rot90(array, turn, axes=(-2, -1)) for array in arrays]
+    return [array[..., ::-1] if flip else array for array in turned]
 
 
 def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
@@ -124,7 +124,7 @@ def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
         appearance = Appearance.sample(rng, scene)
         labels, masks = zip(*[scene.render(z) for z in heights], strict=True)
         masks = [appearance.pixelated(mask) for mask in masks]
-        if not _usable(masks[0]):
+        if not usable(masks[0]):
             continue
         pairs = zip(labels, heights, strict=True)
         images.append([appearance.image(rng, label_map, z) for label_map, z in pairs])
@@ -132,7 +132,7 @@ def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
         prompts.append(sample_prompt(rng, masks[0], PromptKind.BOX_AND_POINTS))
     return ClipBatch(
         normalise(np.array(images)),
-        _float(targets),
+        float_masks(targets),
         torch.from_numpy(np.stack([p.coordinates_xy_px for p in prompts])),
         torch.from_numpy(np.stack([p.labels for p in prompts])),
     )
@@ -157,11 +157,11 @@ def roughened(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     change = int(rng.integers(-4, 5))
     if change < 0:
         eroded = binary_erosion(rough, iterations=-change)
-        return eroded if _usable(eroded) else rough
+        return eroded if usable(eroded) else rough
     return binary_dilation(rough, iterations=change) if change else rough
 
 
-def _usable(mask: np.ndarray) -> bool:
+def usable(mask: np.ndarray) -> bool:
     """Whether a mask is large enough to prompt and lies well inside the crop."""
     if mask.sum() < _MIN_TARGET_PX:
         return False
@@ -169,5 +169,6 @@ def _usable(mask: np.ndarray) -> bool:
     return min(x2 - x1, y2 - y1) >= 6 and max(x2 - x1, y2 - y1) < 0.95 * mask.shape[0]
 
 
-def _float(masks: list) -> torch.Tensor:
+def float_masks(masks: list) -> torch.Tensor:
+    """Bool masks, stacked, as float32 in {0, 1}."""
     return torch.from_numpy(np.array(masks, np.float32))

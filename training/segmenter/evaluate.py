@@ -107,8 +107,8 @@ def propagate_all(trackers: dict[str, Segmenter], volume: LabelledVolume) -> dic
     rows: dict[str, dict] = {}
     for strategy, tracker in trackers.items():
         rows[strategy] = {
-            name: evaluate_propagation(tracker, volume, name)
-            for name in propagated_structures(volume)
+            structure.name: evaluate_propagation(tracker, volume, structure)
+            for structure in propagated_structures(volume)
         }
         mean = np.mean([row["dice"] for row in rows[strategy].values()])
         logger.info("%s, propagation by %s: volume Dice %.3f", volume.name, strategy, mean)

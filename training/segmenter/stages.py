@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two training stages' forward passes through a ``SAM2Base``: prompted crops, and clips."""
+"""The training stages' forward passes through a ``SAM2Base``: prompted crops, and clips."""
 
 from __future__ import annotations
 
@@ -18,8 +18,15 @@ from medreasoner_training.segmenter.batches import (
     sample_clips,
     sample_crops,
 )
+from medreasoner_training.segmenter.chains import ChainBatch, sample_chains
 from medreasoner_training.segmenter.losses import candidate_loss
-from medreasoner_training.segmenter.prompts import PromptKind, correction_click, sample_kind
+from medreasoner_training.segmenter.prompts import (
+    PromptKind,
+    SparsePrompt,
+    correction_click,
+    sample_kind,
+    sample_prompt,
+)
 
 #: SAM adds half a pixel to every coordinate; edge-based coordinates must not move.
 SAM_OFFSET_PX = 0.5
@@ -101,6 +108,42 @@ class MemoryStage:
 
 
 @dataclass(frozen=True)
+class ChainStage:
+    """Clips in which each slice is prompted with the model's own last mask, and prompted crops.
+
+    What the model is prompted with is what it will be prompted with in use: its own mistakes
+    (Ross et al., A reduction of imitation learning to no-regret online learning, 2011). The masks
+    carry no gradient from slice to slice.
+    """
+
+    batch_size: int
+    clip_length: int = 4
+    image_stage: ImageStage = ImageStage(16)
+    image_probability: float = 0.5
+
+    def __call__(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+        """Draw a batch of clips (or of crops) and compute its loss."""
+        if rng.random() < self.image_probability:
+            return self.image_stage(model, rng)
+        batch = sample_chains(rng, self.batch_size, self.clip_length)
+        losses, ious, right = [], [], []
+        for t, (logits, estimates, presence) in enumerate(follow(model, rng, batch)):
+            targets = batch.targets[:, t]
+            loss, iou = candidate_loss(logits, estimates, presence, targets)
+            losses.append(loss)
+            ious.append(iou)
+            found = (presence[:, 0] > 0) == targets.flatten(1).any(1)
+            right.append(found.float().mean())
+        loss = torch.stack(losses).mean()
+        scalars = {
+            "iou/chain": float(torch.stack(ious).mean()),
+            "presence/chain": float(torch.stack(right[1:]).mean()),
+            "loss/chain": float(loss.detach()),
+        }
+        return StepResult(loss, scalars)
+
+
+@dataclass(frozen=True)
 class Features:
     """The image encoder's levels, finest first, each (B, C, h, w)."""
 
@@ -171,6 +214,51 @@ def _with_click(rng: np.random.Generator, batch: CropBatch, logits: torch.Tensor
         coordinates=torch.cat([batch.coordinates, added], 1),
         labels=torch.cat([batch.labels, added_labels], 1),
     )
+
+
+def follow(
+    model: nn.Module, rng: np.random.Generator, batch: ChainBatch
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Follow the targets of clips, each slice prompted with the model's mask of the last one.
+
+    Args:
+        model: a ``SAM2Base``.
+        rng: draws the prompts.
+        batch: B clips of T slices.
+
+    Yields:
+        For each slice the candidates' logits (B, M, h, w), IoUs (B, M) and presence (B, 1).
+    """
+    size, length = batch.targets.shape[:2]
+    encoded = encode(model, batch.images.flatten(0, 1))
+    masks = batch.targets[:, 0].bool().numpy()
+    kind, prompt_masks = PromptKind.BOX_AND_POINTS, None
+    for t in range(length):
+        at_t = torch.arange(size) * length + t
+        prompts = [sample_prompt(rng, mask, kind) for mask in masks]
+        crops = _prompted(batch, t, prompts, prompt_masks)
+        answer = decode(model, Features(tuple(level[at_t] for level in encoded.levels)), crops)
+        yield answer
+        masks = next_prompt_masks(answer[0][:, 0].detach(), batch.targets[:, t], masks)
+        kind, prompt_masks = PromptKind.NEIGHBOUR, torch.from_numpy(masks.astype(np.float32))
+
+
+def _prompted(
+    batch: ChainBatch, t: int, prompts: list[SparsePrompt], masks: torch.Tensor | None
+) -> CropBatch:
+    coordinates = torch.from_numpy(np.stack([prompt.coordinates_xy_px for prompt in prompts]))
+    labels = torch.from_numpy(np.stack([prompt.labels for prompt in prompts]))
+    return CropBatch(batch.images[:, t], batch.targets[:, t], coordinates, labels, masks)
+
+
+def next_prompt_masks(logits: torch.Tensor, targets: torch.Tensor, last: np.ndarray) -> np.ndarray:
+    """The answers (B, S, S) to prompt the next slices with; where one is empty, the truth.
+
+    Where the target has ended as well, the last prompt stays.
+    """
+    full = F.interpolate(logits[:, None], targets.shape[-2:], mode="bilinear")[:, 0]
+    candidates = zip((full > 0).numpy(), targets.bool().numpy(), last, strict=True)
+    return np.stack([next(mask for mask in masks if mask.any()) for masks in candidates])
 
 
 def track(

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import medreasoner_infer
 from medreasoner_training.optimiser import MuonWithAdamW
-from medreasoner_training.segmenter.stages import ImageStage, MemoryStage, Stage
+from medreasoner_training.segmenter.stages import ChainStage, ImageStage, MemoryStage, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class TrainingOptions:
     """Options of a run; every field is a command line option."""
 
     out: str = field(metadata={"help": "folder of checkpoint, curves and weights"})
-    stage: str = field(default="image", metadata={"help": "image or memory"})
+    stage: str = field(default="image", metadata={"help": "image, chain or memory"})
     init: str | None = field(default=None, metadata={"help": "safetensors file to start from"})
     config: str = field(default=str(EMBEDDED_CONFIG), metadata={"help": "model configuration"})
     steps: int = field(default=13_000, metadata={"help": "optimiser steps in all"})
@@ -164,13 +164,15 @@ def make_stage(options: TrainingOptions) -> Stage:
     """The stage that the options name.
 
     Raises:
-        ValueError: if the stage is neither ``image`` nor ``memory``.
+        ValueError: if there is no such stage.
     """
     if options.stage == "image":
         return ImageStage(options.batch_size)
+    if options.stage == "chain":
+        return ChainStage(options.batch_size, options.clip_length)
     if options.stage == "memory":
         return MemoryStage(options.batch_size, options.clip_length)
-    raise ValueError(f"stage is {options.stage!r}; give 'image' or 'memory'")
+    raise ValueError(f"stage is {options.stage!r}; give 'image', 'chain' or 'memory'")
 
 
 def main() -> None:

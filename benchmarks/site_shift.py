@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from site_experiment import held_out_data_set, keep_settings, told
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "site_shift.md"
 PICTURE = ROOT / "docs" / "images" / "site_shift.png"
 MODULE = "benchmarks/site_shift.py"
-HELD_OUT_FROM = 10_000
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ def run(options: Options) -> None:
 
     out = Path(options.out).absolute()
     out.mkdir(parents=True, exist_ok=True)
-    keep_settings(out, options)
+    ours = {key: value for key, value in asdict(options).items() if key not in ("out", "summarise")}
+    keep_settings(out, ours)
     # The run's own store: what it promotes answers nowhere else.
     os.environ["MEDREASONER_HOME"] = str(out / "home")
     store = ReasonerStore()
-    data_sets = {name: held_out_data_set(out, name, options) for name in SITES}
+    patients = options.held_out_patients
+    data_sets = {name: held_out_data_set(out, name, options.seed, patients) for name in SITES}
     for name, data_set in data_sets.items():
         score(out / f"before-{name}.npz", data_set, None, store, options)
     last = train(out, options)
@@ -73,36 +76,6 @@ def run(options: Options) -> None:
     }
     write_result(out, options, last, sites)
     print((out / "result.json").read_text(), flush=True)
-
-
-def keep_settings(out: Path, options: Options) -> None:
-    """A resumed run goes on with the options that it was begun with."""
-    path = out / "options.json"
-    ours = {key: value for key, value in asdict(options).items() if key not in ("out", "summarise")}
-    if path.is_file() and json.loads(path.read_text()) != ours:
-        raise SystemExit(f"{out} holds a run with other options: {path.read_text()}")
-    path.write_text(json.dumps(ours))
-
-
-def held_out_data_set(out: Path, site_name: str, options: Options) -> Path:
-    """Questions about patients that take no part in the training, written once."""
-    from medreasoner_training.samples import SampleSettings
-    from medreasoner_training.site_shift.datastore import write_site
-    from medreasoner_training.site_shift.site import SITES
-    from monailabel_app.export.exporting import ExportSettings, export_studies
-
-    data_set = out / f"held-out-{site_name}"
-    if data_set.is_dir():
-        return data_set
-    patients = range(HELD_OUT_FROM, HELD_OUT_FROM + options.held_out_patients)
-    studies = out / "studies" / f"held-out-{site_name}"
-    write_site(studies, SITES[site_name], options.seed, patients, told(f"writing {studies.name}"))
-    settings = ExportSettings(0.0, SampleSettings(128, 1, 1, min_area_px=40))
-    export_studies(
-        str(studies), data_set, settings, data_dir=out / "records" / site_name,
-        progress=told("exporting"),
-    )  # fmt: skip
-    return data_set
 
 
 def score(path: Path, data_set: Path, name: str | None, store: Any, options: Options) -> None:
@@ -179,14 +152,6 @@ def write_result(out: Path, options: Options, last: Any, sites: dict[str, Any]) 
         },
     }
     write_durably(out / "result.json", json.dumps(result, indent=2) + "\n")
-
-
-def told(what: str) -> Any:
-    def tell(done: int, total: int) -> None:
-        if done == total or done % max(1, total // 10) == 0:
-            print(f"{what}: {done} of {total}", flush=True)
-
-    return tell
 
 
 def summarise(folders: list[str]) -> None:

@@ -306,6 +306,19 @@ def test_scores_are_those_of_the_answers():
     assert seen == [(5, 5)]
 
 
+def test_key_points_are_scored_by_their_discs_and_by_the_target():
+    pytest.importorskip("datasets")
+    from medreasoner_training.finetune.scoring import answer_rows
+
+    box, true_points = (10.0, 20.0, 30.0, 40.0), ((15.0, 25.0), (25.0, 30.0))  # 64 px: half of 128
+    twice_as_far = ((10.0, 22.5), (30.0, 32.5))  # same centre; the second is beside the target
+    answers = {"right": Grounding("", box, true_points), "half": Grounding("", box, twice_as_far)}
+    rows = held_out_rows().select([0, 1])
+    outcomes = answer_rows(Answering(answers), rows)
+    assert [outcome.points_dice for outcome in outcomes] == pytest.approx([1.0, 0.4], abs=1e-5)
+    assert [outcome.points_inside for outcome in outcomes] == [1.0, 0.5]
+
+
 def test_the_mask_reward_sees_the_answer_on_the_segmenter_s_square():
     pytest.importorskip("datasets")
     from PIL import Image

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from medreasoner_infer.errors import AnswerError, PromptError
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.segmenters.base import Segmenter
-from medreasoner_infer.types import Grounding, ReasonerRequest, SliceImage, SlicePrompt
+from medreasoner_infer.types import XY, Grounding, ReasonerRequest, SliceImage, SlicePrompt
 from medreasoner_training.finetune.rows import (
     RawSample,
     read_sample,
@@ -24,6 +25,7 @@ from medreasoner_training.finetune.rows import (
     scale_truth,
 )
 from medreasoner_training.gate import HeldOut, ModelScores
+from medreasoner_training.rewards.point_terms import measure_points
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,13 +35,24 @@ OnScored = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """``iou`` and ``dice`` are 0 where they do not apply."""
+class Outcome:
+    """What one answer was worth; the last four are 0 where they do not apply.
+
+    Attributes:
+        failed: it could not be read.
+        said_absent: it says that the target is not present.
+        box_iou: with the true box, 0...1.
+        mask_dice: of the segmenter's mask with the true one, 0...1; 0 if no mask was made.
+        points_dice: of the discs whose diameters the key points and the true ones are, 0...1.
+        points_inside: share of the two key points that lie in the true mask.
+    """
 
     failed: bool
     said_absent: bool
-    iou: float
-    dice: float
+    box_iou: float = 0.0
+    mask_dice: float = 0.0
+    points_dice: float = 0.0
+    points_inside: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,26 @@ def score_reasoner(
     segmenter: Segmenter | None = None,
     on_scored: OnScored | None = None,
 ) -> ModelScores:
+    """What the gate compares of a reasoner's answers to every row of a split.
+
+    Args:
+        reasoner, raw, segmenter, on_scored: as in :func:`answer_rows`.
+        name: of the model, for the scores.
+
+    Raises:
+        ServiceError: the reasoner or the segmenter cannot answer now.
+    """
+    outcomes = answer_rows(reasoner, raw, segmenter=segmenter, on_scored=on_scored)
+    return model_scores(outcomes, name, with_masks=segmenter is not None)
+
+
+def answer_rows(
+    reasoner: Reasoner,
+    raw: Dataset,
+    *,
+    segmenter: Segmenter | None = None,
+    on_scored: OnScored | None = None,
+) -> list[Outcome]:
     """Let a reasoner answer every row of a split greedily.
 
     Images are scaled to what the reasoner reads, so that reasoners of different sizes compare.
@@ -96,26 +129,30 @@ def score_reasoner(
     Args:
         reasoner: any engine; it decodes as it does when it is served.
         raw: rows of the data set folder.
-        name: of the model, for the scores.
-        segmenter: makes the mask of each answer; without one there is no ``mask_dice``.
+        segmenter: makes the mask of each answer; without one ``mask_dice`` is 0.
         on_scored: called with (rows done, all rows).
 
     Raises:
         ServiceError: the reasoner or the segmenter cannot answer now.
     """
-    outcomes: list[_Outcome] = []
+    outcomes: list[Outcome] = []
     for start in range(0, len(raw), BATCH):
         rows = range(start, min(start + BATCH, len(raw)))
         samples = [read_sample(raw[row]) for row in rows]
         outcomes += _score_batch(reasoner, samples, segmenter)
         if on_scored is not None:
             on_scored(len(outcomes), len(raw))
+    return outcomes
+
+
+def model_scores(outcomes: Sequence[Outcome], name: str, *, with_masks: bool) -> ModelScores:
+    """The gate's arrays; ``mask_dice`` only ``with_masks``."""
     return ModelScores(
         name=name,
         failed=np.array([outcome.failed for outcome in outcomes], bool),
         said_absent=np.array([outcome.said_absent for outcome in outcomes], bool),
-        box_iou=np.array([outcome.iou for outcome in outcomes], float),
-        mask_dice=None if segmenter is None else np.array([o.dice for o in outcomes], float),
+        box_iou=np.array([outcome.box_iou for outcome in outcomes], float),
+        mask_dice=np.array([o.mask_dice for o in outcomes], float) if with_masks else None,
     )
 
 
@@ -127,7 +164,7 @@ def mean_iou(scores: ModelScores, held_out: HeldOut) -> float | None:
 
 def _score_batch(
     reasoner: Reasoner, samples: Sequence[RawSample], segmenter: Segmenter | None
-) -> Iterator[_Outcome]:
+) -> Iterator[Outcome]:
     squares = [scale_image(sample.image, reasoner.input_size) for sample in samples]
     requests = [
         ReasonerRequest(prepare_image(square, reasoner.image_encoding), sample.query, "")
@@ -149,17 +186,32 @@ def _ask(reasoner: Reasoner, requests: Sequence[ReasonerRequest]) -> list[Ground
 
 def _outcome(
     square: np.ndarray, sample: RawSample, grounding: Grounding | None, segmenter: Segmenter | None
-) -> _Outcome:
+) -> Outcome:
     if grounding is None or grounding.bbox_xyxy_px is None or grounding.points_xy_px is None:
-        return _Outcome(grounding is None, grounding is not None, 0.0, 0.0)
+        return Outcome(grounding is None, grounding is not None)
     truth = scale_truth(sample.truth, len(square) / len(sample.image))
-    iou = 0.0 if truth is None else box_iou(grounding.bbox_xyxy_px, truth.bbox_xyxy_px)
-    dice = 0.0
-    if segmenter is not None and truth is not None:
-        prompt = SlicePrompt(grounding.bbox_xyxy_px, grounding.points_xy_px, (1, 1))
-        mask = SquareSegmenter(segmenter, len(square))(square, prompt)
-        dice = _dice(mask, scale_mask(sample.mask, len(square)))
-    return _Outcome(False, False, float(iou), dice)
+    if truth is None:
+        return Outcome(False, False)
+    box, points = grounding.bbox_xyxy_px, grounding.points_xy_px
+    true_mask, dice = scale_mask(sample.mask, len(square)), 0.0
+    if segmenter is not None:
+        mask = SquareSegmenter(segmenter, len(square))(square, SlicePrompt(box, points, (1, 1)))
+        dice = _dice(mask, true_mask)
+    return Outcome(
+        False,
+        False,
+        box_iou=float(box_iou(box, truth.bbox_xyxy_px)),
+        mask_dice=dice,
+        points_dice=measure_points(points, truth, hard=False).disc_dice,
+        points_inside=float(np.mean([_lies_in(point, true_mask) for point in points])),
+    )
+
+
+def _lies_in(point_xy_px: XY, mask: np.ndarray) -> bool:
+    """Whether the pixel that holds a point belongs to the mask; the world outside does not."""
+    column, row = math.floor(point_xy_px[0]), math.floor(point_xy_px[1])
+    height, width = mask.shape
+    return 0 <= row < height and 0 <= column < width and bool(mask[row, column])
 
 
 def _dice(mask: np.ndarray, true_mask: np.ndarray) -> float:

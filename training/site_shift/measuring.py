@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,10 @@ from medreasoner_infer.imaging.write import replacing
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.models.store import ReasonerStore, load_candidate
 from medreasoner_infer.reasoners.base import Reasoner
-from medreasoner_training.finetune.scoring import held_out_of, score_reasoner
+from medreasoner_infer.types import ModelIdentity
+from medreasoner_training.finetune.scoring import answer_rows, held_out_of, model_scores
+from medreasoner_training.finetune.settings import ModelSettings
+from medreasoner_training.finetune.start import resolve_start
 from medreasoner_training.gate import (
     Comparison,
     GateConfig,
@@ -25,15 +28,24 @@ from medreasoner_training.gate import (
 from medreasoner_training.samples import TRAIN, open_dataset
 
 ABOVE_HALF = "boxes_above_half"
-MEASURES = ("box_iou", ABOVE_HALF, "mask_dice", "absence", "failures")
+POINT_MEASURES = ("points_dice", "points_inside")
+MEASURES = ("box_iou", ABOVE_HALF, *POINT_MEASURES, "mask_dice", "absence", "failures")
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One model on the samples of one site."""
+    """One model on the samples of one site.
+
+    Attributes:
+        held_out: the samples.
+        scores: what the gate compares.
+        points: (N,) Dice of the key points' discs (``points_dice``) and share of the key points
+            that lie in the target (``points_inside``), 0 where there are none.
+    """
 
     held_out: HeldOut
     scores: ModelScores
+    points: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def measure(
@@ -55,9 +67,13 @@ def measure(
 
     rows = open_dataset(data_set).load(TRAIN)
     frozen = None if segmenter is None else load_sam2(resolve_model("segmenter", segmenter))
-    name = reasoner.identity.name
-    scores = score_reasoner(reasoner, rows, name=name, segmenter=frozen, on_scored=on_scored)
-    return Measured(held_out_of(rows), scores)
+    outcomes = answer_rows(reasoner, rows, segmenter=frozen, on_scored=on_scored)
+    scores = model_scores(outcomes, reasoner.identity.name, with_masks=frozen is not None)
+    points = {
+        name: np.array([getattr(outcome, name) for outcome in outcomes], float)
+        for name in POINT_MEASURES
+    }
+    return Measured(held_out_of(rows), scores, points)
 
 
 def served(name: str | None, store: ReasonerStore) -> Reasoner:
@@ -67,6 +83,24 @@ def served(name: str | None, store: ReasonerStore) -> Reasoner:
     from medreasoner_infer.models.loading import load_reasoner
 
     return load_reasoner(resolve_model("reasoner", "embedded"), device="cpu")
+
+
+def unconstrained(model: str, store: ReasonerStore) -> Reasoner:
+    """A reasoner that decodes without the answer grammar, so that its own failures show.
+
+    Args:
+        model: a candidate of the store, or a registry name.
+        store: of the candidates.
+    """
+    from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
+    from medreasoner_infer.reasoners.transformers_loading import load_model
+
+    start = resolve_start(ModelSettings(model), store)
+    loaded = load_model(
+        start.folder, start.settings.input_size, device="cpu", adapter=start.adapter
+    )
+    identity = ModelIdentity(start.name, str(start.folder), None, None, "as its base")
+    return TransformersReasoner(loaded, identity, start.settings, constrained=False)
 
 
 def save(measured: Measured, path: Path) -> None:
@@ -84,6 +118,7 @@ def save(measured: Measured, path: Path) -> None:
             said_absent=scores.said_absent,
             box_iou=scores.box_iou,
             **dice,
+            **measured.points,
         )
 
 
@@ -95,7 +130,8 @@ def load(path: Path) -> Measured:
         scores = ModelScores(
             str(file["name"]), file["failed"], file["said_absent"], file["box_iou"], dice
         )
-    return Measured(held_out, scores)
+        points = {name: file[name] for name in POINT_MEASURES if name in file}
+    return Measured(held_out, scores, points)
 
 
 def compare(
@@ -111,7 +147,7 @@ def compare(
     """
     found = {}
     for measure_name in MEASURES:
-        values = [_values(each, measure_name) for each in (after, before)]
+        values = [values_of(each, measure_name) for each in (after, before)]
         if values[0] is None or values[1] is None:
             continue
         comparison = compare_paired(
@@ -123,8 +159,13 @@ def compare(
     return found
 
 
-def _values(measured: Measured, name: str) -> np.ndarray | None:
-    if name != ABOVE_HALF:
-        return metric_values(measured.held_out, measured.scores, name)  # type: ignore[arg-type]
-    above = replace(measured.scores, box_iou=(measured.scores.box_iou > 0.5).astype(float))
-    return metric_values(measured.held_out, above, "box_iou")
+def values_of(measured: Measured, measure_name: str) -> np.ndarray | None:
+    """One of :data:`MEASURES` per sample; NaN where it does not apply, ``None`` if not measured."""
+    scores, held_out = measured.scores, measured.held_out
+    if measure_name in POINT_MEASURES:
+        points = measured.points.get(measure_name)
+        return None if points is None else np.where(held_out.present, points, np.nan)
+    if measure_name != ABOVE_HALF:
+        return metric_values(held_out, scores, measure_name)  # type: ignore[arg-type]
+    above = replace(scores, box_iou=(scores.box_iou > 0.5).astype(float))
+    return metric_values(held_out, above, "box_iou")

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 RESULT_NAME = "result.json"
 CURVE_NAME = "curve.jsonl"
 REWARD_WINDOW = 20
-_WORDS = {
+WORDS = {
     "box_iou": "box IoU",
     "boxes_above_half": "boxes with IoU > 0.5",
+    "points_dice": "Dice of the key points' discs",
+    "points_inside": "key points inside the target",
     "mask_dice": "mask Dice",
     "absence": "absent targets answered with null",
     "failures": "answers that cannot be read",
@@ -95,7 +97,7 @@ def table(runs: Sequence[Run]) -> str:
 def _row(run: Run, line: Comparison) -> str:
     interval = "" if line.low is None else f" ({line.low:+.3f} to {line.high:+.3f})"
     cells = (
-        run.tuning, str(run.seed), _WORDS[line.metric], f"{line.live_mean:.3f}",
+        run.tuning, str(run.seed), WORDS[line.metric], f"{line.live_mean:.3f}",
         f"{line.candidate_mean:.3f}", f"{line.difference:+.3f}{interval}", str(line.samples),
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"

@@ -22,6 +22,10 @@ class UnreadableImageError(InputError):
     """The file is missing, is not an image, or its geometry cannot be used."""
 
 
+class MissingDecoderError(UnreadableImageError):
+    """The package that decodes the image's compression is not installed; the message names it."""
+
+
 class SliceOutOfRangeError(InputError):
     """The slice index or patient position lies outside the volume."""
 

@@ -37,6 +37,6 @@ as_root env DEBIAN_FRONTEND=noninteractive \
   unavailable "apt could not install the packages."
 
 # The package starts an Orthanc of its own, which tests do not use.
-if command -v systemctl >/dev/null && systemctl is-active --quiet orthanc; then
+if command -v systemctl >/dev/null && systemctl is-active --quiet orthanc 2>/dev/null; then
   as_root systemctl disable --now orthanc
 fi

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import settings
 
@@ -27,6 +35,77 @@ def shared_data() -> Path:
             f"real images are absent: no folder {folder}; set MEDREASONER_SHARED_DATA to one"
         )
     return folder
+
+
+class Orthanc:
+    """Debian's Orthanc with its DICOMweb plugin on one port, stopped and started as a test wants.
+
+    Attributes:
+        url: the address of its own REST API.
+        dicom_web: the address of its DICOMweb services.
+    """
+
+    PLUGINS = Path("/usr/share/orthanc/plugins")
+    START_TIMEOUT_S = 120.0
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        configuration = {
+            "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
+            "HttpPort": port, "DicomServerEnabled": False, "AuthenticationEnabled": False,
+            "Plugins": [str(self.PLUGINS)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        self._configuration = folder / "orthanc.json"
+        self._configuration.write_text(json.dumps(configuration))
+        self.url = f"http://127.0.0.1:{port}"
+        self.dicom_web = f"{self.url}/dicom-web"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._configuration.with_suffix(".log").open("a") as log:
+            self._process = subprocess.Popen(
+                ["Orthanc", str(self._configuration)], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + self.START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                httpx.get(f"{self.url}/system").raise_for_status()
+            except httpx.TransportError:
+                time.sleep(0.2)
+            else:
+                return
+        raise AssertionError(self._configuration.with_suffix(".log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        """As a power cut would: nothing is flushed or closed."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def store(self, content: bytes) -> None:
+        httpx.post(f"{self.url}/instances", content=content).raise_for_status()
+
+    def instances(self) -> dict[str, int]:
+        """How many instances of each modality it holds."""
+        found = httpx.get(f"{self.url}/series", params={"expand": ""}).json()
+        counted: Counter[str] = Counter()
+        for series in found:
+            counted[series["MainDicomTags"]["Modality"]] += len(series["Instances"])
+        return dict(counted)
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """A running Orthanc that holds nothing yet."""
+    if shutil.which("Orthanc") is None or not Orthanc.PLUGINS.is_dir():
+        pytest.skip("Orthanc is absent; install it with scripts/setup_pacs.sh")
+    server = Orthanc(tmp_path / "orthanc")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.errors import MissingDecoderError, UnreadableImageError
 from medreasoner_infer.imaging.content import compact
 from medreasoner_infer.imaging.dicom_header import frame_count, functional_attribute
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
@@ -26,6 +28,7 @@ def read_frames(path: Path) -> np.ndarray:
         (frames, rows, columns, 3) for colour.
 
     Raises:
+        MissingDecoderError: the package that undoes the compression is not installed.
         UnreadableImageError: the pixels cannot be decoded, or are of an unsupported kind.
     """
     import pydicom
@@ -37,10 +40,7 @@ def read_frames(path: Path) -> np.ndarray:
             dataset.pixel_array_options(raw=True)
         stored = dataset.pixel_array
     except (RuntimeError, NotImplementedError, ValueError, AttributeError, OSError) as error:
-        raise UnreadableImageError(
-            "The pixels of a DICOM file cannot be decoded: it is damaged, or its compression "
-            f"({_compression(path)}) is not supported. Export it uncompressed."
-        ) from error
+        raise _undecodable(path) from error
     frames = stored if frame_count(dataset) > 1 else stored[np.newaxis]
     photometric = str(dataset.PhotometricInterpretation)
     if photometric in _GREY and dataset.SamplesPerPixel == 1:
@@ -89,12 +89,38 @@ def _colour(frames: np.ndarray, dataset: Dataset, photometric: str) -> np.ndarra
     return frames
 
 
-def _compression(path: Path) -> str:
+def _undecodable(path: Path) -> UnreadableImageError:
+    syntax = _transfer_syntax(path)
+    compression = "unknown" if syntax is None else syntax.name
+    missing = _missing_decoder(syntax)
+    if missing is not None:
+        return MissingDecoderError(
+            f"The pixels of a DICOM file are compressed ({compression}), and the package that "
+            f"decodes them is not installed on the server: pip install pylibjpeg {missing}"
+        )
+    return UnreadableImageError(
+        "The pixels of a DICOM file cannot be decoded: it is damaged, or its compression "
+        f"({compression}) is not supported. Export it uncompressed."
+    )
+
+
+def _missing_decoder(syntax: UID | None) -> str | None:
+    from pydicom import uid
+
+    if syntax in uid.JPEG2000TransferSyntaxes:
+        module, package = "openjpeg", "pylibjpeg-openjpeg"
+    elif syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes):
+        module, package = "libjpeg", "pylibjpeg-libjpeg"
+    else:
+        return None
+    return package if None in (find_spec("pylibjpeg"), find_spec(module)) else None
+
+
+def _transfer_syntax(path: Path) -> UID | None:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     try:
-        syntax = pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
+        return pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
     except (InvalidDicomError, AttributeError, OSError):
-        return "unknown"
-    return syntax.name
+        return None

@@ -19,7 +19,6 @@ from monailabel_app.dicom.dicomweb import DicomWebArchive, pacs_faults
 from monailabel_app.errors import UnknownImageError
 from monailabel_app.framework import (
     DefaultLabelTag,
-    DICOMwebClientX,
     DICOMWebDatastore,
     LocalDatastore,
     binary_to_image,
@@ -28,8 +27,8 @@ from monailabel_app.framework import (
 )
 from monailabel_app.store import LabelSubmission, PacsDocument
 from monailabel_app.studies.dicom_folder import NIFTI, is_uid, write_nifti
+from monailabel_app.studies.pacs_client import connect_client
 from monailabel_app.studies.pacs_labels import is_empty_label, newest_segmentations, write_label_map
-from monailabel_app.studies.pacs_session import pacs_session
 from monailabel_app.studies.series_search import MODALITY, find_series
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.studies.submissions import RemembersSubmissions
@@ -80,20 +79,11 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         Where they are not set, series of all image modalities are listed, and lists are kept for
         :data:`CACHE_EXPIRY_S`.
         """
-        client = DICOMwebClientX(
-            url=address,
-            session=pacs_session(),
-            qido_url_prefix=settings.MONAI_LABEL_QIDO_PREFIX,
-            wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX,
-            stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX,
-        )
-        # The queue tries again by itself, and a chunked body cannot be sent twice.
-        client.set_http_retry_params(retry=False)
         given = settings.model_fields_set
         filtered = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in given
         expires = "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY" in given
         return cls(
-            client=client,
+            client=connect_client(address),
             search_filter=settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if filtered else {},
             cache_path=settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip() or None,
             fetch_by_frame=settings.MONAI_LABEL_DICOMWEB_FETCH_BY_FRAME,

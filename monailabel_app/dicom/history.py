@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +29,21 @@ class StudyHistory:
     unreadable: tuple[str, ...]
 
 
-def read_record(archive: ResultArchive, study_uid: str) -> StudyHistory:
+OpenSeries = Callable[[str], SourceSeries]
+"""The images of a series by its UID; raises InputError where they are not there."""
+
+
+def read_record(
+    archive: ResultArchive,
+    study_uid: str,
+    open_series: OpenSeries | None = None,
+    inference_id: str | None = None,
+) -> StudyHistory:
     """Read every record of a study: reports, masks and the images that they are about.
+
+    Args:
+        open_series: where images are kept already; if not given, they are fetched as well.
+        inference_id: of the one record that is wanted; all if not given.
 
     Raises:
         PacsUnreachableError: the archive does not answer.
@@ -37,8 +51,11 @@ def read_record(archive: ResultArchive, study_uid: str) -> StudyHistory:
     results: list[StoredResult] = []
     newest, unreadable = newest_reports(archive.reports(study_uid))
     with tempfile.TemporaryDirectory(prefix="medreasoner-history-") as scratch:
-        reader = _Reader(archive, study_uid, Path(scratch))
+        fetched = _FetchedSeries(archive, study_uid, Path(scratch))
+        reader = _Reader(archive, study_uid, open_series or fetched.open)
         for header, report in newest:
+            if inference_id not in (None, header.inference_id):
+                continue
             try:
                 results.append(reader.read(header, report))
             except InputError as error:
@@ -47,13 +64,27 @@ def read_record(archive: ResultArchive, study_uid: str) -> StudyHistory:
     return StudyHistory(tuple(results), tuple(unreadable))
 
 
-class _Reader:
-    """Fetches each series once, however many records are about it."""
+class _FetchedSeries:
+    """Series fetched from the archive into a folder."""
 
     def __init__(self, archive: ResultArchive, study_uid: str, scratch: Path) -> None:
         self._archive = archive
         self._study_uid = study_uid
         self._scratch = scratch
+
+    def open(self, series_uid: str) -> SourceSeries:
+        """The images of a series."""
+        path = self._archive.fetch_series(self._study_uid, series_uid, self._scratch)
+        return open_source(path, load_volume(path, series_uid=series_uid), series_uid)
+
+
+class _Reader:
+    """Opens each series once, however many records are about it."""
+
+    def __init__(self, archive: ResultArchive, study_uid: str, open_series: OpenSeries) -> None:
+        self._archive = archive
+        self._study_uid = study_uid
+        self._open_series = open_series
         self._sources: dict[str, SourceSeries] = {}
 
     def read(self, header: ReportHeader, report: Dataset) -> StoredResult:
@@ -71,7 +102,5 @@ class _Reader:
 
     def _source(self, series_uid: str) -> SourceSeries:
         if series_uid not in self._sources:
-            path = self._archive.fetch_series(self._study_uid, series_uid, self._scratch)
-            volume = load_volume(path, series_uid=series_uid)
-            self._sources[series_uid] = open_source(path, volume, series_uid)
+            self._sources[series_uid] = self._open_series(series_uid)
         return self._sources[series_uid]

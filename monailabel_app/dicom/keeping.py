@@ -11,6 +11,8 @@ from medreasoner_infer.errors import InputError, ServiceError
 from monailabel_app.dicom.archive import ResultArchive
 from monailabel_app.dicom.deciding import decision_by_label
 from monailabel_app.dicom.documents import DocumentMaker
+from monailabel_app.dicom.history import StudyHistory, read_record
+from monailabel_app.dicom.source import SourceSeries, open_source
 from monailabel_app.dicom.submitting import OutboxWorker, Submitter
 from monailabel_app.errors import UnknownImageError
 from monailabel_app.store import (
@@ -19,6 +21,7 @@ from monailabel_app.store import (
     JoinedBy,
     LabelRecord,
     LabelSubmission,
+    Outcome,
     PacsDocument,
     RecordStore,
 )
@@ -51,6 +54,7 @@ class ResultKeeper:
         self._records = records
         self._find_image = find_image
         self._volumes = volumes
+        self._archive = archive
         maker = DocumentMaker(records, find_image, volumes)
         self._submitter = Submitter(records, maker, archive, on_sent)
         self._worker = OutboxWorker(self._submitter)
@@ -84,9 +88,28 @@ class ResultKeeper:
         """
         record = self._records.decide(inference_id, decision)
         if record.image_id is not None and self._is_dicom(record.image_id):
-            queued = self._records.pacs.add_decision(record.id, record.image_id, record.study_uid)
+            queued = self._records.pacs.add_decision(
+                record.id, record.image_id, record.study_uid, _approved_label(record)
+            )
             self._submitter.send(queued.id)
         return self._records.get(inference_id)
+
+    def history(self, study_uid: str, inference_id: str | None = None) -> StudyHistory:
+        """What the archive has of a study; its images are read where they are kept already.
+
+        Args:
+            inference_id: of the one record that is wanted; all if not given.
+
+        Raises:
+            PacsUnreachableError: the archive does not answer.
+        """
+
+        def open_series(series_uid: str) -> SourceSeries:
+            image = self._find_image(series_uid)
+            folder = image.dicom_folder or image.path
+            return open_source(folder, self._volumes.get(image), series_uid)
+
+        return read_record(self._archive, study_uid, open_series, inference_id)
 
     def _is_dicom(self, image_id: str) -> bool:
         try:
@@ -108,6 +131,18 @@ class ResultKeeper:
             return
         if decision is not None:
             self._records.decide(record.id, decision)
+
+
+def _approved_label(record: InferenceRecord) -> int | None:
+    """The last final label that is certainly about this answer, unless the answer was rejected."""
+    if record.decision is not None and record.decision.outcome is Outcome.REJECTED:
+        return None
+    certain = (
+        label.id
+        for label in record.labels
+        if label.tag == FINAL and label.joined_by is not JoinedBy.TIME_LATEST
+    )
+    return max(certain, default=None)
 
 
 def take_over(server_state: Any, keeper: ResultKeeper) -> None:

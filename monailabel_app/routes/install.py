@@ -11,7 +11,17 @@ from starlette.routing import BaseRoute
 
 from monailabel_app.framework import get_current_user, settings
 from monailabel_app.ohif import STATIC_FOLDER, STATIC_PATH
-from monailabel_app.routes import datastore, infer, login, ohif, proxy, records, streams, train
+from monailabel_app.routes import (
+    datastore,
+    history,
+    infer,
+    login,
+    ohif,
+    proxy,
+    records,
+    streams,
+    train,
+)
 from monailabel_app.routes.guard import AdminGuard, ArchiveGuard, ExposureGuard, PathGuard
 from monailabel_app.routes.readers import current_user
 from monailabel_app.security.settings import SecuritySettings, security_settings
@@ -23,6 +33,7 @@ _ROUTERS = (
     infer.router,
     datastore.router,
     records.router,
+    history.router,
     streams.router,
     train.router,
     proxy.router,

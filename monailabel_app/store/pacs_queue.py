@@ -39,15 +39,23 @@ class PacsQueue:
         self._sessions = sessions
         self._outbox = outbox
 
-    def add_decision(self, inference_id: str, image_id: str, study_uid: str | None) -> PacsDocument:
-        """Queue a record without a label, e.g. one whose answer the reader rejected.
+    def add_decision(
+        self,
+        inference_id: str,
+        image_id: str,
+        study_uid: str | None,
+        label_id: int | None = None,
+    ) -> PacsDocument:
+        """Queue a record anew because of a decision, with the label that it keeps.
+
+        Without a label the new version has no mask, e.g. because the reader rejected the answer.
 
         Raises:
             RecordStoreError: if it could not be written.
         """
         with recording(), self._sessions.begin() as session:
             row = queue_row(session, inference_id, image_id)
-            row.inference_id, row.study_uid = inference_id, study_uid
+            row.inference_id, row.study_uid, row.label_id = inference_id, study_uid, label_id
             session.flush()
             return document_of(row)
 

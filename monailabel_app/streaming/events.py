@@ -8,7 +8,8 @@ accepted    ``stream_id``, by which ``DELETE /medreasoner/streams/{stream_id}`` 
 slice       ``plane``, ``index``, ``explanation``: which slice is read
 progress    ``stage`` (``search``, ``propagate``), ``done``, ``total``
 text        ``text``: the next piece of the reasoning
-answer      ``present``, ``confidence``, ``agreement``, ``prompts``, ``slice``, ... of the result
+answer      ``present``, ``confidence``, ``agreement``, ``prompts``, ``slice``, ... of the result,
+            and the image's ``ijk_to_lps``
 mask        ``scope`` (``slice``, ``volume``), ``shape_ijk``, ``ijk_to_lps``, ``runs``
 record      what ``/infer`` gives as params; the inference is recorded
 error       ``status``, ``detail``: a sentence
@@ -114,7 +115,8 @@ class EventFollower:
     def answered(self, result: InferenceResult, volume: Volume) -> None:
         """Events ``answer`` and, if anything was found, ``mask`` on the slice."""
         values = result.to_dict()
-        self._emit("answer", {key: values[key] for key in _ANSWER_KEYS})
+        answer = {key: values[key] for key in _ANSWER_KEYS}
+        self._emit("answer", {**answer, "ijk_to_lps": volume.ijk_to_lps.tolist()})
         if result.mask_ijk.any():
             self._emit("mask", mask_event("slice", result.mask_ijk, volume.ijk_to_lps))
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from medreasoner_infer.agreement import grounding_iou
 from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import (
     Plane,
@@ -25,7 +27,7 @@ from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.request import Click, SliceSelection
 from medreasoner_infer.result import CandidateSlice, SliceChoice
-from medreasoner_infer.types import ReasonerAnswer, ReasonerRequest, SliceImage
+from medreasoner_infer.types import Grounding, ReasonerAnswer, ReasonerRequest, SliceImage
 
 SEARCH_SLICES = 12
 SEARCH_BATCH = 6
@@ -109,9 +111,11 @@ def search_slice(
 ) -> tuple[int, SliceChoice]:
     """Ask the question on evenly spaced slices and take the one where the target shows best.
 
-    A slice scores the confidence of its answer times the square root of the box's area relative to
-    the largest box seen, so that a slice through the middle of the target wins over one at its
-    ends. When no slice shows the target, the middle candidate is read.
+    A slice scores the confidence of its answer, times the square root of the box's area relative
+    to the largest box seen, so that a slice through the middle of the target wins over one at its
+    ends, times the length of the run of slices that it belongs to, since a target that is really
+    there shows at about the same place on the neighbouring slices as well (:func:`run_lengths`).
+    When no slice shows the target, the middle candidate is read.
     """
     candidates = _candidate_slices(volume, plane, window, reasoner)
     answers: list[ReasonerAnswer] = []
@@ -129,7 +133,7 @@ def search_slice(
     best = max(seen, key=lambda candidate: candidate.score)
     text = (
         f"Slice {best.index} was chosen: of {len(scored)} slices looked at, {len(seen)} show the "
-        "target, and this one shows it best (confidence and size of the box)."
+        "target, and this one shows it best (confidence, size of the box, agreement of neighbours)."
     )
     return best.index, SliceChoice("search", text, scored)
 
@@ -152,15 +156,33 @@ def _candidate_slices(
 def _score(
     candidates: Sequence[DisplayedSlice], answers: Sequence[ReasonerAnswer]
 ) -> tuple[CandidateSlice, ...]:
-    areas = [_box_area(answer) for answer in answers]
-    largest = max(areas, default=0.0) or 1.0
+    areas = np.array([_box_area(answer) for answer in answers])
+    runs = run_lengths([answer.grounding for answer in answers])
+    confidences = np.array([_confidence(answer) for answer in answers])
+    scores = confidences * np.sqrt(areas / (areas.max() or 1.0)) * runs / (runs.max() or 1.0)
     return tuple(
-        CandidateSlice(
-            candidate.mapping.index,
-            answer.grounding.present,
-            round(_confidence(answer) * float(np.sqrt(area / largest)), 4),
-        )
-        for candidate, answer, area in zip(candidates, answers, areas, strict=True)
+        CandidateSlice(candidate.mapping.index, answer.grounding.present, round(float(score), 4))
+        for candidate, answer, score in zip(candidates, answers, scores, strict=True)
+    )
+
+
+def run_lengths(groundings: Sequence[Grounding]) -> np.ndarray:
+    """How far each answer can be followed through the neighbouring answers, float (N,).
+
+    An answer counts 1, its neighbour their boxes' IoU, the neighbour's neighbour the product of
+    both IoUs, and so on both ways; an absent target counts 0.
+    """
+    links = [
+        grounding_iou(*pair) if all(grounding.present for grounding in pair) else 0.0
+        for pair in itertools.pairwise(groundings)
+    ]
+    return np.array(
+        [
+            1 + np.cumprod(links[at:]).sum() + np.cumprod(links[:at][::-1]).sum()
+            if grounding.present
+            else 0.0
+            for at, grounding in enumerate(groundings)
+        ]
     )
 
 

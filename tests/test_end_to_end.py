@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from medreasoner_infer.types import SliceImage, SlicePrompt
+from medreasoner_training.end_to_end.cases import RealOrgan
 from medreasoner_training.end_to_end.evaluate import score_section, summarise
 from medreasoner_training.end_to_end.figures import figures
+from medreasoner_training.end_to_end.search import search_scores, summarise_search
 from medreasoner_training.marked_text import END, begin_marker, write_marked
+from medreasoner_training.phantom.anatomy import Label
 from medreasoner_training.segmenter.gallery import JudgedSection
 
 
@@ -67,3 +72,36 @@ def test_real_volumes_lie_where_the_files_say(shared_data):
     column, row, k = 30, 40, 50
     point = (ct.ijk_to_lps @ (column, row, k, 1))[:3]
     assert image[image.TransformPhysicalPointToIndex(point.tolist())] == ct.hu[k, row, column]
+
+
+class AnswersOn:
+    """A pipeline that answers every question on one slice, with one mask."""
+
+    def __init__(self, index: int, mask_ijk: np.ndarray) -> None:
+        self.index, self.mask_ijk = index, mask_ijk
+
+    def ask(self, volume, request):
+        assert request.selection.index is None
+        return SimpleNamespace(slice=SimpleNamespace(index=self.index), mask_ijk=self.mask_ijk)
+
+
+@pytest.mark.parametrize(
+    ("index", "share", "overlap"), [(2, 1.0, 2 / 3), (1, 0.5, 1.0), (0, 0.0, 0.0)]
+)
+def test_a_search_is_scored_by_what_the_chosen_slice_shows(index, share, overlap):
+    truth = np.zeros((3, 10, 12), bool)
+    truth[1, :5, :10] = truth[2, :10, :10] = True
+    mask_ijk = np.zeros((12, 10, 3), np.uint8)
+    mask_ijk[:10, :5] = 1
+    organ = RealOrgan(None, Label.LIVER, truth)
+    scores = search_scores(AnswersOn(index, mask_ijk), [organ])
+    assert len(scores) == 2
+    assert [score.section_share for score in scores] == [share] * 2
+    assert [score.dice for score in scores] == pytest.approx([overlap] * 2)
+    assert summarise_search(scores)["shows_target"]["mean"] == float(share > 0)
+
+
+def test_an_organ_without_a_fair_section_is_not_searched_for():
+    truth = np.zeros((3, 10, 10), bool)
+    truth[1, :7, :7] = True
+    assert not search_scores(AnswersOn(1, np.zeros(1)), [RealOrgan(None, Label.LIVER, truth)])

@@ -13,6 +13,7 @@ from medreasoner_infer.errors import CancelledError, InputError, PromptError
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
+from medreasoner_infer.slice_choice import run_lengths
 from medreasoner_infer.types import (
     Grounding,
     ModelIdentity,
@@ -142,6 +143,28 @@ def test_search_takes_the_slice_with_the_largest_box_among_equals(volume):
     assert result.slice_choice.method == "search"
     seen = [c.index for c in result.slice_choice.candidates if c.present]
     assert seen == [5, 6, 7]
+
+
+def test_search_prefers_a_target_that_neighbouring_slices_show_too(volume):
+    larger_alone = Grounding("Larger.", (8.0, 8.0, 28.0, 40.0), ((12.0, 20.0),) * 2)
+
+    def say(request, number):
+        index = int(request.image_key.split("axial/")[1].split("/")[0])
+        if index == 1:
+            return larger_alone
+        return PRESENT if index in (5, 6, 7) else ABSENT
+
+    pipeline, _ = make_pipeline(say)
+    assert pipeline.ask(volume, AskRequest("Where?")).slice.index == 5
+
+
+def test_a_run_counts_the_overlap_with_its_neighbours_and_ends_where_the_target_is_absent():
+    half = Grounding("Half.", (8.0, 16.0, 16.0, 32.0), ((12.0, 20.0),) * 2)
+    runs = run_lengths([PRESENT, half, half, ABSENT, PRESENT])
+    # Boxes of 16 x 16 and its half: IoU 0.5.
+    assert runs.tolist() == [2.0, 2.5, 2.5, 0.0, 1.0]
+    assert run_lengths([PRESENT, half, half]).tolist() == [1 + 0.5 + 0.5, 1 + 0.5 + 1, 1 + 1 + 0.5]
+    assert run_lengths([ABSENT]).tolist() == [0.0]
 
 
 def test_propagation_reaches_the_neighbouring_slices_and_reports_progress(volume):

@@ -16,6 +16,7 @@ from medreasoner_training.reasoner.queries import known_targets
 from medreasoner_training.reasoner.real_ct import labelled_volumes, phrasing
 
 PRESENT_PER_TARGET = 8
+MIN_SECTION_PX = 50
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,38 @@ def real_mask_cases(data: Path) -> Iterator[MaskCase]:
     The slices are read at their own resolution. An organ is asked about on at most eight evenly
     spaced slices per volume, among those with at least half of its largest section.
     """
+    for organ in real_organs(data):
+        areas = organ.truth_khw.sum(axis=(1, 2))
+        large = np.flatnonzero(areas >= max(MIN_SECTION_PX, areas.max() / 2))
+        picks = np.linspace(0, len(large) - 1, min(PRESENT_PER_TARGET, len(large)))
+        for number, index in enumerate(large[np.unique(picks.astype(int))]):
+            yield MaskCase(
+                organ.volume,
+                int(index),
+                phrasing(organ.label, number, held_out=False),
+                organ.name,
+                organ.truth_khw[index],
+            )
+
+
+@dataclass(frozen=True)
+class RealOrgan:
+    """A labelled organ of a real CT volume; ``truth_khw`` is bool, each slice as displayed."""
+
+    volume: Volume
+    label: Label
+    truth_khw: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """What the reasoner calls it."""
+        return known_targets()[self.label].name
+
+
+def real_organs(data: Path) -> Iterator[RealOrgan]:
+    """Every labelled organ of the real CT volumes that the reasoner can be asked for."""
     for ct in labelled_volumes(data / "totalsegmentator"):
         key = f"real-{ct.hu.shape}"
         volume = Volume(ct.hu.transpose(2, 1, 0), ct.ijk_to_lps, "CT", key, Path("real CT"))
         for value in np.unique(ct.labels[ct.labels > 0]):
-            label = Label(value)
-            areas = (ct.labels == value).sum(axis=(1, 2))
-            large = np.flatnonzero(areas >= max(50, areas.max() / 2))
-            picks = np.linspace(0, len(large) - 1, min(PRESENT_PER_TARGET, len(large)))
-            for number, index in enumerate(large[np.unique(picks.astype(int))]):
-                yield MaskCase(
-                    volume,
-                    int(index),
-                    phrasing(label, number, held_out=False),
-                    known_targets()[label].name,
-                    ct.labels[index] == value,
-                )
+            yield RealOrgan(volume, Label(value), ct.labels == value)

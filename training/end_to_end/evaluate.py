@@ -22,8 +22,14 @@ from medreasoner_infer.request import AskRequest, SliceSelection
 from medreasoner_infer.result import InferenceResult
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import SliceImage, SlicePrompt
-from medreasoner_training.end_to_end.cases import MaskCase, phantom_mask_cases, real_mask_cases
+from medreasoner_training.end_to_end.cases import (
+    MaskCase,
+    phantom_mask_cases,
+    real_mask_cases,
+    real_organs,
+)
 from medreasoner_training.end_to_end.figures import MODULE, figures
+from medreasoner_training.end_to_end.search import search_scores, summarise_search
 from medreasoner_training.marked_text import write_marked
 from medreasoner_training.reasoner.scoring import mean_with_interval
 from medreasoner_training.segmenter.gallery import JudgedSection, write_gallery
@@ -120,6 +126,9 @@ def evaluate(settings: Settings) -> dict:
     if settings.data:
         scores, judged = run_cases(pipeline, real_mask_cases(Path(settings.data)))
         report["real_ct"] = _part(scores)
+        report["real_ct_search"] = summarise_search(
+            search_scores(pipeline, real_organs(Path(settings.data)))
+        )
         if settings.gallery:
             answered = [section for section in judged if section.prompt.bbox_xyxy_px is not None]
             write_gallery(answered, Path(settings.gallery))

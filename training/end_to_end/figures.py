@@ -12,6 +12,11 @@ _ROWS = (
     ("visible target answered with a mask", "present_found"),
     ("absent target answered with none", "absent_refused"),
 )
+_SEARCH_ROWS = (
+    ("chosen slice shows the target", "shows_target"),
+    ("its section there, of its largest", "section_share"),
+    ("Dice on the chosen slice", "dice"),
+)
 
 
 def figures(report: dict) -> str:
@@ -28,6 +33,7 @@ def figures(report: dict) -> str:
         *_table(("", *(_SETS[name] for name in sets))),
         *(_row((title, *(_cell(report[name][key]) for name in sets))) for title, key in _ROWS),
         "",
+        *_search(report.get("real_ct_search")),
         *_table(("Dice by target", *(_SETS[name] for name in sets))),
     ]
     targets = sorted({target for name in sets for target in report[name]["dice_by_target"]})
@@ -35,6 +41,13 @@ def figures(report: dict) -> str:
         cells = (_cell(report[name]["dice_by_target"].get(target)) for name in sets)
         lines.append(_row((target, *cells)))
     return "\n".join([*lines, ""])
+
+
+def _search(part: dict | None) -> list[str]:
+    if part is None:
+        return []
+    rows = [_row((title, _cell(part[key]))) for title, key in _SEARCH_ROWS]
+    return [*_table(("Asked without a slice", _SETS["real_ct"])), *rows, ""]
 
 
 def _table(header: tuple[str, ...]) -> list[str]:

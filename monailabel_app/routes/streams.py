@@ -19,10 +19,12 @@ from monailabel_app.fields import read_points
 from monailabel_app.framework import RBAC, RBAC_USER, User, app_instance, settings
 from monailabel_app.outputs import result_params
 from monailabel_app.params import InferParams
+from monailabel_app.routes.inputs import session_image
 from monailabel_app.routes.typed_errors import TypedErrorRoute
 from monailabel_app.streaming.events import Emit, EventFollower, mask_event
 from monailabel_app.streaming.running import RunningStreams, Work
 from monailabel_app.streaming.steps import Correction, ask_in_steps, correct_in_steps
+from monailabel_app.studies.source import ImageSource
 from monailabel_app.tasks import ASK_TASK, CLICK_TASK
 
 router = APIRouter(prefix="/medreasoner", tags=["MedReasoner"], route_class=TypedErrorRoute)
@@ -30,6 +32,8 @@ router = APIRouter(prefix="/medreasoner", tags=["MedReasoner"], route_class=Type
 Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 Values = Annotated[dict[str, Any], Body()]
 
+# Looked up in the work's own thread: a PACS may have to be asked.
+FindSource = Callable[[], ImageSource]
 Steps = Callable[[Any, Volume, EventFollower, Cancelled], InferenceResult]
 
 _POINTS = "a list of patient positions [[x, y, z], ...] in LPS millimetres"
@@ -43,18 +47,30 @@ def _streams(request: Request) -> RunningStreams:
     return streams
 
 
+def _source(image: str = "", session_id: str = "") -> FindSource:
+    """What finds the image of the studies, or the one that was sent for a session."""
+    instance: MedReasonerApp = app_instance()
+    if session_id:
+        found = session_image(instance.sessions(), session_id)
+        return lambda: found
+    return lambda: instance.image_source(image)
+
+
 Streams = Annotated[RunningStreams, Depends(_streams)]
+Source = Annotated[FindSource, Depends(_source)]
 
 
 @router.post("/streams/ask", summary=f"{RBAC_USER}Ask a question; the answer comes as events")
-async def ask(user: Reader, streams: Streams, image: str, values: Values) -> EventSourceResponse:
+async def ask(
+    user: Reader, streams: Streams, source: Source, values: Values
+) -> EventSourceResponse:
     """The body holds what ``params`` of ``/infer`` holds; see streaming/events.py for events."""
     params = InferParams.parse(values)
     if params.query is None:
         raise InputError("The question is missing; type it into 'query'.")
     work = _work(
         ASK_TASK,
-        image,
+        source,
         lambda pipeline, volume, follower, cancelled: ask_in_steps(
             pipeline, volume, params, follower, cancelled
         ),
@@ -64,13 +80,13 @@ async def ask(user: Reader, streams: Streams, image: str, values: Values) -> Eve
 
 @router.post("/streams/segment", summary=f"{RBAC_USER}Segment by one's own box or points")
 async def segment(
-    user: Reader, streams: Streams, image: str, values: Values
+    user: Reader, streams: Streams, source: Source, values: Values
 ) -> EventSourceResponse:
     """The segmenter alone: ``box`` (two corners), ``inside``, ``outside``, all LPS mm."""
     params, correction = InferParams.parse(values), _correction(values)
     work = _work(
         CLICK_TASK,
-        image,
+        source,
         lambda pipeline, volume, follower, cancelled: correct_in_steps(
             pipeline, volume, correction, params, follower, cancelled
         ),
@@ -96,7 +112,7 @@ def get_mask_runs(user: Reader, inference_id: str) -> dict[str, Any]:
     return mask_event("volume", mask.array, mask.ijk_to_lps)
 
 
-def _work(task: str, image: str, steps: Steps) -> Work:
+def _work(task: str, source: FindSource, steps: Steps) -> Work:
     """What a stream runs: the steps in line with other inferences, told as events, recorded."""
     instance: MedReasonerApp = app_instance()
 
@@ -104,7 +120,7 @@ def _work(task: str, image: str, steps: Steps) -> Work:
         follower = EventFollower(emit)
         answer = instance.service.run(
             task,
-            instance.image_source(image),
+            source(),
             cancelled,
             lambda pipeline, volume: steps(pipeline, volume, follower, cancelled),
         )

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the reader does goes to the server; what it answers goes to the viewer and the page."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .background import Background, Tell, Work
+from .client import Client, Server, ServerImage, Stream, Target
+from .errors import ReaderError, ViewerError
+from .events import Event
+from .geometry import onto_grid, plane_of_view, position_on_view, ras_lps, tilt_degrees
+from .link import Link
+from .masks import Mask
+from .prompts import correction_of, prompts_of_answer
+from .state import State
+from .viewer import ShownVolume, Viewer
+from .words import describe_tilt
+
+
+def _telling(action: Callable[..., None]) -> Callable[..., None]:
+    """Let an action of the panel end in a sentence for the reader instead of an exception."""
+
+    @functools.wraps(action)
+    def told(panel: Panel, *values: Any, **options: Any) -> None:
+        try:
+            action(panel, *values, **options)
+        except ReaderError as error:
+            panel.fail(str(error))
+
+    return told
+
+
+class Panel:
+    """The module without its widgets; used in the window's thread only.
+
+    Args:
+        changed: called after every change of :attr:`state` or :attr:`images`.
+    """
+
+    def __init__(self, viewer: Viewer, changed: Callable[[], None]) -> None:
+        self.state = State()
+        self._viewer = viewer
+        self._changed = changed
+        self._background = Background()
+        self._link: Link | None = None
+        self._stream: Stream | None = None
+
+    @property
+    def images(self) -> tuple[ServerImage, ...]:
+        """The images of the server's studies."""
+        return () if self._link is None else self._link.images
+
+    def poll(self) -> None:
+        """Take over what the server has said; to be called by a timer."""
+        self._background.poll()
+
+    def close(self) -> None:
+        """Leave; a question under way is stopped by the server."""
+        self._background.forget()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def fail(self, sentence: str) -> None:
+        """Tell the reader that something did not work."""
+        self._set(self.state.failed(sentence))
+
+    @_telling
+    def connect(self, server: Server) -> None:
+        """Log in and list the server's images."""
+        self.close()
+        self._link = None
+        self._set(State(step="Connecting."))
+        client = Client(server)
+
+        def connected(images: list[ServerImage]) -> None:
+            self._link = Link(client, tuple(images))
+            self._set(State(step=f"Connected; the studies hold {len(images)} images."))
+            self.follow()
+
+        self._start(lambda tell: client.connect(), connected)
+
+    @_telling
+    def load(self, image: ServerImage) -> None:
+        """Fetch an image of the studies and show it."""
+        link = self._need_link()
+
+        def arrived(path: Path) -> None:
+            try:
+                self._viewer.load_volume(path, image.image_id, image.name)
+            finally:
+                shutil.rmtree(path.parent)
+            self._set(State(step="Loaded."))
+            self.follow()
+
+        self._set(State(step="Loading."))
+        self._start(lambda tell: link.download(image), arrived)
+
+    @_telling
+    def follow(self) -> None:
+        """List what was asked about the volume that is shown now."""
+        volume, link = self._viewer.volume, self._link
+        image_id = None if volume is None or link is None else link.image_id(volume)
+        if link is None or image_id is None:
+            self._set(self.state.listed(()))
+            return
+        client = link.client
+        self._start(
+            lambda tell: client.history(image_id),
+            lambda records: self._set(self.state.listed(tuple(records))),
+        )
+
+    @_telling
+    def ask(self, question: str, *, propagate: bool) -> None:
+        """Ask about the slice in the chosen view."""
+        text = question.strip()
+        if not text:
+            raise ViewerError("Type a question first.")
+        link, volume, view = self._need_link(), self._need_volume(), self._viewer.slice_to_ras
+        values = {
+            "query": text,
+            "propagate": propagate,
+            "plane": plane_of_view(view),
+            "position": position_on_view(view, volume.grid).tolist(),
+        }
+        self._viewer.show_prompts(None)
+        self._show_mask(None, volume)
+        note = describe_tilt(tilt_degrees(view, volume.grid))
+        self._set(self.state.asked(text, volume.key, note))
+        self._consume(link, volume, lambda target: link.client.ask(target, values))
+
+    @_telling
+    def correct(self, *, propagate: bool) -> None:
+        """Segment anew by box and points as the reader has left them."""
+        link, volume, answer = self._need_link(), self._need_same_volume(), self.state.answer
+        if answer is None:
+            raise ViewerError("Ask a question first; box and points belong to its answer.")
+        prompts, plane = self._viewer.read_prompts(), answer["slice"]["plane"]
+        values = {**correction_of(prompts, plane, volume.grid), "propagate": propagate}
+        self._set(self.state.corrects())
+        self._consume(link, volume, lambda target: link.client.segment(target, values))
+
+    @_telling
+    def cancel(self) -> None:
+        """Stop the question that is being answered."""
+        client, stream_id = self._need_link().client, self.state.stream_id
+        if stream_id is not None:
+            self._start(lambda tell: client.cancel(stream_id), lambda nothing: None)
+
+    @_telling
+    def jump(self) -> None:
+        """Show the slice that was asked about."""
+        self._need_same_volume()
+        if self.state.answer is not None:
+            self._viewer.jump_to(ras_lps(self.state.answer["slice"]["center_lps_mm"]))
+
+    @_telling
+    def accept(self) -> None:
+        """Submit the mask as it was answered, and record the decision."""
+        self._decide("accepted", self.state.mask)
+
+    @_telling
+    def submit(self) -> None:
+        """Submit the segment as it is now."""
+        link, volume, mask = self._need_link(), self._need_same_volume(), self.state.mask
+        if mask is None or link.image_id(volume) is None:
+            raise ViewerError(
+                "The server's studies do not hold this volume, so a label of it has no place "
+                "there; load it from the server."
+            )
+        edited = onto_grid(self._viewer.read_mask(), volume.grid, mask.grid)
+        self._decide("edited", Mask(edited, mask.grid))
+
+    @_telling
+    def reject(self, reason: str) -> None:
+        """Record that the answer is wrong, and why."""
+        if not reason.strip():
+            raise ViewerError("Say why the answer is rejected.")
+        self._decide("rejected", None, reason.strip())
+
+    @_telling
+    def show(self, record: Mapping[str, Any]) -> None:
+        """Show an earlier question again."""
+        client, volume = self._need_link().client, self._need_volume()
+
+        def arrived(mask: Mask | None) -> None:
+            self._set(self.state.shown(record, mask, volume.key))
+            self._show_prompts(volume)
+            self._show_mask(mask, volume)
+            self.jump()
+
+        self._start(lambda tell: client.mask(record), arrived)
+
+    def _consume(self, link: Link, volume: ShownVolume, start: Callable[[Target], Stream]) -> None:
+        """Pass a stream's events on; a volume that the server has not is sent first."""
+        file = None
+        if not link.target(volume).query:
+            file = Path(tempfile.mkdtemp(prefix="medreasoner-")) / "image.nrrd"
+            self._viewer.save_volume(file)
+
+        def work(tell: Tell) -> None:
+            try:
+                stream = link.open_stream(volume, file, start)
+            finally:
+                if file is not None:
+                    shutil.rmtree(file.parent)
+            tell(stream)
+            for event in stream:
+                tell(event)
+
+        def done(nothing: None) -> None:
+            self._stream = None
+            self._set(self.state.ended())
+            self.follow()
+
+        self._start(work, done, self._heard)
+
+    def _heard(self, item: Any) -> None:
+        if isinstance(item, Stream):
+            self._stream = item
+            return
+        event: Event = item
+        self._set(self.state.heard(event))
+        volume = self._viewer.volume
+        if volume is None or volume.key != self.state.volume:
+            return
+        if event.name == "answer":
+            self._show_prompts(volume)
+        if event.name in ("answer", "mask"):
+            self._show_mask(self.state.mask, volume)
+
+    def _show_prompts(self, volume: ShownVolume) -> None:
+        answer = self.state.answer
+        prompts = None if answer is None else prompts_of_answer(answer, volume.grid)
+        self._viewer.show_prompts(prompts)
+
+    def _show_mask(self, mask: Mask | None, volume: ShownVolume) -> None:
+        if mask is None:
+            self._viewer.show_mask(np.zeros(volume.grid.shape_ijk, dtype=np.uint8))
+        else:
+            self._viewer.show_mask(onto_grid(mask.values_ijk, mask.grid, volume.grid))
+
+    def _decide(self, outcome: str, mask: Mask | None, reason: str | None = None) -> None:
+        link, volume, inference_id = (
+            self._need_link(), self._need_same_volume(), self.state.inference_id
+        )  # fmt: skip
+        if inference_id is None:
+            raise ViewerError("There is no answer to decide about; ask a question first.")
+        image_id, client = link.image_id(volume), link.client
+
+        def work(tell: Tell) -> None:
+            if mask is not None and image_id is not None:
+                client.submit(image_id, mask, inference_id)
+            client.decide(inference_id, outcome, reason)
+
+        def done(nothing: None) -> None:
+            self._set(self.state.decided(outcome))
+            self.follow()
+
+        self._start(work, done)
+
+    def _start(self, work: Work, done: Tell, told: Tell | None = None) -> None:
+        def speak(listener: Tell, value: Any) -> None:
+            try:
+                listener(value)
+            except ReaderError as error:
+                self.fail(str(error))
+
+        self._background.run(
+            work,
+            done=lambda value: speak(done, value),
+            failed=self.fail,
+            told=None if told is None else lambda value: speak(told, value),
+        )
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        self._changed()
+
+    def _need_link(self) -> Link:
+        if self._link is None:
+            raise ViewerError("Connect to the server first.")
+        return self._link
+
+    def _need_volume(self) -> ShownVolume:
+        volume = self._viewer.volume
+        if volume is None:
+            raise ViewerError("No volume is chosen; load one first.")
+        return volume
+
+    def _need_same_volume(self) -> ShownVolume:
+        volume = self._need_volume()
+        if volume.key != self.state.volume:
+            raise ViewerError("The question is about another volume; choose that one first.")
+        return volume

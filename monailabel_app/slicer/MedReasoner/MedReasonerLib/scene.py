@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Markups, segments and slice views of 3D Slicer: the only module here that needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+from .errors import ViewerError
+from .geometry import Grid, Roi
+from .viewer import SEGMENT_NAME, SEGMENT_RGB, Prompts, ShownVolume
+
+SEGMENT_ID = "medreasoner"
+VIEWS = ("Red", "Yellow", "Green")
+INSIDE, OUTSIDE = "MedReasoner inside", "MedReasoner outside"
+_BOX = "MedReasoner box"
+_POINT_RGB = {INSIDE: (0.0, 0.62, 0.45), OUTSIDE: (0.84, 0.37, 0.0)}
+_IMAGE_ATTRIBUTE = "MedReasoner.image"
+_SERIES_UID_TAG = "0020,000e"
+
+
+class Scene:
+    """Slicer's scene and slice views as a :class:`~.viewer.Viewer`.
+
+    Nodes are looked up whenever they are needed: the reader may delete them or close the scene.
+    """
+
+    def __init__(self):
+        self.volume_node_id = None
+        self.view = VIEWS[0]
+        self._node_ids = {}
+
+    @property
+    def volume(self) -> ShownVolume | None:
+        """The chosen volume, ``None`` while there is none."""
+        node = self._volume_node()
+        if node is None or node.GetImageData() is None:
+            return None
+        if node.GetParentTransformNode() is not None:
+            raise ViewerError(
+                "This volume is moved by a transform, of which the server knows nothing; remove "
+                "it, or harden it and ask about the volume that this makes."
+            )
+        matrix = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        grid = Grid.from_ras(
+            tuple(node.GetImageData().GetDimensions()), slicer.util.arrayFromVTKMatrix(matrix)
+        )
+        image_id = node.GetAttribute(_IMAGE_ATTRIBUTE) or None
+        return ShownVolume(node.GetID(), grid, image_id, _series_uid_of(node))
+
+    @property
+    def slice_to_ras(self) -> np.ndarray:
+        """The matrix (4, 4) of the chosen slice view; its origin is the view's centre."""
+        return slicer.util.arrayFromVTKMatrix(self._slice_node().GetSliceToRAS())
+
+    def jump_to(self, position_ras_mm: np.ndarray) -> None:
+        """Show the slice at a position in the chosen view."""
+        self._slice_node().JumpSliceByOffsetting(*(float(value) for value in position_ras_mm))
+
+    def show_prompts(self, prompts: Prompts | None) -> None:
+        """Show box and points as markups."""
+        none = np.zeros((0, 3))
+        inside = none if prompts is None else prompts.inside_ras_mm
+        outside = none if prompts is None else prompts.outside_ras_mm
+        for name, points in ((INSIDE, inside), (OUTSIDE, outside)):
+            node = self.points_node(name)
+            node.RemoveAllControlPoints()
+            if len(points):
+                slicer.util.updateMarkupsControlPointsFromArray(node, points)
+        box = None if prompts is None else prompts.box
+        if box is None:
+            self._remove(_BOX)
+        else:
+            self._show_box(box)
+
+    def read_prompts(self) -> Prompts:
+        """The markups as the reader has left them."""
+        inside, outside = (
+            slicer.util.arrayFromMarkupsControlPoints(self.points_node(name)).reshape(-1, 3)
+            for name in (INSIDE, OUTSIDE)
+        )
+        node = self._node(_BOX)
+        if node is None:
+            return Prompts(None, inside, outside)
+        matrix = slicer.util.arrayFromVTKMatrix(node.GetObjectToWorldMatrix())
+        box = Roi(matrix[:3, 3], matrix[:3, :3], np.array(node.GetSize(), dtype=float))
+        return Prompts(box, inside, outside)
+
+    def show_mask(self, values_ijk: np.ndarray) -> None:
+        """Show a mask on the chosen volume's grid as the segment."""
+        volume, node = self._volume_node(), self._segmentation_node()
+        # Slicer's arrays are indexed K, J, I.
+        values_kji = np.ascontiguousarray(values_ijk.transpose(2, 1, 0))
+        slicer.util.updateSegmentBinaryLabelmapFromArray(values_kji, node, SEGMENT_ID, volume)
+
+    def read_mask(self) -> np.ndarray:
+        """The segment on the chosen volume's grid, as the reader has left it."""
+        volume, node = self._volume_node(), self._segmentation_node()
+        try:
+            values_kji = slicer.util.arrayFromSegmentBinaryLabelmap(node, SEGMENT_ID, volume)
+        except RuntimeError as error:  # as Slicer says that a segment is empty
+            raise ViewerError("The segment is empty; draw it, or reject the answer.") from error
+        return (values_kji.transpose(2, 1, 0) != 0).astype(np.uint8)
+
+    def save_volume(self, path: Path) -> None:
+        """Write the chosen volume to a file."""
+        if not slicer.util.saveNode(self._volume_node(), str(path)):
+            raise ViewerError("The volume could not be written for sending; is the disk full?")
+
+    def load_volume(self, path: Path, image_id: str, name: str) -> None:
+        """Read a file, show it in the slice views, and remember which image it is."""
+        node = slicer.util.loadVolume(str(path), properties={"name": name})
+        node.SetAttribute(_IMAGE_ATTRIBUTE, image_id)
+        self.volume_node_id = node.GetID()
+        slicer.util.setSliceViewerLayers(background=node, fit=True)
+
+    def points_node(self, name: str):
+        """The list of points inside or outside the target, made where it is not there."""
+        node = self._node(name)
+        if node is None:
+            node = self._add("vtkMRMLMarkupsFiducialNode", name)
+            node.CreateDefaultDisplayNodes()
+            node.GetDisplayNode().SetSelectedColor(_POINT_RGB[name])
+            node.GetDisplayNode().SetPointLabelsVisibility(False)
+        return node
+
+    def _show_box(self, box: Roi) -> None:
+        node = self._node(_BOX)
+        if node is None:
+            node = self._add("vtkMRMLMarkupsROINode", _BOX)
+            node.CreateDefaultDisplayNodes()
+            node.GetDisplayNode().SetFillVisibility(False)
+            node.GetDisplayNode().SetSelectedColor(SEGMENT_RGB)
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = box.axes, box.centre_ras_mm
+        node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(matrix))
+        node.SetSize(*(float(value) for value in box.size_mm))
+
+    def _segmentation_node(self):
+        """The segmentation of the chosen volume with its segment, made where it is not there."""
+        volume = self._volume_node()
+        if volume is None:
+            raise ViewerError("No volume is chosen; load one first.")
+        key = f"segmentation of {volume.GetID()}"
+        node = self._node(key)
+        if node is None:
+            node = self._add("vtkMRMLSegmentationNode", key)
+            node.SetName(f"{volume.GetName()} MedReasoner")
+            node.CreateDefaultDisplayNodes()
+            node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        if node.GetSegmentation().GetSegment(SEGMENT_ID) is None:
+            node.GetSegmentation().AddEmptySegment(SEGMENT_ID, SEGMENT_NAME, SEGMENT_RGB)
+        return node
+
+    def _volume_node(self):
+        node_id = self.volume_node_id
+        return None if node_id is None else slicer.mrmlScene.GetNodeByID(node_id)
+
+    def _slice_node(self):
+        return slicer.app.layoutManager().sliceWidget(self.view).mrmlSliceNode()
+
+    def _node(self, key: str):
+        node_id = self._node_ids.get(key)
+        return None if node_id is None else slicer.mrmlScene.GetNodeByID(node_id)
+
+    def _add(self, kind: str, key: str):
+        node = slicer.mrmlScene.AddNewNodeByClass(kind, key)
+        self._node_ids[key] = node.GetID()
+        return node
+
+    def _remove(self, key: str) -> None:
+        node = self._node(key)
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+
+def _series_uid_of(node) -> str | None:
+    """The DICOM series that a volume was loaded from, as Slicer's DICOM database knows it."""
+    instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    if not instances or database is None:
+        return None
+    return database.instanceValue(instances[0], _SERIES_UID_TAG) or None

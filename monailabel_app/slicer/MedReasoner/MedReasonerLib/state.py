@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the module knows, as a value, and how it changes: no window, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from .events import Event
+from .masks import Mask, read_mask
+
+CANCELLED_STATUS = 499
+_STAGES = {"search": "Slices looked at", "propagate": "Slices segmented"}
+
+
+class Phase(Enum):
+    """Where a question stands."""
+
+    IDLE = "idle"
+    WORKING = "working"
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class State:
+    """One question, or none.
+
+    Attributes:
+        volume: the volume in Slicer that the question is about.
+        answer: the data of the ``answer`` event, or the result of an earlier question.
+        note: what is odd about the view that was asked in.
+        mask: on the slice first, then through the volume.
+        inference_id: the question that a submitted label belongs to; a correction keeps it.
+        corrected: the mask is the reader's own box and points, no longer the answer's.
+        decision: accepted, edited or rejected.
+        history: earlier questions on the image, the latest first.
+    """
+
+    phase: Phase = Phase.IDLE
+    volume: str | None = None
+    question: str = ""
+    stream_id: str | None = None
+    step: str = ""
+    note: str = ""
+    reasoning: str = ""
+    answer: Mapping[str, Any] | None = None
+    mask: Mask | None = None
+    inference_id: str | None = None
+    corrected: bool = False
+    decision: str | None = None
+    error: str = ""
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    def asked(self, question: str, volume: str, note: str = "") -> State:
+        """A question is on its way."""
+        fresh = State(Phase.WORKING, volume, question, note=note, history=self.history)
+        return replace(fresh, step="Waiting for the model.")
+
+    def corrects(self) -> State:
+        """The reader's own prompt is on its way."""
+        return replace(
+            self, phase=Phase.WORKING, step="Segmenting.", stream_id=None, corrected=True, error=""
+        )
+
+    def heard(self, event: Event) -> State:
+        """After an event of the server; unknown ones change nothing."""
+        change = _EVENTS.get(event.name)
+        return self if change is None else change(self, event.data)
+
+    def ended(self) -> State:
+        """The stream is over."""
+        if self.phase is not Phase.WORKING:
+            return self
+        return self.failed("The server ended the answer early; ask again.")
+
+    def failed(self, sentence: str) -> State:
+        """Something did not work."""
+        return replace(self, phase=Phase.FAILED, step="", stream_id=None, error=sentence)
+
+    def decided(self, decision: str) -> State:
+        """The reader's decision is recorded."""
+        return replace(self, decision=decision, error="", step="")
+
+    def listed(self, history: tuple[Mapping[str, Any], ...]) -> State:
+        """The earlier questions are known."""
+        return replace(self, history=history)
+
+    def shown(self, record: Mapping[str, Any], mask: Mask | None, volume: str) -> State:
+        """An earlier question is shown again."""
+        result = record["result"]
+        return State(
+            phase=Phase.ANSWERED,
+            volume=volume,
+            question=result.get("query") or "",
+            reasoning=result.get("reasoning") or "",
+            answer=result,
+            mask=mask,
+            inference_id=record["inference_id"],
+            decision=(record.get("decision") or {}).get("outcome"),
+            history=self.history,
+        )
+
+    @property
+    def may(self) -> Mapping[str, bool]:
+        """What the reader may do now, by the button's name."""
+        working = self.phase is Phase.WORKING
+        recorded = self.inference_id is not None and not working
+        return {
+            "connect": not working,
+            "load": not working,
+            "show": not working,
+            "ask": not working,
+            "cancel": working and self.stream_id is not None,
+            "jump": self.answer is not None,
+            "correct": not working and self.answer is not None,
+            "accept": recorded and self.decision is None and not self.corrected,
+            "submit": recorded and self.mask is not None,
+            "reject": recorded and self.decision is None,
+        }
+
+
+_Data = Mapping[str, Any]
+
+
+def _answered(state: State, data: _Data) -> State:
+    step = "Segmenting through the volume." if data["present"] else ""
+    reasoning = data.get("reasoning") or state.reasoning
+    return replace(state, answer=data, reasoning=reasoning, mask=None, step=step)
+
+
+def _recorded(state: State, data: _Data) -> State:
+    inference = state.inference_id or data["inference_id"]
+    return replace(state, phase=Phase.ANSWERED, step="", stream_id=None, inference_id=inference)
+
+
+def _faulty(state: State, data: _Data) -> State:
+    if data["status"] == CANCELLED_STATUS:
+        return replace(state, phase=Phase.IDLE, step="", stream_id=None, error="")
+    return state.failed(data["detail"])
+
+
+def _read_on(state: State, data: _Data) -> State:
+    return replace(state, reasoning=state.reasoning + data["text"], step="Reasoning.")
+
+
+_EVENTS: Mapping[str, Callable[[State, _Data], State]] = {
+    "accepted": lambda state, data: replace(state, stream_id=data["stream_id"]),
+    "slice": lambda state, data: replace(
+        state, step=f"Reading the {data['plane']} slice. {data['explanation']}"
+    ),
+    "progress": lambda state, data: replace(
+        state, step=f"{_STAGES[data['stage']]}: {data['done']} of {data['total']}."
+    ),
+    "text": _read_on,
+    "answer": _answered,
+    "mask": lambda state, data: replace(state, mask=read_mask(data)),
+    "record": _recorded,
+    "error": _faulty,
+}

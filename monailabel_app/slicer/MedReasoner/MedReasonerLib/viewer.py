@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the module needs of Slicer: the seam between plain Python and MRML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .geometry import Grid, Roi
+
+SEGMENT_NAME = "MedReasoner target"
+SEGMENT_RGB = (230 / 255, 159 / 255, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class ShownVolume:
+    """The volume that the reader has chosen.
+
+    Attributes:
+        key: tells volumes of the scene apart.
+        grid: its voxels in the patient.
+        image_id: of the server's studies, where it was loaded from there.
+        series_uid: its DICOM series, where it was loaded from DICOM files.
+    """
+
+    key: str
+    grid: Grid
+    image_id: str | None = None
+    series_uid: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """A box, and points inside and outside the target, each of shape (N, 3); RAS millimetres."""
+
+    box: Roi | None
+    inside_ras_mm: np.ndarray
+    outside_ras_mm: np.ndarray
+
+
+class Viewer(Protocol):
+    """Slicer, or a stand-in for it. Every method may raise :class:`~.errors.ViewerError`."""
+
+    @property
+    def volume(self) -> ShownVolume | None:
+        """What is chosen, ``None`` while nothing is."""
+
+    @property
+    def slice_to_ras(self) -> np.ndarray:
+        """The matrix (4, 4) of the chosen slice view."""
+
+    def jump_to(self, position_ras_mm: np.ndarray) -> None:
+        """Show the slice at a position in the chosen view."""
+
+    def show_prompts(self, prompts: Prompts | None) -> None:
+        """Show box and points as markups, ``None`` for none."""
+
+    def read_prompts(self) -> Prompts:
+        """The markups as the reader has left them."""
+
+    def show_mask(self, values_ijk: np.ndarray) -> None:
+        """Show a mask (I, J, K) on the chosen volume's grid as the segment."""
+
+    def read_mask(self) -> np.ndarray:
+        """The segment (I, J, K) on the chosen volume's grid, as the reader has left it."""
+
+    def save_volume(self, path: Path) -> None:
+        """Write the chosen volume to a file."""
+
+    def load_volume(self, path: Path, image_id: str, name: str) -> None:
+        """Read a file, choose it, and remember which of the server's images it is."""

@@ -1,0 +1,479 @@
+# SPDX-License-Identifier: Apache-2.0
+"""3D Slicer's module without Slicer: frames, events, masks, states; SimpleITK is the oracle."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+from MedReasonerLib.background import Background
+from MedReasonerLib.client import Client, Server
+from MedReasonerLib.errors import GridError, ServerError, ViewerError
+from MedReasonerLib.events import Event, read_events
+from MedReasonerLib.geometry import (
+    Grid,
+    Roi,
+    box_of_roi,
+    onto_grid,
+    plane_of_view,
+    position_on_view,
+    ras_lps,
+    roi_of_box,
+    tilt_degrees,
+)
+from MedReasonerLib.masks import read_mask, to_nrrd
+from MedReasonerLib.multipart import FilePart, encode
+from MedReasonerLib.prompts import correction_of, prompts_of_answer
+from MedReasonerLib.state import Phase, State
+from MedReasonerLib.viewer import Prompts
+from MedReasonerLib.words import describe_answer, describe_record, describe_tilt
+
+MODULE = Path(__file__).resolve().parents[1] / "monailabel_app" / "slicer" / "MedReasoner"
+NEEDS_SLICER = {"MedReasoner.py", "scene.py"}
+SHAPE = (6, 5, 4)
+# The orientations of vtkMRMLSliceNode; the third column looks through the slice.
+VIEWS = {
+    "axial": [[-1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "sagittal": [[0, 0, 1], [-1, 0, 0], [0, 1, 0]],
+    "coronal": [[-1, 0, 0], [0, 0, 1], [0, 1, 0]],
+}
+
+
+def itk_image(direction, spacing=(2.0, 1.5, 3.0), origin=(-20.0, 11.0, 7.0), shape=SHAPE):
+    image = sitk.Image(list(shape), sitk.sitkUInt8)
+    image.SetDirection(np.ravel(direction).tolist())
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    return image
+
+
+def grid_of(image: sitk.Image) -> Grid:
+    """By the places of four voxels."""
+    voxels = np.eye(4, 3, dtype=int).tolist()
+    corners = [image.TransformIndexToPhysicalPoint(voxel) for voxel in voxels]
+    columns = np.array(corners[:3]) - np.array(corners[3])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = columns.T, corners[3]
+    return Grid(image.GetSize(), affine)
+
+
+def turned(degrees: float) -> np.ndarray:
+    """A rotation about the patient's first axis."""
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+
+
+def view(name: str, position_ras, rotation=None) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = VIEWS[name] if rotation is None else rotation @ np.array(VIEWS[name])
+    matrix[:3, 3] = position_ras
+    return matrix
+
+
+# --- what Slicer's Python can run ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(MODULE.rglob("*.py")), ids=lambda path: path.name)
+def test_every_file_is_python_3_9_and_needs_no_package_but_numpy(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    imports = {
+        name.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for name in node.names
+    } | {
+        (node.module or "").split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 0
+    }
+    allowed = sys.stdlib_module_names | {"numpy", "MedReasonerLib"}
+    if path.name in NEEDS_SLICER:
+        allowed |= {"slicer", "qt", "ctk", "vtk"}
+    assert imports <= allowed
+
+
+def test_slicers_build_knows_every_file() -> None:
+    listed = set(re.findall(r"MedReasonerLib/\w+\.py", (MODULE / "CMakeLists.txt").read_text()))
+    assert listed == {f"MedReasonerLib/{path.name}" for path in MODULE.glob("MedReasonerLib/*.py")}
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+def test_ras_and_lps_differ_in_the_first_two_signs() -> None:
+    np.testing.assert_array_equal(ras_lps(np.array([[1.0, -2.0, 3.0]])), [[-1.0, 2.0, 3.0]])
+
+
+def test_a_volume_of_slicers_has_its_grid_in_lps() -> None:
+    # IJK to RAS of a volume with LPS axes, 2 x 1.5 x 3 mm.
+    grid = Grid.from_ras(SHAPE, np.diag([-2.0, -1.5, 3.0, 1.0]))
+    np.testing.assert_array_equal(grid.to_lps(np.array([1.0, 2.0, 3.0])), [2.0, 3.0, 9.0])
+    np.testing.assert_array_equal(grid.to_ijk(np.array([2.0, 3.0, 9.0])), [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("degrees", [0.0, 20.0, -40.0])
+def test_the_plane_of_a_view_is_the_closest_one(name, degrees) -> None:
+    assert plane_of_view(view(name, (0, 0, 0), turned(degrees))) == name
+
+
+@pytest.mark.parametrize(("degrees", "told"), [(0.0, False), (4.0, False), (12.0, True)])
+def test_a_view_that_is_tilted_against_the_volume_is_told(degrees, told) -> None:
+    grid = grid_of(itk_image(turned(degrees)))
+    found = tilt_degrees(view("axial", (0, 0, 0)), grid)
+    assert found == pytest.approx(degrees, abs=1e-4)
+    assert bool(describe_tilt(found)) is told
+    # The view turned as the volume is: nothing is tilted. RAS turns the other way about X.
+    along = view("axial", (0, 0, 0), np.diag([-1, -1, 1]) @ turned(degrees) @ np.diag([-1, -1, 1]))
+    assert tilt_degrees(along, grid) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_position_is_the_views_centre_or_the_images_centre_on_the_slice() -> None:
+    image = itk_image(np.eye(3))
+    inside = image.TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
+    centred = view("axial", ras_lps(np.array(inside)))
+    np.testing.assert_allclose(position_on_view(centred, grid_of(image)), inside)
+    beside = np.add(inside, (500.0, 0.0, 0.0))
+    moved = position_on_view(view("axial", ras_lps(beside)), grid_of(image))
+    middle = image.TransformContinuousIndexToPhysicalPoint((2.5, 2.0, 1.5))
+    np.testing.assert_allclose(moved, (*middle[:2], inside[2]))
+
+
+@pytest.mark.parametrize("degrees", [0.0, 15.0])
+@pytest.mark.parametrize(("plane", "cut"), [("axial", 2), ("coronal", 1), ("sagittal", 0)])
+def test_a_box_is_a_roi_around_the_same_voxels_and_back(plane, cut, degrees) -> None:
+    image = itk_image(turned(degrees))
+    low, high = np.array([0.5, 1.5, 0.5]), np.array([3.5, 2.5, 2.5])
+    low[cut] = high[cut] = 2.0
+    corners = [image.TransformContinuousIndexToPhysicalPoint(end.tolist()) for end in (low, high)]
+    roi = roi_of_box(np.array(corners), plane, grid_of(image))
+    assert np.linalg.det(roi.axes) == pytest.approx(1.0)
+    thick = np.where(np.arange(3) == cut, 1.0, high - low) * image.GetSpacing()
+    np.testing.assert_allclose(roi.size_mm, thick)
+    reach = [roi.centre_ras_mm + roi.axes @ (roi.size_mm * sign / 2) for sign in (-1, 1)]
+    voxels = [image.TransformPhysicalPointToContinuousIndex(ras_lps(r).tolist()) for r in reach]
+    half = np.eye(3)[cut] / 2
+    np.testing.assert_allclose(np.sort(voxels, axis=0), [low - half, high + half], atol=1e-6)
+    np.testing.assert_allclose(box_of_roi(roi, plane, grid_of(image)), corners, atol=1e-6)
+
+
+def test_a_roi_that_is_moved_to_another_slice_counts_there() -> None:
+    grid = Grid.from_ras(SHAPE, np.eye(4))
+    roi = Roi(np.array([2.0, 3.0, 1.0]), np.eye(3), np.array([2.0, 4.0, 9.0]))
+    corners = box_of_roi(roi, "axial", grid)
+    np.testing.assert_allclose(corners[:, 2], 1.0)
+    np.testing.assert_allclose(np.sort(ras_lps(corners), axis=0)[:, :2], [[1, 1], [3, 5]])
+
+
+REARRANGED = st.tuples(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3))
+
+
+@given(REARRANGED, st.integers(0, 2**32 - 1))
+def test_a_mask_is_placed_by_the_patient_however_the_axes_are_counted(rearranged, seed) -> None:
+    order, flips = rearranged
+    values = np.random.default_rng(seed).integers(0, 2, SHAPE, dtype=np.uint8)
+    mask = sitk.GetImageFromArray(values.transpose(2, 1, 0))
+    mask.CopyInformation(itk_image(turned(15.0)))
+    shown = sitk.Flip(sitk.PermuteAxes(mask, order), flips)
+    expected = sitk.Resample(mask, shown, sitk.Transform(), sitk.sitkNearestNeighbor)
+    found = onto_grid(values, grid_of(mask), grid_of(shown))
+    np.testing.assert_array_equal(found, sitk.GetArrayFromImage(expected).transpose(2, 1, 0))
+    np.testing.assert_array_equal(onto_grid(found, grid_of(shown), grid_of(mask)), values)
+
+
+def test_a_mask_of_a_part_of_the_volume_is_placed_there() -> None:
+    whole = Grid.from_ras((6, 5, 4), np.eye(4))
+    offset = np.eye(4)
+    offset[:3, 3] = (3, 1, 2)
+    part = Grid((2, 2, 1), whole.ijk_to_lps @ offset)
+    placed = onto_grid(np.ones((2, 2, 1), np.uint8), part, whole)
+    assert np.argwhere(placed).tolist() == [[3, 1, 2], [3, 2, 2], [4, 1, 2], [4, 2, 2]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        itk_image(np.eye(3), spacing=(2.0, 1.5, 2.5)),
+        itk_image(np.eye(3), origin=(-20.0, 11.0, 8.0)),
+        itk_image(turned(10.0)),
+        itk_image(np.eye(3), shape=(6, 5, 3)),
+    ],
+    ids=["spacing", "origin", "direction", "smaller"],
+)
+def test_a_mask_of_other_voxels_is_refused(other) -> None:
+    with pytest.raises(GridError, match="other voxels"):
+        onto_grid(np.zeros(SHAPE, np.uint8), grid_of(itk_image(np.eye(3))), grid_of(other))
+
+
+# --- prompts -------------------------------------------------------------------------------------
+
+
+def test_the_prompts_of_an_answer_become_markups_and_a_correction() -> None:
+    grid = Grid.from_ras(SHAPE, np.diag([-2.0, -1.5, 3.0, 1.0]))
+    answer = {
+        "slice": {"plane": "axial"},
+        "prompts": {
+            "bbox_corners_lps_mm": [[0.0, 1.5, 6.0], [4.0, 4.5, 6.0]],
+            "points_lps_mm": [[2.0, 3.0, 6.0], [0.0, 0.0, 6.0]],
+            "point_labels": [1, 0],
+        },
+    }
+    prompts = prompts_of_answer(answer, grid)
+    np.testing.assert_allclose(prompts.box.centre_ras_mm, [-2.0, -3.0, 6.0])
+    np.testing.assert_allclose(prompts.inside_ras_mm, [[-2.0, -3.0, 6.0]])
+    np.testing.assert_allclose(prompts.outside_ras_mm, [[0.0, 0.0, 6.0]])
+    values = correction_of(prompts, "axial", grid)
+    assert values["plane"] == "axial"
+    np.testing.assert_allclose(np.sort(values["box"], axis=0), [[0.0, 1.5, 6.0], [4.0, 4.5, 6.0]])
+    np.testing.assert_allclose(values["inside"], [[2.0, 3.0, 6.0]])
+    json.dumps(values)
+
+
+def test_a_correction_needs_a_box_or_a_point_inside() -> None:
+    none = np.zeros((0, 3))
+    with pytest.raises(ViewerError, match="Draw a box"):
+        correction_of(Prompts(None, none, np.ones((1, 3))), "axial", Grid(SHAPE, np.eye(4)))
+    assert prompts_of_answer({"prompts": None}, Grid(SHAPE, np.eye(4))) is None
+
+
+# --- events, masks, forms ------------------------------------------------------------------------
+
+
+def test_events_are_read_line_by_line() -> None:
+    lines = [b": ping\n", b"\n", b"event: text\n", b'data: {"text":\n', b'data: "a: b"}\n', b"\n"]
+    lines += [b'data: {"x": 1}\r\n', b"\r\n", b"event: record\n", b"data: {}\n"]
+    assert list(read_events(lines)) == [
+        Event("text", {"text": "a: b"}),
+        Event("message", {"x": 1}),
+    ]
+
+
+def test_a_mask_is_unpacked_with_i_fastest_and_written_as_itk_reads_it(tmp_path) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = turned(15.0) @ np.diag([2.0, 1.5, 3.0])
+    affine[:3, 3] = (-20.0, 11.0, 7.0)
+    data = {"shape_ijk": [3, 2, 1], "ijk_to_lps": affine.tolist(), "runs": [0, 1, 1, 2, 2]}
+    mask = read_mask(data)
+    assert np.argwhere(mask.values_ijk).tolist() == [[0, 0, 0], [0, 1, 0], [2, 0, 0]]
+    path = tmp_path / "label.nrrd"
+    path.write_bytes(to_nrrd(mask))
+    image = sitk.ReadImage(str(path))
+    assert image.GetPixelIDValue() == sitk.sitkUInt8
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image).transpose(2, 1, 0), mask.values_ijk)
+    np.testing.assert_allclose(grid_of(image).ijk_to_lps, affine, atol=1e-6)
+
+
+def test_runs_that_do_not_fill_the_grid_are_refused() -> None:
+    with pytest.raises(ServerError, match="5 voxels, expected 6"):
+        read_mask({"shape_ijk": [3, 2, 1], "ijk_to_lps": np.eye(4).tolist(), "runs": [5]})
+
+
+def test_a_form_is_read_back_by_a_server(tmp_path) -> None:
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    async def echo(request):
+        form = await request.form()
+        image = form["files"]
+        return JSONResponse([form["params"], image.filename, (await image.read()).hex()])
+
+    content = bytes(range(256)) + b"\r\n--"
+    (tmp_path / "Patient Name.nrrd").write_bytes(content)
+    part = FilePart("files", "image.nrrd", tmp_path / "Patient Name.nrrd")
+    content_type, body, length = encode({"params": '{"a": "ü"}'}, [part])
+    with body:
+        sent = body.read()
+    assert len(sent) == length
+    client = TestClient(Starlette(routes=[Route("/", echo, methods=["PUT"])]))
+    answer = client.put("/", content=sent, headers={"Content-Type": content_type})
+    assert answer.json() == ['{"a": "ü"}', "image.nrrd", content.hex()]
+
+
+# --- states and sentences ------------------------------------------------------------------------
+
+ANSWER = {
+    "present": True, "reasoning": "It is the liver.", "confidence": 0.4, "agreement": 0.25,
+    "prompts": None, "slice_choice": {"explanation": "As asked."}, "warnings": ["Careful."],
+    "slice": {"plane": "axial"},
+}  # fmt: skip
+MASK = {"scope": "slice", "shape_ijk": [1, 1, 2], "ijk_to_lps": np.eye(4).tolist(), "runs": [1, 1]}
+
+
+def told(*events: Event) -> State:
+    state = State().asked("Which organ?", "volume")
+    for event in events:
+        state = state.heard(event)
+    return state
+
+
+def test_a_question_runs_from_waiting_to_recorded() -> None:
+    state = told(Event("accepted", {"stream_id": "s"}), Event("text", {"text": "It "}))
+    assert (state.phase, state.reasoning, state.may["cancel"]) == (Phase.WORKING, "It ", True)
+    assert not state.may["ask"]
+    state = state.heard(Event("answer", ANSWER)).heard(Event("mask", MASK))
+    assert state.reasoning == "It is the liver."
+    assert state.mask.values_ijk.ravel().tolist() == [0, 1]
+    state = state.heard(Event("record", {"inference_id": "i"})).ended()
+    assert (state.phase, state.inference_id, state.error) == (Phase.ANSWERED, "i", "")
+    may = state.may
+    assert all(may[name] for name in ("ask", "correct", "accept", "submit", "reject"))
+    assert not state.decided("accepted").may["reject"]
+
+
+def test_a_correction_keeps_the_question_and_cannot_be_accepted_as_answered() -> None:
+    state = told(Event("answer", ANSWER), Event("record", {"inference_id": "i"})).corrects()
+    corrected = {**ANSWER, "reasoning": None}
+    state = state.heard(Event("answer", corrected)).heard(Event("mask", MASK))
+    state = state.heard(Event("record", {"inference_id": "other"}))
+    assert (state.inference_id, state.reasoning) == ("i", "It is the liver.")
+    assert state.may["submit"]
+    assert not state.may["accept"]
+
+
+@pytest.mark.parametrize(
+    ("status", "phase", "error"), [(499, Phase.IDLE, ""), (503, Phase.FAILED, "No weights.")]
+)
+def test_cancelled_is_no_fault_and_a_fault_is_a_sentence(status, phase, error) -> None:
+    state = told(Event("error", {"status": status, "detail": "No weights."})).ended()
+    assert (state.phase, state.error) == (phase, error)
+
+
+def test_a_stream_that_stops_before_its_record_is_a_fault() -> None:
+    assert "ended the answer early" in told(Event("text", {"text": "It"})).ended().error
+
+
+def test_low_agreement_and_warnings_are_alerts() -> None:
+    alerts = [line.text for line in describe_answer(ANSWER) if line.alert]
+    assert alerts[0].startswith("Several answers agree to 25%: low")
+    assert alerts[1:] == ["Confidence of the answer: 40%.", "Careful."]
+    sure = {**ANSWER, "agreement": 0.9, "confidence": 0.9, "warnings": []}
+    assert not any(line.alert for line in describe_answer(sure))
+
+
+def test_not_present_is_said_first() -> None:
+    first = describe_answer({**ANSWER, "present": False})[0]
+    assert first.alert
+    assert first.text.startswith("Not present")
+
+
+def test_an_earlier_question_is_one_line() -> None:
+    record = {
+        "result": {"query": "Which organ?"}, "present": False, "decision": None,
+        "created_at": "2026-01-02T03:04:05.000+00:00",
+    }  # fmt: skip
+    assert describe_record(record).startswith("Which organ? (not present, 2026-01-0")
+    decided = {**record, "decision": {"outcome": "rejected"}}
+    assert "(rejected, " in describe_record(decided)
+
+
+# --- threads and secrets -------------------------------------------------------------------------
+
+
+def test_everything_is_told_in_the_thread_that_polls_and_in_order() -> None:
+    background, said = Background(), []
+
+    def note(value) -> None:
+        said.append((value, threading.get_ident()))
+
+    def work(tell):
+        tell(1)
+        tell(2)
+        return 3
+
+    background.run(work, done=note, failed=note, told=note)
+    while len(said) < 3:
+        background.poll(0.05)
+    assert said == [(value, threading.get_ident()) for value in (1, 2, 3)]
+
+
+def test_a_fault_in_a_thread_names_no_content() -> None:
+    background, said = Background(), []
+
+    def work(tell):
+        raise KeyError("Which organ?")
+
+    background.run(work, done=said.append, failed=said.append)
+    while not said:
+        background.poll(0.05)
+    assert said == ["Something went wrong in the module (KeyError)."]
+
+
+def test_a_listener_that_lets_the_timer_fire_does_not_mix_up_the_order() -> None:
+    background, said = Background(), []
+
+    def told(value) -> None:
+        background.poll(0.0)
+        said.append(value)
+
+    def work(tell):
+        for value in range(5):
+            tell(value)
+
+    background.run(work, done=lambda nothing: said.append("done"), failed=said.append, told=told)
+    while "done" not in said:
+        background.poll(0.05)
+    assert said == [0, 1, 2, 3, 4, "done"]
+
+
+def test_what_is_forgotten_is_heard_no_more() -> None:
+    background, said = Background(), []
+    release = threading.Event()
+    background.run(lambda tell: release.wait(20), done=said.append, failed=said.append)
+    background.forget()
+    release.set()
+    background.run(lambda tell: "second", done=said.append, failed=said.append)
+    while not said:
+        background.poll(0.05)
+    background.poll(0.05)
+    assert said == ["second"]
+
+
+@pytest.mark.parametrize("address", ["", "ftp://a", "http://", "localhost:8000", "http://a:b"])
+def test_an_unusable_address_is_refused_with_an_example(address) -> None:
+    with pytest.raises(ServerError, match="expected one such as"):
+        Client(Server(address))
+
+
+def test_a_token_is_never_repeated() -> None:
+    server = Server("http://127.0.0.1:1", "s3cret token\n")
+    assert "s3cret" not in repr(server)
+    with pytest.raises(ServerError) as refused:
+        Client(server)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "token", "warned"),
+    [
+        ("http://10.0.0.1", "t", True), ("https://10.0.0.1", "t", False),
+        ("http://127.0.0.1:8000", "t", False), ("http://10.0.0.1", "", False),
+    ],
+)  # fmt: skip
+def test_a_token_over_plain_http_is_warned_about(address, token, warned) -> None:
+    assert bool(Server(address, token).warning) is warned
+
+
+def test_a_server_that_is_not_there_is_said_in_a_sentence() -> None:
+    with pytest.raises(ServerError, match="is it running"):
+        Client(Server("http://127.0.0.1:9")).connect()
+
+
+def test_segment_and_mask_are_named_as_the_server_names_them() -> None:
+    pytest.importorskip("monailabel")
+    from MedReasonerLib.viewer import SEGMENT_NAME, SEGMENT_RGB
+
+    from monailabel_app import segments
+
+    assert segments.SEGMENT_NAME == SEGMENT_NAME
+    assert tuple(value / 255 for value in segments.SEGMENT_RGB) == SEGMENT_RGB

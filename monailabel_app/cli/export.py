@@ -14,6 +14,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from medreasoner_training.samples import Manifest
+    from monailabel_app.export.questions import QueryWriterSettings
 
 
 def export(
@@ -37,6 +38,24 @@ def export(
     records: Annotated[
         Path | None, typer.Option(help="Folder of the app's records, if it was given a data_dir.")
     ] = None,
+    query_writer: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of an OpenAI-compatible server at the site whose model writes the "
+            "questions that no reader has asked; by default as query_writer.yaml in the folder "
+            "of the records says."
+        ),
+    ] = None,
+    query_model: Annotated[
+        str | None, typer.Option(help="The query writer's model, as its server names it.")
+    ] = None,
+    query_writer_public: Annotated[
+        bool,
+        typer.Option(
+            "--query-writer-public",
+            help="Let the query writer be outside the site; it is told names of labels.",
+        ),
+    ] = False,
 ) -> None:
     """Write the labels that readers approved as a data set without patient identifiers."""
     from medreasoner_training.samples import Components, SampleSettings
@@ -47,6 +66,7 @@ def export(
     samples = SampleSettings(
         model_size, max_slices, max_absent_slices, components=Components(components)
     )
+    writer = _writer(query_writer, query_model, query_writer_public)
     console = Console()
     columns = (TextColumn("Approved labels"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -54,9 +74,20 @@ def export(
         dataset = export_studies(
             studies, out, ExportSettings(val_share, samples), data_dir=records,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            query_writer=writer,
         )  # fmt: skip
     _show(dataset.manifest, console)
     console.print(Text(f"{dataset.manifest.rows} samples written to {out}"))
+
+
+def _writer(url: str | None, model: str | None, public: bool) -> QueryWriterSettings | None:
+    from monailabel_app.export.questions import QueryWriterSettings
+
+    if url is None and model is None:
+        return None
+    if url is None or model is None:
+        raise typer.BadParameter("give --query-writer and --query-model together, or neither")
+    return QueryWriterSettings(url, model, allow_public=public)
 
 
 def _show(manifest: Manifest, console: Console) -> None:
@@ -66,8 +97,10 @@ def _show(manifest: Manifest, console: Console) -> None:
             present, absent = counts.present.get(name, 0), counts.absent.get(name, 0)
             table.add_row(split, Text(name), str(present), str(absent))
     console.print(table)
-    if manifest.left_out:
-        table = Table("label", "reason", "count", title="Left out")
-        for entry in manifest.left_out:
-            table.add_row(Text(entry.label_name), Text(entry.reason), str(entry.count))
-        console.print(table)
+    counted = {"Left out": manifest.left_out, "Refused questions": manifest.refused_questions}
+    for title, entries in counted.items():
+        if entries:
+            table = Table("label", "reason", "count", title=title)
+            for entry in entries:
+                table.add_row(Text(entry.label_name), Text(entry.reason), str(entry.count))
+            console.print(table)

@@ -23,10 +23,10 @@ from medreasoner_training.samples import (
     QuerySource,
     Question,
     Target,
-    template_questions,
 )
 from monailabel_app.export.approved import ApprovedLabel
 from monailabel_app.export.identity import PatientIdentity
+from monailabel_app.export.questions.maker import Asked, QuestionMaker, questions_by_template
 from monailabel_app.export.segment_names import UNNAMED, asked_value, segment_names
 from monailabel_app.label_grid import label_on_grid
 from monailabel_app.segments import SEGMENT_NAME
@@ -60,11 +60,20 @@ def build_case(
     identity: PatientIdentity,
     keys: CaseKeys,
     left_out: LeftOut,
+    make_questions: QuestionMaker = questions_by_template,
 ) -> LabelledCase | None:
     """Make a case of a label; what cannot be used is counted in ``left_out``.
 
     A label that answers a reader's question is shown as the reader saw it: plane, slice and window
     of the inference. All others are shown in the acquired plane and the modality's window.
+
+    Args:
+        label: what was approved.
+        volume: its image.
+        identity: of the patient, whose name and numbers may occur nowhere.
+        keys: pseudonyms.
+        left_out: counts.
+        make_questions: asks for what no reader has asked for.
 
     Returns:
         The case, or ``None`` if no segment of the label can be used.
@@ -78,7 +87,11 @@ def build_case(
         return None
     shown = None if label.inference is None else label.inference.result["slice"]
     plane = default_plane(volume) if shown is None else Plane(shown["plane"])
-    targets = tuple(_targets(label, labels_ijk, identity, plane, volume, keys, left_out))
+    asked = Asked("", plane, volume.modality, held_out=keys.held_out)
+    segments = _segments(label, labels_ijk, identity, left_out)
+    targets = tuple(
+        _targets(segments, label, labels_ijk, identity, asked, make_questions, left_out)
+    )
     if not targets:
         return None
     return LabelledCase(
@@ -92,33 +105,58 @@ def build_case(
     )
 
 
-def _targets(
-    label: ApprovedLabel,
-    labels_ijk: np.ndarray,
-    identity: PatientIdentity,
-    plane: Plane,
-    volume: Volume,
-    keys: CaseKeys,
-    left_out: LeftOut,
-) -> Iterator[Target]:
+@dataclass(frozen=True)
+class _Segment:
+    """A value of the label map; ``is_asked`` if it answers the reader's question."""
+
+    value: int
+    name: str
+    is_asked: bool
+
+
+def _segments(
+    label: ApprovedLabel, labels_ijk: np.ndarray, identity: PatientIdentity, left_out: LeftOut
+) -> list[_Segment]:
+    """The segments whose names tell nothing of the patient."""
     values = [int(value) for value in np.unique(labels_ijk) if value]
     if not values:
         left_out.add("", EMPTY)
     names, asked = segment_names(label), asked_value(label, values)
+    found = []
     for value in values:
         name = names.get(value, UNNAMED)
-        if value == asked:
-            questions = _reader_question(label)
-            name = UNNAMED if name == SEGMENT_NAME else name
+        if value == asked and name == SEGMENT_NAME:
+            name = UNNAMED
+        if identity.occurs_in(name):
+            left_out.add(HIDDEN, NAMES_PATIENT)
         else:
-            questions = template_questions(name, plane, volume.modality, held_out=keys.held_out)
-        if identity.occurs_in(name) or any(identity.occurs_in(q.text) for q in questions):
+            found.append(_Segment(value, name, value == asked))
+    return found
+
+
+def _targets(
+    segments: list[_Segment],
+    label: ApprovedLabel,
+    labels_ijk: np.ndarray,
+    identity: PatientIdentity,
+    asked: Asked,
+    make_questions: QuestionMaker,
+    left_out: LeftOut,
+) -> Iterator[Target]:
+    names = tuple(segment.name for segment in segments if segment.name != UNNAMED)
+    for segment in segments:
+        name = segment.name
+        if segment.is_asked:
+            questions = _reader_question(label)
+        else:
+            questions = make_questions(replace(asked, label_name=name, neighbours=names))
+        if any(identity.occurs_in(question.text) for question in questions):
             left_out.add(HIDDEN, NAMES_PATIENT)
         elif not questions:
             left_out.add(name, NO_TEMPLATE)
         else:
             questions = tuple(_without_naming(question, identity) for question in questions)
-            yield Target(name, labels_ijk, questions, value, _whole_volume(label))
+            yield Target(name, labels_ijk, questions, segment.value, _whole_volume(label))
 
 
 def _reader_question(label: ApprovedLabel) -> tuple[Question, ...]:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +30,14 @@ from monailabel_app.errors import UnknownImageError
 from monailabel_app.export.approved import ApprovedLabel, Studies, approved_labels
 from monailabel_app.export.cases import CaseKeys, build_case
 from monailabel_app.export.identity import PatientIdentity, identity_of
+from monailabel_app.export.questions import (
+    QueryWriter,
+    QueryWriterSettings,
+    QuestionMaker,
+    WrittenQuestions,
+    questions_by_template,
+    writer_settings,
+)
 from monailabel_app.export.salt import site_salt
 from monailabel_app.privacy import quiet_request_logs
 from monailabel_app.store import RecordStore
@@ -39,6 +49,7 @@ from monailabel_app.volumes import VolumeCache
 
 UNREADABLE = "the image or the label cannot be read"
 NO_IMAGE = "the image is not among the studies any more"
+API_KEY_VARIABLE = "MEDREASONER_QUERY_WRITER_KEY"
 _KEPT_VOXEL_BYTES = 1 << 30
 Progress = Callable[[int, int], None]
 
@@ -76,6 +87,7 @@ def export_studies(
     *,
     data_dir: Path | None = None,
     progress: Progress | None = None,
+    query_writer: QueryWriterSettings | None = None,
 ) -> SampleDataset:
     """Export everything approved in a folder of studies or on a DICOMweb server.
 
@@ -85,20 +97,28 @@ def export_studies(
         settings: shares and sizes.
         data_dir: folder of the app's records, if the server was given one.
         progress: told the number of labels done and of all.
+        query_writer: the language model that writes questions; by default as
+            ``query_writer.yaml`` in the folder of the records says, else none.
 
     Raises:
+        QueryWriterSettingsError: the query writer's settings cannot be used.
         as :func:`export_approved`.
     """
     quiet_request_logs()
     require_free(out)
     data_dir = data_dir or default_data_dir(studies)
     store = open_studies(studies, data_dir)
-    records = RecordStore(data_dir) if (data_dir / DATABASE_NAME).is_file() else None
-    try:
-        return export_approved(store, records, site_salt(data_dir), out, settings, progress)
-    finally:
-        if records is not None:
-            records.close()
+    with ExitStack() as opened:
+        writer, records = None, None
+        wanted = query_writer or writer_settings(data_dir)
+        if wanted is not None:
+            writer = QueryWriter(wanted, data_dir, os.environ.get(API_KEY_VARIABLE))
+            opened.callback(writer.close)
+        if (data_dir / DATABASE_NAME).is_file():
+            records = RecordStore(data_dir)
+            opened.callback(records.close)
+        salt = site_salt(data_dir)
+        return export_approved(store, records, salt, out, settings, progress, writer)
 
 
 def export_approved(
@@ -108,6 +128,7 @@ def export_approved(
     out: Path,
     settings: ExportSettings,
     progress: Progress | None = None,
+    writer: QueryWriter | None = None,
 ) -> SampleDataset:
     """Export what is approved in an open datastore.
 
@@ -116,24 +137,27 @@ def export_approved(
         TooFewPatientsError: there are not enough patients for the splits.
         NoSamplesError: nothing became a sample.
         PacsUnreachableError: the DICOMweb server does not answer.
+        QueryWriterUnreachableError: the language model does not answer.
         MissingExtraError: the packages for writing are not installed.
     """
-    left_out = LeftOut()
+    left_out, refused = LeftOut(), LeftOut()
+    ask = questions_by_template if writer is None else WrittenQuestions(writer, refused)
     labels = approved_labels(studies, records, left_out)
     entries = list(_entries(labels, studies, salt, left_out))
     splits = assign_splits([entry.patient_key for entry in entries], settings.val_share)
     names = (TRAIN, VALIDATION) if settings.val_share else (TRAIN,)
     recorded = {"val_share": settings.val_share, **dataclasses.asdict(settings.samples)}
+    recorded["query_model"] = None if writer is None else writer.settings.model
     volumes = VolumeCache(_KEPT_VOXEL_BYTES)
     # In the order of pseudonyms: that of the studies would tell of dates and names.
     entries.sort(key=lambda entry: (entry.case_key, entry.label.label_file.name))
-    with writing_dataset(out, names, recorded, left_out) as writer:
+    with writing_dataset(out, names, recorded, left_out, refused) as dataset:
         for done, entry in enumerate(entries, start=1):
             split = splits[entry.patient_key]
-            case = _case(entry, volumes, split == VALIDATION, left_out)
+            case = _case(entry, volumes, split == VALIDATION, left_out, ask)
             if case is not None:
                 for sample in samples_of_case(case, settings.samples, left_out):
-                    writer.add(sample, split)
+                    dataset.add(sample, split)
             if progress is not None:
                 progress(done, len(entries))
     return open_dataset(out)
@@ -163,12 +187,12 @@ def _entry(label: ApprovedLabel, source: ImageSource, studies: Studies, salt: by
 
 
 def _case(
-    entry: _Entry, volumes: VolumeCache, held_out: bool, left_out: LeftOut
+    entry: _Entry, volumes: VolumeCache, held_out: bool, left_out: LeftOut, ask: QuestionMaker
 ) -> LabelledCase | None:
     keys = CaseKeys(entry.case_key, entry.patient_key, held_out)
     try:
         volume = volumes.get(entry.source)
-        return build_case(entry.label, volume, entry.identity, keys, left_out)
+        return build_case(entry.label, volume, entry.identity, keys, left_out, ask)
     except UnreadableImageError:
         left_out.add("", UNREADABLE)
         return None

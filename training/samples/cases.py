@@ -22,11 +22,12 @@ class QuerySource(str, Enum):
     """Who wrote a question.
 
     READER: the reader who approved the mask asked it. TEMPLATE: it stands in the table of implicit
-    questions, see :mod:`medreasoner_training.samples.templates`.
+    questions, see :mod:`medreasoner_training.samples.templates`. MODEL: a language model wrote it.
     """
 
     READER = "reader"
     TEMPLATE = "template"
+    MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Question:
 
     ``reasoning`` is the trace of the inference ``inference_id`` and ``prompts`` its box and points
     in slice px with who set them, as JSON. Both belong to the slice that was asked about, and no
-    reader has approved them.
+    reader has approved them. ``model`` wrote the question as ``prompt_version`` told it to.
     """
 
     text: str
@@ -43,6 +44,8 @@ class Question:
     reasoning: str | None = None
     inference_id: str | None = None
     prompts: str | None = None
+    model: str | None = None
+    prompt_version: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +166,13 @@ class SampleSettings:
 
 @dataclass
 class LeftOut:
-    """Counts what became no sample, by label name and reason."""
+    """Counts what was not used, by label name and reason."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, label_name: str, reason: str) -> None:
-        """Count one more."""
-        self.counts[label_name, reason] += 1
+    def add(self, label_name: str, reason: str, count: int = 1) -> None:
+        """Count one more, or ``count``."""
+        self.counts[label_name, reason] += count
 
     def __iter__(self) -> Iterator[tuple[str, str, int]]:
         """Label name, reason and count, sorted."""

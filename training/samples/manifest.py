@@ -12,7 +12,7 @@ from typing import Any
 
 from medreasoner_training.samples.errors import DatasetFolderError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 _FORMAT = "medreasoner samples"
 
@@ -29,7 +29,7 @@ class SplitCounts:
 
 @dataclass(frozen=True)
 class LeftOutCount:
-    """How often something became no sample; ``label_name`` is empty for a whole label file."""
+    """How often something was not used; ``label_name`` is empty for a whole label file."""
 
     label_name: str
     reason: str
@@ -38,7 +38,11 @@ class LeftOutCount:
 
 @dataclass(frozen=True)
 class Manifest:
-    """See the module; ``files`` maps a name within the folder to the file's SHA-256."""
+    """See the module.
+
+    ``left_out`` became no sample, ``refused_questions`` are those that a language model wrote in
+    vain, ``files`` maps a name within the folder to the file's SHA-256.
+    """
 
     created_at: str
     code_version: str
@@ -46,6 +50,7 @@ class Manifest:
     splits: Mapping[str, SplitCounts]
     left_out: tuple[LeftOutCount, ...]
     files: Mapping[str, str]
+    refused_questions: tuple[LeftOutCount, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -89,4 +94,5 @@ def read_manifest(folder: Path) -> Manifest:
         splits={name: SplitCounts(**counts) for name, counts in values["splits"].items()},
         left_out=tuple(LeftOutCount(**entry) for entry in values["left_out"]),
         files=values["files"],
+        refused_questions=tuple(LeftOutCount(**entry) for entry in values["refused_questions"]),
     )

@@ -22,6 +22,7 @@ _ALIASES = {
     "kidney cyst": "renal cyst",
     "lung tumor": "lung tumour",
 }
+_CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _IMAGE_SIDE = re.compile(r"\b(?:image|slice)\b")
 _CT_APPEARANCE = re.compile(r"\b(?:dark|bright|CT)\b")
 
@@ -41,27 +42,32 @@ def template_questions(
         modality: DICOM code.
         held_out: take the phrasings that are kept for validation.
     """
-    target = _target_of(label_name)
+    target = target_of(label_name)
     if target is None:
         return ()
     texts = target.held_out if held_out else target.trained
     return tuple(
-        Question(text, QuerySource.TEMPLATE) for text in texts if _fits(text, plane, modality)
+        Question(text, QuerySource.TEMPLATE)
+        for text in texts
+        if fits_display(text, plane, modality)
     )
 
 
-def _target_of(label_name: str) -> Target | None:
-    words = _words(label_name)
-    name = _words(_ALIASES.get(" ".join(words), label_name))
-    by_words = {frozenset(_words(target.name)): target for target in known_targets().values()}
+def target_of(label_name: str) -> Target | None:
+    """The target of the table that a label is named after, if there is one."""
+    words = words_of(label_name)
+    name = words_of(_ALIASES.get(" ".join(words), label_name))
+    by_words = {frozenset(words_of(target.name)): target for target in known_targets().values()}
     return by_words.get(frozenset(name))
 
 
-def _words(name: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", name.lower())
+def words_of(name: str) -> list[str]:
+    """The words of a label's name in lower case: ``Kidney_Right`` and ``KidneyRight`` have two."""
+    return re.findall(r"[a-z0-9]+", _CAMEL_HUMP.sub(" ", name).lower())
 
 
-def _fits(text: str, plane: Plane, modality: str) -> bool:
+def fits_display(text: str, plane: Plane, modality: str) -> bool:
+    """Whether what a question says of sides and brightness holds in that plane and modality."""
     if plane not in (Plane.AXIAL, Plane.CORONAL) and _IMAGE_SIDE.search(text):
         return False
     return modality == "CT" or not _CT_APPEARANCE.search(text)

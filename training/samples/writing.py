@@ -101,7 +101,11 @@ class DatasetWriter:
 
 @contextmanager
 def writing_dataset(
-    out: Path, splits: tuple[str, ...], settings: Mapping[str, Any], left_out: LeftOut
+    out: Path,
+    splits: tuple[str, ...],
+    settings: Mapping[str, Any],
+    left_out: LeftOut,
+    refused_questions: LeftOut | None = None,
 ) -> Iterator[DatasetWriter]:
     """Write a data set into a folder that does not exist yet or is empty.
 
@@ -113,6 +117,7 @@ def writing_dataset(
         splits: names of the splits.
         settings: recorded in the manifest as they are.
         left_out: counted in the manifest; may grow within the block.
+        refused_questions: likewise.
 
     Raises:
         DatasetFolderError: ``out`` holds something already.
@@ -134,7 +139,15 @@ def writing_dataset(
         finally:
             writer.close()
         _require_rows(writer.counts, left_out)
-        manifest = _manifest(writer.counts, files, settings, left_out)
+        manifest = Manifest(
+            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            code_version=medreasoner_infer.__version__,
+            settings=settings,
+            splits=writer.counts,
+            left_out=_entries(left_out),
+            files=files,
+            refused_questions=_entries(refused_questions or LeftOut()),
+        )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
         os.replace(folder, out)
 
@@ -179,17 +192,5 @@ def _require_rows(counts: Mapping[str, SplitCounts], left_out: LeftOut) -> None:
         )
 
 
-def _manifest(
-    counts: Mapping[str, SplitCounts],
-    files: Mapping[str, str],
-    settings: Mapping[str, Any],
-    left_out: LeftOut,
-) -> Manifest:
-    return Manifest(
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        code_version=medreasoner_infer.__version__,
-        settings=settings,
-        splits=counts,
-        left_out=tuple(LeftOutCount(*entry) for entry in left_out),
-        files=files,
-    )
+def _entries(counted: LeftOut) -> tuple[LeftOutCount, ...]:
+    return tuple(LeftOutCount(*entry) for entry in counted)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Implicit questions by a language model behind an OpenAI-compatible server of the site."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medreasoner_infer.errors import InputError, ReasonerUnreachableError
+from medreasoner_infer.imaging import Plane
+from medreasoner_infer.reasoners.vllm_server import (
+    CONNECT_TIMEOUT_S,
+    RETRIES,
+    api_address,
+    typed_errors,
+)
+from medreasoner_training.samples.naming import fault_of_question, forbidden_stems
+from monailabel_app.export.questions.cache import QuestionCache, WrittenSet
+from monailabel_app.export.questions.settings import (
+    QueryWriterSettings,
+    QueryWriterUnreachableError,
+    require_at_site,
+)
+
+PROMPT_VERSION = "1"
+CACHE_FOLDER = "query_writer"
+NOT_OF_SCHEMA = "the answer is not of the schema"
+REPEATED = "the question was written before"
+_TEMPERATURE = 0.8
+_TOKENS_PER_QUESTION = 64
+_SYSTEM = (
+    "You write questions for radiologists. Each question leads to one structure in a medical image "
+    "by its function, by a symptom or disease, by its appearance or by its position, so that only "
+    "that structure is meant. It never names the structure: no part of its name, no synonym, no "
+    "adjective of it, no abbreviation. If the structure has a side, the question tells the "
+    "patient's side. One sentence of at most 25 words, in English; vary the wording."
+)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """All that the model is told: what the questions are about.
+
+    Attributes:
+        label: name of the structure.
+        modality: DICOM code.
+        plane: in which slices are displayed.
+        neighbours: names of other structures in the label map, sorted.
+    """
+
+    label: str
+    modality: str
+    plane: str
+    neighbours: tuple[str, ...] = ()
+
+
+class QueryWriter:
+    """Asks the model, checks what it writes, and keeps it.
+
+    Args:
+        settings: which model.
+        records: folder of the app's records, in which the cache lies.
+        api_key: of the server, if it wants one.
+
+    Raises:
+        QueryWriterSettingsError: the address is not at the site.
+        QueryWriterUnreachableError: the address has no such host.
+    """
+
+    def __init__(
+        self, settings: QueryWriterSettings, records: Path, api_key: str | None = None
+    ) -> None:
+        import openai
+
+        require_at_site(settings)
+        self.settings = settings
+        self._cache = QuestionCache(records / CACHE_FOLDER)
+        self._address = api_address(settings.url)
+        timeout = openai.Timeout(
+            settings.timeout_s, connect=min(CONNECT_TIMEOUT_S, settings.timeout_s)
+        )
+        # No proxy from the environment and no redirect: either would lead out of the site.
+        self._client = openai.OpenAI(
+            base_url=self._address,
+            api_key=api_key or "none",
+            timeout=timeout,
+            max_retries=RETRIES,
+            http_client=openai.DefaultHttpxClient(trust_env=False, follow_redirects=False),
+        )
+
+    def write(self, structure: Structure) -> WrittenSet:
+        """Questions about a structure, from the cache if they were written before.
+
+        Raises:
+            QueryWriterUnreachableError: the server fails, or does not know the model.
+        """
+        key = {
+            **asdict(structure),
+            "model": self.settings.model,
+            "prompt_version": PROMPT_VERSION,
+            "questions": self.settings.questions,
+        }
+        written = self._cache.get(key)
+        if written is None:
+            written = self._ask(structure)
+            self._cache.put(key, written)
+        return written
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _ask(self, structure: Structure) -> WrittenSet:
+        accepted: list[str] = []
+        refused: Counter[str] = Counter()
+        for attempt in range(self.settings.attempts):
+            missing = self.settings.questions - len(accepted)
+            if not missing:
+                break
+            texts = read_questions(self._complete(structure, missing, seed=attempt))
+            if texts is None:
+                refused[NOT_OF_SCHEMA] += 1
+                continue
+            for text in texts[:missing]:
+                fault = _fault(text, structure, accepted)
+                if fault is None:
+                    accepted.append(text)
+                else:
+                    refused[fault] += 1
+        return WrittenSet(tuple(accepted), dict(refused))
+
+    def _complete(self, structure: Structure, number: int, seed: int) -> str:
+        try:
+            with typed_errors(self._address, self.settings.timeout_s):
+                answer = self._client.chat.completions.create(
+                    model=self.settings.model,
+                    messages=messages(structure, number),  # type: ignore[arg-type]
+                    response_format=answer_format(number),  # type: ignore[arg-type]
+                    max_tokens=_TOKENS_PER_QUESTION * number,
+                    temperature=_TEMPERATURE,
+                    seed=seed,
+                )
+        except (ReasonerUnreachableError, InputError) as error:
+            raise QueryWriterUnreachableError(
+                f"The query writer at {self._address} cannot be used with the model "
+                f"{self.settings.model!r}: {error} Or export without it."
+            ) from error
+        choices = answer.choices if isinstance(answer.choices, list) else []
+        return (choices[0].message.content or "") if choices else ""
+
+
+def messages(structure: Structure, number: int) -> list[dict[str, str]]:
+    """The chat that asks for ``number`` questions; it holds nothing but the structure."""
+    asked = {
+        "structure": structure.label,
+        "modality": structure.modality,
+        "plane": structure.plane,
+        "other structures in the image": list(structure.neighbours),
+        "words that must not occur, however they end": list(forbidden_stems(structure.label)),
+        "number of questions": number,
+    }
+    return [
+        {"role": "system", "content": _SYSTEM},
+        {"role": "user", "content": json.dumps(asked, ensure_ascii=False)},
+    ]
+
+
+def answer_format(number: int) -> dict[str, Any]:
+    """``response_format`` of the chat completions API: an object with ``number`` questions."""
+    questions = {
+        "type": "array",
+        "items": {"type": "string", "maxLength": 200},
+        "minItems": number,
+        "maxItems": number,
+    }
+    schema = {
+        "type": "object",
+        "properties": {"questions": questions},
+        "required": ["questions"],
+        "additionalProperties": False,
+    }
+    named = {"name": "questions", "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": named}
+
+
+def read_questions(answer: str) -> list[str] | None:
+    """The questions of an answer; ``None`` if it is not of :func:`answer_format`."""
+    try:
+        fields = json.loads(answer)
+    except ValueError:
+        return None
+    texts = fields.get("questions") if isinstance(fields, Mapping) else None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return None
+    return [text.strip() for text in texts]
+
+
+def _fault(text: str, structure: Structure, accepted: Sequence[str]) -> str | None:
+    if text.lower() in (known.lower() for known in accepted):
+        return REPEATED
+    plane = Plane(structure.plane)
+    return fault_of_question(text, structure.label, plane, structure.modality, structure.neighbours)

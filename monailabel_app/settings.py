@@ -49,7 +49,7 @@ class AppSettings:
     reasoner_url: str | None = None
     adapter: str | None = None
     preload: bool = False
-    max_waiting: int = 8
+    max_waiting: int = 32
     volume_cache_mb: int = 2048
     keep_masks_mb: int = 10240
     data_dir: Path | None = None

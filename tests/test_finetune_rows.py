@@ -19,7 +19,7 @@ from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.reasoners.prompts import REASONING_PROMPT, PromptTemplate, load_prompt_file
 from medreasoner_infer.types import ReasonerRequest
 from medreasoner_training.finetune.errors import ImageSizeError, TooFewSamplesError
-from medreasoner_training.finetune.replay import phantom_rows, with_replay
+from medreasoner_training.finetune.replay import phantom_rows, phantom_sample, with_replay
 from medreasoner_training.finetune.rows import RowMaker, read_sample, scale_mask, training_rows
 from medreasoner_training.finetune.settings import DataSettings, ImageSizes
 from medreasoner_training.finetune.traces import completion_of
@@ -201,6 +201,11 @@ def test_the_replayed_share_is_of_all_samples(tmp_path):
     assert sources.count("phantom") == 2
     assert len(mixed) == 8
     assert with_replay(raw, DataSettings(), tmp_path, SIZE) is raw
+
+
+def test_about_every_other_replayed_question_asks_for_what_is_not_there():
+    absent = [phantom_sample(index, SIZE).bbox_xyxy_px is None for index in range(12)]
+    assert absent == [index % 2 == 1 for index in range(12)]
 
 
 def test_replayed_phantoms_have_the_embedded_reasoner_s_own_traces(embedded_prompt):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PHANTOMS = "phantoms"
 _SEED = 940_000
+#: Questions about one section to choose from: enough that one of each kind is among them.
+_DRAWN_QUESTIONS = 12
 
 
 def with_replay(raw: Dataset, data: DataSettings, run_dir: Path, size_px: int) -> Dataset:
@@ -47,21 +49,29 @@ def with_replay(raw: Dataset, data: DataSettings, run_dir: Path, size_px: int) -
 
 
 def phantom_rows(count: int, size_px: int) -> Dataset:
-    """Synthetic torso sections of the kind that the embedded reasoner was trained on."""
+    """Synthetic torso sections of the kind that the embedded reasoner was trained on.
+
+    Every other question asks for a target that is not there, as about half of a site's exported
+    questions do: with fewer, the reasoner forgets how to say so.
+    """
     from datasets import Dataset
 
     rows: list[dict] = []
     while len(rows) < count:
-        rows.append(to_row(_phantom_sample(len(rows), size_px), len(rows)))
+        rows.append(to_row(phantom_sample(len(rows), size_px), len(rows)))
     return Dataset.from_list(rows, features=features())
 
 
-def _phantom_sample(index: int, size_px: int) -> Sample:
+def phantom_sample(index: int, size_px: int) -> Sample:
+    """One question about a synthetic torso section; equal arguments give equal samples."""
     from medreasoner_training.reasoner.queries import known_targets
     from medreasoner_training.reasoner.samples import sample_questions
 
-    drawn = sample_questions(np.random.default_rng([_SEED, index]), 1, size_px)
-    question, grey = drawn.questions[0], drawn.image.grey
+    rng = np.random.default_rng([_SEED, index])
+    drawn = sample_questions(rng, _DRAWN_QUESTIONS, size_px)
+    absent = index % 2 == 1
+    fitting = [q for q in drawn.questions if (q.truth is None) == absent] or drawn.questions
+    question, grey = fitting[int(rng.integers(len(fitting)))], drawn.image.grey
     truth = question.truth
     trace = question.completion.partition("<think>")[2].partition("</think>")[0]
     return Sample(

@@ -61,6 +61,59 @@ def client(monkeypatch, tmp_path: Path, series: Path, answered) -> TestClient:
     app.service.records.close()
 
 
+def ask_and_submit(client, series: Path, folder: Path) -> tuple[str, np.ndarray]:
+    """One question and its label; returns the study and the label's mask."""
+    header = pydicom.dcmread(series / "0001.dcm")
+    image = str(header.SeriesInstanceUID)
+    question = {"params": json.dumps({"query": "Which organ?"})}
+    client.post(f"/infer/medreasoner?image={image}&output=json", data=question)
+    mask = np.zeros(SHAPE_IJK, np.uint8)
+    mask[2:4, 1:4, 1:3] = 1
+    label = write_mask(mask, load_volume(series), folder / "l.nii.gz")
+    client.put(
+        f"/datastore/label?image={image}&tag=final",
+        data={"params": json.dumps({"inference_id": "inference-1"})},
+        files={"label": ("l.nii.gz", label.read_bytes())},
+    ).raise_for_status()
+    return str(header.StudyInstanceUID), mask
+
+
+def shown_again(client, study: str) -> np.ndarray:
+    """The mask (I, J, K) of the first question as the archive has it."""
+    answer = client.get("/medreasoner/history/inference-1/mask", params={"study": study}).json()
+    values = np.arange(len(answer["runs"])) % 2
+    return np.repeat(values, answer["runs"]).reshape(answer["shape_ijk"], order="F")
+
+
+def test_what_the_archive_has_is_listed_and_shown_without_the_servers_records(
+    client, series, tmp_path
+) -> None:
+    study, mask = ask_and_submit(client, series, tmp_path)
+    deleted = client.delete("/medreasoner/inferences", params={"study": study}).json()
+    assert deleted["inferences"] == 1
+    found = client.get("/medreasoner/history", params={"study": study}).json()
+    assert found["unreadable"] == []
+    (record,) = found["records"]
+    assert record["inference_id"] == "inference-1"
+    assert record["result"]["reasoning"] == "The liver does.\nIt is large."
+    assert record["decision"]["outcome"] == "edited"
+    np.testing.assert_array_equal(shown_again(client, study), mask)
+    unknown = client.get("/medreasoner/history/inference-9/mask", params={"study": study})
+    assert unknown.status_code == 404
+    assert client.get("/medreasoner/history", params={"study": "../x"}).status_code == 422
+
+
+def test_a_decision_after_the_label_keeps_the_mask_and_a_rejection_withdraws_it(
+    client, series, tmp_path
+) -> None:
+    study, mask = ask_and_submit(client, series, tmp_path)
+    address = "/medreasoner/inferences/inference-1/decision"
+    client.put(address, json={"outcome": "accepted"}).raise_for_status()
+    np.testing.assert_array_equal(shown_again(client, study), mask)
+    client.put(address, json={"outcome": "rejected", "reason": "Not it."}).raise_for_status()
+    assert not shown_again(client, study).any()
+
+
 def test_submitted_and_rejected_answers_are_dicom_and_can_be_deleted(
     client, series, tmp_path
 ) -> None:

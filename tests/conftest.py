@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -97,13 +97,27 @@ class Orthanc:
         return dict(counted)
 
 
+@pytest.fixture(scope="session")
+def orthanc_factory() -> Iterator[Callable[[Path], Orthanc]]:
+    """Starts an empty Orthanc on a folder; a test that needs it skips where it is absent."""
+    running: list[Orthanc] = []
+
+    def start(folder: Path) -> Orthanc:
+        if shutil.which("Orthanc") is None or not Orthanc.PLUGINS.is_dir():
+            pytest.skip("Orthanc is absent; install it with scripts/setup_pacs.sh")
+        running.append(Orthanc(folder))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.kill()
+
+
 @pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+def orthanc(orthanc_factory, tmp_path: Path) -> Iterator[Orthanc]:
     """A running Orthanc that holds nothing yet."""
-    if shutil.which("Orthanc") is None or not Orthanc.PLUGINS.is_dir():
-        pytest.skip("Orthanc is absent; install it with scripts/setup_pacs.sh")
-    server = Orthanc(tmp_path / "orthanc")
-    server.start()
+    server = orthanc_factory(tmp_path / "orthanc")
     yield server
     server.kill()
 

@@ -92,6 +92,20 @@ class AdminGuard(Refusal):
         return closed or scope["path"].rstrip("/") in _CLOSED_PATHS
 
 
+class DocsGuard(Refusal):
+    """FastAPI's page of the routes, which stays blank without scripts from the internet."""
+
+    status = 404
+    detail = (
+        "The page that shows the routes would load its scripts from the internet, which no page of "
+        "this server does; the routes are described in /openapi.json."
+    )
+
+    def refuses(self, scope: Scope) -> bool:
+        """Whether it is that page."""
+        return scope["path"].rstrip("/") == "/docs"
+
+
 class ExposureGuard(Refusal):
     """Callers of other machines while nobody has to log in."""
 

@@ -22,7 +22,13 @@ from monailabel_app.routes import (
     streams,
     train,
 )
-from monailabel_app.routes.guard import AdminGuard, ArchiveGuard, ExposureGuard, PathGuard
+from monailabel_app.routes.guard import (
+    AdminGuard,
+    ArchiveGuard,
+    DocsGuard,
+    ExposureGuard,
+    PathGuard,
+)
 from monailabel_app.routes.readers import current_user
 from monailabel_app.security.settings import SecuritySettings, security_settings
 
@@ -67,7 +73,7 @@ def install_routes(server: FastAPI) -> None:
 def _guards(server: FastAPI) -> list[BaseRoute]:
     secured: SecuritySettings | None = getattr(server.state, "security", None)
     access = secured or security_settings()
-    guards: list[BaseRoute] = [PathGuard(), ArchiveGuard()]
+    guards: list[BaseRoute] = [PathGuard(), ArchiveGuard(), DocsGuard()]
     if not access.admin_routes:
         guards.append(AdminGuard())
     if secured is None:

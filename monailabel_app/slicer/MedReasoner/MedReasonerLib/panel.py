@@ -265,6 +265,7 @@ class Panel:
             self._set(self.state.decided(outcome))
             self.follow()
 
+        self._set(self.state.submits())
         self._start(work, done)
 
     def _start(self, work: Work, done: Tell, told: Tell | None = None) -> None:

@@ -80,6 +80,10 @@ class State:
         """Something did not work."""
         return replace(self, phase=Phase.FAILED, step="", stream_id=None, error=sentence)
 
+    def submits(self) -> State:
+        """The reader's decision is on its way."""
+        return replace(self, step="Submitting.", error="")
+
     def decided(self, decision: str) -> State:
         """The reader's decision is recorded."""
         return replace(self, decision=decision, error="", step="")

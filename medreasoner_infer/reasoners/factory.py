@@ -62,7 +62,7 @@ def load_transformers_reasoner(
 
     folder = locate_model(str(source), revision)
     adapter_folder = None if adapter is None else locate_adapter(Path(adapter))
-    settings = _settings(load_prompt_file(folder.path), prompt, input_size)
+    settings = served_settings(load_prompt_file(folder.path), prompt, input_size)
     loaded = load_model(folder.path, settings.input_size, device=device, adapter=adapter_folder)
     hashed = (folder.path,) if adapter_folder is None else (folder.path, adapter_folder)
     identity = ModelIdentity(
@@ -116,7 +116,9 @@ def connect_vllm_reasoner(
     from medreasoner_infer.reasoners.weights import weights_sha256
 
     local = None if folder is None else Path(folder).expanduser()
-    settings = _settings(None if local is None else load_prompt_file(local), prompt, input_size)
+    settings = served_settings(
+        None if local is None else load_prompt_file(local), prompt, input_size
+    )
     wanted = [model] if name is None else [model, name]
     server = VllmServer.connect(base_url, wanted, api_key=api_key, timeout_s=timeout_s)
     identity = ModelIdentity(
@@ -130,10 +132,19 @@ def connect_vllm_reasoner(
     return VllmReasoner(server, identity, settings)
 
 
-def _settings(
+def served_settings(
     file: PromptFile | None, prompt: str | PromptTemplate | None, input_size: int | None
 ) -> PromptFile:
-    """What the caller asked for, else what the model's folder says, else the published default."""
+    """How a reasoner is asked: as wanted, else as its folder says, else as published.
+
+    Args:
+        file: of the model's folder.
+        prompt: wanted; a name or a template.
+        input_size: wanted.
+
+    Raises:
+        InputError: there is no prompt of that name.
+    """
     template = named_prompt(prompt) if isinstance(prompt, str) else prompt
     if file is None:
         file = PromptFile(REASONING_PROMPT, "rgb", PUBLISHED_INPUT_SIZE)

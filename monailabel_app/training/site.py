@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,8 @@ from pathlib import Path
 from medreasoner_infer.errors import MedReasonerError
 from medreasoner_infer.models.store.files import write_durably
 from medreasoner_training.finetune import CONFIG_FILE, FineTuneConfig, Progress, State
+from medreasoner_training.finetune.identity import what_is_learnt
 from medreasoner_training.finetune.progress import clear_stop, stop_requested, write_progress
-from medreasoner_training.finetune.settings import VllmSettings
 from medreasoner_training.samples import TRAIN, VALIDATION, SampleDataset
 from monailabel_app.training.data_set import (
     export_data_set,
@@ -161,7 +162,7 @@ def write_config(run: Path, config: FineTuneConfig, data_set: SampleDataset) -> 
     """Make a run's folder with its configuration; the data set's path counts from the folder."""
     run.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = os.path.relpath(data_set.folder, run)
-    write_durably(run / CONFIG_FILE, _yaml(config, folder))
+    write_durably(run / CONFIG_FILE, _with_data(config, folder).to_yaml())
 
 
 def run_key(config: FineTuneConfig, data_set: SampleDataset) -> str:
@@ -170,25 +171,13 @@ def run_key(config: FineTuneConfig, data_set: SampleDataset) -> str:
     A run that ran out of memory thus goes on with other settings of this kind, which the trainer
     accepts as well.
     """
-    defaults = VllmSettings()
-    vllm = replace(
-        config.vllm,
-        gpu_memory_share=defaults.gpu_memory_share,
-        tensor_parallel=defaults.tensor_parallel,
-    )
-    learnt = replace(
-        config,
-        grpo=replace(config.grpo, micro_batch=None),
-        sft=replace(config.sft, micro_batch=1),
-        run=replace(config.run, gradient_checkpointing=False),
-        vllm=vllm,
-    )
-    text = _yaml(learnt, data_set.folder.name)
+    learnt = what_is_learnt(_with_data(config, data_set.folder.name).to_dict())
+    text = json.dumps(learnt, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
 
 
-def _yaml(config: FineTuneConfig, data_folder: str) -> str:
-    return replace(config, data=replace(config.data, folder=data_folder)).to_yaml()
+def _with_data(config: FineTuneConfig, data_folder: str) -> FineTuneConfig:
+    return replace(config, data=replace(config.data, folder=data_folder))
 
 
 def _run_sentence(run: Path, resumes: bool, data_set: SampleDataset) -> str:

@@ -150,9 +150,19 @@ def split_batch(batch: int, micro_batch: int | None, processes: int) -> tuple[in
 
 
 def _vllm(config: FineTuneConfig) -> dict[str, Any]:
+    """Arguments of rollouts by vLLM.
+
+    Raises:
+        FineTuneConfigError: training on the CPU, from where no weights reach vLLM.
+    """
     vllm = config.vllm
     if vllm.mode is VllmMode.off:
         return {}
+    if training_device(config.run) == "cpu":
+        raise FineTuneConfigError(
+            f"vllm.mode is {vllm.mode.value}, but the training runs on the CPU and weights reach "
+            "vLLM between CUDA GPUs only; expected off."
+        )
     return {
         "vllm_mode": vllm.mode.value,
         "vllm_server_base_url": vllm.url,

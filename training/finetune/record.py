@@ -10,16 +10,9 @@ from typing import Any
 
 from medreasoner_infer.models.store.files import write_durably
 from medreasoner_training.finetune.errors import RunChangedError
+from medreasoner_training.finetune.identity import what_is_learnt
 
 RECORD_FILE = "run.json"
-# They change how much memory a step takes and not what it learns, so that a run which ran out of
-# memory can go on.
-_MEMORY_ONLY = {
-    "sft": ("micro_batch",),
-    "grpo": ("micro_batch",),
-    "run": ("gradient_checkpointing",),
-    "vllm": ("gpu_memory_share", "tensor_parallel"),
-}
 
 
 @dataclass(frozen=True)
@@ -71,10 +64,11 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
     Raises:
         RunChangedError: naming what differs.
     """
+    was, now = what_is_learnt(record.config), what_is_learnt(config)
     differing = [
         f"{section} (was {record.config.get(section)}, is {value})"
         for section, value in config.items()
-        if _what_is_learnt(section, record.config.get(section)) != _what_is_learnt(section, value)
+        if was.get(section) != now[section]
     ]
     if record.data_manifest_sha256 != data_manifest_sha256:
         differing.append("the data set")
@@ -83,9 +77,3 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
             f"This run was begun with other settings or data: {'; '.join(differing)}. Restore "
             "them, or start a new run in another folder."
         )
-
-
-def _what_is_learnt(section: str, value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {key: each for key, each in value.items() if key not in _MEMORY_ONLY.get(section, ())}

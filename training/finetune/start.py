@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING
 
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, ModelSpec, resolve_model
 from medreasoner_infer.models.store import Candidate, ReasonerStore
-from medreasoner_infer.reasoners.factory import PUBLISHED_INPUT_SIZE
-from medreasoner_infer.reasoners.prompts import (
-    PROMPT_FILE,
-    REASONING_PROMPT,
-    PromptFile,
-    load_prompt_file,
-    named_prompt,
-)
+from medreasoner_infer.reasoners.factory import served_settings
+from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile, load_prompt_file
 from medreasoner_infer.reasoners.weights import locate_model, weights_sha256
 from medreasoner_training.finetune.errors import NoChatTemplateError
 from medreasoner_training.finetune.settings import ModelSettings, RunSettings, Tuning
@@ -91,13 +85,8 @@ def _start_of_candidate(candidate: Candidate) -> Start:
 
 
 def _served_prompt(folder: Path, spec: ModelSpec) -> PromptFile:
-    """What ``load_transformers_reasoner`` makes of the model's folder and registry entry."""
-    file = load_prompt_file(folder) or PromptFile(REASONING_PROMPT, "rgb", PUBLISHED_INPUT_SIZE)
-    return dataclasses.replace(
-        file,
-        template=file.template if spec.prompt is None else named_prompt(spec.prompt),
-        input_size=spec.input_size or file.input_size,
-    )
+    """As ``load_transformers_reasoner`` asks a model of that folder and registry entry."""
+    return served_settings(load_prompt_file(folder), spec.prompt, spec.input_size)
 
 
 def training_device(run: RunSettings) -> str:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choices that the configuration offers, and how a value that means nothing is refused."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from medreasoner_training.finetune.errors import FineTuneConfigError
+
+
+class Method(str, Enum):
+    """How the reasoner learns: from approved answers, or from rewards for its own answers."""
+
+    sft = "sft"
+    grpo = "grpo"
+
+
+class Tuning(str, Enum):
+    """Which weights learn: those of a LoRA adapter, or all."""
+
+    lora = "lora"
+    full = "full"
+
+
+class VllmMode(str, Enum):
+    """Where rollouts are generated: by transformers, by vLLM on the same GPUs, or by a server."""
+
+    off = "off"
+    colocate = "colocate"
+    server = "server"
+
+
+class LossType(str, Enum):
+    """How GRPO's token losses are averaged; see ``loss_type`` of TRL's ``GRPOConfig``."""
+
+    grpo = "grpo"
+    dr_grpo = "dr_grpo"
+    dapo = "dapo"
+    bnpo = "bnpo"
+
+
+class ScaleRewards(str, Enum):
+    """By which standard deviation advantages are divided: the group's, the batch's, or none."""
+
+    group = "group"
+    batch = "batch"
+    none = "none"
+
+
+class ImageSizes(str, Enum):
+    """What happens to images of another size than the model reads."""
+
+    refuse = "refuse"
+    scale = "scale"
+
+
+def require(ok: bool, key: str, value: object, expected: str) -> None:
+    """Refuse ``value``.
+
+    Raises:
+        FineTuneConfigError: unless ``ok``.
+    """
+    if not ok:
+        raise FineTuneConfigError(f"{key} is {value!r}; expected {expected}.")

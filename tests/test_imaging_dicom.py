@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import Window, load_volume
+from medreasoner_infer.imaging.dicom import slice_headers
 from medreasoner_infer.imaging.dicom_geometry import FramePlane, frame_grid
 
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -264,6 +265,21 @@ def test_slices_without_positions_make_no_volume(tmp_path: Path) -> None:
         dataset(np.zeros((4, 6), np.int16), **NO_PLACE).save_as(tmp_path / f"{number}.dcm")
     with pytest.raises(UnreadableImageError, match="3 images without a position in the patient"):
         load_volume(tmp_path)
+
+
+def test_images_of_an_ultrasound_series_follow_one_another_by_instance_number(tmp_path) -> None:
+    for number in (10, 2, 7):
+        made = dataset(np.full((4, 6), number, np.int16), Modality="US", **NO_PLACE)
+        made.InstanceNumber = number
+        made.save_as(tmp_path / f"{number}.dcm")
+    dataset(np.zeros((5, 6), np.int16), Modality="US", **NO_PLACE).save_as(tmp_path / "odd.dcm")
+    volume = load_volume(tmp_path)
+    assert volume.is_picture
+    assert volume.array[0, 0].tolist() == [2, 7, 10]
+    files = [int(header.InstanceNumber) for header, _ in slice_headers(tmp_path)]
+    assert files == [2, 7, 10]
+    assert any("3 images without a position" in warning for warning in volume.warnings)
+    assert any("2 stacks of different size" in warning for warning in volume.warnings)
 
 
 def test_a_colour_ultrasound_clip_has_one_slice_per_frame(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from medreasoner_infer.imaging.volume import Volume
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_TOMOGRAPHIC = ("CT", "MR", "NM", "PT")
+
 
 @dataclass(frozen=True)
 class _Instance:
@@ -31,7 +33,7 @@ class _Instance:
 
     def fits(self, other: _Instance) -> bool:
         """Whether both can be slices of one volume."""
-        sizes = [(i.header.Rows, i.header.Columns) for i in (self, other)]
+        sizes = [_size(i.header) for i in (self, other)]
         if sizes[0] != sizes[1] or (self.planes is None) != (other.planes is None):
             return False
         if self.planes is None or other.planes is None:
@@ -191,16 +193,40 @@ def _grid(instances: list[_Instance]) -> tuple[FrameGrid, bool]:
 
 
 def _picture_grid(instances: list[_Instance]) -> tuple[FrameGrid, bool]:
-    if len(instances) > 1:
+    """Images without a place in the patient, such as those of an ultrasound examination.
+
+    Each frame is a slice by itself: they follow one another by instance number, one unit apart.
+
+    Raises:
+        UnreadableImageError: several images of a tomographic modality, which have lost their place.
+    """
+    modality = header_of.modality_of(instances[0].header)
+    if len(instances) > 1 and modality in _TOMOGRAPHIC:
         raise UnreadableImageError(
             f"The series holds {len(instances)} images without a position in the patient, so they "
             "make no volume. Give one of the files."
         )
-    header = instances[0].header
-    spacing = header_of.projection_spacing_mm(header)
+    frames = [
+        (int(instance.header.get("InstanceNumber") or 0), position, frame)
+        for position, instance in enumerate(instances)
+        for frame in range(header_of.frame_count(instance.header))
+    ]
+    order = sorted(range(len(frames)), key=frames.__getitem__)
+    spacings = {header_of.projection_spacing_mm(instance.header) for instance in instances}
+    spacing = spacings.pop() if len(spacings) == 1 else None
     rows_mm, columns_mm = spacing or (1.0, 1.0)
     affine = np.diag([columns_mm, rows_mm, 1.0, 1.0])
-    return FrameGrid(tuple(range(header_of.frame_count(header))), affine), spacing is not None
+    warnings = ()
+    if len(instances) > 1:
+        warnings = (
+            f"The series holds {len(instances)} images without a position in the patient; each is "
+            "shown by itself, and nothing is known of what lies between them.",
+        )
+    return FrameGrid(tuple(order), affine, warnings), spacing is not None
+
+
+def _size(header: Dataset) -> tuple[int, int, int]:
+    return int(header.Rows), int(header.Columns), int(header.get("SamplesPerPixel") or 1)
 
 
 def _read_values(instances: list[_Instance], order: tuple[int, ...]) -> np.ndarray:

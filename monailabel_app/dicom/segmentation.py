@@ -75,8 +75,8 @@ def write_segmentation(
         labels_ijk: label values (I, J, K) on the grid of ``source.volume``.
 
     Raises:
-        DicomResultError: the label map is empty, or holds more than one frame of a clip whose
-            frames have no place in the patient.
+        DicomResultError: the label map is empty, or covers more than one frame of a clip or of
+            images that have no place in the patient.
         UnusableSeriesError: the images' headers do not allow it.
     """
     numbered = np.zeros(labels_ijk.shape, np.uint8)
@@ -111,22 +111,32 @@ def _frames(
     numbered_ijk: np.ndarray, source: SourceSeries
 ) -> tuple[list[Dataset], np.ndarray, int | None]:
     """Source images, their frames' segment numbers (frames, rows, columns), and a clip's frame."""
-    frames_kji = numbered_ijk.transpose(2, 1, 0)
+    frames_kji = np.ascontiguousarray(numbered_ijk.transpose(2, 1, 0))
+    if source.volume.is_picture:
+        return _single_frame(frames_kji, source)
     first = source.frames[0]
     if first.frame_number is None:
-        return list(source.images), np.ascontiguousarray(frames_kji), None
-    if not source.volume.is_picture:
-        order = np.argsort([frame.frame_number for frame in source.frames])
-        return [first.image], np.ascontiguousarray(frames_kji[order]), None
+        return list(source.images), frames_kji, None
+    order = np.argsort([frame.frame_number for frame in source.frames])
+    return [first.image], np.ascontiguousarray(frames_kji[order]), None
+
+
+def _single_frame(
+    frames_kji: np.ndarray, source: SourceSeries
+) -> tuple[list[Dataset], np.ndarray, int | None]:
+    """The one frame that a mask lies on, among images without a place in the patient."""
     (filled,) = np.nonzero(frames_kji.any(axis=(1, 2)))
     if len(filled) > 1:
         raise DicomResultError(
-            f"The mask covers {len(filled)} frames of a clip whose frames have no place in the "
-            "patient; a DICOM segmentation of it holds one. Submit the mask of one frame."
+            f"The mask covers {len(filled)} frames of a clip or images that have no place in the "
+            "patient; a DICOM segmentation of such holds one. Submit the mask of one frame."
         )
-    single = copy.copy(first.image)
-    del single.NumberOfFrames
-    return [single], np.ascontiguousarray(frames_kji[filled]), int(filled[0]) + 1
+    frame = source.frames[int(filled[0])]
+    image = frame.image
+    if frame.frame_number is not None:
+        image = copy.copy(image)
+        del image.NumberOfFrames
+    return [image], frames_kji[filled], frame.frame_number
 
 
 def _refer_to_frame(written: Dataset, frame_number: int) -> None:

@@ -8,6 +8,7 @@ shipped one has an app that does the least there is to do. Each request goes to 
 from __future__ import annotations
 
 import argparse
+import gzip
 import io
 import json
 import os
@@ -74,7 +75,7 @@ class App(MONAILabelApp):
 
 def image(value: int) -> bytes:
     volume = nibabel.Nifti1Image(np.full((3, 3, 3), value, np.int16), np.eye(4))
-    return volume.to_bytes()
+    return gzip.compress(volume.to_bytes(), mtime=0)
 
 
 SECRET = image(7)
@@ -87,7 +88,7 @@ class Server:
     def __init__(self, root: Path, port: int) -> None:
         self.root = root
         self.port = port
-        self.secret = root / "outside" / "secret.nii"
+        self.secret = root / "outside" / "secret.nii.gz"
         self.log = root / "server.log"
         studies = root / "studies"
         (studies / "labels" / "final").mkdir(parents=True)
@@ -188,7 +189,7 @@ HOLES = {
         "POST", "/infer/medreasoner?image={secret}&output=image", {}, is_secret, 404
     ),
     "writes a label outside": Hole(
-        "PUT", "/datastore/label?image=case&tag=../../outside/label", upload("label", "l.nii"),
+        "PUT", "/datastore/label?image=case&tag=../../outside/label", upload("label", "l.nii.gz"),
         writes("outside/label/*"), 404,
     ),
     "writes an image outside": Hole(

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import ast
+import http.server
 import json
 import re
+import shutil
+import ssl
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -467,6 +471,58 @@ def test_a_token_over_plain_http_is_warned_about(address, token, warned) -> None
 def test_a_server_that_is_not_there_is_said_in_a_sentence() -> None:
     with pytest.raises(ServerError, match="is it running"):
         Client(Server("http://127.0.0.1:9")).connect()
+
+
+@pytest.fixture
+def elsewhere():
+    """A server that sends everybody to another place; yields it and what it was asked for."""
+    asked = []
+
+    class Redirecting(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Authorization"]))
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *values):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server, asked
+        server.shutdown()
+
+
+def test_the_token_does_not_follow_a_redirect(elsewhere) -> None:
+    server, asked = elsewhere
+    with pytest.raises(ServerError, match="HTTP 302"):
+        Client(Server(f"http://127.0.0.1:{server.server_port}", "token")).connect()
+    assert asked == [("/info/", "Bearer token")]
+
+
+def test_a_certificate_is_checked_and_the_sites_own_authority_can_be_named(
+    elsewhere, tmp_path
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is absent")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    server, asked = elsewhere
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    address = f"https://localhost:{server.server_port}"
+    with pytest.raises(ServerError, match="certificate is not trusted"):
+        Client(Server(address)).connect()
+    assert asked == []
+    with pytest.raises(ServerError, match="HTTP 302"):
+        Client(Server(address, certificates=str(certificate))).connect()
+    with pytest.raises(ServerError, match="expected PEM"):
+        Client(Server(address, certificates=str(tmp_path / "absent.pem"))).connect()
 
 
 def test_segment_and_mask_are_named_as_the_server_names_them() -> None:

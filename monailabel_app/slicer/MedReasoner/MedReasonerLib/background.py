@@ -34,6 +34,7 @@ class Background:
 
     def __init__(self) -> None:
         self._outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._round = 0
         self._polling = False
 
@@ -68,15 +69,18 @@ class Background:
             else:
                 say(done, result)
 
-        threading.Thread(target=run, name="MedReasoner", daemon=True).start()
+        thread = threading.Thread(target=run, name="MedReasoner", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def poll(self, wait_s: float = POLL_FOR_S) -> None:
-        """Pass on what has come, in the caller's thread, after at most ``wait_s`` of waiting."""
+        """Pass on what has come, in the caller's thread; while work runs, wait for ``wait_s``."""
         if self._polling:
             return  # a listener lets Qt handle events, the timer's among them
         self._polling = True
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
         try:
-            until = time.monotonic() + wait_s
+            until = time.monotonic() + (wait_s if self._threads else 0.0)
             while (outcome := self._next(until)) is not None:
                 number, speak = outcome
                 if number == self._round:

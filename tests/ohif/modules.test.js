@@ -5,12 +5,14 @@ import { test } from 'node:test';
 
 const at = name => import(new URL(`../../monailabel_app/ohif/static/${name}`, import.meta.url));
 const { EventParser, readEvents } = await at('sse.js');
-const { gatherMask, gridMapping, gridOfPlanes, inverse, paintRuns, planeOf, transform, unpackRuns } =
-  await at('grid.js');
+const grids = await at('grid.js');
+const { gatherMask, gridMapping, gridOfPlanes, halfSlice, inverse, paintRuns } = grids;
+const { planeOf, transform, unpackRuns } = grids;
 const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
-const { allowed, initialState, reduce } = await at('session.js');
-const { describeAnswer, describeFault } = await at('words.js');
+const { allowed, earlierQuestions, initialState, reduce } = await at('session.js');
+const { describeAnswer, describeDecision, describeFault, describeRecord } = await at('words.js');
+const { Picture } = await at('picture.js');
 const { Api } = await at('api.js');
 
 const STREAM =
@@ -158,6 +160,11 @@ test('labelmaps of stacks and of volumes are written and read alike', () => {
   }
 });
 
+test('half a slice is half the voxel along the view', () => {
+  assert.equal(halfSlice(ROWS, [0, 0, -1]), 1.5);
+  assert.equal(halfSlice(ROWS, [1, 0, 0]), 1);
+});
+
 test('a plane is named by where it looks', () => {
   assert.equal(planeOf([0, 0.1, -0.99]), 'axial');
   assert.equal(planeOf([0, -1, 0]), 'coronal');
@@ -181,7 +188,8 @@ const ANSWER = {
   reasoning: 'The liver.',
   confidence: 0.9,
   agreement: null,
-  slice_choice: { explanation: 'As asked.' },
+  slice: { plane: 'axial' },
+  slice_choice: { method: 'position', explanation: 'Slice 9 holds the position asked for.' },
   warnings: [],
 };
 const run = (actions, state = initialState()) => actions.reduce(reduce, state);
@@ -199,6 +207,7 @@ const ANSWERED = [
   event('mask', { scope: 'volume' }),
   event('record', { inference_id: 'q' }),
   { type: 'ended' },
+  { type: 'listed', records: [{ inference_id: 'q' }] },
 ];
 
 test('the reasoning grows while it is written', () => {
@@ -244,7 +253,10 @@ test('a correction keeps the question it belongs to and is no plain acceptance',
 });
 
 test('a decision is taken once', () => {
-  const may = allowed(reduce(run(ANSWERED), { type: 'decided', decision: 'accepted' }));
+  const record = { decision: { outcome: 'accepted' }, pacs: [{ state: 'sent' }] };
+  const state = reduce(run(ANSWERED), { type: 'decided', record });
+  assert.deepEqual([state.decision, state.pacs.state], ['accepted', 'sent']);
+  const may = allowed(state);
   assert.equal(may.accept || may.reject, false);
 });
 
@@ -279,6 +291,63 @@ test('an earlier question is shown with what was decided', () => {
   assert.equal(allowed(state).accept, false);
 });
 
+test('a record that only the PACS has is shown and cannot be decided upon', () => {
+  const record = { inference_id: 'old', image_id: '1.2', archived: true, result: ANSWER };
+  const may = allowed(reduce(initialState(), { type: 'shown', record, mask: { runs: [] } }));
+  assert.equal(may.correct, true);
+  assert.equal(may.accept || may.submit || may.reject, false);
+});
+
+test('what server and PACS have is one list, the latest first', () => {
+  const local = [
+    { inference_id: 'b', created_at: '2026-01-02T00:00:00+00:00', mask_kept: true },
+    { inference_id: 'c', created_at: '2026-01-03T00:00:00+00:00', mask_kept: true },
+  ];
+  const archived = [
+    { inference_id: 'a', created_at: '2026-01-01T00:00:00+00:00' },
+    { inference_id: 'b', created_at: '2026-01-02T00:00:00+00:00', mask_kept: false },
+  ];
+  const found = earlierQuestions({ local, archived });
+  const said = found.map(known => [known.inference_id, known.archived ?? false, known.mask_kept]);
+  assert.deepEqual(said, [
+    ['c', false, true],
+    ['b', true, true],
+    ['a', true, undefined],
+  ]);
+});
+
+// --- pictures ------------------------------------------------------------------------------------
+
+test('pixels of a picture are the same on both sides, whatever the millimetres', () => {
+  // The server's pixel is 0.5 mm; the viewer takes 0.2 mm and lays rows along Y, columns along -Z.
+  const affine = [
+    [0.5, 0, 0, 0],
+    [0, 0.5, 0, 0],
+    [0, 0, 1, 0],
+  ];
+  const imageData = {
+    indexToWorld: ([i, j]) => [0, 0.2 * i, -0.2 * j],
+    worldToIndex: ([, y, z]) => [y / 0.2, -z / 0.2, 0],
+  };
+  const viewport = {
+    getImageData: () => ({ imageData }),
+    getImageIds: () => ['a', 'b'],
+    getCurrentImageIdIndex: () => 1,
+  };
+  const picture = new Picture(affine, { count: 2 });
+  picture.check(viewport);
+  const world = picture.toWorld(viewport, [5, 10, 1]);
+  assert.deepEqual(world, [0, 2, -4]);
+  assert.deepEqual(picture.fromWorld(viewport, world), [5, 10, 1]);
+  assert.equal(picture.isShown(viewport, [5, 10, 1]), true);
+  assert.equal(picture.isShown(viewport, [5, 10, 0]), false);
+  assert.throws(() => new Picture(affine, { count: 3 }).check(viewport), /3 images and 2/);
+  const same = { shape: [4, 3, 2] };
+  const mapping = { start: 0, steps: [1, 4, 12] };
+  assert.deepEqual(picture.mapping({ shape_ijk: [4, 3, 2] }, same), mapping);
+  assert.throws(() => picture.mapping({ shape_ijk: [4, 3, 1] }, same), /other pixels/);
+});
+
 // --- words ---------------------------------------------------------------------------------------
 
 test('absence and low agreement ask for a second look', () => {
@@ -287,6 +356,36 @@ test('absence and low agreement ask for a second look', () => {
   assert.match(alerts[0], /^Not present/);
   assert.match(alerts[1], /25 %: low/);
   assert.ok(describeAnswer(ANSWER).every(line => !line.alert));
+});
+
+test('no number of a slice is said, as the viewer may count from the other end', () => {
+  const said = describeAnswer(ANSWER).map(line => line.text).join(' ');
+  assert.doesNotMatch(said, /Slice 9/);
+  const candidates = [{ present: true }, { present: false }];
+  const searched = { ...ANSWER, slice_choice: { method: 'search', explanation: 'x', candidates } };
+  assert.match(describeAnswer(searched)[1].text, /Of 2 slices looked at, 1 show/);
+});
+
+test('sizes are those of the patient, never of a projection', () => {
+  const sizes = { voxels: 9, slice_area_mm2: 4560, volume_mm3: 123400, slice_range: [2, 5] };
+  const said = answered => describeAnswer(answered, sizes).map(line => line.text).join(' ');
+  assert.match(said(ANSWER), /45\.6 cm².*123\.4 cm³/);
+  assert.doesNotMatch(said({ ...ANSWER, slice: { plane: 'acquired' } }), /cm/);
+});
+
+test('a decision says where it is kept', () => {
+  assert.equal(describeDecision('accepted', null).text, 'This answer is accepted.');
+  assert.match(describeDecision('edited', { state: 'sent' }).text, /edited\. The PACS has it\./);
+  const waiting = describeDecision('edited', { state: 'pending', error: 'It did not answer.' });
+  assert.match(waiting.text, /as soon as that answers\. It did not answer\./);
+  assert.equal(describeDecision('edited', { state: 'failed', error: 'x' }).alert, true);
+});
+
+test('an earlier question says what became of it', () => {
+  const record = { result: { query: 'Where?' }, present: true, created_at: '2026-01-02T03:04:05Z' };
+  const { question, details } = describeRecord({ ...record, archived: true });
+  assert.equal(question, 'Where?');
+  assert.match(details, /^not decided · present · .* · in the PACS$/);
 });
 
 test('a server that is gone is a sentence', () => {
@@ -330,10 +429,26 @@ test('a label names the question it answers', async () => {
     sent = { path, params: JSON.parse(options.body.get('params')), method: options.method };
     return new Response('{}');
   });
-  await api.submit('1.2', new Blob(['x']), 'q');
+  await api.submit('1.2', new Blob(['x']), 'q', undefined);
   assert.deepEqual(sent, {
     path: '/datastore/label?image=1.2&tag=final',
     params: { inference_id: 'q' },
     method: 'PUT',
   });
+});
+
+test('the mask of what the PACS has comes from there', async () => {
+  const asked = [];
+  const api = new Api(async path => {
+    asked.push(path);
+    return new Response('{}');
+  });
+  const record = { inference_id: 'a/b', study_uid: '1.2' };
+  await api.mask({ ...record, archived: true, mask_kept: true });
+  await api.mask({ ...record, mask_kept: true });
+  assert.equal(await api.mask({ ...record, mask_kept: false }), null);
+  assert.deepEqual(asked, [
+    '/medreasoner/history/a%2Fb/mask?study=1.2',
+    '/medreasoner/masks/a%2Fb',
+  ]);
 });

@@ -26,17 +26,33 @@ export class Api {
     await this.#call(`/medreasoner/streams/${encodeURIComponent(streamId)}`, { method: 'DELETE' });
   }
 
-  /** Earlier questions about an image, the latest first. */
-  async history(image) {
-    const answer = await this.#call(`/medreasoner/inferences?${new URLSearchParams({ image })}`);
+  /** Questions about a study that the server has recorded, the latest first. */
+  async history(study) {
+    const answer = await this.#call(`/medreasoner/inferences?${new URLSearchParams({ study })}`);
     const records = await answer.json();
     return records.filter(record => record.result.query);
   }
 
-  /** The mask of an earlier question, `null` if it is not kept any more. */
+  /** Questions about a study that the PACS has: `{records, unreadable}`. */
+  async archived(study) {
+    const path = `/medreasoner/history?${new URLSearchParams({ study })}`;
+    return (await this.#call(path)).json();
+  }
+
+  /** One recorded question with its decision, and how far it is on its way to the PACS. */
+  async record(inferenceId) {
+    const id = encodeURIComponent(inferenceId);
+    return (await this.#call(`/medreasoner/inferences/${id}`)).json();
+  }
+
+  /** The mask of an earlier question, as approved if the PACS has it; `null` if nobody has. */
   async mask(record) {
-    if (!record.mask_kept) return null;
     const id = encodeURIComponent(record.inference_id);
+    if (record.archived) {
+      const query = new URLSearchParams({ study: record.study_uid });
+      return (await this.#call(`/medreasoner/history/${id}/mask?${query}`)).json();
+    }
+    if (!record.mask_kept) return null;
     return (await this.#call(`/medreasoner/masks/${id}`)).json();
   }
 
@@ -49,10 +65,13 @@ export class Api {
     });
   }
 
-  /** Submit a label map as the image's final label. */
-  async submit(image, file, inferenceId) {
+  /**
+   * Submit a label map as the image's final label; without an `outcome` the server tells by
+   * comparing whether it was edited.
+   */
+  async submit(image, file, inferenceId, outcome) {
     const form = new FormData();
-    form.append('params', JSON.stringify({ inference_id: inferenceId }));
+    form.append('params', JSON.stringify({ inference_id: inferenceId, outcome }));
     form.append('label', file, 'label.nrrd');
     const query = new URLSearchParams({ image, tag: 'final' });
     await this.#call(`/datastore/label?${query}`, { method: 'PUT', body: form });

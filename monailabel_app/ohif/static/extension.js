@@ -6,33 +6,48 @@ import { Panel } from './panel.js';
 import { Viewer } from './viewer.js';
 
 const PANEL = 'medreasoner.panelModule.question';
+const SHORTCUT = 'KeyQ'; // with Alt
 
 /** The extension's modules and life cycle. */
 export function createExtension({ servicesManager }) {
-  const viewer = new Viewer(servicesManager);
+  const { panelService } = servicesManager.services;
+  // Outlives the tab, which OHIF takes from the page whenever another one is opened.
+  const page = Object.assign(document.createElement('div'), { className: 'medreasoner' });
+  const openTab = () => panelService.activatePanel(PANEL, true);
   let panel = null;
 
-  function mount(root) {
-    panel?.close();
-    panel = root === null ? null : new Panel(root, viewer, new Api());
+  function onShortcut(event) {
+    if (!event.altKey || event.code !== SHORTCUT) return;
+    event.preventDefault();
+    if (!page.isConnected) openTab();
+    setTimeout(() => panel?.focus(), 0);
   }
 
   return {
     getPanelModule: () => [
       {
         name: 'question',
-        iconName: 'tab-linear',
+        iconName: 'info',
         iconLabel: 'MedReasoner',
         label: 'MedReasoner',
-        component: () => reactElement({ className: 'medreasoner' }, mount),
+        component: () =>
+          reactElement({ className: 'medreasoner-tab' }, root => root?.append(page)),
       },
     ],
     onModeEnter() {
       addStyles();
+      // OHIF opens its own tab of segmentations when there is a new one; the reader stays here.
+      const stay = () => setTimeout(openTab, 0);
+      panel = new Panel(page, new Viewer(servicesManager, stay), new Api());
+      document.addEventListener('keydown', onShortcut);
       // The mode itself sets its panels right after this.
-      setTimeout(() => servicesManager.services.panelService.addPanel('right', PANEL), 0);
+      setTimeout(() => panelService.addPanel('right', PANEL), 0);
     },
-    onModeExit: () => mount(null),
+    onModeExit() {
+      document.removeEventListener('keydown', onShortcut);
+      panel?.close();
+      panel = null;
+    },
   };
 }
 

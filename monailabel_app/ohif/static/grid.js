@@ -146,6 +146,14 @@ function cross([a, b, c], [d, e, f]) {
   return [b * f - c * e, c * d - a * f, a * e - b * d];
 }
 
+/** Half of a voxel's size along a direction (a unit vector), in mm; of the axis closest to it. */
+export function halfSlice(affine, normal) {
+  const sizes = [0, 1, 2].map(axis =>
+    Math.abs(affine.slice(0, 3).reduce((sum, row, at) => sum + row[axis] * normal[at], 0))
+  );
+  return Math.max(...sizes) / 2;
+}
+
 /** The plane that a view direction (LPS) looks onto. */
 export function planeOf(normal) {
   const sizes = normal.map(Math.abs);

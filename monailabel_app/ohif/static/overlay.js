@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Box and points drawn over the slice they belong to, and drawing new ones.
 
-import { IMAGE_RENDERED, halfSlice } from './viewer.js';
+import { halfSlice } from './grid.js';
+import { IMAGE_RENDERED } from './viewer.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
-const DEFAULT_HALF_SLICE_MM = 1;
 const NUDGE_PX = 4;
+const FIRST_BOX_SHARE = 0.25;
 const POINT_RADIUS = 5;
 // The viewer's own tools listen to these; drawing must not change the window as well.
 const TOOL_EVENTS = ['mousedown', 'mousemove', 'touchstart', 'touchmove'];
@@ -21,7 +22,7 @@ export class Overlay {
   #viewer;
   #layer = shape('svg', { class: 'medreasoner-overlay', 'aria-hidden': 'true' });
   #element = null;
-  #content = { box: null, points: [], halfSliceMm: DEFAULT_HALF_SLICE_MM };
+  #content = { box: null, points: [], affine: null };
   #start = null;
 
   /** `onBox(corners)` and `onPoint(position)` are called when the reader has drawn. */
@@ -57,32 +58,41 @@ export class Overlay {
     this.#layer.classList.toggle('drawing', mode !== null);
   }
 
-  /** Show an answer's prompts (`null` for none) on their slice. */
-  show(prompts, mask) {
-    const normal = this.#viewer.viewport?.getCamera().viewPlaneNormal;
+  /** Show an answer's prompts (`null` for none) on their slice; `affine` is the image's. */
+  show(prompts, affine = null) {
     this.#content = {
       box: prompts?.bbox_corners_lps_mm ?? null,
       points: (prompts?.points_lps_mm ?? []).map((position, number) => ({
         position,
         inside: prompts.point_labels[number] === 1,
       })),
-      halfSliceMm: mask && normal ? halfSlice(mask, normal) : DEFAULT_HALF_SLICE_MM,
+      affine,
     };
     this.draw();
   }
 
-  /** The box as drawn now, moved on the screen or, with `resize`, with its far corner moved. */
-  nudgedBox(right, down, resize) {
-    const { viewport } = this.#viewer;
-    if (this.#content.box === null || !viewport) return null;
+  /** The box as drawn now; `null` where there is none. */
+  get box() {
+    return this.#content.box;
+  }
+
+  /** Move the box on the screen or, with `resize`, its far corner; the first one is made here. */
+  nudgeBox(right, down, resize) {
+    if (!this.#viewer.viewport) return;
     const move = position => {
-      const [x, y] = viewport.worldToCanvas(position);
-      return Array.from(viewport.canvasToWorld([x + right * NUDGE_PX, y + down * NUDGE_PX]));
+      const [x, y] = this.#viewer.toCanvas(position);
+      return this.#viewer.fromCanvas([x + right * NUDGE_PX, y + down * NUDGE_PX]);
     };
-    const [first, second] = this.#content.box;
+    const [first, second] = this.#content.box ?? this.#middleBox();
     this.#content = { ...this.#content, box: [resize ? first : move(first), move(second)] };
     this.draw();
-    return this.#content.box;
+  }
+
+  #middleBox() {
+    const { width, height } = this.#layer.getBoundingClientRect();
+    return [0.5 - FIRST_BOX_SHARE / 2, 0.5 + FIRST_BOX_SHARE / 2].map(share =>
+      this.#viewer.fromCanvas([width * share, height * share])
+    );
   }
 
   /** Draw anew; called whenever the image was. */
@@ -90,13 +100,14 @@ export class Overlay {
     this.#attach();
     const { viewport } = this.#viewer;
     if (!viewport) return;
-    const { box, points, halfSliceMm } = this.#content;
-    const isHere = position => this.#viewer.distanceTo(position) <= halfSliceMm + 1e-3;
+    const { box, points, affine } = this.#content;
+    const half = affine === null ? 0 : halfSlice(affine, viewport.getCamera().viewPlaneNormal);
+    const isHere = position => this.#viewer.isOnSlice(position, half);
     const parts = points
       .filter(({ position }) => isHere(position))
-      .map(({ position, inside }) => pointShape(viewport.worldToCanvas(position), inside));
-    if (box !== null && isHere(box[0])) {
-      parts.unshift(boxShape(box.map(corner => viewport.worldToCanvas(corner))));
+      .map(({ position, inside }) => pointShape(this.#viewer.toCanvas(position), inside));
+    if (box?.every(isHere)) {
+      parts.unshift(boxShape(box.map(corner => this.#viewer.toCanvas(corner))));
     }
     this.#layer.replaceChildren(...parts);
   };
@@ -121,7 +132,7 @@ export class Overlay {
   #worldAt(event) {
     const bounds = this.#layer.getBoundingClientRect();
     const canvas = [event.clientX - bounds.left, event.clientY - bounds.top];
-    return Array.from(this.#viewer.viewport.canvasToWorld(canvas));
+    return this.#viewer.fromCanvas(canvas);
   }
 }
 

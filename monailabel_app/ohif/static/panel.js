@@ -4,7 +4,7 @@
 import { unpackRuns } from './grid.js';
 import { nrrdOf } from './nrrd.js';
 import { Overlay } from './overlay.js';
-import { initialState, reduce } from './session.js';
+import { WORKING, initialState, reduce } from './session.js';
 import { View } from './view.js';
 import { describeFault } from './words.js';
 
@@ -17,7 +17,7 @@ export class Panel {
   #state = initialState();
   #leave = null;
   #unsubscribe;
-  #series = null;
+  #study = null;
   #points = { inside: [], outside: [] };
 
   constructor(root, viewer, api) {
@@ -26,15 +26,12 @@ export class Panel {
     const attempt = action => (...values) => this.#attempt(() => action(...values));
     this.#view = new View(root, {
       ask: attempt(() => this.#ask()),
-      cancel: attempt(() => this.#api.cancel(this.#state.streamId)),
-      jump: attempt(() => {
-        this.#needSameSeries();
-        viewer.jumpTo(this.#state.answer.slice.center_lps_mm);
-      }),
+      cancel: attempt(() => this.#cancel()),
+      jump: attempt(() => this.#jump()),
       mode: mode => this.#setMode(this.#overlay.mode === mode ? null : mode),
-      nudge: (right, down, resize) => this.#overlay.nudgedBox(right, down, resize),
-      segmentBox: attempt(() => this.#correctBox(this.#overlay.nudgedBox(0, 0, false))),
-      accept: attempt(() => this.#decide('accepted')),
+      nudge: attempt((...move) => this.#overlay.nudgeBox(...move)),
+      segmentBox: attempt(() => this.#correctBox(this.#overlay.box)),
+      accept: attempt(() => this.#accept()),
       submit: attempt(() => this.#submit()),
       reject: attempt(() => this.#reject()),
       show: attempt(record => this.#show(record)),
@@ -48,16 +45,16 @@ export class Panel {
     this.#attempt(() => this.#follow());
   }
 
+  /** Put the cursor into the question. */
+  focus() {
+    this.#view.question.focus();
+  }
+
   /** Leave the page; a question under way is stopped by the server. */
   close() {
     this.#leave?.abort();
     this.#unsubscribe();
     this.#overlay.remove();
-  }
-
-  /** What is shown, for tests. */
-  get state() {
-    return this.#state;
   }
 
   #dispatch(action) {
@@ -80,46 +77,72 @@ export class Panel {
 
   async #follow() {
     this.#overlay.draw();
-    const { series } = this.#viewer;
-    if (series === null || series === this.#series) return;
-    this.#series = series;
-    await this.#list();
+    const { study } = this.#viewer;
+    if (study === null || study === this.#study) return;
+    this.#study = study;
+    this.#dispatch({ type: 'opened' });
+    await Promise.all([this.#list(), this.#listArchived()]);
   }
 
   async #list() {
-    this.#dispatch({ type: 'listed', history: await this.#api.history(this.#series) });
+    this.#dispatch({ type: 'listed', records: await this.#api.history(this.#study) });
+  }
+
+  async #listArchived() {
+    try {
+      this.#dispatch({ type: 'archived', ...(await this.#api.archived(this.#study)) });
+    } catch (error) {
+      // The server's own records are listed all the same.
+      this.#dispatch({ type: 'archived', records: [], unreadable: [describeFault(error)] });
+    }
   }
 
   async #ask() {
+    if (this.#state.phase === WORKING) return;
     const question = this.#view.question.value.trim();
     if (question === '') throw new Error('Type a question first.');
-    if (!this.#series) throw new Error('No image is shown; open a series first.');
+    const { series } = this.#viewer;
+    if (!series) throw new Error('No image is shown; open a series first.');
     this.#setMode(null);
     this.#points = { inside: [], outside: [] };
-    this.#dispatch({ type: 'asked', question, series: this.#series });
-    this.#overlay.show(null, null);
-    const values = { query: question, propagate: this.#view.propagate.checked };
-    await this.#consume(signal =>
-      this.#api.ask(this.#series, { ...values, ...this.#viewer.slice }, signal)
-    );
+    const search = this.#view.search.checked;
+    this.#dispatch({ type: 'asked', question, series, search });
+    this.#overlay.show(null);
+    const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
+    const values = { query: question, propagate: this.#view.propagate.checked, ...place };
+    await this.#consume(signal => this.#api.ask(series, values, signal));
     await this.#list();
   }
 
+  async #cancel() {
+    if (this.#state.phase === WORKING && this.#state.streamId !== null) {
+      await this.#api.cancel(this.#state.streamId);
+    }
+  }
+
+  async #jump() {
+    this.#needSameSeries();
+    await this.#viewer.jumpTo(this.#state.answer.slice.center_lps_mm);
+    this.#overlay.draw();
+  }
+
   async #correctBox(box) {
-    if (box === null) throw new Error('There is no box to move; draw one.');
+    if (box === null) throw new Error('There is no box yet; draw one, or make one by arrow keys.');
     await this.#correct({ box, ...this.#points });
   }
 
   async #correctPoint(position) {
     this.#points[this.#overlay.mode].push(position);
-    const box = this.#state.answer?.prompts?.bbox_corners_lps_mm ?? [];
-    await this.#correct({ box, ...this.#points });
+    await this.#correct({ box: this.#overlay.box ?? [], ...this.#points });
   }
 
   async #correct(prompt) {
     this.#needSameSeries();
-    const { plane } = this.#viewer.slice;
-    const values = { ...prompt, plane, propagate: this.#view.propagate.checked };
+    const values = {
+      ...prompt,
+      plane: this.#viewer.plane,
+      propagate: this.#view.propagate.checked,
+    };
     this.#dispatch({ type: 'corrected' });
     await this.#consume(signal => this.#api.segment(this.#state.series, values, signal));
   }
@@ -137,38 +160,52 @@ export class Panel {
   async #draw(event, data) {
     if (this.#viewer.series !== this.#state.series) return;
     if (event === 'answer') {
-      this.#overlay.show(data.prompts, null);
+      this.#viewer.setGrid(data.ijk_to_lps, data.slice);
+      this.#overlay.show(data.prompts, data.ijk_to_lps);
       if (!data.present) await this.#viewer.showMask(null);
+      await this.#jump();
     }
-    if (event === 'mask') {
-      this.#overlay.show(this.#state.answer.prompts, data);
-      await this.#viewer.showMask(data);
-    }
+    if (event === 'mask') await this.#viewer.showMask(data);
   }
 
-  async #decide(outcome, reason = null) {
+  async #accept() {
     const mask = this.#mask;
-    if (outcome === 'accepted' && mask !== null) await this.#send(mask, unpackRuns(mask.runs));
-    await this.#api.decide(this.#state.inferenceId, outcome, reason);
-    this.#dispatch({ type: 'decided', decision: outcome });
-    await this.#list();
+    if (mask === null) {
+      await this.#api.decide(this.#state.inferenceId, 'accepted');
+    } else {
+      await this.#send(mask, unpackRuns(mask.runs), 'accepted');
+    }
+    await this.#decided();
   }
 
   async #submit() {
     this.#needSameSeries();
     await this.#send(this.#mask, await this.#viewer.readMask(this.#mask));
-    await this.#api.decide(this.#state.inferenceId, 'edited');
-    this.#dispatch({ type: 'decided', decision: 'edited' });
-    await this.#list();
+    await this.#decided();
+  }
+
+  async #reject() {
+    const reason = this.#view.reason.value.trim();
+    if (reason === '') throw new Error('Say why the answer is rejected.');
+    await this.#api.decide(this.#state.inferenceId, 'rejected', reason);
+    this.#view.reason.value = '';
+    await this.#decided();
+  }
+
+  async #send(mask, values, outcome) {
+    const file = nrrdOf(values, mask.shape_ijk, mask.ijk_to_lps);
+    await this.#api.submit(this.#state.series, file, this.#state.inferenceId, outcome);
+  }
+
+  /** Say what was recorded, and what the PACS has of it. */
+  async #decided() {
+    const record = await this.#api.record(this.#state.inferenceId);
+    this.#dispatch({ type: 'decided', record });
+    await Promise.all([this.#list(), this.#listArchived()]);
   }
 
   get #mask() {
     return this.#state.masks.volume ?? this.#state.masks.slice;
-  }
-
-  async #send(mask, values) {
-    const file = nrrdOf(values, mask.shape_ijk, mask.ijk_to_lps);
-    await this.#api.submit(this.#state.series, file, this.#state.inferenceId);
   }
 
   #needSameSeries() {
@@ -177,19 +214,18 @@ export class Panel {
     }
   }
 
-  async #reject() {
-    const reason = this.#view.reason.value.trim();
-    if (reason === '') throw new Error('Say why the answer is rejected.');
-    await this.#decide('rejected', reason);
-    this.#view.reason.value = '';
-  }
-
   async #show(record) {
-    this.#dispatch({ type: 'shown', record, mask: await this.#api.mask(record) });
+    this.#setMode(null);
+    this.#points = { inside: [], outside: [] };
+    const mask = await this.#api.mask(record);
+    await this.#viewer.showSeries(record.image_id);
+    this.#dispatch({ type: 'shown', record, mask });
     this.#view.question.value = this.#state.question;
-    this.#viewer.jumpTo(record.result.slice.center_lps_mm);
-    await this.#viewer.showMask(this.#state.masks.volume);
-    this.#overlay.show(record.result.prompts, this.#state.masks.volume);
+    const { prompts, slice } = record.result;
+    if (mask !== null) this.#viewer.setGrid(mask.ijk_to_lps, slice);
+    await this.#viewer.jumpTo(slice.center_lps_mm);
+    await this.#viewer.showMask(mask);
+    this.#overlay.show(prompts, mask?.ijk_to_lps);
   }
 
   #setMode(mode) {

@@ -6,6 +6,8 @@ export const WORKING = 'working';
 export const ANSWERED = 'answered';
 export const FAILED = 'failed';
 
+const NO_HISTORY = { local: [], archived: [], unreadable: [] };
+
 /** Nothing asked yet. */
 export function initialState() {
   return {
@@ -18,12 +20,17 @@ export function initialState() {
     reasoning: '',
     answer: null,
     masks: { slice: null, volume: null },
+    // Sizes of the mask, as the server measured them.
+    sizes: null,
     // The question that a submitted label belongs to; a correction keeps the question's.
     inferenceId: null,
     corrected: false,
     decision: null,
+    // What the PACS has of the decision, or why it has not.
+    pacs: null,
     error: null,
-    history: [],
+    // Earlier questions: what the server recorded, what the PACS has, what of it is unreadable.
+    history: NO_HISTORY,
   };
 }
 
@@ -34,13 +41,14 @@ export function reduce(state, action) {
 }
 
 const CHANGES = {
-  asked: (state, { question, series }) => ({
+  opened: () => initialState(),
+  asked: (state, { question, series, search }) => ({
     ...initialState(),
     history: state.history,
     phase: WORKING,
     series,
     question,
-    step: 'Waiting for the model.',
+    step: search ? 'Looking through the series.' : 'Reading the slice that is shown.',
   }),
   corrected: () => ({
     phase: WORKING,
@@ -55,9 +63,16 @@ const CHANGES = {
       ? { phase: FAILED, step: null, error: 'The server ended the answer early; ask again.' }
       : {},
   failed: (state, { error }) => ({ phase: FAILED, step: null, streamId: null, error }),
-  cancelled: () => ({ phase: IDLE, step: null, streamId: null, error: null }),
-  decided: (state, { decision }) => ({ decision, error: null }),
-  listed: (state, { history }) => ({ history }),
+  cancelled: () => ({ phase: IDLE, step: 'Cancelled.', streamId: null, error: null }),
+  decided: (state, { record }) => ({
+    decision: record.decision?.outcome ?? null,
+    pacs: record.pacs.at(-1) ?? null,
+    error: null,
+  }),
+  listed: (state, { records }) => ({ history: { ...state.history, local: records } }),
+  archived: (state, { records, unreadable }) => ({
+    history: { ...state.history, archived: records, unreadable },
+  }),
   shown: (state, { record, mask }) => ({
     ...initialState(),
     history: state.history,
@@ -67,29 +82,32 @@ const CHANGES = {
     reasoning: record.result.reasoning ?? '',
     answer: record.result,
     masks: { slice: null, volume: mask },
+    sizes: record.result.mask,
     inferenceId: record.inference_id,
     decision: record.decision?.outcome ?? null,
+    pacs: record.archived ? { state: 'sent' } : null,
   }),
 };
 
 const EVENTS = {
   accepted: (state, data) => ({ streamId: data.stream_id }),
-  slice: (state, data) => ({ step: `Reading the ${data.plane} slice. ${data.explanation}` }),
   progress: (state, data) => ({ step: `${STAGES[data.stage]}: ${data.done} of ${data.total}.` }),
   text: (state, data) => ({ reasoning: state.reasoning + data.text, step: 'Reasoning.' }),
   answer: (state, data) => ({
     answer: data,
     reasoning: data.reasoning ?? state.reasoning,
-    step: data.present ? 'Segmenting through the volume.' : null,
+    sizes: null,
+    step: data.present ? 'Segmenting.' : null,
   }),
   mask: (state, data) =>
     data.scope === 'volume'
       ? { masks: { ...state.masks, volume: data } }
-      : { masks: { slice: data, volume: null } },
+      : { masks: { slice: data, volume: null }, step: 'Segmenting through the volume.' },
   record: (state, data) => ({
     phase: ANSWERED,
     step: null,
     streamId: null,
+    sizes: data.medreasoner?.mask ?? null,
     inferenceId: state.inferenceId ?? data.inference_id,
   }),
   error: (state, data) =>
@@ -100,18 +118,33 @@ const EVENTS = {
 
 const STAGES = { search: 'Slices looked at', propagate: 'Slices segmented' };
 
+/**
+ * Earlier questions, the latest first. One that the PACS has is `archived`, and shown as the PACS
+ * has it.
+ */
+export function earlierQuestions({ local, archived }) {
+  const byId = new Map(local.map(record => [record.inference_id, record]));
+  for (const record of archived) {
+    const known = byId.get(record.inference_id);
+    byId.set(record.inference_id, { ...record, ...known, archived: true });
+  }
+  return [...byId.values()].sort((a, b) => new Date(b.created_at) - new Date(a.created_at));
+}
+
 /** Which buttons may be pressed. */
 export function allowed(state) {
   const working = state.phase === WORKING;
   const answered = state.inferenceId !== null && !working;
   const hasMask = state.masks.slice !== null || state.masks.volume !== null;
+  // A record that only the PACS has cannot be decided upon anew here.
+  const ours = answered && state.history.local.some(known => known.inference_id === state.inferenceId);
   return {
     ask: !working,
     cancel: working && state.streamId !== null,
     jump: state.answer !== null,
     correct: !working && state.answer !== null,
-    accept: answered && state.decision === null && !state.corrected,
-    submit: answered && hasMask,
-    reject: answered && state.decision === null,
+    accept: ours && state.decision === null && !state.corrected,
+    submit: ours && hasMask,
+    reject: ours && state.decision === null,
   };
 }

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers as processes of their own, for as long as a test needs them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+START_TIMEOUT_S = 600.0
+_ANSWER_TIMEOUT_S = 30.0
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ServerProcess:
+    """A program that answers HTTP on ``url`` from :meth:`start` to :meth:`stop`."""
+
+    def __init__(self, command: list[str], url: str, probe: str, log: Path) -> None:
+        self.url = url
+        self.log = log
+        self._command = command
+        self._probe = probe
+        self._process: subprocess.Popen | None = None
+
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        variables = {**os.environ, **(environment or {})}
+        with self.log.open("a") as stream:
+            self._process = subprocess.Popen(
+                self._command, stdout=stream, stderr=stream, env=variables
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                httpx.get(self.url + self._probe, timeout=_ANSWER_TIMEOUT_S).raise_for_status()
+            except httpx.TransportError:
+                time.sleep(0.3)
+            else:
+                return
+        self.stop()
+        raise AssertionError(f"{self.url} did not come up:\n{self.log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        """End at once, as a power cut does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End in order."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_ANSWER_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+class MedReasonerServer(ServerProcess):
+    """``medreasoner serve`` on the studies of a PACS, its records below ``folder``."""
+
+    def __init__(self, folder: Path, studies: str, *arguments: str) -> None:
+        port = free_port()
+        command = [sys.executable, "-m", "monailabel_app.cli", "serve", "--studies", studies]
+        command += ["--port", str(port), *arguments]
+        super().__init__(command, f"http://127.0.0.1:{port}", "/info/", folder / "server.log")
+        self._folder = folder
+
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        own = {
+            "MEDREASONER_HOME": str(self._folder / "home"),
+            "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(self._folder / "cache"),
+        }
+        super().start({**own, **(environment or {})})
+
+    def records(self, study_uid: str) -> list[dict]:
+        """What the server has recorded of a study, the latest first."""
+        answer = httpx.get(f"{self.url}/medreasoner/inferences", params={"study": study_uid})
+        return answer.raise_for_status().json()

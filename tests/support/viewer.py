@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OHIF in headless Chromium, as a radiologist uses it."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+WAIT_MS = 180_000
+# Headless Chromium draws WebGL by software with these.
+FLAGS = [
+    "--no-sandbox", "--disable-background-networking", "--use-gl=angle",
+    "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+]  # fmt: skip
+SIZE = {"width": 1600, "height": 1000}
+_REDNESS_STEP = 12
+
+# Notes how much of the reasoning is on the page whenever it changes.
+_WATCH = """() => {
+  const text = document.querySelector('.medreasoner .reasoning');
+  window.seenLengths = [];
+  new MutationObserver(() => window.seenLengths.push(text.textContent.length))
+    .observe(text, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+@dataclass(frozen=True)
+class BoxPx:
+    """A rectangle on the page, in CSS px."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def grown(self, share: float) -> BoxPx:
+        """Larger by ``share`` of its size on every side."""
+        dx, dy = share * (self.right - self.left), share * (self.bottom - self.top)
+        return BoxPx(self.left - dx, self.top - dy, self.right + dx, self.bottom + dy)
+
+
+@dataclass
+class Reader:
+    """A person before the viewer; faults of the page are noted in ``console``."""
+
+    page: Page
+    server: str
+    console: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, page: Page, server: str) -> Reader:
+        page.set_default_timeout(WAIT_MS)
+        expect.set_options(timeout=WAIT_MS)
+        reader = cls(page, server)
+        page.on("console", lambda message: reader.console.append(message.text))
+        page.on("pageerror", lambda error: reader.console.append(f"PAGE ERROR {error}"))
+        page.on("request", lambda request: reader.requested.append(request.url))
+        return reader
+
+    # The viewer
+
+    def choose_in_worklist(self, study_uid: str, patient: str, mode: str) -> None:
+        self.page.goto(f"{self.server}/ohif/")
+        row = self.page.locator("tr").filter(has_text=patient).first
+        row.click()
+        self.page.locator(f'[data-cy="mode-{mode}-{study_uid}"]').click()
+        self.open_tab()
+
+    def open_study(self, study_uid: str, mode: str) -> None:
+        self.page.goto(f"{self.server}/ohif/{mode}?StudyInstanceUIDs={study_uid}")
+        self.open_tab()
+
+    def open_tab(self) -> None:
+        self.page.wait_for_selector('[data-cy="viewport-pane"] canvas')
+        self.page.locator('[data-cy="question-btn"]').click()
+        self.question.wait_for()
+
+    def scroll_slices(self, steps: int) -> None:
+        self.pane.hover()
+        for _ in range(abs(steps)):
+            self.page.mouse.wheel(0, 100 if steps > 0 else -100)
+
+    @property
+    def pane(self) -> Locator:
+        return self.page.locator('[data-cy="viewport-pane"]').first
+
+    @property
+    def slice_text(self) -> str:
+        """The viewer's own words on which slice is shown, e.g. ``(11/20)``."""
+        text = self.pane.inner_text()
+        return text[text.rindex("(") :] if "(" in text else ""
+
+    # The tab
+
+    @property
+    def tab(self) -> Locator:
+        return self.page.locator(".medreasoner")
+
+    @property
+    def question(self) -> Locator:
+        return self.page.locator("#medreasoner-question")
+
+    @property
+    def reasoning(self) -> Locator:
+        return self.tab.locator(".reasoning")
+
+    @property
+    def alert(self) -> Locator:
+        return self.tab.locator("[role=alert]")
+
+    @property
+    def facts(self) -> Locator:
+        return self.tab.get_by_label("About the answer")
+
+    @property
+    def decision(self) -> Locator:
+        return self.tab.get_by_label("Decision")
+
+    @property
+    def history(self) -> Locator:
+        return self.tab.locator(".history li button")
+
+    def button(self, name: str) -> Locator:
+        return self.tab.get_by_role("button", name=name, exact=True)
+
+    def ask(self, question: str, *, through_volume: bool = False) -> None:
+        """Type the question and press Enter; returns while the model works."""
+        self.tab.get_by_label("Segment through the volume").set_checked(through_volume)
+        self.question.fill(question)
+        self.page.evaluate(_WATCH)
+        self.question.press("Enter")
+
+    def wait_for_answer(self) -> None:
+        """Until the model has answered and the answer is recorded."""
+        expect(self.button("Reject")).to_be_enabled()
+        expect(self.alert).to_have_text("")
+
+    def seen_lengths(self) -> list[int]:
+        """How long the reasoning was each time that it changed."""
+        return self.page.evaluate("window.seenLengths")
+
+    # What is drawn
+
+    def drawn_box(self) -> BoxPx:
+        bounds = self.page.locator("svg.medreasoner-overlay rect").bounding_box()
+        return BoxPx(
+            bounds["x"], bounds["y"], bounds["x"] + bounds["width"], bounds["y"] + bounds["height"]
+        )
+
+    def drawn_points(self) -> list[tuple[float, float]]:
+        found = self.page.locator("svg.medreasoner-overlay circle").all()
+        bounds = [circle.bounding_box() for circle in found]
+        return [(b["x"] + b["width"] / 2, b["y"] + b["height"] / 2) for b in bounds]
+
+    def pixels(self) -> np.ndarray:
+        """The page as RGB (H, W, 3), one pixel for a CSS px, without box and points."""
+        hide = "svg.medreasoner-overlay { visibility: hidden }"
+        return np.array(Image.open(io.BytesIO(self.page.screenshot(style=hide))).convert("RGB"))
+
+    def picture(self, name: str) -> None:
+        """Keep what is seen, where MEDREASONER_SCREENSHOTS says."""
+        folder = os.environ.get("MEDREASONER_SCREENSHOTS")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=Path(folder) / f"{name}.png")
+            (Path(folder) / f"{name}.txt").write_text("\n".join(self.console[-200:]))
+
+
+def reddened(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Where a page (H, W, 3) has turned towards red, the colour of the mask: bool (H, W)."""
+    redness = [shot[..., 0].astype(int) - shot[..., 1] for shot in (before, after)]
+    return redness[1] - redness[0] > _REDNESS_STEP
+
+
+def share_within(marked: np.ndarray, box: BoxPx) -> float:
+    """The share of a box's pixels that are marked."""
+    return float(_cut(marked, box).mean())
+
+
+def count_beyond(marked: np.ndarray, pane: BoxPx, box: BoxPx) -> int:
+    """How many pixels of the pane are marked outside the box."""
+    return int(_cut(marked, pane).sum() - _cut(marked, box).sum())
+
+
+def _cut(marked: np.ndarray, box: BoxPx) -> np.ndarray:
+    rows = slice(max(round(box.top), 0), round(box.bottom))
+    return marked[rows, max(round(box.left), 0) : round(box.right)]

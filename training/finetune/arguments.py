@@ -149,20 +149,27 @@ def split_batch(batch: int, micro_batch: int | None, processes: int) -> tuple[in
     return per_pass // processes, batch // per_pass
 
 
-def _vllm(config: FineTuneConfig) -> dict[str, Any]:
-    """Arguments of rollouts by vLLM.
+def require_rollout_device(config: FineTuneConfig) -> None:
+    """Refuse rollouts by vLLM for a training on the CPU.
+
+    A colocated vLLM shares the training's GPUs; a server is sent the weights by NCCL, which only
+    CUDA devices speak.
 
     Raises:
-        FineTuneConfigError: training on the CPU, from where no weights reach vLLM.
+        FineTuneConfigError: in that case.
     """
+    mode = config.vllm.mode
+    if mode is not VllmMode.off and training_device(config.run) == "cpu":
+        raise FineTuneConfigError(
+            f"vllm.mode is {mode.value}, but the training runs on the CPU and vLLM gets its "
+            "weights on CUDA GPUs only; expected off."
+        )
+
+
+def _vllm(config: FineTuneConfig) -> dict[str, Any]:
     vllm = config.vllm
     if vllm.mode is VllmMode.off:
         return {}
-    if training_device(config.run) == "cpu":
-        raise FineTuneConfigError(
-            f"vllm.mode is {vllm.mode.value}, but the training runs on the CPU and weights reach "
-            "vLLM between CUDA GPUs only; expected off."
-        )
     return {
         "vllm_mode": vllm.mode.value,
         "vllm_server_base_url": vllm.url,

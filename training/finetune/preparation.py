@@ -13,6 +13,7 @@ import numpy as np
 
 from medreasoner_infer.models.store import ReasonerStore
 from medreasoner_infer.models.store.history import utc_now
+from medreasoner_training.finetune.arguments import require_rollout_device
 from medreasoner_training.finetune.config import CONFIG_FILE, FineTuneConfig, read_config
 from medreasoner_training.finetune.errors import NoValidationError
 from medreasoner_training.finetune.record import (
@@ -64,6 +65,7 @@ def prepare(run_dir: Path) -> Prepared:
         ModelUnavailableError, UnknownModelError: there is no such model.
     """
     config = read_config(run_dir / CONFIG_FILE)
+    require_rollout_device(config)
     promotion = config.promotion
     store = ReasonerStore(None if promotion.store is None else run_dir / promotion.store)
     data = open_dataset(run_dir / config.data.folder)

@@ -48,13 +48,21 @@ benchmark: install
 embedded-models: install
 	$(MAKE) --jobs=2 train-reasoner train-segmenter
 	cp $(RUNS)/reasoner/model/* $(SHIPPED)/reasoner/
-	cp $(RUNS)/segmenter/model.safetensors $(SHIPPED)/segmenter/
+	cp $(RUNS)/segmenter_chain/model.safetensors $(SHIPPED)/segmenter/
 	$(BIN)/python -m medreasoner_training.curves --reasoner $(RUNS)/reasoner \
-	  --segmenter $(RUNS)/segmenter --out docs/images/embedded_training.png
+	  --segmenter $(RUNS)/segmenter --chain $(RUNS)/segmenter_chain \
+	  --out docs/images/embedded_training.png
 	$(MAKE) evaluate-embedded
 
-train-reasoner train-segmenter: train-%:
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.$*.train --out $(RUNS)/$*
+train-reasoner:
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.reasoner.train --out $(RUNS)/reasoner
+
+# Prompted crops first, then clips in which it is prompted with its own last mask.
+train-segmenter:
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --out $(RUNS)/segmenter
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --stage chain \
+	  --init $(RUNS)/segmenter/model.safetensors --out $(RUNS)/segmenter_chain \
+	  --steps 7000 --decay_steps 5000 --learning_rate 1e-3 --batch_size 6 --clip_length 4
 
 # Writes the figures of both cards and of docs/embedded_models.md; without DATA none on real images.
 evaluate-embedded: install

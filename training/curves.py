@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,10 @@ SEGMENTER_CURVES = {
     "iou/two_points": "two points",
     "iou/one_point": "one point",
 }
+CHAIN_CURVES = {
+    "iou/chain": "IoU on clips",
+    "presence/chain": "told whether it has ended",
+}
 SMOOTHED_STEPS = 200
 
 
@@ -31,7 +35,8 @@ class Settings:
     """Command line of the drawing."""
 
     reasoner: str = field(metadata={"help": "output folder of the reasoner's training"})
-    segmenter: str = field(metadata={"help": "output folder of the segmenter's training"})
+    segmenter: str = field(metadata={"help": "output folder of the segmenter's image stage"})
+    chain: str = field(metadata={"help": "output folder of the segmenter's chain stage"})
     out: str = field(metadata={"help": "PNG file to write"})
 
 
@@ -65,13 +70,13 @@ def reasoner_curves(folder: Path) -> dict[str, Curve]:
     return found
 
 
-def segmenter_curves(folder: Path) -> dict[str, Curve]:
-    """Training IoU of the prompt kinds from the TensorBoard files, running means."""
+def segmenter_curves(folder: Path, names: Collection[str]) -> dict[str, Curve]:
+    """The named scalars of a stage from its TensorBoard files, running means."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     known = set(events.Tags()["scalars"])
-    return {name: _smoothed(events.Scalars(name)) for name in SEGMENTER_CURVES if name in known}
+    return {name: _smoothed(events.Scalars(name)) for name in names if name in known}
 
 
 def _smoothed(events: Sequence) -> Curve:
@@ -83,22 +88,26 @@ def _smoothed(events: Sequence) -> Curve:
     return Curve((centres + 0.5) * SMOOTHED_STEPS, means)
 
 
-def draw(reasoner: dict[str, Curve], segmenter: dict[str, Curve], path: Path) -> None:
-    """Draw both models' curves side by side; atomic PNG."""
+@dataclass(frozen=True)
+class Panel:
+    """One stage of a training: its curves and what they are called."""
+
+    title: str
+    curves: dict[str, Curve]
+    names: dict[str, str]
+
+
+def draw(panels: Sequence[Panel], path: Path) -> None:
+    """Draw the panels side by side; atomic PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    parts = (
-        (left, reasoner, REASONER_CURVES, "reasoner: parts of the loss"),
-        (right, segmenter, SEGMENTER_CURVES, "segmenter: IoU on training crops"),
-    )
-    for axis, curves, titles, title in parts:
-        for name, curve in curves.items():
-            axis.plot(curve.steps, curve.values, linewidth=1, label=titles[name])
-        axis.set(title=title, xlabel="step")
+    for axis, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for name, curve in panel.curves.items():
+            axis.plot(curve.steps, curve.values, linewidth=1, label=panel.names[name])
+        axis.set(title=panel.title, xlabel="step")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     with replacing(path, ".png") as unfinished:
@@ -110,11 +119,18 @@ def main() -> None:
     from transformers import HfArgumentParser
 
     (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
-    draw(
-        reasoner_curves(Path(settings.reasoner)),
-        segmenter_curves(Path(settings.segmenter)),
-        Path(settings.out),
+    image = segmenter_curves(Path(settings.segmenter), SEGMENTER_CURVES)
+    chain = segmenter_curves(Path(settings.chain), CHAIN_CURVES)
+    panels = (
+        Panel(
+            "reasoner: parts of the loss",
+            reasoner_curves(Path(settings.reasoner)),
+            REASONER_CURVES,
+        ),
+        Panel("segmenter: IoU on training crops", image, SEGMENTER_CURVES),
+        Panel("segmenter: its own masks as prompts", chain, CHAIN_CURVES),
     )
+    draw(panels, Path(settings.out))
 
 
 if __name__ == "__main__":

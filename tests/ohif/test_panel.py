@@ -169,11 +169,11 @@ def test_a_fault_of_the_server_is_a_sentence_and_one_may_ask_again(reader) -> No
 
 
 def test_the_slice_is_found_in_the_whole_series_and_shown(reader) -> None:
-    reader.tab.get_by_label("Look for the slice in the whole series").check()
+    reader.tab.get_by_label("Find the slice in the whole series").check()
     try:
         reader.scroll_slices(-30)
         answered(reader)
         expect(reader.facts).to_contain_text("slices looked at")
         reader.page.wait_for_selector("svg.medreasoner-overlay rect")
     finally:
-        reader.tab.get_by_label("Look for the slice in the whole series").uncheck()
+        reader.tab.get_by_label("Find the slice in the whole series").uncheck()

@@ -151,7 +151,7 @@ def test_an_mr_is_asked_about_edited_by_the_viewers_brush_and_submitted(
 def paint_with_brush(reader: Reader, box: BoxPx) -> None:
     """A stroke of the viewer's own tool, within the box's upper right corner."""
     reader.page.locator('[data-cy="panelSegmentationWithTools-btn"]').click()
-    reader.page.locator('[data-cy="Brush-btn"]').click()
+    reader.page.locator('[data-cy="Brush"], [data-cy="Brush-btn"]').first.click()
     x, y = box.right - 15, box.top + 15
     reader.page.mouse.move(x - 30, y)
     reader.page.mouse.down()

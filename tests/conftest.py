@@ -4,9 +4,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from hypothesis import settings
+from support.servers import ServerProcess, free_port
 
 # A busy machine is no failure, and a run that must be green on every machine must repeat itself.
 settings.register_profile("repository", deadline=None, derandomize="CI" in os.environ)
@@ -37,8 +35,8 @@ def shared_data() -> Path:
     return folder
 
 
-class Orthanc:
-    """Debian's Orthanc with its DICOMweb plugin on one port, stopped and started as a test wants.
+class Orthanc(ServerProcess):
+    """Debian's Orthanc with its DICOMweb plugin, stopped and started as a test wants.
 
     Attributes:
         url: the address of its own REST API.
@@ -46,44 +44,20 @@ class Orthanc:
     """
 
     PLUGINS = Path("/usr/share/orthanc/plugins")
-    START_TIMEOUT_S = 120.0
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         configuration = {
             "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
             "HttpPort": port, "DicomServerEnabled": False, "AuthenticationEnabled": False,
             "Plugins": [str(self.PLUGINS)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         }  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
-        self._configuration = folder / "orthanc.json"
-        self._configuration.write_text(json.dumps(configuration))
-        self.url = f"http://127.0.0.1:{port}"
-        self.dicom_web = f"{self.url}/dicom-web"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._configuration.with_suffix(".log").open("a") as log:
-            self._process = subprocess.Popen(
-                ["Orthanc", str(self._configuration)], stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + self.START_TIMEOUT_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                httpx.get(f"{self.url}/system").raise_for_status()
-            except httpx.TransportError:
-                time.sleep(0.2)
-            else:
-                return
-        raise AssertionError(self._configuration.with_suffix(".log").read_text()[-2000:])
-
-    def kill(self) -> None:
-        """As a power cut would: nothing is flushed or closed."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        path = folder / "orthanc.json"
+        path.write_text(json.dumps(configuration))
+        url = f"http://127.0.0.1:{port}"
+        super().__init__(["Orthanc", str(path)], url, "/system", folder / "orthanc.log")
+        self.dicom_web = f"{url}/dicom-web"
 
     def store(self, content: bytes) -> None:
         httpx.post(f"{self.url}/instances", content=content).raise_for_status()

@@ -38,7 +38,7 @@ def assert_dciodvfy_finds_no_error(content: bytes, folder: Path) -> None:
 
 def assert_dsrdump_reads(content: bytes, folder: Path) -> str:
     """Returns the document as text."""
-    said = _said_by("dsrdump", content, folder)
+    said = _said_by("dsrdump", content, folder, "+Pl")
     assert "E: " not in said
     assert "Comprehensive 3D SR Document" in said
     return said

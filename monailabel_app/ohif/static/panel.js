@@ -107,7 +107,9 @@ export class Panel {
     this.#points = { inside: [], outside: [] };
     const search = this.#view.search.checked;
     this.#dispatch({ type: 'asked', question, series, search });
+    // What an earlier answer marked says nothing about this question.
     this.#overlay.show(null);
+    await this.#viewer.showMask(null);
     const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
     const values = { query: question, propagate: this.#view.propagate.checked, ...place };
     await this.#consume(signal => this.#api.ask(series, values, signal));

@@ -11,17 +11,15 @@ import argparse
 import gzip
 import io
 import json
-import os
-import socket
-import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import matplotlib
 import nibabel
 import numpy as np
 import pytest
@@ -29,13 +27,13 @@ import pytest
 pytest.importorskip("monailabel")
 
 from monailabel.main import Main
+from support.servers import ServerProcess, free_port
 
 from monailabel_app.errors import SettingsError
 from monailabel_app.server import ServerOptions, run_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-START_TIMEOUT_S = 600.0
 ANSWER_TIMEOUT_S = 120.0
 EVIL = "https://evil.example"
 QUESTION = "Where would a stone cause left flank pain?"
@@ -82,56 +80,43 @@ SECRET = image(7)
 UPLOAD = image(9)
 
 
-class Server:
+class Server(ServerProcess):
     """One of the servers; everything that it may write to lies below ``root``."""
 
-    def __init__(self, root: Path, port: int) -> None:
+    def __init__(self, root: Path, arguments: list[str], probe: str) -> None:
+        port = free_port()
+        command = [sys.executable, "-m", *arguments, "--port", str(port)]
+        super().__init__(command, f"http://127.0.0.1:{port}", probe, root / "server.log")
         self.root = root
-        self.port = port
         self.secret = root / "outside" / "secret.nii.gz"
-        self.log = root / "server.log"
-        studies = root / "studies"
-        (studies / "labels" / "final").mkdir(parents=True)
-        for folder in ("app/bin", "scratch", "outside"):
-            (root / folder).mkdir(parents=True)
-        for name in ("case", "replaced", "deleted"):
-            (studies / f"{name}.nii.gz").write_bytes(image(1))
-        (studies / "labels" / "final" / "case.nii.gz").write_bytes(image(1))
-        self.secret.write_bytes(SECRET)
-        (root / "app" / "main.py").write_text(SHIPPED_APP)
-        (root / "app" / "model.pt").write_bytes(b"weights")
-        (root / "app" / "bin" / "itkimage2segimage").touch()  # looked for, and else downloaded
-        (root / "tokens").write_text(f"ann:{TOKEN}\n")
-        (root / "tokens").chmod(0o600)
 
-    def start(self, *arguments: str) -> None:
-        environment = {
-            **os.environ,
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        own = {
             "HOME": str(self.root), "TMPDIR": str(self.root / "scratch"),
             "MEDREASONER_HOME": str(self.root / "home"),
+            "MPLCONFIGDIR": matplotlib.get_cachedir(),  # making its list of fonts takes long
         }  # fmt: skip
-        command = [sys.executable, "-m", *arguments, "--port", str(self.port)]
-        with self.log.open("w") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-    def wait(self) -> Server:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                self.ask("GET", "/auth/")
-            except httpx.TransportError:
-                time.sleep(0.5)
-            else:
-                return self
-        raise AssertionError(self.log.read_text()[-3000:])
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        super().start({**own, **(environment or {})})
 
     def ask(self, method: str, path: str, **content: object) -> httpx.Response:
-        url = f"http://127.0.0.1:{self.port}{path.format(secret=self.secret)}"
+        url = self.url + path.format(secret=self.secret)
         return httpx.request(method, url, timeout=ANSWER_TIMEOUT_S, **content)
+
+
+def lay_out(root: Path) -> None:
+    """Studies, a secret outside them, the shipped server's app, and our readers' tokens."""
+    studies = root / "studies"
+    (studies / "labels" / "final").mkdir(parents=True)
+    for folder in ("app/bin", "scratch", "outside"):
+        (root / folder).mkdir(parents=True)
+    for name in ("case", "replaced", "deleted", "labels/final/case"):
+        (studies / f"{name}.nii.gz").write_bytes(image(1))
+    (root / "outside" / "secret.nii.gz").write_bytes(SECRET)
+    (root / "app" / "main.py").write_text(SHIPPED_APP)
+    (root / "app" / "model.pt").write_bytes(b"weights")
+    (root / "app" / "bin" / "itkimage2segimage").touch()  # looked for, and else downloaded
+    (root / "tokens").write_text(f"ann:{TOKEN}\n")
+    (root / "tokens").chmod(0o600)
 
 
 @dataclass(frozen=True)
@@ -245,28 +230,26 @@ ARCHIVE_HOLES = {
 def servers(tmp_path_factory, orthanc_factory) -> Iterator[dict[str, Server]]:
     """The shipped server and ours, each on a folder and on an archive; ours with login there."""
     archive = orthanc_factory(tmp_path_factory.mktemp("archive")).dicom_web
-    running = {}
+    made = {}
     for name in ("shipped", "ours", "shipped on archive", "ours on archive"):
-        server = Server(tmp_path_factory.mktemp("server"), free_port())
-        studies = archive if name.endswith("archive") else str(server.root / "studies")
-        shipped = ["monailabel.main", "start_server", "--app", str(server.root / "app")]
-        ours = ["monailabel_app.cli", "serve", "--no-preload"]
+        root = tmp_path_factory.mktemp("server")
+        lay_out(root)
+        studies = ["--studies", archive if name.endswith("archive") else str(root / "studies")]
+        start = ["monailabel.main", "start_server", "--app", str(root / "app")]
+        serve = ["monailabel_app.cli", "serve", "--no-preload"]
         if name == "ours on archive":
-            ours += ["--token-file", str(server.root / "tokens")]
-        program = [*shipped, "--host", "127.0.0.1"] if name.startswith("shipped") else ours
-        server.start(*program, "--studies", studies)
-        running[name] = server
+            serve += ["--token-file", str(root / "tokens")]
+        if name.startswith("shipped"):
+            made[name] = Server(root, [*start, *studies, "--host", "127.0.0.1"], "/info/")
+        else:
+            made[name] = Server(root, [*serve, *studies], "/auth/")
     try:
-        yield {name: server.wait() for name, server in running.items()}
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Server.start, made.values()))
+        yield made
     finally:
-        for server in running.values():
-            server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        for server in made.values():
+            server.kill()
 
 
 def check(hole: Hole, shipped: Server, ours: Server) -> None:

@@ -159,7 +159,8 @@ def summarise(folders: list[str]) -> None:
     from medreasoner_training.marked_text import write_marked
     from medreasoner_training.site_shift.report import draw, read_run, table
 
-    runs = sorted((read_run(Path(f)) for f in folders), key=lambda r: (r.tuning, r.seed))
+    runs = [read_run(Path(folder)) for folder in folders]
+    runs.sort(key=lambda run: (run.tuning, run.replay_share, run.seed))
     draw(runs, PICTURE)
     body = table(runs)
     write_marked(DOCUMENT, MODULE, f"![Curves and box IoU](images/{PICTURE.name})\n\n{body}\n")

@@ -54,6 +54,16 @@ class Run:
     sites: dict[str, dict[str, Comparison]]
     curve: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def replay_share(self) -> float:
+        """Share of the usual site's samples among those trained on."""
+        return float(self.settings.get("replay_share", 0.0))
+
+    @property
+    def name(self) -> str:
+        """What tells this run from the others in a legend."""
+        return f"{self.tuning}, seed {self.seed}, replay {self.replay_share:g}"
+
 
 def read_run(folder: Path) -> Run:
     """Read ``result.json`` and ``curve.jsonl`` of a finished run.
@@ -82,14 +92,17 @@ def table(runs: Sequence[Run]) -> str:
             f"{held_out.patients} patients a run; differences with 95 % BCa bootstrap intervals "
             "over whole patients.",
             "",
-            "| tuning | seed | measure | before | after | difference | n |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            "| tuning | seed | replay | measure | before | after | difference | n |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *(_row(run, line) for run in runs for line in run.sites[site].values()),
             "",
         ]
-    decisions = ", ".join(f"{r.tuning} seed {r.seed}: {r.decision}" for r in runs)
-    minutes = ", ".join(f"{run.seconds / 60:.0f}" for run in runs)
-    parts += [f"The gate's decisions: {decisions}. Minutes of training: {minutes}.", ""]
+    parts += [
+        "| tuning | seed | replay | steps | minutes | decision of the gate |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(_training_row(run) for run in runs),
+        "",
+    ]
     parts += [_means(runs)]
     return "\n".join(parts)
 
@@ -97,22 +110,32 @@ def table(runs: Sequence[Run]) -> str:
 def _row(run: Run, line: Comparison) -> str:
     interval = "" if line.low is None else f" ({line.low:+.3f} to {line.high:+.3f})"
     cells = (
-        run.tuning, str(run.seed), WORDS[line.metric], f"{line.live_mean:.3f}",
-        f"{line.candidate_mean:.3f}", f"{line.difference:+.3f}{interval}", str(line.samples),
+        run.tuning, str(run.seed), f"{run.replay_share:g}", WORDS[line.metric],
+        f"{line.live_mean:.3f}", f"{line.candidate_mean:.3f}",
+        f"{line.difference:+.3f}{interval}", str(line.samples),
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
+def _training_row(run: Run) -> str:
+    steps = run.settings.get("steps", "")
+    return (
+        f"| {run.tuning} | {run.seed} | {run.replay_share:g} | {steps} | {run.seconds / 60:.0f} "
+        f"| {run.decision} |"
+    )
+
+
 def _means(runs: Sequence[Run]) -> str:
     """Mean and spread over seeds of the box IoU's change."""
-    lines = ["| tuning | site | seeds | change of box IoU, mean | lowest | highest |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
-    for tuning in sorted({run.tuning for run in runs}):
+    lines = ["| tuning | replay | site | runs | change of box IoU, mean | lowest | highest |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    for tuning, share in sorted({(run.tuning, run.replay_share) for run in runs}):
+        alike = [r for r in runs if (r.tuning, r.replay_share) == (tuning, share)]
         for site in SITES:
-            changes = [r.sites[site]["box_iou"].difference for r in runs if r.tuning == tuning]
+            changes = [run.sites[site]["box_iou"].difference for run in alike]
             lines.append(
-                f"| {tuning} | {_SITE_WORDS[site]} | {len(changes)} | {np.mean(changes):+.3f} "
-                f"| {min(changes):+.3f} | {max(changes):+.3f} |"
+                f"| {tuning} | {share:g} | {_SITE_WORDS[site]} | {len(changes)} "
+                f"| {np.mean(changes):+.3f} | {min(changes):+.3f} | {max(changes):+.3f} |"
             )
     return "\n".join(lines)
 
@@ -128,9 +151,8 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     FigureCanvasAgg(figure)
     reward, iou, sites = figure.subplots(1, 3)
     for run in runs:
-        name = f"{run.tuning}, seed {run.seed}"
-        _curve(reward, run, "reward", name, REWARD_WINDOW)
-        _curve(iou, _evaluated(run), "held_out_iou", name)
+        _curve(reward, run, "reward", run.name, REWARD_WINDOW)
+        _curve(iou, _evaluated(run), "held_out_iou", run.name)
     reward.set(
         xlabel="optimiser step", ylabel="reward", title=f"Reward, mean of {REWARD_WINDOW} steps"
     )
@@ -165,7 +187,7 @@ def _curve(axes: Axes, run: Run, key: str, name: str, window: int = 1) -> None:
 
 
 def _bars(axes: Axes, runs: Sequence[Run]) -> None:
-    names = [f"{r.tuning}\nseed {r.seed}" for r in runs]
+    names = [run.name.replace(", ", "\n") for run in runs]
     places = np.arange(len(runs))
     for offset, (site, when) in enumerate((s, w) for s in SITES for w in ("before", "after")):
         values = [

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from support.conformance import parsed
+from support.conformance import assert_dsrdump_reads
 from support.viewer import Reader, reddened, share_within
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -31,7 +31,9 @@ def answered(reader: Reader, question: str = QUESTION) -> None:
     reader.wait_for_answer()
 
 
-def test_a_rejected_answer_is_recorded_with_the_reason_and_kept_in_the_pacs(reader, room) -> None:
+def test_a_rejected_answer_is_recorded_with_the_reason_and_kept_in_the_pacs(
+    reader, room, tmp_path
+) -> None:
     answered(reader)
     reports = len(room.stored(room.ct, "SR"))
     reader.button("Reject").click()
@@ -47,7 +49,7 @@ def test_a_rejected_answer_is_recorded_with_the_reason_and_kept_in_the_pacs(read
     assert record["decision"]["reason"] == "It is the spleen."
     stored = room.stored(room.ct, "SR")
     assert len(stored) == reports + 1
-    assert any("It is the spleen." in str(parsed(report)) for report in stored)
+    assert any("It is the spleen." in assert_dsrdump_reads(text, tmp_path) for text in stored)
 
 
 def test_a_cancelled_question_leaves_no_record_and_another_may_be_asked(reader, room) -> None:

@@ -19,6 +19,8 @@ FLAGS = [
     "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
 SIZE = {"width": 1600, "height": 1000}
+MOST_SHOTS = 30
+BETWEEN_SHOTS_MS = 300
 _REDNESS_STEP = 12
 
 # Notes how much of the reasoning is on the page whenever it changes.
@@ -160,7 +162,16 @@ class Reader:
         return [(b["x"] + b["width"] / 2, b["y"] + b["height"] / 2) for b in bounds]
 
     def pixels(self) -> np.ndarray:
-        """The page as RGB (H, W, 3), one pixel for a CSS px, without box and points."""
+        """The page at rest as RGB (H, W, 3), one pixel for a CSS px, without box and points."""
+        shot = self._screenshot()
+        for _ in range(MOST_SHOTS):
+            last, shot = shot, self._screenshot()
+            if np.array_equal(last, shot):
+                return shot
+            self.page.wait_for_timeout(BETWEEN_SHOTS_MS)
+        raise AssertionError(f"The page still changes after {MOST_SHOTS} pictures.")
+
+    def _screenshot(self) -> np.ndarray:
         hide = "svg.medreasoner-overlay { visibility: hidden }"
         return np.array(Image.open(io.BytesIO(self.page.screenshot(style=hide))).convert("RGB"))
 

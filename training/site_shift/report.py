@@ -187,7 +187,7 @@ def _curve(axes: Axes, run: Run, key: str, name: str, window: int = 1) -> None:
 
 
 def _bars(axes: Axes, runs: Sequence[Run]) -> None:
-    names = [run.name.replace(", ", "\n") for run in runs]
+    names = [f"{run.tuning}\n{run.seed}\n{run.replay_share:g}" for run in runs]
     places = np.arange(len(runs))
     for offset, (site, when) in enumerate((s, w) for s in SITES for w in ("before", "after")):
         values = [
@@ -196,5 +196,6 @@ def _bars(axes: Axes, runs: Sequence[Run]) -> None:
         ]
         axes.bar(places + 0.2 * (offset - 1.5), values, 0.18, label=f"{site}, {when}")
     axes.set_xticks(places, names)
-    axes.set(ylabel="box IoU", title="Held-out patients", ylim=(0, 1))
+    axes.set(xlabel="tuning, seed, replay", ylabel="box IoU", title="Held-out patients")
+    axes.set_ylim(0, 1)
     axes.legend(fontsize="small", ncols=2)

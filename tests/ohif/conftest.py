@@ -64,8 +64,9 @@ def real_images() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def room(orthanc_factory, tmp_path_factory, real_images) -> Iterator[ReadingRoom]:
+    """An archive and a server for one module's tests; nobody else leaves results in them."""
     archive = orthanc_factory(tmp_path_factory.mktemp("archive"))
     studies = [make(real_images) for make in (ct_study, mr_study, dx_study)]
     for image in (image for study in studies for image in study.images):

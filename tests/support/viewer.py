@@ -31,6 +31,12 @@ _WATCH = """() => {
     .observe(text, { childList: true, characterData: true, subtree: true });
 }"""
 
+_SHAPES = """shape => {
+  const found = [...document.querySelectorAll(`svg.medreasoner-overlay ${shape}`)];
+  const bounds = found.map(element => element.getBoundingClientRect());
+  return bounds.length && bounds.map(b => [b.left, b.top, b.right, b.bottom]);
+}"""
+
 
 @dataclass(frozen=True)
 class BoxPx:
@@ -151,15 +157,15 @@ class Reader:
     # What is drawn
 
     def drawn_box(self) -> BoxPx:
-        bounds = self.page.locator("svg.medreasoner-overlay rect").bounding_box()
-        return BoxPx(
-            bounds["x"], bounds["y"], bounds["x"] + bounds["width"], bounds["y"] + bounds["height"]
-        )
+        """Read at once, since the overlay is drawn anew whenever the image is."""
+        return BoxPx(*self._drawn("rect")[0])
 
     def drawn_points(self) -> list[tuple[float, float]]:
-        found = self.page.locator("svg.medreasoner-overlay circle").all()
-        bounds = [circle.bounding_box() for circle in found]
-        return [(b["x"] + b["width"] / 2, b["y"] + b["height"] / 2) for b in bounds]
+        return [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in self._drawn("circle")]
+
+    def _drawn(self, shape: str) -> list[list[float]]:
+        """Left, top, right and bottom of each such shape of the overlay; waits for one."""
+        return self.page.wait_for_function(_SHAPES, arg=shape).json_value()
 
     def pixels(self) -> np.ndarray:
         """The page at rest as RGB (H, W, 3), one pixel for a CSS px, without box and points."""

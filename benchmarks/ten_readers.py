@@ -309,6 +309,7 @@ def main(
     readers: Annotated[int, typer.Option(help="Studies, and readers at once.")] = 10,
     rounds: Annotated[int, typer.Option(help="Questions per reader, alone and together.")] = 3,
 ) -> None:
+    """Ask alone, then all at once; compare the answers and tell the latencies."""
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "studies"

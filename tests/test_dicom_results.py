@@ -23,6 +23,7 @@ pytest.importorskip("sqlalchemy")
 
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from support.physical_space import pixel_to_lps, report_regions_lps_mm, segment_lps_mm
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume, slice_mapping
 from monailabel_app.dicom.codes import code_table
@@ -97,32 +98,11 @@ def reread(dataset: pydicom.Dataset) -> pydicom.Dataset:
     return pydicom.dcmread(pydicom.filebase.DicomBytesIO(to_bytes(dataset)))
 
 
-def pixel_to_lps(header: pydicom.Dataset, column: float, row: float) -> np.ndarray:
-    """Equation C.7.6.2.1-1; integers are pixel centres."""
-    cosines = np.array(header.ImageOrientationPatient, dtype=float)
-    row_mm, column_mm = (float(value) for value in header.PixelSpacing)
-    position = np.array(header.ImagePositionPatient, dtype=float)
-    return position + cosines[:3] * column_mm * column + cosines[3:] * row_mm * row
-
-
 def headers_along_k(source: SourceSeries) -> list[pydicom.Dataset]:
     folder = source.volume.source
     headers = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
     normal = np.cross(*np.array(headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3))
     return sorted(headers, key=lambda h: float(normal @ np.array(h.ImagePositionPatient, float)))
-
-
-def positions_of_segment(segmentation: pydicom.Dataset) -> np.ndarray:
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    pixels = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
-    found = []
-    for values, item in zip(pixels, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
-        frame = pydicom.Dataset()
-        frame.ImagePositionPatient = item.PlanePositionSequence[0].ImagePositionPatient
-        frame.ImageOrientationPatient = shared.PlaneOrientationSequence[0].ImageOrientationPatient
-        frame.PixelSpacing = shared.PixelMeasuresSequence[0].PixelSpacing
-        found += [pixel_to_lps(frame, c, r) for r, c in np.argwhere(values)]
-    return np.array(found)
 
 
 def in_any_order(positions: np.ndarray) -> np.ndarray:
@@ -138,7 +118,7 @@ def test_a_mask_lies_where_its_voxels_do(tmp_path, geometry) -> None:
     segmentation = reread(write_segmentation(mask, [spec], source, new_ids()))
     headers = headers_along_k(source)
     expected = np.array([pixel_to_lps(headers[k], i, j) for i, j, k in np.argwhere(mask)])
-    found = positions_of_segment(segmentation)
+    found = segment_lps_mm(segmentation)
     np.testing.assert_allclose(in_any_order(found), in_any_order(expected), atol=1e-3)
     np.testing.assert_array_equal(read_segment(segmentation, 1, source), mask)
 
@@ -156,7 +136,6 @@ def test_box_and_points_lie_where_the_screen_showed_them(
     result = answered(source.volume, plane, 4, np.zeros(source.volume.shape_ijk, np.uint8))
     report, _ = written(a_record(result), None, source)
     headers = headers_along_k(source)
-    by_uid = {header.file_meta.MediaStorageSOPInstanceUID: header for header in headers}
 
     def oracle_lps(ijk) -> np.ndarray:
         """Between slices on the straight line through both."""
@@ -165,18 +144,8 @@ def test_box_and_points_lie_where_the_screen_showed_them(
         ends = [pixel_to_lps(headers[n], i, j) for n in (below, below + 1)]
         return ends[0] + (k - below) * (ends[1] - ends[0])
 
-    found = []
-    for group in report.ContentSequence[-1].ContentSequence:
-        for item in group.ContentSequence:
-            if item.ValueType == "SCOORD3D":
-                found.append(np.array(item.GraphicData, dtype=float).reshape(-1, 3))
-            elif item.ValueType == "SCOORD":
-                image = item.ContentSequence[0].ReferencedSOPSequence[0]
-                header = by_uid[image.ReferencedSOPInstanceUID]
-                # 0.0 is the outer corner of the first pixel (PS3.3 C.18.6.1.2).
-                pairs = np.array(item.GraphicData, dtype=float).reshape(-1, 2) - 0.5
-                found.append(np.array([pixel_to_lps(header, c, r) for c, r in pairs]))
-    box, inside, outside = found
+    by_uid = {header.file_meta.MediaStorageSOPInstanceUID: header for header in headers}
+    box, inside, outside = report_regions_lps_mm(report, by_uid)
     prompts = result.prompts
     corners = np.array([oracle_lps(ijk) for ijk in prompts.bbox_corners_ijk])
     np.testing.assert_allclose(box[[0, 2]], corners, atol=1e-3)
@@ -370,7 +339,7 @@ def test_the_real_ct_is_mended_and_its_mask_has_the_distance_of_positions(
     assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (2, 2)
     headers = headers_along_k(source)
     expected = np.array([pixel_to_lps(headers[k], i, j) for i, j, k in np.argwhere(mask)])
-    found = positions_of_segment(written_)
+    found = segment_lps_mm(written_)
     np.testing.assert_allclose(in_any_order(found), in_any_order(expected), atol=1e-3)
     np.testing.assert_array_equal(read_segment(written_, 1, source), mask)
 

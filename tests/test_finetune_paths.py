@@ -17,6 +17,7 @@ pytest.importorskip("trl", reason="the extra 'train' is not installed")
 pytest.importorskip("peft", reason="the extra 'train' is not installed")
 
 from safetensors.numpy import load_file
+from support.runs import make_run_folder
 
 from medreasoner_infer.models.store import ReasonerStore
 from medreasoner_training.finetune import State, read_progress
@@ -63,10 +64,7 @@ def site(tmp_path_factory) -> Path:
 
 
 def make_run(site: Path, name: str, config: str = CONFIG) -> Path:
-    folder = site / name
-    folder.mkdir()
-    (folder / "config.yaml").write_text(config)
-    return folder
+    return make_run_folder(site, name, config)
 
 
 def logged(folder: Path, stage: str, step: int) -> list[dict]:
@@ -176,5 +174,12 @@ def test_rollouts_by_vllm_are_refused_on_the_cpu_before_a_model_is_loaded(site, 
         prepare(folder)
 
 
-def test_rollouts_by_transformers_need_no_gpu():
-    require_rollout_device(config_from_dict({"run": {"device": "cpu"}}))
+def test_rollouts_by_vllm_alone_need_a_gpu():
+    refused = []
+    for mode, url in (("off", None), ("colocate", None), ("server", "http://localhost:8000")):
+        vllm = {"mode": mode, "url": url}
+        try:
+            require_rollout_device(config_from_dict({"run": {"device": "cpu"}, "vllm": vllm}))
+        except FineTuneConfigError:
+            refused.append(mode)
+    assert refused == ["colocate", "server"]

@@ -19,6 +19,8 @@ pytest.importorskip("datasets", reason="the extra 'train' is not installed")
 pytest.importorskip("trl", reason="the extra 'train' is not installed")
 pytest.importorskip("peft", reason="the extra 'train' is not installed")
 
+from support.runs import make_run_folder
+
 import medreasoner_infer
 from medreasoner_infer.imaging import Plane
 from medreasoner_infer.models.store import ReasonerStore
@@ -92,10 +94,7 @@ def site(tmp_path_factory) -> Path:
 
 
 def make_run(site: Path, name: str, config: str = CONFIG) -> Path:
-    folder = site / name
-    folder.mkdir()
-    (folder / "config.yaml").write_text(config)
-    return folder
+    return make_run_folder(site, name, config)
 
 
 def sha256(path: Path) -> str:

@@ -27,6 +27,7 @@ pytest.importorskip("sqlalchemy")
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from support.physical_space import pixel_to_lps, report_regions_lps_mm, segment_lps_mm
 
 from medreasoner_infer.imaging import load_volume
 from medreasoner_infer.pipeline import Pipeline
@@ -126,15 +127,6 @@ TARGET = Ellipsoid.of(
 # --- the series ----------------------------------------------------------------------------------
 
 
-def place(header: Dataset, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """LPS mm (..., 3) of pixel centres (...); equation C.7.6.2.1-1."""
-    cosines = np.array(header.ImageOrientationPatient, dtype=float)
-    row_mm, column_mm = (float(value) for value in header.PixelSpacing)
-    along = np.multiply.outer(columns, cosines[:3] * column_mm)
-    down = np.multiply.outer(rows, cosines[3:] * row_mm)
-    return np.array(header.ImagePositionPatient, dtype=float) + along + down
-
-
 def write_series(folder: Path, directions: np.ndarray) -> list[Dataset]:
     """The headers in the order of K; the files lie there in another order."""
     folder.mkdir()
@@ -148,7 +140,7 @@ def write_series(folder: Path, directions: np.ndarray) -> list[Dataset]:
         header.SOPInstanceUID, header.InstanceNumber = generate_uid(), SHAPE[2] - k
         header.ImagePositionPatient = [f"{value:.10g}" for value in origin + grid[:, 2] * k]
         rows, columns = np.mgrid[: SHAPE[1], : SHAPE[0]]
-        radius = TARGET.radius(place(header, columns, rows))
+        radius = TARGET.radius(pixel_to_lps(header, columns, rows))
         hu = np.rint(SURFACE_HU + SLOPE_HU * (1 - radius)).clip(-1024, 3071)
         header.PixelData = (hu + 1024).astype("<u2").tobytes()
         header.file_meta = FileMetaDataset()
@@ -243,7 +235,7 @@ class Outcome:
     def ijk_to_lps(self) -> np.ndarray:
         """By the headers alone."""
         first, last = self.headers[0], self.headers[-1]
-        voxels = place(first, np.array([0, 1, 0]), np.array([0, 0, 1]))
+        voxels = pixel_to_lps(first, np.array([0, 1, 0]), np.array([0, 0, 1]))
         affine = np.eye(4)
         affine[:3, 0], affine[:3, 1] = voxels[1] - voxels[0], voxels[2] - voxels[0]
         positions = [np.array(h.ImagePositionPatient, dtype=float) for h in (first, last)]
@@ -357,35 +349,10 @@ def test_box_and_points_of_the_report_are_the_outlines(outcome) -> None:
 
 
 def regions_of(outcome: Outcome) -> list[np.ndarray]:
-    """Graphic data of the report in voxels: on images as columns and rows, else as positions."""
+    """The regions of the report in voxels."""
     by_uid = {header.SOPInstanceUID: header for header in outcome.headers}
-    found = []
-    for group in outcome.report.ContentSequence[-1].ContentSequence:
-        for item in group.ContentSequence:
-            if item.ValueType == "SCOORD3D":
-                found.append(np.array(item.GraphicData, dtype=float).reshape(-1, 3))
-            elif item.ValueType == "SCOORD":
-                image = item.ContentSequence[0].ReferencedSOPSequence[0]
-                header = by_uid[image.ReferencedSOPInstanceUID]
-                # 0.0 is the outer corner of the first pixel (PS3.3 C.18.6.1.2).
-                pairs = np.array(item.GraphicData, dtype=float).reshape(-1, 2) - 0.5
-                found.append(np.array([place(header, *pair) for pair in pairs]))
+    found = report_regions_lps_mm(outcome.report, by_uid)
     return [outcome.in_voxels(points) for points in found]
-
-
-def positions_of(segmentation: Dataset) -> np.ndarray:
-    """Centres of the segment's pixels in LPS mm."""
-    (shared,) = segmentation.SharedFunctionalGroupsSequence
-    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
-    found = []
-    for pixels, item in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
-        header = Dataset()
-        header.ImagePositionPatient = item.PlanePositionSequence[0].ImagePositionPatient
-        header.ImageOrientationPatient = shared.PlaneOrientationSequence[0].ImageOrientationPatient
-        header.PixelSpacing = shared.PixelMeasuresSequence[0].PixelSpacing
-        rows, columns = np.nonzero(pixels)
-        found.append(place(header, columns, rows))
-    return np.concatenate(found)
 
 
 def assert_is_the_ellipsoid(outcome: Outcome, positions_lps: np.ndarray) -> None:
@@ -393,7 +360,7 @@ def assert_is_the_ellipsoid(outcome: Outcome, positions_lps: np.ndarray) -> None
     radius = TARGET.radius(positions_lps)
     assert radius.max() < 1 + NEAR_SURFACE
     rows, columns = np.mgrid[: SHAPE[1], : SHAPE[0]]
-    all_radii = [TARGET.radius(place(header, columns, rows)) for header in outcome.headers]
+    all_radii = [TARGET.radius(pixel_to_lps(header, columns, rows)) for header in outcome.headers]
     inside = int((np.array(all_radii) < 1 - NEAR_SURFACE).sum())
     assert (radius < 1 - NEAR_SURFACE).sum() == inside > 500
     voxels = outcome.in_voxels(positions_lps)
@@ -406,7 +373,7 @@ def assert_is_the_ellipsoid(outcome: Outcome, positions_lps: np.ndarray) -> None
 
 
 def test_the_segmentation_holds_the_ellipsoids_voxels(outcome) -> None:
-    assert_is_the_ellipsoid(outcome, positions_of(outcome.segmentation))
+    assert_is_the_ellipsoid(outcome, segment_lps_mm(outcome.segmentation))
     assert outcome.segmentation.FrameOfReferenceUID == outcome.headers[0].FrameOfReferenceUID
 
 

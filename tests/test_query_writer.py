@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -245,8 +246,10 @@ def test_a_server_that_refuses_or_sends_elsewhere_is_a_typed_error(serve, tmp_pa
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "10.2.3.4", "192.168.0.9"])
-def test_addresses_at_the_site_are_taken(host):
-    require_at_site(QueryWriterSettings(f"http://{host}:8000/v1", "m"))
+def test_addresses_at_the_site_are_taken(host, tmp_path):
+    settings = QueryWriterSettings(f"http://{host}:8000/v1", "m")
+    with closing(QueryWriter(settings, tmp_path)) as writer:
+        assert writer.settings == settings
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "[2001:4860:4860::8888]", "[::ffff:8.8.8.8]"])

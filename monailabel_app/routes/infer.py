@@ -58,6 +58,7 @@ async def infer_model(
     instance: MedReasonerApp = app_instance()
 
     def work(cancelled: Cancelled) -> Any:
+        """Find the image, infer, and put the answer's files in order."""
         with TemporaryFiles(background_tasks) as temporary:
             if file is not None:
                 source = store_upload(file, temporary)

@@ -117,6 +117,7 @@ def _work(task: str, source: FindSource, steps: Steps) -> Work:
     instance: MedReasonerApp = app_instance()
 
     def work(emit: Emit, cancelled: Cancelled) -> None:
+        """Take the steps when it is this question's turn."""
         follower = EventFollower(emit)
         answer = instance.service.run(
             task,

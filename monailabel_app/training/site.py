@@ -114,6 +114,7 @@ class SiteTraining:
         next_s = 0.0
 
         def report(done: int, total: int) -> None:
+            """Tell progress now and then; the place where a stop is noticed."""
             nonlocal next_s
             self._raise_if_stopped()
             if time.monotonic() >= next_s:

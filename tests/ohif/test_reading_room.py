@@ -16,8 +16,8 @@ from support.conformance import (
     assert_dciodvfy_finds_no_error,
     assert_dsrdump_reads,
     parsed,
-    segmented_lps_mm,
 )
+from support.physical_space import segment_lps_mm
 from support.series import DicomStudy
 from support.viewer import BoxPx, Reader, count_beyond, reddened, share_within
 
@@ -73,7 +73,7 @@ def assert_segment_lies_in_box(room, study: DicomStudy) -> None:
     (segmentation,) = room.stored(study, "SEG")
     result = room.records(study)[-1]["result"]
     corners = np.sort(result["prompts"]["bbox_corners_lps_mm"], axis=0)
-    on_slice = segmented_lps_mm(parsed(segmentation))
+    on_slice = segment_lps_mm(parsed(segmentation))
     height = result["slice"]["center_lps_mm"][2]
     on_slice = on_slice[np.abs(on_slice[:, 2] - height) < 0.5]
     margin = FAR * (corners[1] - corners[0])[:2]

@@ -252,7 +252,7 @@ def servers(tmp_path_factory, orthanc_factory) -> Iterator[dict[str, Server]]:
             server.kill()
 
 
-def check(hole: Hole, shipped: Server, ours: Server) -> None:
+def assert_only_shipped_does_it(hole: Hole, shipped: Server, ours: Server) -> None:
     answer = shipped.ask(hole.method, hole.path, **hole.content)
     assert hole.carried_out(shipped, answer), (answer.status_code, answer.text[:300])
     answer = ours.ask(hole.method, hole.path, **hole.content)
@@ -263,12 +263,14 @@ def check(hole: Hole, shipped: Server, ours: Server) -> None:
 
 @pytest.mark.parametrize("name", HOLES)
 def test_the_shipped_server_does_it_and_ours_does_not(servers, name) -> None:
-    check(HOLES[name], servers["shipped"], servers["ours"])
+    assert_only_shipped_does_it(HOLES[name], servers["shipped"], servers["ours"])
 
 
 @pytest.mark.parametrize("name", ARCHIVE_HOLES)
 def test_with_an_archive_the_shipped_server_does_it_and_ours_does_not(servers, name) -> None:
-    check(ARCHIVE_HOLES[name], servers["shipped on archive"], servers["ours on archive"])
+    assert_only_shipped_does_it(
+        ARCHIVE_HOLES[name], servers["shipped on archive"], servers["ours on archive"]
+    )
 
 
 def test_a_path_in_the_params_is_read_by_the_shipped_server_alone(servers) -> None:

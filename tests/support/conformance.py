@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pydicom
 import pytest
 
@@ -51,23 +50,3 @@ def _said_by(program: str, content: bytes, folder: Path, *arguments: str) -> str
     path.write_bytes(content)
     done = subprocess.run([program, *arguments, path], capture_output=True, check=False)
     return (done.stdout + done.stderr).decode(errors="replace")
-
-
-def segmented_lps_mm(segmentation: pydicom.Dataset) -> np.ndarray:
-    """Patient positions (N, 3) of the segmented pixels' centres, by PS3.3 equation C.7.6.2.1-1."""
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
-    row_mm, column_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
-    along_row, along_column = np.array(orientation, dtype=float).reshape(2, 3)
-    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
-    positions = []
-    groups = segmentation.PerFrameFunctionalGroupsSequence
-    for pixels, group in zip(frames, groups, strict=True):
-        first = np.array(group.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
-        rows, columns = np.nonzero(pixels)
-        positions.append(
-            first
-            + columns[:, np.newaxis] * column_mm * along_row
-            + rows[:, np.newaxis] * row_mm * along_column
-        )
-    return np.concatenate(positions)

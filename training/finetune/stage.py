@@ -160,6 +160,7 @@ def held_out_evaluator(
     identity = ModelIdentity("in training", "memory", None, None, "as its base")
 
     def evaluate() -> float | None:
+        """Mean box IoU of the weights in training on the held-out samples."""
         from trl.models.utils import unwrap_model_for_generation
 
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:

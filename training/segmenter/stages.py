@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,8 @@ class StepResult:
 
 
 Stage = Callable[[nn.Module, np.random.Generator], StepResult]
+#: A slice's candidates: logits (B, M, h, w), IoUs (B, M) and presence (B, 1).
+Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,21 +92,7 @@ class MemoryStage:
         if rng.random() < self.image_probability:
             return self.image_stage(model, rng)
         batch = sample_clips(rng, self.batch_size, self.clip_length)
-        losses, ious, right = [], [], []
-        for t, (logits, estimates, presence) in enumerate(track(model, batch)):
-            targets = batch.targets[:, t]
-            loss, iou = candidate_loss(logits, estimates, presence, targets)
-            losses.append(loss)
-            ious.append(iou)
-            found = (presence[:, 0] > 0) == targets.flatten(1).any(1)
-            right.append(found.float().mean())
-        loss = torch.stack(losses).mean()
-        scalars = {
-            "iou/clip": float(torch.stack(ious).mean()),
-            "presence/clip": float(torch.stack(right).mean()),
-            "loss/clip": float(loss.detach()),
-        }
-        return StepResult(loss, scalars)
+        return _clip_result("clip", track(model, batch), batch.targets)
 
 
 @dataclass(frozen=True)
@@ -126,21 +114,29 @@ class ChainStage:
         if rng.random() < self.image_probability:
             return self.image_stage(model, rng)
         batch = sample_chains(rng, self.batch_size, self.clip_length)
-        losses, ious, right = [], [], []
-        for t, (logits, estimates, presence) in enumerate(follow(model, rng, batch)):
-            targets = batch.targets[:, t]
-            loss, iou = candidate_loss(logits, estimates, presence, targets)
-            losses.append(loss)
-            ious.append(iou)
-            found = (presence[:, 0] > 0) == targets.flatten(1).any(1)
-            right.append(found.float().mean())
-        loss = torch.stack(losses).mean()
-        scalars = {
-            "iou/chain": float(torch.stack(ious).mean()),
-            "presence/chain": float(torch.stack(right[1:]).mean()),
-            "loss/chain": float(loss.detach()),
-        }
-        return StepResult(loss, scalars)
+        return _clip_result("chain", follow(model, rng, batch), batch.targets)
+
+
+def _clip_result(name: str, answers: Iterable[Answer], targets: torch.Tensor) -> StepResult:
+    """Mean loss over the slices of clips, targets (B, T, S, S); logged under the stage's name.
+
+    Whether presence was told rightly counts from the second slice on: the first is prompted.
+    """
+    losses, ious, right = [], [], []
+    for t, (logits, estimates, presence) in enumerate(answers):
+        on_slice = targets[:, t]
+        loss, iou = candidate_loss(logits, estimates, presence, on_slice)
+        losses.append(loss)
+        ious.append(iou)
+        found = (presence[:, 0] > 0) == on_slice.flatten(1).any(1)
+        right.append(found.float().mean())
+    loss = torch.stack(losses).mean()
+    scalars = {
+        f"iou/{name}": float(torch.stack(ious).mean()),
+        f"presence/{name}": float(torch.stack(right[1:]).mean()),
+        f"loss/{name}": float(loss.detach()),
+    }
+    return StepResult(loss, scalars)
 
 
 @dataclass(frozen=True)
@@ -155,9 +151,7 @@ def encode(model: nn.Module, images: torch.Tensor) -> Features:
     return Features(tuple(model.forward_image(images)["backbone_fpn"]))
 
 
-def decode(
-    model: nn.Module, features: Features, batch: CropBatch
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def decode(model: nn.Module, features: Features, batch: CropBatch) -> Answer:
     """Prompted decoding: four candidates' logits (B, 4, h, w), IoUs (B, 4), presence (B, 1)."""
     *fine, coarse = features.levels
     sparse, dense = model.sam_prompt_encoder(
@@ -192,7 +186,7 @@ def _after_clicks(
     batch: CropBatch,
     logits: torch.Tensor,
     clicks: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> Answer:
     """Decode after some correcting clicks, each where the answer before it was wrong."""
     for click in range(clicks):
         batch = _with_click(rng, batch, logits[:, 0].detach())
@@ -216,9 +210,7 @@ def _with_click(rng: np.random.Generator, batch: CropBatch, logits: torch.Tensor
     )
 
 
-def follow(
-    model: nn.Module, rng: np.random.Generator, batch: ChainBatch
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def follow(model: nn.Module, rng: np.random.Generator, batch: ChainBatch) -> Iterator[Answer]:
     """Follow the targets of clips, each slice prompted with the model's mask of the last one.
 
     Args:
@@ -261,9 +253,7 @@ def next_prompt_masks(logits: torch.Tensor, targets: torch.Tensor, last: np.ndar
     return np.stack([next(mask for mask in masks if mask.any()) for masks in candidates])
 
 
-def track(
-    model: nn.Module, batch: ClipBatch
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def track(model: nn.Module, batch: ClipBatch) -> Iterator[Answer]:
     """Follow the prompted target through clips with SAM2's memory.
 
     Args:

@@ -59,6 +59,7 @@ class Background:
                 self._outcomes.put((number, lambda: listener(value)))
 
         def run() -> None:
+            """What the thread does: the work, and what came of it for the next poll."""
             try:
                 result = work(lambda value: say(told, value))
             except ReaderError as error:

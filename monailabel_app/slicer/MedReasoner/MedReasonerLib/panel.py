@@ -207,6 +207,7 @@ class Panel:
             self._viewer.save_volume(file)
 
         def work(tell: Tell) -> None:
+            """Open the stream and tell it, then each of its events."""
             try:
                 stream = link.open_stream(volume, file, start)
             finally:

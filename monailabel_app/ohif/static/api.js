@@ -21,11 +21,6 @@ export class Api {
     return this.#stream('segment', image, values, signal);
   }
 
-  /** Stop a question that is being answered. */
-  async cancel(streamId) {
-    await this.#call(`/medreasoner/streams/${encodeURIComponent(streamId)}`, { method: 'DELETE' });
-  }
-
   /** Questions about a study that the server has recorded, the latest first. */
   async history(study) {
     const answer = await this.#call(`/medreasoner/inferences?${new URLSearchParams({ study })}`);

@@ -106,20 +106,22 @@ export class Panel {
     this.#setMode(null);
     this.#points = { inside: [], outside: [] };
     const search = this.#view.search.checked;
+    const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });
     // What an earlier answer marked says nothing about this question.
     this.#overlay.show(null);
     await this.#viewer.showMask(null);
     const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
     const values = { query: question, propagate: this.#view.propagate.checked, ...place };
-    await this.#consume(signal => this.#api.ask(series, values, signal));
+    await this.#consume(signal, () => this.#api.ask(series, values, signal));
     await this.#list();
   }
 
+  /** Leave the stream, at whatever stage it is; the server stops its work when the reader leaves. */
   async #cancel() {
-    if (this.#state.phase === WORKING && this.#state.streamId !== null) {
-      await this.#api.cancel(this.#state.streamId);
-    }
+    if (this.#state.phase !== WORKING) return;
+    this.#leave?.abort();
+    this.#dispatch({ type: 'cancelled' });
   }
 
   async #jump() {
@@ -145,14 +147,21 @@ export class Panel {
       plane: this.#viewer.plane,
       propagate: this.#view.propagate.checked,
     };
+    const signal = this.#enter();
     this.#dispatch({ type: 'corrected' });
-    await this.#consume(signal => this.#api.segment(this.#state.series, values, signal));
+    await this.#consume(signal, () => this.#api.segment(this.#state.series, values, signal));
   }
 
-  async #consume(open) {
+  /** The signal by which one leaves the stream that is about to be opened. */
+  #enter() {
     this.#leave?.abort();
     this.#leave = new AbortController();
-    for await (const { event, data } of await open(this.#leave.signal)) {
+    return this.#leave.signal;
+  }
+
+  async #consume(signal, open) {
+    for await (const { event, data } of await open(signal)) {
+      signal.throwIfAborted(); // what arrived just before the reader left counts no more
       this.#dispatch({ type: 'event', name: event, data });
       await this.#draw(event, data);
     }

@@ -15,7 +15,6 @@ export function initialState() {
     // The series that the question is about; the viewer may show another one meanwhile.
     series: null,
     question: '',
-    streamId: null,
     step: null,
     reasoning: '',
     answer: null,
@@ -54,7 +53,6 @@ const CHANGES = {
     phase: WORKING,
     step: 'Segmenting.',
     error: null,
-    streamId: null,
     corrected: true,
   }),
   event: (state, { name, data }) => (EVENTS[name] ?? (() => ({})))(state, data),
@@ -62,8 +60,8 @@ const CHANGES = {
     state.phase === WORKING
       ? { phase: FAILED, step: null, error: 'The server ended the answer early; ask again.' }
       : {},
-  failed: (state, { error }) => ({ phase: FAILED, step: null, streamId: null, error }),
-  cancelled: () => ({ phase: IDLE, step: 'Cancelled.', streamId: null, error: null }),
+  failed: (state, { error }) => ({ phase: FAILED, step: null, error }),
+  cancelled: () => ({ phase: IDLE, step: 'Cancelled.', error: null }),
   decided: (state, { record }) => ({
     decision: record.decision?.outcome ?? null,
     pacs: record.pacs.at(-1) ?? null,
@@ -90,7 +88,6 @@ const CHANGES = {
 };
 
 const EVENTS = {
-  accepted: (state, data) => ({ streamId: data.stream_id }),
   progress: (state, data) => ({ step: `${STAGES[data.stage]}: ${data.done} of ${data.total}.` }),
   text: (state, data) => ({ reasoning: state.reasoning + data.text, step: 'Reasoning.' }),
   answer: (state, data) => ({
@@ -106,14 +103,13 @@ const EVENTS = {
   record: (state, data) => ({
     phase: ANSWERED,
     step: null,
-    streamId: null,
     sizes: data.medreasoner?.mask ?? null,
     inferenceId: state.inferenceId ?? data.inference_id,
   }),
   error: (state, data) =>
     data.status === 499
       ? CHANGES.cancelled()
-      : { phase: FAILED, step: null, streamId: null, error: data.detail },
+      : { phase: FAILED, step: null, error: data.detail },
 };
 
 const STAGES = { search: 'Slices looked at', propagate: 'Slices segmented' };
@@ -140,7 +136,7 @@ export function allowed(state) {
   const ours = answered && state.history.local.some(known => known.inference_id === state.inferenceId);
   return {
     ask: !working,
-    cancel: working && state.streamId !== null,
+    cancel: working,
     jump: state.answer !== null,
     correct: !working && state.answer !== null,
     accept: ours && state.decision === null && !state.corrected,

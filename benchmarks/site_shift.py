@@ -42,6 +42,7 @@ class Options:
     min_patients: int = field(default=12, metadata={"help": "that the gate needs for a decision"})
     eval_samples: int = field(default=64, metadata={"help": "held-out samples while training"})
     replay_share: float = field(default=0.0, metadata={"help": "of the usual site's phantoms"})
+    blend: float = field(default=0.7, metadata={"help": "share of the way to the trained weights"})
     masks: bool = field(default=True, metadata={"help": "measure the segmenter's masks as well"})
     threads: int = 1
     summarise: list[str] = field(default_factory=list, metadata={"help": "folders of runs"})
@@ -130,6 +131,7 @@ def overrides(options: Options) -> dict[str, Any]:
         "run.seed": options.seed,
         "run.eval_samples": options.eval_samples,
         "gate.min_patients": options.min_patients,
+        "promotion.blend": options.blend,
     }
     if options.replay_share:
         changed |= {"data.replay": "phantoms", "data.replay_share": options.replay_share}
@@ -160,7 +162,7 @@ def summarise(folders: list[str]) -> None:
     from medreasoner_training.site_shift.report import draw, read_run, table
 
     runs = [read_run(Path(folder)) for folder in folders]
-    runs.sort(key=lambda run: (run.tuning, run.replay_share, run.seed))
+    runs.sort(key=lambda run: (run.setup, run.seed))
     draw(runs, PICTURE)
     body = table(runs)
     write_marked(DOCUMENT, MODULE, f"![Curves and box IoU](images/{PICTURE.name})\n\n{body}\n")

@@ -81,8 +81,8 @@ def test_a_half_written_checkpoint_is_skipped_and_removed(tmp_path, damage):
 def test_too_little_space_is_told_before_the_start(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 2**30))
-    weights = 10**9  # (2 + 1) x 12 + 8 bytes a weight: 44 GB
-    with pytest.raises(DiskFullError, match=r"has 1\.0 GiB free.*about 41\.0 GiB"):
+    weights = 10**9  # (2 + 1) x 12 + 12 bytes a weight: 48 GB
+    with pytest.raises(DiskFullError, match=r"has 1\.0 GiB free.*about 44\.7 GiB"):
         require_space(tmp_path, weights, RunSettings())
     require_space(tmp_path, 10**7, RunSettings())
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 pytest.importorskip("datasets", reason="the extra 'train' is not installed")
 pytest.importorskip("trl", reason="the extra 'train' is not installed")
@@ -58,7 +59,7 @@ grpo:
   warmup_steps: 0
 rewards: {{mode: hard}}
 run: {{device: cpu, save_steps: 100, eval_steps: 2, eval_samples: 2}}
-promotion: {{store: store, name: tuned, promote: false}}
+promotion: {{store: store, name: tuned, promote: false, blend: 1.0}}
 gate: {{min_patients: 2, resamples: 100}}
 """
 
@@ -117,10 +118,15 @@ def copied(finished: Path, name: str) -> Path:
 
 
 def promoting(folder: Path) -> Path:
-    for name in ("config.yaml", "run.json"):
+    return changed(folder, "promote: false", "promote: true")
+
+
+def changed(folder: Path, old: str, new: str) -> Path:
+    """The run as if it had been started with another setting, each as ``key: value``."""
+    for name, quote in (("config.yaml", ""), ("run.json", '"')):
         path = folder / name
-        text = path.read_text().replace("promote: false", "promote: true")
-        path.write_text(text.replace('"promote": false', '"promote": true'))
+        as_written = (quote + text.replace(":", f"{quote}:") for text in (old, new))
+        path.write_text(path.read_text().replace(*as_written))
     return folder
 
 
@@ -193,6 +199,19 @@ def fake_scores(monkeypatch, candidate_iou: float, live_iou: float) -> None:
         return ModelScores(name, none, none, np.full(count, iou))
 
     monkeypatch.setattr("medreasoner_training.finetune.comparison.score_reasoner", score)
+
+
+def test_the_candidate_lies_between_its_parent_and_the_trained_model(finished, monkeypatch):
+    folder = changed(copied(finished, "blended"), "blend: 1.0", "blend: 0.5")
+    fake_scores(monkeypatch, 0.5, 0.5)
+    assert run(folder) is ExitCode.OK
+    candidate = ReasonerStore(folder / "store").candidate("tuned")
+    files = (EMBEDDED, folder / "grpo/model", candidate.folder)
+    parent, trained, blended = (load_file(each / "model.safetensors") for each in files)
+    assert not all(torch.equal(parent[name], trained[name]) for name in parent)
+    for name, weights in blended.items():
+        torch.testing.assert_close(weights, (parent[name] + trained[name]) / 2, rtol=0, atol=1e-6)
+    assert "weights to the trained ones: 0.5" in (candidate.folder / "README.md").read_text()
 
 
 def test_a_better_candidate_goes_live(finished, monkeypatch):

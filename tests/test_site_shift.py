@@ -138,8 +138,8 @@ def write_run(folder, tuning: str, seed: int, gain: float):
 def test_runs_become_a_table_and_a_picture(tmp_path):
     runs = [read_run(write_run(tmp_path / f"r{s}", "lora", s, 0.2 + 0.1 * s)) for s in range(2)]
     text = table(runs)
-    assert "| lora | 0 | 0 | box IoU | 0.300 | 0.500 | +0.200 (+0.100 to +0.300) | 50 |" in text
-    assert "| lora | 0 | shifted site | 2 | +0.250 | +0.200 | +0.300 |" in text
-    assert "| lora | 0 | usual site | 2 | -0.050 | -0.050 | -0.050 |" in text
+    assert "| lora | 0 | 0 | 1 | box IoU | 0.300 | 0.500 | +0.200 (+0.100 to +0.300) | 50 |" in text
+    assert "| lora | 0 | 1 | shifted site | 2 | +0.250 | +0.200 | +0.300 |" in text
+    assert "| lora | 0 | 1 | usual site | 2 | -0.050 | -0.050 | -0.050 |" in text
     draw(runs, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

@@ -20,6 +20,8 @@ def model_card(record: RunRecord, config: FineTuneConfig, report: GateReport) ->
         f"- Tuned from: `{record.parent or record.base}`",
         f"- Weights that learnt: {_weights(config)}",
         f"- Method: {_method(config)}",
+        f"- Share of the way from the parent's weights to the trained ones: "
+        f"{config.promotion.blend:g}",
         f"- Data set: manifest SHA-256 `{record.data_manifest_sha256}`",
         f"- Seed: {config.run.seed}",
         "",

@@ -21,8 +21,8 @@ COMPLETE_FILE = "complete.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # Weights and both moments of AdamW, each in float32.
 _CHECKPOINT_BYTES_PER_WEIGHT = 12
-# The candidate in float32, once in the run's folder and once in the store.
-_CANDIDATE_BYTES_PER_WEIGHT = 8
+# The candidate in float32: as trained and blended in the run's folder, and once in the store.
+_CANDIDATE_BYTES_PER_WEIGHT = 12
 _GIB = 2**30
 
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from medreasoner_infer.errors import MedReasonerError
+from medreasoner_training.finetune.blending import blend
 from medreasoner_training.finetune.board import Board
 from medreasoner_training.finetune.comparison import compare_with_live, finish_candidate
 from medreasoner_training.finetune.failures import typed_faults
@@ -65,7 +66,8 @@ def _run(run_dir: Path, board: Board) -> ExitCode:
         trained = trained_start(trained, stage)
     if not is_main_process():
         return ExitCode.OK
-    return _judge(prepared, trained, board)
+    blended = blend(prepared.start, trained, prepared.config.promotion.blend, run_dir / "blended")
+    return _judge(prepared, blended, board)
 
 
 def _train(prepared: Prepared, stage: Stage, start: Start, board: Board) -> bool:
@@ -86,10 +88,10 @@ def free_memory() -> None:
     unset_hf_deepspeed_config()  # while it is set, models are loaded in shards
 
 
-def _judge(prepared: Prepared, trained: Start, board: Board) -> ExitCode:
+def _judge(prepared: Prepared, candidate: Start, board: Board) -> ExitCode:
     board.show(State.COMPARING, "Comparing with the live reasoner.", seconds_left=None)
-    report = compare_with_live(prepared, trained, board)
-    name = finish_candidate(prepared, trained, report)
+    report = compare_with_live(prepared, candidate, board)
+    name = finish_candidate(prepared, candidate, report)
     verdict = " ".join(reason.sentence for reason in report.reasons if not reason.passed)
     if not prepared.config.promotion.promote:
         told = verdict or "The gate would promote it."

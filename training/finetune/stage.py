@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
 
-_ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_FILE = "adapter_model.safetensors"
 _UNWANTED = ("training_args.bin",)
 
 
@@ -118,7 +118,7 @@ def _tidy(folder: Path, start: Start) -> None:
             shutil.rmtree(path)
         elif path.name in _UNWANTED:
             path.unlink()
-    if (folder / _ADAPTER_FILE).is_file():
+    if (folder / ADAPTER_FILE).is_file():
         _name_base(folder / "adapter_config.json", start.base)
     else:
         (folder / PROMPT_FILE).write_text(prompt_json(start.settings), encoding="utf-8")
@@ -141,7 +141,7 @@ def prompt_json(settings: PromptFile) -> str:
 def trained_start(start: Start, stage: Stage) -> Start:
     """What a done stage leaves for the next one."""
     folder = stage.model_folder
-    if (folder / _ADAPTER_FILE).is_file():
+    if (folder / ADAPTER_FILE).is_file():
         return dataclasses.replace(start, adapter=folder)
     return dataclasses.replace(start, folder=folder, adapter=None)
 

@@ -63,7 +63,9 @@ def variant_config(variant: str, settings: AblationSettings, data_folder: str) -
     values["model"]["name"] = EMBEDDED
     values["data"]["folder"] = data_folder
     values["rewards"] = asdict(VARIANTS[variant])
-    values["promotion"] |= {"promote": False, "store": "store", "name": variant}
+    values["promotion"] |= {
+        "promote": False, "store": "store", "name": variant, "blend": 1.0,
+    }  # fmt: skip
     values["gate"] = {"min_patients": 2, "resamples": 100}
     return config_from_dict(values)
 

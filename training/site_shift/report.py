@@ -60,9 +60,19 @@ class Run:
         return float(self.settings.get("replay_share", 0.0))
 
     @property
+    def blend(self) -> float:
+        """How far the candidate lies on the way from the shipped weights to the trained ones."""
+        return float(self.settings.get("blend", 1.0))
+
+    @property
+    def setup(self) -> tuple[str, float, float]:
+        """What runs have in common that differ by their seed only."""
+        return self.tuning, self.replay_share, self.blend
+
+    @property
     def name(self) -> str:
         """What tells this run from the others in a legend."""
-        return f"{self.tuning}, seed {self.seed}, replay {self.replay_share:g}"
+        return f"{self.tuning} {self.seed}, replay {self.replay_share:g}, blend {self.blend:g}"
 
 
 def read_run(folder: Path) -> Run:
@@ -92,14 +102,14 @@ def table(runs: Sequence[Run]) -> str:
             f"{held_out.patients} patients a run; differences with 95 % BCa bootstrap intervals "
             "over whole patients.",
             "",
-            "| tuning | seed | replay | measure | before | after | difference | n |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| tuning | seed | replay | blend | measure | before | after | difference | n |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *(_row(run, line) for run in runs for line in run.sites[site].values()),
             "",
         ]
     parts += [
-        "| tuning | seed | replay | steps | minutes | decision of the gate |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| tuning | seed | replay | blend | steps | minutes | decision of the gate |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         *(_training_row(run) for run in runs),
         "",
     ]
@@ -110,7 +120,7 @@ def table(runs: Sequence[Run]) -> str:
 def _row(run: Run, line: Comparison) -> str:
     interval = "" if line.low is None else f" ({line.low:+.3f} to {line.high:+.3f})"
     cells = (
-        run.tuning, str(run.seed), f"{run.replay_share:g}", WORDS[line.metric],
+        run.tuning, str(run.seed), f"{run.replay_share:g}", f"{run.blend:g}", WORDS[line.metric],
         f"{line.live_mean:.3f}", f"{line.candidate_mean:.3f}",
         f"{line.difference:+.3f}{interval}", str(line.samples),
     )  # fmt: skip
@@ -120,21 +130,24 @@ def _row(run: Run, line: Comparison) -> str:
 def _training_row(run: Run) -> str:
     steps = run.settings.get("steps", "")
     return (
-        f"| {run.tuning} | {run.seed} | {run.replay_share:g} | {steps} | {run.seconds / 60:.0f} "
-        f"| {run.decision} |"
+        f"| {run.tuning} | {run.seed} | {run.replay_share:g} | {run.blend:g} | {steps} "
+        f"| {run.seconds / 60:.0f} | {run.decision} |"
     )
 
 
 def _means(runs: Sequence[Run]) -> str:
     """Mean and spread over seeds of the box IoU's change."""
-    lines = ["| tuning | replay | site | runs | change of box IoU, mean | lowest | highest |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
-    for tuning, share in sorted({(run.tuning, run.replay_share) for run in runs}):
-        alike = [r for r in runs if (r.tuning, r.replay_share) == (tuning, share)]
+    lines = [
+        "| tuning | replay | blend | site | runs | change of box IoU, mean | lowest | highest |"
+    ]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for setup in sorted({run.setup for run in runs}):
+        alike = [run for run in runs if run.setup == setup]
+        tuning, replay, blend = setup
         for site in SITES:
             changes = [run.sites[site]["box_iou"].difference for run in alike]
             lines.append(
-                f"| {tuning} | {share:g} | {_SITE_WORDS[site]} | {len(changes)} "
+                f"| {tuning} | {replay:g} | {blend:g} | {_SITE_WORDS[site]} | {len(changes)} "
                 f"| {np.mean(changes):+.3f} | {min(changes):+.3f} | {max(changes):+.3f} |"
             )
     return "\n".join(lines)
@@ -187,7 +200,7 @@ def _curve(axes: Axes, run: Run, key: str, name: str, window: int = 1) -> None:
 
 
 def _bars(axes: Axes, runs: Sequence[Run]) -> None:
-    names = [f"{run.tuning}\n{run.seed}\n{run.replay_share:g}" for run in runs]
+    names = [f"{run.tuning}\n{run.seed}\n{run.replay_share:g}\n{run.blend:g}" for run in runs]
     places = np.arange(len(runs))
     for offset, (site, when) in enumerate((s, w) for s in SITES for w in ("before", "after")):
         values = [
@@ -196,6 +209,6 @@ def _bars(axes: Axes, runs: Sequence[Run]) -> None:
         ]
         axes.bar(places + 0.2 * (offset - 1.5), values, 0.18, label=f"{site}, {when}")
     axes.set_xticks(places, names)
-    axes.set(xlabel="tuning, seed, replay", ylabel="box IoU", title="Held-out patients")
+    axes.set(xlabel="tuning, seed, replay, blend", ylabel="box IoU", title="Held-out patients")
     axes.set_ylim(0, 1)
     axes.legend(fontsize="small", ncols=2)

@@ -85,6 +85,8 @@ class PromotionSettings:
         by: who or what decides, for the history.
         segmenter: registry name or path of the segmenter that makes masks for the mask reward and
             for ``mask_dice``; ``null`` compares boxes only.
+        blend: how far the candidate lies on the way from its parent's weights (0) to the trained
+            ones (1); less forgets less. See :mod:`medreasoner_training.finetune.blending`.
     """
 
     promote: bool = True
@@ -92,3 +94,7 @@ class PromotionSettings:
     name: str | None = None
     by: str = "medreasoner_training.finetune"
     segmenter: str | None = None
+    blend: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.blend <= 1, "promotion.blend", self.blend, "above 0 to 1")

@@ -35,6 +35,7 @@ class ServerOptions:
     reasoner: str = "embedded"
     segmenter: str = "embedded"
     reasoner_url: str | None = None
+    orthanc_url: str | None = None
     device: str = "auto"
     preload: bool = True
     token_file: Path | None = None
@@ -67,8 +68,8 @@ def server_arguments(options: ServerOptions, app_folder: Path) -> list[str]:
         "device": options.device,
         "preload": str(options.preload).lower(),
     }
-    if options.reasoner_url is not None:
-        conf["reasoner_url"] = options.reasoner_url
+    addresses = {"reasoner_url": options.reasoner_url, "orthanc_url": options.orthanc_url}
+    conf |= {key: url for key, url in addresses.items() if url is not None}
     arguments = ["start_server", "--app", str(app_folder), "--studies", options.studies]
     arguments += ["--host", options.host, "--port", str(options.port)]
     arguments += ["--uvicorn_app", ASGI_APP]

@@ -75,6 +75,14 @@ def test_server_listens_on_this_machine_only_unless_told_otherwise(tmp_path, mon
     assert (tmp_path / "app" / "main.py").is_file()
 
 
+def test_addresses_reach_the_server_only_if_they_are_given(tmp_path):
+    options = ServerOptions(studies="/data", orthanc_url="http://orthanc:8042")
+    arguments = server_arguments(options, tmp_path)
+    place = arguments.index("orthanc_url")
+    assert arguments[place - 1 : place + 2] == ["--conf", "orthanc_url", "http://orthanc:8042"]
+    assert "reasoner_url" not in arguments
+
+
 @pytest.mark.slow
 def test_segment_writes_answer_mask_and_overlay_on_the_image_s_grid(disc_image, tmp_path):
     out = tmp_path / "out"

@@ -28,6 +28,13 @@ def serve(
     reasoner: ReasonerOption = DEFAULT_MODEL,
     segmenter: SegmenterOption = DEFAULT_MODEL,
     reasoner_url: ReasonerUrlOption = None,
+    orthanc_url: Annotated[
+        str | None,
+        typer.Option(
+            help="REST API of the Orthanc with the studies, e.g. http://orthanc:8042; with it "
+            "a new version of a result replaces the old one."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     preload: Annotated[
         bool, typer.Option(help="Load the models at start instead of at the first question.")
@@ -63,6 +70,7 @@ def serve(
             reasoner=reasoner,
             segmenter=segmenter,
             reasoner_url=reasoner_url,
+            orthanc_url=orthanc_url,
             device=device,
             preload=preload,
             token_file=token_file,

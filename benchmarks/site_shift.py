@@ -15,16 +15,24 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import httpx
+from serving import serving
 from site_experiment import held_out_data_set, keep_settings, told
+
+if TYPE_CHECKING:
+    from medreasoner_training.finetune import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "site_shift.md"
 PICTURE = ROOT / "docs" / "images" / "site_shift.png"
 MODULE = "benchmarks/site_shift.py"
+CONFIG = "site-shift"
+POLL_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -88,37 +96,48 @@ def score(path: Path, data_set: Path, name: str | None, store: Any, options: Opt
         save(measure(data_set, reasoner, segmenter=segmenter, on_scored=told(path.stem)), path)
 
 
-def train(out: Path, options: Options) -> Any:
-    """Export and train as a server does; an unfinished run is resumed."""
+def train(out: Path, options: Options) -> Progress:
+    """Have a running server export and train as a viewer does; an unfinished run is resumed."""
     from medreasoner_training.site_shift.datastore import write_site
     from medreasoner_training.site_shift.site import SHIFTED
+    from monailabel_app.app import HIDDEN_FOLDER
     from monailabel_app.training.folder import TrainingFolder
-    from monailabel_app.training.options import (
-        TrainOptions,
-        known_configs,
-        named_config,
-        overridden,
-    )
-    from monailabel_app.training.reporting import progress_line
-    from monailabel_app.training.site import SiteTraining
-    from monailabel_app.training.trainer import trainer_command
+    from monailabel_app.training.options import known_configs, named_config, overridden
 
     studies = out / "studies" / "train"
     write_site(studies, SHIFTED, options.seed, range(options.train_patients), told("writing"))
-    config = overridden(named_config("embedded", known_configs()), overrides(options))
-    folder = TrainingFolder(out / "records" / "train")
+    folder = TrainingFolder(studies / HIDDEN_FOLDER)
     finished = folder.progress()
     if finished is not None and finished.candidate is not None:
         return finished
+    config = overridden(named_config("embedded", known_configs()), overrides(options))
+    configs = out / "configs"
+    configs.mkdir(exist_ok=True)
+    (configs / f"{CONFIG}.yaml").write_text(json.dumps(config.to_dict()))
+    arguments = ["--studies", str(studies), "--train-configs", str(configs), "--no-preload"]
+    with serving(out / "home", *arguments) as url:
+        follow(url, {"config": CONFIG, "max_slices": options.max_slices}, out / "curve.jsonl")
+    last = folder.progress()
+    if last is None:
+        raise SystemExit(f"The server started no training; see {out / 'home' / 'log'}.")
+    return last
 
-    def tell(progress: Any) -> None:
-        print(progress_line(progress), flush=True)
-        with (out / "curve.jsonl").open("a", encoding="utf-8") as curve:
-            point = {key: getattr(progress, key) for key in ("step", "reward", "held_out_iou")}
-            curve.write(json.dumps(point) + "\n")
 
-    training = SiteTraining(str(studies), folder, trainer_command(None))
-    return training.train(TrainOptions("embedded", config, max_slices=options.max_slices), tell)
+def follow(url: str, request: dict[str, Any], curve: Path) -> None:
+    """Press *Train*, and note each step as the viewers are told it, until the training ends."""
+    answer = httpx.post(f"{url}/train/medreasoner", json=request, timeout=60)
+    if answer.status_code != httpx.codes.CONFLICT:  # one that an earlier call has begun goes on
+        answer.raise_for_status()
+    last_line = None
+    while httpx.get(f"{url}/train/", timeout=60).json()["status"] == "RUNNING":
+        stats = httpx.get(f"{url}/info/", timeout=60).json()["train_stats"]["medreasoner"]
+        if stats.get("line") not in (None, last_line):
+            last_line = stats["line"]
+            print(last_line, flush=True)
+            with curve.open("a", encoding="utf-8") as file:
+                point = {key: stats[key] for key in ("step", "reward", "held_out_iou")}
+                file.write(json.dumps(point) + "\n")
+        time.sleep(POLL_S)
 
 
 def overrides(options: Options) -> dict[str, Any]:
@@ -138,7 +157,7 @@ def overrides(options: Options) -> dict[str, Any]:
     return changed
 
 
-def write_result(out: Path, options: Options, last: Any, sites: dict[str, Any]) -> None:
+def write_result(out: Path, options: Options, last: Progress, sites: dict[str, Any]) -> None:
     """Keep the comparison as ``result.json``; atomic."""
     from medreasoner_infer.models.store.files import write_durably
 

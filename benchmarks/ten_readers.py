@@ -14,16 +14,12 @@ quicker because its slice was read before.
 from __future__ import annotations
 
 import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +30,7 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from serving import START_TIMEOUT_S, serving
 
 from monailabel_app.slicer.MedReasoner.MedReasonerLib.client import Client, Server, Target
 
@@ -43,7 +40,6 @@ QUESTIONS = (
     "Where would a stone cause left flank pain?",
     "Which vessel carries blood from the heart to the legs?",
 )
-START_TIMEOUT_S = 900.0
 PROBE_EVERY_S = 0.5
 _FIRST_SHARE, _LAST_SHARE = 0.3, 0.7
 
@@ -189,43 +185,6 @@ def fault_of(client: Client, ask: Ask, told: Told, alone: Told) -> str | None:
     return None
 
 
-@contextmanager
-def serving(studies: Path, home: Path) -> Iterator[Server]:
-    """Our server on a folder, in a process of its own, until the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # All readers come from one address here.
-    environment = {**os.environ, "MEDREASONER_HOME": str(home)}
-    environment |= {"MEDREASONER_REQUESTS_PER_MINUTE": "100000"}
-    command = [sys.executable, "-m", "monailabel_app.cli", "serve", "--studies", str(studies)]
-    log = home / "log"
-    home.mkdir(exist_ok=True)
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=stream, stderr=stream, env=environment
-        )
-    try:
-        server = Server(f"http://127.0.0.1:{port}")
-        _wait_for(server, process, log)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(120)
-
-
-def _wait_for(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            httpx.get(f"{server.address}/info/", timeout=60).raise_for_status()
-        except httpx.TransportError:
-            time.sleep(1)
-        else:
-            return
-    raise RuntimeError(f"The server did not come up:\n{log.read_text()[-2000:]}")
-
-
 class Probe:
     """Asks ``/info/`` all the while: a server whose event loop stands still answers late."""
 
@@ -317,8 +276,8 @@ def main(
         studies = write_studies(folder, data, readers)
         for study in studies:
             console.print(f"{study.image_id} {study.shape_ijk} {study.source}")
-        with serving(folder, Path(scratch) / "home") as server:
-            alone, together, faults = run(server, studies, rounds)
+        with serving(Path(scratch) / "home", "--studies", str(folder)) as url:
+            alone, together, faults = run(Server(url), studies, rounds)
     console.print(report(alone, together))
     masks = sum(told.mask is not None for told in together.told)
     console.print(

@@ -36,6 +36,7 @@ class ServerOptions:
     segmenter: str = "embedded"
     reasoner_url: str | None = None
     orthanc_url: str | None = None
+    train_configs: Path | None = None
     device: str = "auto"
     preload: bool = True
     token_file: Path | None = None
@@ -70,6 +71,8 @@ def server_arguments(options: ServerOptions, app_folder: Path) -> list[str]:
     }
     addresses = {"reasoner_url": options.reasoner_url, "orthanc_url": options.orthanc_url}
     conf |= {key: url for key, url in addresses.items() if url is not None}
+    if options.train_configs is not None:
+        conf["train_configs"] = str(options.train_configs.absolute())
     arguments = ["start_server", "--app", str(app_folder), "--studies", options.studies]
     arguments += ["--host", options.host, "--port", str(options.port)]
     arguments += ["--uvicorn_app", ASGI_APP]

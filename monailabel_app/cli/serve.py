@@ -35,6 +35,10 @@ def serve(
             "a new version of a result replaces the old one."
         ),
     ] = None,
+    train_configs: Annotated[
+        Path | None,
+        typer.Option(help="Folder with YAML configurations of training besides the shipped ones."),
+    ] = None,
     device: DeviceOption = "auto",
     preload: Annotated[
         bool, typer.Option(help="Load the models at start instead of at the first question.")
@@ -71,6 +75,7 @@ def serve(
             segmenter=segmenter,
             reasoner_url=reasoner_url,
             orthanc_url=orthanc_url,
+            train_configs=train_configs,
             device=device,
             preload=preload,
             token_file=token_file,

@@ -29,7 +29,7 @@ WORDS = {
     "absence": "absent targets answered with null",
     "failures": "answers that cannot be read",
 }
-_SITE_WORDS = {"shifted": "shifted site", "usual": "usual site"}
+SITE_WORDS = {"shifted": "shifted site", "usual": "usual site"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def table(runs: Sequence[Run]) -> str:
     for site in SITES:
         held_out = next(iter(runs[0].sites[site].values()))
         parts += [
-            f"## Held-out patients of the {_SITE_WORDS[site]}",
+            f"## Held-out patients of the {SITE_WORDS[site]}",
             "",
             f"{held_out.patients} patients a run; differences with 95 % BCa bootstrap intervals "
             "over whole patients.",
@@ -147,7 +147,7 @@ def _means(runs: Sequence[Run]) -> str:
         for site in SITES:
             changes = [run.sites[site]["box_iou"].difference for run in alike]
             lines.append(
-                f"| {tuning} | {replay:g} | {blend:g} | {_SITE_WORDS[site]} | {len(changes)} "
+                f"| {tuning} | {replay:g} | {blend:g} | {SITE_WORDS[site]} | {len(changes)} "
                 f"| {np.mean(changes):+.3f} | {min(changes):+.3f} | {max(changes):+.3f} |"
             )
     return "\n".join(lines)

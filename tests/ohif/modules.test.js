@@ -402,6 +402,7 @@ test('a refusal is the sentence of the server', async () => {
   const cases = [
     [422, '{"detail":"The slice is outside."}', /The slice is outside/],
     [401, '{"detail":"x"}', /login has expired/],
+    [413, 'Content Too Large', /larger than the server takes/],
     [502, '<html>', /HTTP 502/],
     [422, '{"detail":[{"msg":"x"}]}', /HTTP 422/],
   ];

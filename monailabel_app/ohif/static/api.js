@@ -90,8 +90,15 @@ export class Api {
   }
 }
 
+// Of refusals that come without one, or with one that is meant for other clients.
+const OWN_SENTENCES = {
+  401: 'The login has expired; reload the page to log in again.',
+  413: 'This is larger than the server takes; its administrator can raise the limit.',
+};
+
 async function sentenceOf(answer) {
-  if (answer.status === 401) return 'The login has expired; reload the page to log in again.';
+  const own = OWN_SENTENCES[answer.status];
+  if (own !== undefined) return own;
   const text = await answer.text();
   try {
     const { detail } = JSON.parse(text);

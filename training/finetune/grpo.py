@@ -13,6 +13,7 @@ from medreasoner_training.finetune.errors import TooFewSamplesError
 from medreasoner_training.finetune.rows import RowMaker, training_rows
 from medreasoner_training.finetune.scoring import SquareSegmenter
 from medreasoner_training.finetune.settings import GrpoSettings, Tuning
+from medreasoner_training.finetune.shared_images import share_images
 from medreasoner_training.finetune.stage import Stage, is_adapted
 from medreasoner_training.rewards import (
     RewardFunction,
@@ -52,7 +53,7 @@ def grpo_trainer(
     rollout = longest_rollout(loaded, maker.settings)
     count = stage.steps * config.grpo.prompts_per_step
     new_adapter = config.tuning is Tuning.lora and not is_adapted(loaded.model)
-    return GRPOTrainer(
+    trainer = GRPOTrainer(
         model=loaded.model,
         reward_funcs=reward_functions(config, loaded.answer_size, segmenter),
         args=grpo_arguments(config, stage.folder, stage.steps, rollout),
@@ -61,6 +62,10 @@ def grpo_trainer(
         peft_config=lora_config(config) if new_adapter else None,
         callbacks=list(callbacks),
     )
+    for model in (trainer.model, trainer.ref_model):
+        if model is not None:
+            share_images(model)
+    return trainer
 
 
 def reward_functions(

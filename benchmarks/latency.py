@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.pipeline import Pipeline
-from medreasoner_infer.request import AskRequest, SliceSelection
+from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
 
 ROUNDS = 7
 QUESTIONS = ("Which organ is scarred in cirrhosis?", "Which organ filters aged red blood cells?")
@@ -98,7 +99,7 @@ def measure(volume: Volume) -> list[tuple[str, str, str]]:
     rows = [("load both models", f"{seconds(pipeline.load):.2f} s", "")]
     pipeline.ask(volume, AskRequest(QUESTIONS[0], SliceSelection(index=count // 2)))
 
-    first, fresh, second, token = [], [], [], []
+    first, fresh, second, clicked, token = [], [], [], [], []
     indices = [count * (n + 1) // (ROUNDS + 2) for n in range(ROUNDS)]
     for index in indices:
         selection, clock = SliceSelection(index=index), FirstToken()
@@ -108,6 +109,9 @@ def measure(volume: Volume) -> list[tuple[str, str, str]]:
         token.append(clock.seconds)
         again = pipeline.ask(volume, AskRequest(QUESTIONS[1], selection))
         second.append(again.timings_s["total"])
+        inside = Click((volume.shape_ijk[0] / 2, volume.shape_ijk[1] / 2, index))
+        click = SegmentRequest(selection, clicks=(inside,))
+        clicked.append(seconds(partial(pipeline.segment, volume, click)))
     peer_run = bare_generate(pipeline, volume, indices[0])
     peer_run()
     peer = statistics.median(seconds(peer_run) for _ in range(ROUNDS))
@@ -126,6 +130,7 @@ def measure(volume: Volume) -> list[tuple[str, str, str]]:
             f"{median(second) / median(fresh):.2f} x the first",
         ),
     ]
+    rows.append(("click on the same slice to mask", f"{median(clicked):.3f} s", ""))
     search = pipeline.ask(volume, AskRequest(QUESTIONS[0]))
     rows.append(("question without a slice", f"{search.timings_s['total']:.2f} s", ""))
     request = AskRequest(QUESTIONS[0], SliceSelection(index=search.slice.index), propagate=True)

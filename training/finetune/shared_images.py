@@ -37,7 +37,7 @@ class _Sharing:
     """
 
     def __init__(self, encoder: nn.Module) -> None:
-        self._tokens_per_patch = 1 / encoder.spatial_merge_size**2
+        self._patches_per_token: int = encoder.spatial_merge_size**2
         self._places: list[int] = []
         self._tokens: list[int] = []
         encoder.register_forward_pre_hook(self._thin_out, with_kwargs=True)
@@ -50,7 +50,7 @@ class _Sharing:
         sizes = grid.prod(-1).tolist()
         images = patches.split(sizes)
         firsts, self._places = distinct_images(images)
-        self._tokens = [round(sizes[first] * self._tokens_per_patch) for first in firsts]
+        self._tokens = [sizes[first] // self._patches_per_token for first in firsts]
         thinned = torch.cat([images[first] for first in firsts])
         return (thinned, *args[1:]), {**kwargs, "grid_thw": grid[firsts]}
 

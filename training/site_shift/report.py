@@ -88,7 +88,9 @@ def read_run(folder: Path) -> Run:
     }
     path = folder / CURVE_NAME
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return Run(**fields, sites=sites, curve=tuple(map(json.loads, lines)))
+    # A run that is taken up again begins at 0, and repeats the steps since its checkpoint.
+    points = {point["step"]: point for point in map(json.loads, lines) if point["step"]}
+    return Run(**fields, sites=sites, curve=tuple(points[step] for step in sorted(points)))
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -160,7 +162,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
 
     from medreasoner_infer.imaging.write import replacing
 
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    figure = Figure(figsize=(12, 5), layout="constrained")
     FigureCanvasAgg(figure)
     reward, iou, sites = figure.subplots(1, 3)
     for run in runs:
@@ -171,8 +173,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     )
     iou.set(xlabel="optimiser step", ylabel="box IoU", title="Validation patients, while training")
     _bars(sites, runs)
-    for axes in (reward, iou):
-        axes.legend(fontsize="small")
+    figure.legend(*reward.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, path.suffix) as unfinished:
         figure.savefig(unfinished, dpi=110)

@@ -115,6 +115,7 @@ setup(
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
             "playwright>=1.45,<2",
+            "dcmqi>=1.5,<2",
             "hypothesis>=6.100,<7",
             "ruff>=0.11,<1",
             "build>=1.2,<2",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-START_TIMEOUT_S = 300
+START_TIMEOUT_S = 900
 _STOP_TIMEOUT_S = 120
 
 

@@ -129,7 +129,8 @@ def follow(url: str, request: dict[str, Any], curve: Path) -> None:
     if answer.status_code != httpx.codes.CONFLICT:  # one that an earlier call has begun goes on
         answer.raise_for_status()
     last_line = None
-    while httpx.get(f"{url}/train/", timeout=60).json()["status"] == "RUNNING":
+    # Where another server had begun it, there is no status any more once it has ended.
+    while httpx.get(f"{url}/train/", timeout=60).json().get("status") == "RUNNING":
         stats = httpx.get(f"{url}/info/", timeout=60).json()["train_stats"]["medreasoner"]
         if stats.get("line") not in (None, last_line):
             last_line = stats["line"]

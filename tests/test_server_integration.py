@@ -7,12 +7,10 @@ import io
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +24,12 @@ import SimpleITK as sitk
 pytest.importorskip("monailabel")
 
 from monailabel.client import MONAILabelClient
+from support.servers import ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
-START_TIMEOUT_S = 180.0
-ORTHANC_PLUGINS = Path("/usr/share/orthanc/plugins")
+BATCH_TIMEOUT_S = 180.0
 QUERY = "Which organ makes bile and fills the right upper abdomen?"
 
 
@@ -64,71 +62,19 @@ def make_studies(folder: Path, shared: Path) -> None:
     write_quickstart_study(folder)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+class AppServer(ServerProcess):
+    """MONAI Label's own command with an app."""
 
+    def __init__(self, app: Path, studies: Path | str, log: Path) -> None:
+        port = free_port()
+        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app)]
+        command += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(port)]
+        super().__init__(command, f"http://127.0.0.1:{port}", "/info/", log)
 
-def start(
-    app: Path, studies: Path | str, log: Path, **environment_extra: str
-) -> tuple[subprocess.Popen, str]:
-    port = free_port()
-    bin_folder = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]])}
-    environment |= {"PYTHONPATH": str(ROOT), **environment_extra}
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app)]
-    command += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("a") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            httpx.get(f"{url}/info/", timeout=30).raise_for_status()
-        except httpx.TransportError:
-            time.sleep(0.5)
-        else:
-            return process, url
-    process.kill()
-    raise AssertionError(f"the server did not come up:\n{log.read_text()[-3000:]}")
-
-
-def start_archive(folder: Path) -> tuple[subprocess.Popen, str]:
-    """Orthanc with its DICOMweb plugin; the test skips without."""
-    if shutil.which("Orthanc") is None or not ORTHANC_PLUGINS.is_dir():
-        pytest.skip("Orthanc is absent; install orthanc and orthanc-dicomweb")
-    port = free_port()
-    configuration = {
-        "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
-        "HttpPort": port, "DicomServerEnabled": False, "AuthenticationEnabled": False,
-        "Plugins": [str(ORTHANC_PLUGINS)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }  # fmt: skip
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    with (folder / "orthanc.log").open("w") as stream:
-        process = subprocess.Popen(
-            ["Orthanc", str(folder / "orthanc.json")], stdout=stream, stderr=stream
-        )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            httpx.get(f"{url}/system").raise_for_status()
-        except httpx.TransportError:
-            time.sleep(0.2)
-        else:
-            return process, url
-    process.kill()
-    raise AssertionError((folder / "orthanc.log").read_text()[-3000:])
-
-
-def stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """With the environment's programs, which MONAI Label looks for on the path."""
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        super().start({"PATH": programs, **(environment or {})})
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +84,10 @@ def server(shared_data: Path, tmp_path_factory) -> Iterator[Server]:
     shutil.copytree(ROOT / "sample_apps" / "quickstart", folder / "app", ignore=ignored)
     make_studies(folder / "studies", shared_data)
     (folder / "scratch").mkdir()
-    process, url = start(folder / "app", folder / "studies", folder / "log")
-    yield Server(url, folder / "studies", folder / "log", folder / "scratch")
-    stop(process)
+    process = AppServer(folder / "app", folder / "studies", folder / "log")
+    process.start()
+    yield Server(process.url, folder / "studies", folder / "log", folder / "scratch")
+    process.stop()
 
 
 def dicom_images(server: Server) -> dict[str, dict]:
@@ -302,7 +249,7 @@ def test_the_log_holds_no_question(server) -> None:
 def test_a_batch_asks_one_question_of_every_image_without_logging_it(server) -> None:
     request = {"query": "Which organ hides the purple elephant?", "save_label": True}
     httpx.post(f"{server.url}/batch/infer/medreasoner", json=request).raise_for_status()
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + BATCH_TIMEOUT_S
     status = {"status": "RUNNING"}
     while status["status"] in {"SUBMITTED", "RUNNING"} and time.monotonic() < deadline:
         time.sleep(1)
@@ -319,54 +266,50 @@ def test_records_outlive_a_killed_server(server, tmp_path) -> None:
     shutil.copyfile(server.studies / "ct.nii.gz", studies / "ct.nii.gz")
     app = tmp_path / "app"
     shutil.copytree(ROOT / "sample_apps" / "quickstart", app)
-    process, url = start(app, studies, tmp_path / "log")
+    process = AppServer(app, studies, tmp_path / "log")
+    process.start()
     click = {"foreground": [[50, 60, 56]], "background": []}
-    mortal = Server(url, studies, tmp_path / "log", tmp_path)
+    mortal = Server(process.url, studies, tmp_path / "log", tmp_path)
     inference_id = mortal.infer("medreasoner_click", "ct", "json", **click).json()["inference_id"]
     process.kill()
-    process.wait()
-    process, url = start(app, studies, tmp_path / "log")
+    process.start()
     try:
-        record = httpx.get(f"{url}/medreasoner/inferences/{inference_id}").json()
+        record = httpx.get(f"{process.url}/medreasoner/inferences/{inference_id}").json()
         assert record["mask_kept"] is True
     finally:
-        stop(process)
+        process.stop()
 
 
-def test_a_series_in_a_pacs_is_asked_about_and_its_label_stored_there(tmp_path) -> None:
+def test_a_series_in_a_pacs_is_asked_about_and_its_label_stored_there(orthanc, tmp_path) -> None:
     from monailabel_app.quickstart_study import write_quickstart_study
 
-    archive, archive_url = start_archive(tmp_path)
     app = tmp_path / "app"
     shutil.copytree(ROOT / "sample_apps" / "quickstart", app)
-    process = None
+    for path in write_quickstart_study(tmp_path / "study").iterdir():
+        orthanc.store(path.read_bytes())
+    process = AppServer(app, orthanc.dicom_web, tmp_path / "log")
+    home, cache = str(tmp_path / "home"), str(tmp_path / "cache")
+    process.start({"MEDREASONER_HOME": home, "MONAI_LABEL_DICOMWEB_CACHE_PATH": cache})
     try:
-        for path in write_quickstart_study(tmp_path / "study").iterdir():
-            httpx.post(f"{archive_url}/instances", content=path.read_bytes()).raise_for_status()
-        process, url = start(
-            app, f"{archive_url}/dicom-web", tmp_path / "log",
-            MEDREASONER_HOME=str(tmp_path / "home"),
-            MONAI_LABEL_DICOMWEB_CACHE_PATH=str(tmp_path / "cache"),
-        )  # fmt: skip
         image_id = str(pydicom.dcmread(path, stop_before_pixels=True).SeriesInstanceUID)
-        server = Server(url, tmp_path, tmp_path / "log", tmp_path)
+        server = Server(process.url, tmp_path, tmp_path / "log", tmp_path)
         params = {"query": QUERY, "result_extension": ".nii.gz"}
         mask, body = server.client.infer("medreasoner", image_id, params)
         assert body["present"] is True
         copy = tmp_path / "copy.nii.gz"
-        copy.write_bytes(httpx.get(f"{url}/datastore/image", params={"image": image_id}).content)
+        copy.write_bytes(
+            httpx.get(f"{process.url}/datastore/image", params={"image": image_id}).content
+        )
         assert_same_grid(mask, copy)
         submitted = {"label_info": body["label_info"]}
         reply = server.client.save_label(image_id, mask, "final", submitted)
         assert reply["medreasoner"]["inference_id"] == body["inference_id"]
         query = {"Level": "Series", "Query": {"Modality": "SEG"}, "Expand": True}
-        (stored,) = httpx.post(f"{archive_url}/tools/find", json=query).json()
-        content = httpx.get(f"{archive_url}/instances/{stored['Instances'][0]}/file").content
+        (stored,) = httpx.post(f"{orthanc.url}/tools/find", json=query).json()
+        content = httpx.get(f"{orthanc.url}/instances/{stored['Instances'][0]}/file").content
         segmentation = pydicom.dcmread(io.BytesIO(content))
         assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == image_id
         assert segmentation.pixel_array.sum() == body["medreasoner"]["mask"]["voxels"]
         assert server.infer("medreasoner", "1.2.3", "json", query=QUERY).status_code == 404
     finally:
-        for running in (process, archive):
-            if running is not None:
-                stop(running)
+        process.stop()

@@ -28,11 +28,11 @@ class StopRule:
         min_quality_ratio: lowest predicted IoU, the mean of two slices, over its median so far.
 
     ``max_grey_change`` and ``min_quality_ratio`` were chosen on synthetic torsos, with the embedded
-    segmenter before it learnt from chains: of 109 structures
-    12 instead of 39 leaked by more than two slices, for 0.02 of volume Dice. ``max_grey_step`` was
-    chosen on one real CT, whose vertebrae end too early with less; on the torsos 0.15 to 0.3 do
-    equally well. The rule suits a target of one tissue: one of several, such as a spine with its
-    discs, ends where the tissue changes.
+    segmenter before it learnt from chains: of 109 structures 12 instead of 39 leaked by more than
+    two slices, for 0.02 of volume Dice. ``max_grey_step`` was chosen on one real CT, whose
+    vertebrae end too early with less; on the torsos 0.15 to 0.3 do equally well. The rule suits
+    a target of one tissue: one of several, such as a spine with its discs, ends where the tissue
+    changes.
     """
 
     min_presence: float = 0.0

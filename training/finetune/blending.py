@@ -58,8 +58,9 @@ def _blend_models(start: Start, trained: Start, share: float, out: Path) -> None
     with torch.no_grad():
         for name, weights in last.named_parameters():  # tied ones once
             weights.copy_(_between(parent[name], weights, share))
-    shutil.copytree(trained.folder, out, ignore=shutil.ignore_patterns("*.safetensors*"))
     last.save_pretrained(out)
+    weights_files = shutil.ignore_patterns("*.safetensors*")
+    shutil.copytree(trained.folder, out, ignore=weights_files, dirs_exist_ok=True)
 
 
 def _blend_adapters(start: Path | None, trained: Path, share: float, out: Path) -> None:

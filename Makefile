@@ -9,9 +9,12 @@ QUERY ?=
 export OMP_NUM_THREADS ?= 2
 export HF_HUB_OFFLINE ?= 1
 
-# `make embedded-models`: where the trainings keep their checkpoints, and public test data to judge by.
+# `make embedded-models`: where the trainings keep their checkpoints, public test data to judge by, and
+# options of the trainings for a short trial.
 RUNS ?= runs
 DATA ?=
+REASONER_OPTIONS ?=
+SEGMENTER_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
 
 .PHONY: install demo serve test test-fast lint benchmark clean
@@ -55,14 +58,17 @@ embedded-models: install
 	$(MAKE) evaluate-embedded
 
 train-reasoner:
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.reasoner.train --out $(RUNS)/reasoner
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.reasoner.train --out $(RUNS)/reasoner \
+	  $(REASONER_OPTIONS)
 
 # Prompted crops first, then clips in which it is prompted with its own last mask.
 train-segmenter:
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --out $(RUNS)/segmenter
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --out $(RUNS)/segmenter \
+	  $(SEGMENTER_OPTIONS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --stage chain \
 	  --init $(RUNS)/segmenter/model.safetensors --out $(RUNS)/segmenter_chain \
-	  --steps 7000 --decay_steps 5000 --learning_rate 1e-3 --batch_size 6 --clip_length 4
+	  --steps 7000 --decay_steps 5000 --learning_rate 1e-3 --batch_size 6 --clip_length 4 \
+	  $(SEGMENTER_OPTIONS)
 
 # Writes the figures of both cards and of docs/embedded_models.md; without DATA none on real images.
 evaluate-embedded: install

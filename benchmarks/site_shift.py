@@ -44,6 +44,7 @@ class Options:
     tuning: str = field(default="lora", metadata={"help": "lora or full"})
     steps: int = field(default=600, metadata={"help": "optimiser steps of GRPO"})
     learning_rate: float | None = field(default=None, metadata={"help": "by default the tuning's"})
+    schedule: str | None = field(default=None, metadata={"help": "of the rate; the shipped one"})
     train_patients: int = 120
     held_out_patients: int = 40
     max_slices: int = field(default=3, metadata={"help": "training slices per organ and patient"})
@@ -153,6 +154,8 @@ def overrides(options: Options) -> dict[str, Any]:
         "gate.min_patients": options.min_patients,
         "promotion.blend": options.blend,
     }
+    if options.schedule:
+        changed["grpo.schedule"] = options.schedule
     if options.replay_share:
         changed |= {"data.replay": "phantoms", "data.replay_share": options.replay_share}
     return changed

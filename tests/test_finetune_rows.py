@@ -18,13 +18,31 @@ from medreasoner_infer.imaging import Plane
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.reasoners.prompts import REASONING_PROMPT, PromptTemplate, load_prompt_file
 from medreasoner_infer.types import ReasonerRequest
-from medreasoner_training.finetune.errors import ImageSizeError, TooFewSamplesError
-from medreasoner_training.finetune.replay import phantom_rows, phantom_sample, with_replay
+from medreasoner_training.finetune.errors import (
+    ImageSizeError,
+    NoValidationError,
+    TooFewSamplesError,
+)
+from medreasoner_training.finetune.replay import (
+    former_rows,
+    phantom_rows,
+    phantom_sample,
+    with_replay,
+)
 from medreasoner_training.finetune.rows import RowMaker, read_sample, scale_mask, training_rows
 from medreasoner_training.finetune.settings import DataSettings, ImageSizes
 from medreasoner_training.finetune.traces import completion_of
 from medreasoner_training.rewards import GroundTruth, score
-from medreasoner_training.samples import Augmentation, QuerySource, Question, Sample
+from medreasoner_training.samples import (
+    TRAIN,
+    VALIDATION,
+    Augmentation,
+    LeftOut,
+    QuerySource,
+    Question,
+    Sample,
+    writing_dataset,
+)
 from medreasoner_training.samples.schema import features, to_row
 
 EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
@@ -201,6 +219,39 @@ def test_the_replayed_share_is_of_all_samples(tmp_path):
     assert sources.count("phantom") == 2
     assert len(mixed) == 8
     assert with_replay(raw, DataSettings(), tmp_path, SIZE) is raw
+
+
+def test_phantoms_that_tell_what_was_forgotten_are_none_that_were_replayed(tmp_path, monkeypatch):
+    monkeypatch.setattr("medreasoner_training.finetune.replay._HELD_OUT_ROWS", 8)
+    data = DataSettings(replay="phantoms", replay_share=0.25)
+    held_out, learnt = (
+        {read_sample(row).image.tobytes() for row in rows}
+        for rows in (former_rows(data, tmp_path, SIZE), phantom_rows(8, SIZE))
+    )
+    assert len(held_out) == len(learnt) == 8
+    assert not held_out & learnt
+
+
+def former_site(folder: Path, split: str) -> DataSettings:
+    """A data set whose samples 0 and 1 train, and 2 to 4 are in ``split``."""
+    splits = tuple(dict.fromkeys((TRAIN, split)))
+    with writing_dataset(folder / "former", splits, {}, LeftOut()) as writer:
+        for number in range(5):
+            sample = dataclasses.replace(make_sample(number), patient_key=f"{number:016d}")
+            writer.add(sample, TRAIN if number < 2 else split)
+    return DataSettings(replay="former", replay_share=0.5)
+
+
+def test_validation_patients_of_the_replayed_data_set_tell_what_was_forgotten(tmp_path):
+    rows = former_rows(former_site(tmp_path, VALIDATION), tmp_path, SIZE)
+    assert [info["patient_key"][-1] for info in rows["extra_info"]] == ["2", "3", "4"]
+    assert former_rows(DataSettings(), tmp_path, SIZE) is None
+
+
+def test_replayed_data_set_without_validation_patients_is_refused(tmp_path):
+    data = former_site(tmp_path, TRAIN)
+    with pytest.raises(NoValidationError, match="what is forgotten"):
+        former_rows(data, tmp_path, SIZE)
 
 
 def test_about_every_other_replayed_question_asks_for_what_is_not_there():

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 pytest.importorskip("datasets", reason="the extra 'train' is not installed")
@@ -191,11 +192,17 @@ def moments(checkpoint: Path) -> dict:
     return {key: value["exp_avg"] for key, value in state.items()}
 
 
-def fake_scores(monkeypatch, candidate_iou: float, live_iou: float) -> None:
+def fake_scores(
+    monkeypatch, candidate_iou: float, live_iou: float, former_iou: float = 0.5
+) -> None:
+    """Let both models score so at the site, and the candidate ``former_iou`` on phantoms."""
+
     def score(reasoner, raw, *, name, **_):
         count = len(raw)
         none = np.zeros(count, bool)
         iou = candidate_iou if name == "tuned" else live_iou
+        if name == "tuned" and raw["extra_info"][0]["window"] == "phantom":
+            iou = former_iou
         return ModelScores(name, none, none, np.full(count, iou))
 
     monkeypatch.setattr("medreasoner_training.finetune.comparison.score_reasoner", score)
@@ -233,6 +240,22 @@ def test_a_worse_candidate_is_refused_with_the_gate_s_reason(finished, monkeypat
     assert "Box IoU is 0.200 against 0.500" in progress.message
     assert store.live() is None
     assert [event.action for event in store.history()] == ["refused"]
+
+
+def test_a_candidate_that_forgot_the_replayed_site_is_refused(finished, monkeypatch):
+    replay = {"replay": "phantoms", "replay_share": 0.5}
+    folder = promoting(copied(finished, "forgetful"))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    record = json.loads((folder / "run.json").read_text())
+    for data in (config["data"], record["config"]["data"]):
+        data.update(replay)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "run.json").write_text(json.dumps(record))
+    fake_scores(monkeypatch, 0.9, 0.5, former_iou=0.4)
+    assert run(folder) is ExitCode.REFUSED
+    assert "At the former site: Box IoU is 0.400 against 0.500" in read_progress(folder).message
+    card = (ReasonerStore(folder / "store").candidate("tuned").folder / "README.md").read_text()
+    assert "Held-out samples of the former site" in card
 
 
 def test_supervised_lora_resumes_alike_and_leaves_the_vision_tower_as_it_was(site, monkeypatch):

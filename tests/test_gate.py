@@ -16,6 +16,7 @@ from medreasoner_training.gate import (
     GateReportError,
     HeldOut,
     ModelScores,
+    PairedScores,
     ScoresError,
     TooFewHeldOutPatientsError,
     decide,
@@ -118,6 +119,36 @@ def test_absence_that_cannot_be_judged_is_said():
         'The share of right "not present" answers was not judged: 0 held-out samples ask for an '
         "absent target, fewer than 10."
     )
+
+
+def at_both_sites(former_iou, config=CONFIG):
+    """The report on a better candidate that scores ``former_iou`` at the former site; live 0.5."""
+    former = PairedScores(held_out(), scores("new", liver=former_iou, spleen=former_iou), LIVE)
+    return decide(held_out(), scores("new", liver=0.7), LIVE, config, former)
+
+
+def test_gain_at_the_site_does_not_excuse_what_was_forgotten_of_the_former_one():
+    report = at_both_sites(0.44)
+    assert broken(report) == ["former site"]
+    assert report.sentences[0] == (
+        "At the former site: Box IoU is 0.440 against 0.500 of the live model (-0.060, 48 samples "
+        "of 24 patients); it breaks the limit of -0.050."
+    )
+    kept = at_both_sites(0.46)
+    assert kept.promote
+    assert kept.reasons[-1].sentence.endswith("it keeps the limit of -0.050.")
+
+
+def test_former_site_may_be_measured_without_being_judged():
+    report = at_both_sites(0.1, dataclasses.replace(CONFIG, former_margin=None))
+    assert report.promote
+    assert report.former[0].difference == pytest.approx(-0.4)
+
+
+def test_report_of_a_time_before_former_sites_were_measured_can_be_read():
+    fields = decision(scores("new")).to_dict()
+    del fields["former"], fields["config"]["former_margin"]
+    assert GateReport.from_dict(fields) == decision(scores("new"))
 
 
 def test_failures_may_not_rise_beyond_the_margin():
@@ -229,6 +260,7 @@ def test_arrays_that_do_not_belong_together_are_refused(change, message):
         {"primary": "accuracy"},
         {"margin": -0.01},
         {"label_margin": 1.01},
+        {"former_margin": -0.01},
         {"min_patients": 1},
         {"min_label_samples": 0},
         {"confidence": 1.0},
@@ -242,7 +274,7 @@ def test_setting_out_of_range_is_refused_by_name(change):
 
 
 def test_report_survives_json_and_names_no_patient():
-    report = decision(scores("new", spleen=0.2))
+    report = at_both_sites(0.4)
     text = json.dumps(report.to_dict())
     assert GateReport.from_dict(json.loads(text)) == report
     assert not any(f'"p{number}"' in text for number in range(PATIENTS))
@@ -268,6 +300,8 @@ def test_model_card_tells_the_decision_the_reasons_and_every_label():
     card = model_card_section(decision(scores("new", liver=0.9, spleen=0.38)))
     assert "`new` must not replace `live-1`" in card
     assert "- **broken**: Box IoU of spleen is 0.380 against 0.500" in card
+    assert "former site" not in card
+    assert "| box_iou | 0.440 | 0.500 | -0.060 |" in model_card_section(at_both_sites(0.44))
     row = "| liver | 0.900 | 0.500 | +0.400 | +0.400 to +0.400 | 24 | 24 |"
     assert row in card.splitlines()
     tables = [line for line in card.splitlines() if line.startswith("|")]

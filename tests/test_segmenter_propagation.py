@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from medreasoner_infer.segmenters.propagation import propagate_both_ways
-from medreasoner_infer.segmenters.settings import StopRule
+from medreasoner_infer.segmenters.settings import Sam2Settings, StopRule
 from medreasoner_infer.segmenters.stopping import TrackedMask
+from medreasoner_infer.segmenters.trackers import RepromptTracker
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 
 PROMPT = SlicePrompt((0.0, 0.0, 10.0, 10.0))
@@ -71,3 +72,37 @@ def test_an_empty_first_mask_leads_nowhere():
     script = Script(range(12))
     assert walk(script, [grey(100)] * 12, 5, square(0)) == [5]
     assert script.calls == []
+
+
+class GrowingEngine:
+    """Answers with a square one pixel larger than the one it is prompted with, and counts down."""
+
+    def __init__(self) -> None:
+        self.presence = 9.0
+
+    def segment_next(self, image, prompt, crop, last_mask) -> TrackedMask:
+        self.presence -= 1.0
+        assert prompt.bbox_xyxy_px == (0, 0, *[int(last_mask.any(0).sum())] * 2)
+        side = int(last_mask.any(0).sum()) + 1
+        return tracked(square(side if side <= 24 else 0), self.presence)
+
+
+def looking(looks: int, first: np.ndarray) -> RepromptTracker:
+    settings = Sam2Settings(zoom=1.65, mask_prompt=True, looks=looks)
+    tracker = RepromptTracker(GrowingEngine(), settings)
+    tracker.begin(5, grey(100), PROMPT, first)
+    tracker.turn()
+    return tracker
+
+
+def test_further_looks_are_prompted_with_the_slice_s_own_answer():
+    tracker = looking(3, square(20))
+    first = tracker.step(6, grey(100))
+    assert int(first.slice_mask.mask.sum()) == 23**2
+    assert first.presence == 8.0, "whether the target goes on is asked at the first look"
+
+
+def test_target_that_a_further_look_does_not_find_has_ended():
+    tracker = looking(2, square(23))
+    assert not tracker.step(6, grey(100)).slice_mask.mask.any()
+    assert tracker.step(7, grey(100)) is None

@@ -29,8 +29,10 @@ from medreasoner_training.segmenter.prompts import (
 from medreasoner_training.segmenter.scenes import SIZE_PX, sample_scene
 from medreasoner_training.segmenter.stages import (
     ChainStage,
+    Features,
     ImageStage,
     MemoryStage,
+    follow,
     next_prompt_masks,
 )
 from medreasoner_training.segmenter.train import Training, TrainingOptions, make_stage
@@ -174,6 +176,35 @@ class TestChains:
         assert present[:, 0].all()
         assert 4 <= (~present[:, -1]).sum() <= 20
 
+    def test_targets_grow_in_the_share_of_clips_that_is_asked_for(self):
+        grown = [
+            sample_chains(np.random.default_rng(0), 24, 4, growing).targets.sum((2, 3))
+            for growing in (0.0, 1.0)
+        ]
+        usual, growing = (int((areas[:, -1] > 1.1 * areas[:, 0]).sum()) for areas in grown)
+        assert usual <= 6
+        assert growing >= 16
+
+    def test_each_further_look_is_prompted_with_the_slice_s_own_last_answer(self, monkeypatch):
+        """Answers grow by a row a look, so that each prompt tells which answer it came from."""
+        batch = sample_chains(np.random.default_rng(0), 1, 2)
+        asked = []
+
+        def answering(model, features, crops):
+            prompted = crops.prompt_masks
+            asked.append((crops.images, None if prompted is None else int(prompted[0].sum())))
+            logits = torch.full((1, 1, 128, 128), -5.0)
+            logits[0, 0, : len(asked), :] = 5.0
+            return logits, torch.zeros(1, 1), torch.zeros(1, 1)
+
+        stages = "medreasoner_training.segmenter.stages"
+        monkeypatch.setattr(f"{stages}.encode", lambda model, images: Features((images,)))
+        monkeypatch.setattr(f"{stages}.decode", answering)
+        assert len(list(follow(None, np.random.default_rng(0), batch, looks=2))) == 4
+        on_slice = [int(not torch.equal(images, batch.images[:, 0])) for images, _ in asked]
+        assert on_slice == [0, 0, 1, 1]
+        assert [area for _, area in asked] == [None, 128, 256, 384]
+
     def test_a_look_alike_follows_the_target_and_is_no_part_of_it(self):
         rng = np.random.default_rng(1)
         columns = [column_of(rng, sample_scene(rng)) for _ in range(20)]
@@ -268,7 +299,8 @@ class TestTraining:
     def test_chain_stage_learns_from_its_own_prompts(self, tmp_path):
         training = Training(self.options(tmp_path, stage="chain"))
         before = [p.detach().clone() for p in training.model.sam_prompt_encoder.parameters()]
-        scalars = training._train_step(ChainStage(2, 3, image_probability=0.0))
+        stage = ChainStage(2, 3, growing=0.5, looks=2, image_probability=0.0)
+        scalars = training._train_step(stage)
         assert 0 <= scalars["presence/chain"] <= 1
         after = training.model.sam_prompt_encoder.parameters()
         assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))

@@ -58,6 +58,8 @@ class Sam2Settings:
     ``multimask``: choose the best of three candidates by predicted IoU.
     ``strategy``: how masks are carried from slice to slice.
     ``mask_prompt``: whether re-prompting also shows the last mask; the model must know it.
+    ``looks``: how often re-prompting segments each slice; from the second look on it prompts with
+    the slice's own last answer, which mends what was taken over from the neighbour.
     """
 
     zoom: float | None = None
@@ -67,4 +69,5 @@ class Sam2Settings:
     multimask: bool = True
     strategy: PropagationStrategy = PropagationStrategy.MEMORY
     mask_prompt: bool = False
+    looks: int = 1
     stop: StopRule = StopRule()

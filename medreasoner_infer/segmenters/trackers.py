@@ -45,15 +45,28 @@ class RepromptTracker:
         self._last = self._first
 
     def step(self, index: int, image: SliceImage) -> TrackedMask | None:
-        """Segment the next slice; ``None`` if there is nothing left to prompt with."""
-        prompt = prompt_from_mask(self._last, image)
+        """Segment the next slice; ``None`` if there is nothing left to prompt with.
+
+        Whether the target goes on is asked at the first look, which comes from the neighbour.
+        """
+        tracked = self._look(image, self._last)
+        for _ in range(self._settings.looks - 1):
+            again = None if tracked is None else self._look(image, tracked.slice_mask.mask)
+            if again is None:
+                break
+            tracked = TrackedMask(again.slice_mask, tracked.presence)
+        if tracked is not None:
+            self._last = tracked.slice_mask.mask
+        return tracked
+
+    def _look(self, image: SliceImage, mask: np.ndarray) -> TrackedMask | None:
+        """Segment a slice from a mask of the target on it or beside it, bool (H, W)."""
+        prompt = prompt_from_mask(mask, image)
         if prompt is None:
             return None
         crop = crop_of(image, prompt, self._settings.zoom)
-        last_mask = self._last if self._settings.mask_prompt else None
-        tracked = self._engine.segment_next(image, prompt, crop, last_mask)
-        self._last = tracked.slice_mask.mask
-        return tracked
+        last_mask = mask if self._settings.mask_prompt else None
+        return self._engine.segment_next(image, prompt, crop, last_mask)
 
 
 class MemoryTracker:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,11 @@ from medreasoner_training.finetune.board import Board
 from medreasoner_training.finetune.card import model_card
 from medreasoner_training.finetune.scoring import held_out_of, mean_iou, score_reasoner
 from medreasoner_training.finetune.start import Start, base_weights_sha256
-from medreasoner_training.gate import GateReport, ModelScores, decide
+from medreasoner_training.gate import GateReport, ModelScores, PairedScores, decide
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from medreasoner_infer.reasoners.base import Reasoner
     from medreasoner_infer.segmenters.base import Segmenter
     from medreasoner_training.finetune.preparation import Prepared
@@ -46,17 +49,47 @@ def compare_with_live(prepared: Prepared, trained: Start, board: Board) -> GateR
             return report
     from medreasoner_training.finetune.training import segmenter_of
 
-    segmenter, live = segmenter_of(prepared.config), live_name(prepared.store)
-    candidate = _scores(
-        prepared, load_trained(prepared, trained), prepared.record.candidate, segmenter, board
-    )
+    live = live_name(prepared.store)
+    asked = _Asked.of(prepared, segmenter_of(prepared.config), board)
+    candidate = asked.answered(load_trained(prepared, trained), prepared.record.candidate)
     reigning = live_reasoner(prepared.store, device=prepared.config.run.device)()
-    compared = _scores(prepared, reigning, live, segmenter, board)
-    held_out = held_out_of(prepared.validation)
-    report = decide(held_out, candidate, compared, prepared.config.gate_config)
-    board.evaluated(mean_iou(candidate, held_out))
+    compared = asked.answered(reigning, live)
+    held_out, *former = map(held_out_of, asked.splits)
+    report = decide(
+        held_out,
+        candidate[0],
+        compared[0],
+        prepared.config.gate_config,
+        PairedScores(former[0], candidate[1], compared[1]) if former else None,
+    )
+    board.evaluated(mean_iou(candidate[0], held_out))
     write_durably(path, json.dumps(report.to_dict(), indent=2) + "\n")
     return report
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What both models are asked: the site's held-out rows, and the former site's if it counts."""
+
+    splits: tuple[Dataset, ...]
+    segmenter: Segmenter | None
+    board: Board
+
+    @classmethod
+    def of(cls, prepared: Prepared, segmenter: Segmenter | None, board: Board) -> _Asked:
+        former = () if prepared.former is None else (prepared.former,)
+        return cls((prepared.validation, *former), segmenter, board)
+
+    def answered(self, reasoner: Reasoner, name: str) -> list[ModelScores]:
+        """The scores of one model, split by split."""
+
+        def told(done: int, of: int) -> None:
+            self.board.show(self.board.now.state, f"{name} answered {done} of {of} samples.")
+
+        return [
+            score_reasoner(reasoner, rows, name=name, segmenter=self.segmenter, on_scored=told)
+            for rows in self.splits
+        ]
 
 
 def load_trained(prepared: Prepared, trained: Start) -> Reasoner:
@@ -133,18 +166,3 @@ def provenance(prepared: Prepared, trained: Start, report: GateReport) -> Proven
 
 def _result_folder(trained: Start) -> Path:
     return trained.folder if trained.adapter is None else trained.adapter
-
-
-def _scores(
-    prepared: Prepared,
-    reasoner: Reasoner,
-    name: str,
-    segmenter: Segmenter | None,
-    board: Board,
-) -> ModelScores:
-    def told(done: int, of: int) -> None:
-        board.show(board.now.state, f"{name} answered {done} of {of} held-out samples.")
-
-    return score_reasoner(
-        reasoner, prepared.validation, name=name, segmenter=segmenter, on_scored=told
-    )

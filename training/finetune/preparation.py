@@ -22,7 +22,7 @@ from medreasoner_training.finetune.record import (
     require_same,
     write_record,
 )
-from medreasoner_training.finetune.replay import with_replay
+from medreasoner_training.finetune.replay import former_rows, with_replay
 from medreasoner_training.finetune.settings import Method, ModelSettings, Tuning
 from medreasoner_training.finetune.stage import Stage, is_main_process
 from medreasoner_training.finetune.start import Start, resolve_start
@@ -44,6 +44,7 @@ class Prepared:
         start: the reasoner to be tuned.
         training: rows to learn from, replayed ones included.
         validation: rows of patients that are not learnt from.
+        former: such rows of the site that is replayed, if one is.
     """
 
     run_dir: Path
@@ -53,6 +54,7 @@ class Prepared:
     start: Start
     training: Dataset
     validation: Dataset
+    former: Dataset | None = None
 
 
 def prepare(run_dir: Path) -> Prepared:
@@ -82,7 +84,8 @@ def prepare(run_dir: Path) -> Prepared:
         start = _merged(start, run_dir)
     size = start.settings.input_size
     training = with_replay(data.load(TRAIN), config.data, run_dir, size)
-    return Prepared(run_dir, config, store, record, start, training, validation)
+    former = former_rows(config.data, run_dir, size)
+    return Prepared(run_dir, config, store, record, start, training, validation, former)
 
 
 def plan(prepared: Prepared) -> tuple[Stage, ...]:

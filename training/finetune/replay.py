@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medreasoner_infer.imaging import Plane
+from medreasoner_training.finetune.errors import NoValidationError
 from medreasoner_training.finetune.settings import DataSettings
-from medreasoner_training.samples import TRAIN, QuerySource, Question, Sample, open_dataset
+from medreasoner_training.samples import (
+    TRAIN,
+    VALIDATION,
+    QuerySource,
+    Question,
+    Sample,
+    open_dataset,
+)
 from medreasoner_training.samples.schema import features, to_row
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 PHANTOMS = "phantoms"
-_SEED = 940_000
+_SEED, _HELD_OUT_SEED = 940_000, 941_000
+#: Samples of the former site that the gate looks at, at most.
+_HELD_OUT_ROWS = 240
 #: Questions about one section to choose from: enough that one of each kind is among them.
 _DRAWN_QUESTIONS = 12
 
@@ -42,13 +52,38 @@ def with_replay(raw: Dataset, data: DataSettings, run_dir: Path, size_px: int) -
     if data.replay == PHANTOMS:
         replayed = phantom_rows(count, size_px)
     else:
-        others = open_dataset(run_dir / data.replay).load(TRAIN)
-        picks = np.linspace(0, len(others), count, endpoint=False).astype(int)
-        replayed = others.select(picks, keep_in_memory=True)
+        replayed = _spread(open_dataset(run_dir / data.replay).load(TRAIN), count)
     return concatenate_datasets([raw.cast(features()), replayed.cast(features())])
 
 
-def phantom_rows(count: int, size_px: int) -> Dataset:
+def former_rows(data: DataSettings, run_dir: Path, size_px: int) -> Dataset | None:
+    """Rows of the replayed site that are not learnt from; ``None`` where nothing is replayed.
+
+    Raises:
+        DatasetFolderError: the replayed folder is no data set.
+        NoValidationError: it holds no validation patients.
+    """
+    if not data.replay_share or data.replay is None:
+        return None
+    if data.replay == PHANTOMS:
+        return phantom_rows(_HELD_OUT_ROWS, size_px, _HELD_OUT_SEED)
+    former = open_dataset(run_dir / data.replay)
+    counts = former.manifest.splits.get(VALIDATION)
+    if counts is None or not counts.rows:
+        raise NoValidationError(
+            f"The replayed data set {data.replay} has no validation patients, so nobody could tell "
+            "what is forgotten of it. Export it again with a validation share above 0."
+        )
+    return _spread(former.load(VALIDATION), min(counts.rows, _HELD_OUT_ROWS))
+
+
+def _spread(rows: Dataset, count: int) -> Dataset:
+    """``count`` rows at equal distances, some of them twice where there are fewer."""
+    picks = np.linspace(0, len(rows), count, endpoint=False).astype(int)
+    return rows.select(picks, keep_in_memory=True)
+
+
+def phantom_rows(count: int, size_px: int, seed: int = _SEED) -> Dataset:
     """Synthetic torso sections of the kind that the embedded reasoner was trained on.
 
     Every other question asks for a target that is not there, as about half of a site's exported
@@ -58,16 +93,16 @@ def phantom_rows(count: int, size_px: int) -> Dataset:
 
     rows: list[dict] = []
     while len(rows) < count:
-        rows.append(to_row(phantom_sample(len(rows), size_px), len(rows)))
+        rows.append(to_row(phantom_sample(len(rows), size_px, seed), len(rows)))
     return Dataset.from_list(rows, features=features())
 
 
-def phantom_sample(index: int, size_px: int) -> Sample:
+def phantom_sample(index: int, size_px: int, seed: int = _SEED) -> Sample:
     """One question about a synthetic torso section; equal arguments give equal samples."""
     from medreasoner_training.reasoner.queries import known_targets
     from medreasoner_training.reasoner.samples import sample_questions
 
-    rng = np.random.default_rng([_SEED, index])
+    rng = np.random.default_rng([seed, index])
     drawn = sample_questions(rng, _DRAWN_QUESTIONS, size_px)
     absent = index % 2 == 1
     fitting = [q for q in drawn.questions if (q.truth is None) == absent] or drawn.questions

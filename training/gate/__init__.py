@@ -4,8 +4,9 @@
 Both models answer the same samples. :func:`decide` compares their scores sample by sample and
 resamples whole *patients* for confidence intervals, since slices of one patient are no independent
 evidence. It promotes the candidate only if it is surely not worse by more than a margin, does not
-fail more often, does not forget how to say "not present", and lets no single label down. No model
-is loaded here, and no patient's identifier leaves :class:`HeldOut`.
+fail more often, does not forget how to say "not present", lets no single label down, and has not
+forgotten the site before. No model is loaded here, and no patient's identifier leaves
+:class:`HeldOut`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from medreasoner_training.gate.errors import (
 from medreasoner_training.gate.intervals import Comparison, compare_paired
 from medreasoner_training.gate.model_card import model_card_section
 from medreasoner_training.gate.report import GateReport, Reason
-from medreasoner_training.gate.scores import METRICS, HeldOut, Metric, ModelScores, metric_values
+from medreasoner_training.gate.scores import (
+    METRICS,
+    HeldOut,
+    Metric,
+    ModelScores,
+    PairedScores,
+    metric_values,
+)
 
 __all__ = [
     "METRICS",
@@ -33,6 +41,7 @@ __all__ = [
     "HeldOut",
     "Metric",
     "ModelScores",
+    "PairedScores",
     "Reason",
     "ScoresError",
     "TooFewHeldOutPatientsError",

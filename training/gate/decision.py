@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from medreasoner_training.gate.config import GateConfig
 from medreasoner_training.gate.errors import ScoresError, TooFewHeldOutPatientsError
 from medreasoner_training.gate.intervals import Comparison, compare_paired
 from medreasoner_training.gate.report import GateReport, Reason
-from medreasoner_training.gate.scores import METRICS, HeldOut, Metric, ModelScores, metric_values
+from medreasoner_training.gate.scores import (
+    METRICS,
+    HeldOut,
+    Metric,
+    ModelScores,
+    PairedScores,
+    metric_values,
+)
 
 METRIC_NAMES = {
     "box_iou": "Box IoU",
@@ -24,16 +33,24 @@ def decide(
     candidate: ModelScores,
     live: ModelScores,
     config: GateConfig | None = None,
+    former: PairedScores | None = None,
 ) -> GateReport:
     """Compare a candidate with the live model and decide whether it may replace it.
+
+    Args:
+        held_out: the site's samples.
+        candidate: its scores on them.
+        live: the live model's scores on them.
+        config: margins and what decides.
+        former: both models' scores at the former site, if it was measured.
 
     Raises:
         ScoresError: if the scores do not belong together or lack the primary metric.
         TooFewHeldOutPatientsError: if too few patients have a primary score.
     """
     config = config or GateConfig()
-    found = {metric: _compare(held_out, candidate, live, metric, config) for metric in METRICS}
-    overall = {metric: comparison for metric, comparison in found.items() if comparison is not None}
+    overall = _overall(PairedScores(held_out, candidate, live), config)
+    formerly = {} if former is None else _overall(former, config)
     primary = _with_evidence(overall.get(config.primary), config)
     by_label = _by_label(held_out, candidate, live, config)
     reasons = (
@@ -41,6 +58,7 @@ def decide(
         _failure_reason(overall["failures"], config),
         _absence_reason(overall.get("absence"), config),
         *_label_reasons(by_label, config),
+        *_former_reasons(formerly.get(config.primary), config),
     )
     return GateReport(
         candidate=candidate.name,
@@ -52,13 +70,20 @@ def decide(
         samples=len(held_out),
         patients=len(np.unique(held_out.patients)),
         config=config,
+        former=tuple(formerly.values()),
     )
 
 
-def _compare(
-    held_out: HeldOut, candidate: ModelScores, live: ModelScores, metric: Metric, config: GateConfig
-) -> Comparison | None:
-    first, second = (metric_values(held_out, scores, metric) for scores in (candidate, live))
+def _overall(scores: PairedScores, config: GateConfig) -> dict[Metric, Comparison]:
+    """Each metric that was measured."""
+    found = {metric: _compare(scores, metric, config) for metric in METRICS}
+    return {metric: comparison for metric, comparison in found.items() if comparison is not None}
+
+
+def _compare(scores: PairedScores, metric: Metric, config: GateConfig) -> Comparison | None:
+    held_out = scores.held_out
+    both = (scores.candidate, scores.live)
+    first, second = (metric_values(held_out, each, metric) for each in both)
     if first is None or second is None:
         if metric == config.primary:
             raise ScoresError(f"{metric} decides, but was not measured for both models.")
@@ -136,6 +161,13 @@ def _absence_reason(line: Comparison | None, config: GateConfig) -> Reason:
 def _label_reasons(lines: tuple[Comparison, ...], config: GateConfig) -> tuple[Reason, ...]:
     judged = [line for line in lines if line.samples >= config.min_label_samples]
     return tuple(_fall_reason(f"label {line.label}", line, config.label_margin) for line in judged)
+
+
+def _former_reasons(line: Comparison | None, config: GateConfig) -> tuple[Reason, ...]:
+    if line is None or config.former_margin is None:
+        return ()
+    reason = _fall_reason("former site", line, config.former_margin)
+    return (replace(reason, sentence=f"At the former site: {reason.sentence}"),)
 
 
 def _fall_reason(rule: str, line: Comparison, margin: float) -> Reason:

@@ -28,10 +28,19 @@ def model_card_section(report: GateReport) -> str:
         "",
         *_table(report.by_label, "label"),
         "",
+        *_former_section(report),
         f"Intervals: {config.confidence:.0%}, BCa bootstrap of the paired differences, "
         f"{config.resamples} draws of whole patients, seed {config.seed}. Failed answers count 0.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _former_section(report: GateReport) -> list[str]:
+    """Empty where no former site was measured."""
+    if not report.former:
+        return []
+    title = "Held-out samples of the former site, which training replayed:"
+    return [title, "", *_table(report.former, "metric"), ""]
 
 
 def _table(comparisons: tuple[Comparison, ...], first: str) -> list[str]:

@@ -34,6 +34,7 @@ class GateReport:
         reasons: one per rule, the broken ones first.
         overall: one comparison per metric that was measured.
         by_label: one per label, of the primary metric.
+        former: one per metric, on held-out samples of the former site, where training replayed it.
         samples: held-out samples.
         patients: whom they are of.
         config: what was decided with.
@@ -48,6 +49,7 @@ class GateReport:
     samples: int
     patients: int
     config: GateConfig
+    former: tuple[Comparison, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ class GateReport:
                     "reasons": tuple(Reason(**reason) for reason in fields["reasons"]),
                     "overall": tuple(Comparison(**line) for line in fields["overall"]),
                     "by_label": tuple(Comparison(**line) for line in fields["by_label"]),
+                    "former": tuple(Comparison(**line) for line in fields.get("former", ())),
                     "config": GateConfig(**fields["config"]),
                 }
             )

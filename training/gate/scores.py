@@ -82,6 +82,15 @@ class ModelScores:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class PairedScores:
+    """What candidate and live model scored on the same samples."""
+
+    held_out: HeldOut
+    candidate: ModelScores
+    live: ModelScores
+
+
 def metric_values(held_out: HeldOut, scores: ModelScores, metric: Metric) -> np.ndarray | None:
     """One metric per sample.
 

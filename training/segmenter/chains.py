@@ -18,6 +18,8 @@ from medreasoner_training.segmenter.scenes import Extent, Region, Scene, sample_
 
 _VIEWS_PER_SCENE = 2
 _ZOOM = (1.5, 2.2)
+#: A target that grows along the clip needs room in the crop, which stays where it is.
+_GROWING_ZOOM = (1.8, 3.0)
 #: Half the target's length in scene units; see :mod:`medreasoner_training.segmenter.scenes`.
 _HALF_LENGTH = 1.0
 
@@ -33,11 +35,22 @@ class ChainBatch:
     targets: torch.Tensor
 
 
-def sample_chains(rng: np.random.Generator, size: int, length: int) -> ChainBatch:
-    """Draw clips of a target with look-alikes before and behind it."""
+def sample_chains(
+    rng: np.random.Generator, size: int, length: int, growing: float = 0.0
+) -> ChainBatch:
+    """Draw clips of a target with look-alikes before and behind it.
+
+    Args:
+        rng: source of randomness.
+        size: number of clips.
+        length: slices of a clip.
+        growing: share of clips that begin near one end of the target and go into it, so that it
+            grows from slice to slice; of the others two of three go towards its end.
+    """
     clips: list[tuple[np.ndarray, np.ndarray]] = []
     while len(clips) < size:
-        clips += _views_of_a_column(rng, length)
+        grows = growing > 0 and rng.random() < growing
+        clips += _views_of_a_column(rng, length, grows)
     images, targets = zip(*clips[:size], strict=True)
     return ChainBatch(normalise(np.array(images)), float_masks(list(targets)))
 
@@ -74,21 +87,23 @@ def _moved_along_z(region: Region, distance: float) -> Region:
     return replace(region, shapes=tuple(moved))
 
 
-def _heights(rng: np.random.Generator, length: int) -> np.ndarray:
-    """Heights of a clip's slices; two clips of three reach the target's end."""
+def _heights(rng: np.random.Generator, length: int, grows: bool) -> np.ndarray:
+    """Heights of a clip's slices; of those that do not grow two of three reach the target's end."""
     step = np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
     start = rng.uniform(-0.95, 0.95)
-    if rng.random() < 0.67:
+    if grows:
+        start = rng.uniform(-0.97, -0.7)
+    elif rng.random() < 0.67:
         start = max(-0.95, min(0.97, 1 - step * rng.uniform(0, length - 1)))
     return rng.choice([-1, 1]) * (start + step * np.arange(length))
 
 
 def _views_of_a_column(
-    rng: np.random.Generator, length: int
+    rng: np.random.Generator, length: int, grows: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images and targets (T, S, S) of one scene in several looks, mirrored and turned."""
-    heights = _heights(rng, length)
-    scene = column_of(rng, sample_scene(rng, _ZOOM, heights[0]))
+    heights = _heights(rng, length, grows)
+    scene = column_of(rng, sample_scene(rng, _GROWING_ZOOM if grows else _ZOOM, heights[0]))
     labels, masks = (np.stack(part) for part in zip(*map(scene.render, heights), strict=True))
     views = []
     for _ in range(_VIEWS_PER_SCENE):

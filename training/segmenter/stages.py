@@ -102,10 +102,17 @@ class ChainStage:
     What the model is prompted with is what it will be prompted with in use: its own mistakes
     (Ross et al., A reduction of imitation learning to no-regret online learning, 2011). The masks
     carry no gradient from slice to slice.
+
+    Attributes:
+        growing: share of clips whose target grows from slice to slice.
+        looks: answers on each slice; from the second on it is prompted with its own last answer on
+            the same slice, and learns to mend what it took over from the neighbour.
     """
 
     batch_size: int
     clip_length: int = 4
+    growing: float = 0.0
+    looks: int = 1
     image_stage: ImageStage = ImageStage(16)
     image_probability: float = 0.5
 
@@ -113,14 +120,15 @@ class ChainStage:
         """Draw a batch of clips (or of crops) and compute its loss."""
         if rng.random() < self.image_probability:
             return self.image_stage(model, rng)
-        batch = sample_chains(rng, self.batch_size, self.clip_length)
-        return _clip_result("chain", follow(model, rng, batch), batch.targets)
+        batch = sample_chains(rng, self.batch_size, self.clip_length, self.growing)
+        targets = batch.targets.repeat_interleave(self.looks, 1)
+        return _clip_result("chain", follow(model, rng, batch, self.looks), targets)
 
 
 def _clip_result(name: str, answers: Iterable[Answer], targets: torch.Tensor) -> StepResult:
-    """Mean loss over the slices of clips, targets (B, T, S, S); logged under the stage's name.
+    """Mean loss over the answers on clips, targets (B, T, S, S); logged under the stage's name.
 
-    Whether presence was told rightly counts from the second slice on: the first is prompted.
+    Whether presence was told rightly counts from the second answer on: the first is prompted.
     """
     losses, ious, right = [], [], []
     for t, (logits, estimates, presence) in enumerate(answers):
@@ -210,22 +218,26 @@ def _with_click(rng: np.random.Generator, batch: CropBatch, logits: torch.Tensor
     )
 
 
-def follow(model: nn.Module, rng: np.random.Generator, batch: ChainBatch) -> Iterator[Answer]:
+def follow(
+    model: nn.Module, rng: np.random.Generator, batch: ChainBatch, looks: int = 1
+) -> Iterator[Answer]:
     """Follow the targets of clips, each slice prompted with the model's mask of the last one.
 
     Args:
         model: a ``SAM2Base``.
         rng: draws the prompts.
         batch: B clips of T slices.
+        looks: answers on each slice, each prompted with the one before.
 
     Yields:
-        For each slice the candidates' logits (B, M, h, w), IoUs (B, M) and presence (B, 1).
+        For each slice, ``looks`` times, the candidates' logits (B, M, h, w), IoUs (B, M) and
+        presence (B, 1).
     """
     size, length = batch.targets.shape[:2]
     encoded = encode(model, batch.images.flatten(0, 1))
     masks = batch.targets[:, 0].bool().numpy()
     kind, prompt_masks = PromptKind.BOX_AND_POINTS, None
-    for t in range(length):
+    for t in (t for t in range(length) for _ in range(looks)):
         at_t = torch.arange(size) * length + t
         prompts = [sample_prompt(rng, mask, kind) for mask in masks]
         crops = _prompted(batch, t, prompts, prompt_masks)

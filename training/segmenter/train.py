@@ -40,6 +40,8 @@ class TrainingOptions:
     decay_steps: int = field(default=6_000, metadata={"help": "last steps, rate falling to 0"})
     batch_size: int = 16
     clip_length: int = 8
+    growing: float = field(default=0.0, metadata={"help": "share of chains whose target grows"})
+    looks: int = field(default=1, metadata={"help": "answers on each slice of a chain"})
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     ema_decay: float = 0.998
@@ -169,7 +171,7 @@ def make_stage(options: TrainingOptions) -> Stage:
     if options.stage == "image":
         return ImageStage(options.batch_size)
     if options.stage == "chain":
-        return ChainStage(options.batch_size, options.clip_length)
+        return ChainStage(options.batch_size, options.clip_length, options.growing, options.looks)
     if options.stage == "memory":
         return MemoryStage(options.batch_size, options.clip_length)
     raise ValueError(f"stage is {options.stage!r}; give 'image', 'chain' or 'memory'")

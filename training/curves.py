@@ -36,8 +36,10 @@ class Settings:
 
     reasoner: str = field(metadata={"help": "output folder of the reasoner's training"})
     segmenter: str = field(metadata={"help": "output folder of the segmenter's image stage"})
-    chain: str = field(metadata={"help": "output folder of the segmenter's chain stage"})
     out: str = field(metadata={"help": "PNG file to write"})
+    chains: list[str] = field(
+        default_factory=list, metadata={"help": "output folders of its chain stages, in order"}
+    )
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def main() -> None:
 
     (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
     image = segmenter_curves(Path(settings.segmenter), SEGMENTER_CURVES)
-    chain = segmenter_curves(Path(settings.chain), CHAIN_CURVES)
+    chains = [segmenter_curves(Path(folder), CHAIN_CURVES) for folder in settings.chains]
     panels = (
         Panel(
             "reasoner: parts of the loss",
@@ -128,7 +130,10 @@ def main() -> None:
             REASONER_CURVES,
         ),
         Panel("segmenter: IoU on training crops", image, SEGMENTER_CURVES),
-        Panel("segmenter: its own masks as prompts", chain, CHAIN_CURVES),
+        *(
+            Panel(f"segmenter: its own masks as prompts, {number}", curves, CHAIN_CURVES)
+            for number, curves in enumerate(chains, start=1)
+        ),
     )
     draw(panels, Path(settings.out))
 

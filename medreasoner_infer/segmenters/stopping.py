@@ -37,9 +37,8 @@ class Ending(str, Enum):
     PRESENCE = "presence"
     AREA = "area collapsed or exploded"
     OVERLAP = "lies beside the last slice's mask"
-    GREY = "looks unlike the prompted slice"
     STEP = "looks unlike the last slice"
-    QUALITY = "predicted quality fell"
+    DOUBT = "looks unlike the prompted slice, or the predicted quality fell, or some of both"
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,11 @@ class EndWatch:
             return ended
         grey = GreyValues.of(image, mask)
         self._ious.append(tracked.slice_mask.predicted_iou)
-        ended = self._ending_of_grey(grey) or self._ending_of_quality()
+        step = grey.distance(self._last_grey) - grey.expected_distance(self._last_grey)
         self._last_mask, self._last_grey = mask, grey
-        return ended
+        if step > self._rule.max_grey_step:
+            return Ending.STEP
+        return Ending.DOUBT if self._doubt(grey) > 1 else None
 
     def _ending_of_shape(self, mask: np.ndarray, presence: float) -> Ending | None:
         rule, area, last_area = self._rule, int(mask.sum()), int(self._last_mask.sum())
@@ -117,16 +118,15 @@ class EndWatch:
         overlap = int((mask & self._last_mask).sum()) / min(area, last_area)
         return Ending.OVERLAP if overlap < rule.min_overlap else None
 
-    def _ending_of_grey(self, grey: GreyValues) -> Ending | None:
-        rule, first, last = self._rule, self._first_grey, self._last_grey
-        bound = rule.max_grey_change * max(first.spread, rule.min_grey_spread)
-        if abs(grey.median - first.median) > bound:
-            return Ending.GREY
-        step = grey.distance(last) - grey.expected_distance(last)
-        return Ending.STEP if step > rule.max_grey_step else None
+    def _doubt(self, grey: GreyValues) -> float:
+        """Change of grey and loss of quality, each in units of its bound, added up."""
+        rule, first = self._rule, self._first_grey
+        change = abs(grey.median - first.median) / max(first.spread, rule.min_grey_spread)
+        return change / rule.max_grey_change + self._quality_loss() / rule.max_quality_loss
 
-    def _ending_of_quality(self) -> Ending | None:
-        recent = float(np.mean(self._ious[-2:]))
-        usual = float(np.median(self._ious))
-        too_low = len(self._ious) > 2 and recent < self._rule.min_quality_ratio * usual
-        return Ending.QUALITY if too_low else None
+    def _quality_loss(self) -> float:
+        """How far the predicted IoU of two slices lies below its median so far, relative to it."""
+        if len(self._ious) < 3:
+            return 0.0
+        usual = max(float(np.median(self._ious)), 1e-6)
+        return max(0.0, 1 - float(np.mean(self._ious[-2:])) / usual)

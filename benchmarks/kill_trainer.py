@@ -89,7 +89,7 @@ def prepare(out: Path, options: Options) -> Path:
     changes = {
         "grpo.steps": options.steps, "grpo.prompts_per_step": 2, "grpo.generations": 2,
         "run.save_steps": 1, "run.eval_steps": 0, "tuning": "full", "promotion.promote": False,
-        "gate.min_patients": 2,
+        "gate.min_patients": 2, "data.replay": None, "data.replay_share": 0.0,
     }  # fmt: skip
     config = overridden(named_config("embedded", known_configs()), changes)
     write_config(out / "run", config, data_set)

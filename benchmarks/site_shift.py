@@ -42,7 +42,7 @@ class Options:
     out: str = field(default="", metadata={"help": "folder of the run"})
     seed: int = field(default=0, metadata={"help": "of the site's patients and of the training"})
     tuning: str = field(default="lora", metadata={"help": "lora or full"})
-    steps: int = field(default=600, metadata={"help": "optimiser steps of GRPO"})
+    steps: int = field(default=500, metadata={"help": "optimiser steps of GRPO"})
     learning_rate: float | None = field(default=None, metadata={"help": "by default the tuning's"})
     schedule: str | None = field(default=None, metadata={"help": "of the rate; the shipped one"})
     train_patients: int = 120
@@ -50,8 +50,8 @@ class Options:
     max_slices: int = field(default=3, metadata={"help": "training slices per organ and patient"})
     min_patients: int = field(default=12, metadata={"help": "that the gate needs for a decision"})
     eval_samples: int = field(default=64, metadata={"help": "held-out samples while training"})
-    replay_share: float = field(default=0.0, metadata={"help": "of the usual site's phantoms"})
-    blend: float = field(default=0.7, metadata={"help": "share of the way to the trained weights"})
+    replay_share: float = field(default=0.3, metadata={"help": "of the usual site's phantoms"})
+    blend: float = field(default=0.65, metadata={"help": "share of the way to the trained weights"})
     masks: bool = field(default=True, metadata={"help": "measure the segmenter's masks as well"})
     threads: int = 1
     summarise: list[str] = field(default_factory=list, metadata={"help": "folders of runs"})
@@ -144,7 +144,7 @@ def follow(url: str, request: dict[str, Any], curve: Path) -> None:
 
 def overrides(options: Options) -> dict[str, Any]:
     """What differs from the shipped settings of the embedded reasoner."""
-    rate = options.learning_rate or {"lora": 1e-3, "full": 2e-4}[options.tuning]
+    rate = options.learning_rate or {"lora": 1.5e-3, "full": 3e-4}[options.tuning]
     changed = {
         "tuning": options.tuning,
         "grpo.steps": options.steps,
@@ -156,9 +156,8 @@ def overrides(options: Options) -> dict[str, Any]:
     }
     if options.schedule:
         changed["grpo.schedule"] = options.schedule
-    if options.replay_share:
-        changed |= {"data.replay": "phantoms", "data.replay_share": options.replay_share}
-    return changed
+    replay = "phantoms" if options.replay_share else None
+    return changed | {"data.replay": replay, "data.replay_share": options.replay_share}
 
 
 def write_result(out: Path, options: Options, last: Progress, sites: dict[str, Any]) -> None:

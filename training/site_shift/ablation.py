@@ -59,9 +59,9 @@ def variant_config(variant: str, settings: AblationSettings, data_folder: str) -
     own = asdict(settings)
     values["run"] |= {"seed": own.pop("seed"), "eval_steps": 0}
     values["tuning"] = own.pop("tuning")
-    values["grpo"] |= own
+    values["grpo"] |= {**own, "schedule": "constant_with_warmup"}
     values["model"]["name"] = EMBEDDED
-    values["data"]["folder"] = data_folder
+    values["data"] |= {"folder": data_folder, "replay": None, "replay_share": 0.0}
     values["rewards"] = asdict(VARIANTS[variant])
     values["promotion"] |= {
         "promote": False, "store": "store", "name": variant, "blend": 1.0,

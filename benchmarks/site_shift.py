@@ -44,7 +44,7 @@ class Options:
     tuning: str = field(default="lora", metadata={"help": "lora or full"})
     steps: int = field(default=500, metadata={"help": "optimiser steps of GRPO"})
     learning_rate: float | None = field(default=None, metadata={"help": "by default the tuning's"})
-    schedule: str | None = field(default=None, metadata={"help": "of the rate; the shipped one"})
+    schedule: str = field(default="cosine", metadata={"help": "of the rate, as transformers does"})
     train_patients: int = 120
     held_out_patients: int = 40
     max_slices: int = field(default=3, metadata={"help": "training slices per organ and patient"})
@@ -149,13 +149,12 @@ def overrides(options: Options) -> dict[str, Any]:
         "tuning": options.tuning,
         "grpo.steps": options.steps,
         "grpo.learning_rate": rate,
+        "grpo.schedule": options.schedule,
         "run.seed": options.seed,
         "run.eval_samples": options.eval_samples,
         "gate.min_patients": options.min_patients,
         "promotion.blend": options.blend,
     }
-    if options.schedule:
-        changed["grpo.schedule"] = options.schedule
     replay = "phantoms" if options.replay_share else None
     return changed | {"data.replay": replay, "data.replay_share": options.replay_share}
 

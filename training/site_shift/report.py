@@ -65,6 +65,11 @@ class Run:
         return float(self.settings.get("blend", 1.0))
 
     @property
+    def schedule(self) -> str:
+        """Of the learning rate; runs that do not name it were begun when it was constant."""
+        return str(self.settings.get("schedule", "constant"))
+
+    @property
     def setup(self) -> tuple[str, float, float]:
         """What runs have in common that differ by their seed only."""
         return self.tuning, self.replay_share, self.blend
@@ -110,8 +115,8 @@ def table(runs: Sequence[Run]) -> str:
             "",
         ]
     parts += [
-        "| tuning | seed | replay | blend | steps | minutes | decision of the gate |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| tuning | seed | replay | blend | steps | rate | minutes | decision of the gate |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_training_row(run) for run in runs),
         "",
     ]
@@ -133,7 +138,7 @@ def _training_row(run: Run) -> str:
     steps = run.settings.get("steps", "")
     return (
         f"| {run.tuning} | {run.seed} | {run.replay_share:g} | {run.blend:g} | {steps} "
-        f"| {run.seconds / 60:.0f} | {run.decision} |"
+        f"| {run.schedule} | {run.seconds / 60:.0f} | {run.decision} |"
     )
 
 

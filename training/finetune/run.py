@@ -66,8 +66,10 @@ def _run(run_dir: Path, board: Board) -> ExitCode:
         trained = trained_start(trained, stage)
     if not is_main_process():
         return ExitCode.OK
-    board.show(State.COMPARING, "Mixing the trained weights with the parent's.", seconds_left=None)
-    blended = blend(prepared.start, trained, prepared.config.promotion.blend, run_dir / "blended")
+    share = prepared.config.promotion.blend
+    if share < 1:
+        board.show(State.COMPARING, "Mixing in the parent's weights.", seconds_left=None)
+    blended = blend(prepared.start, trained, share, run_dir / "blended")
     return _judge(prepared, blended, board)
 
 

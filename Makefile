@@ -84,7 +84,8 @@ evaluate-embedded: install
 	  $(if $(DATA),--data '$(DATA)')
 	$(if $(DATA),$(BIN)/python -m medreasoner_training.segmenter.evaluate --data '$(DATA)' \
 	  --out $(SHIPPED)/segmenter/evaluation.json --card $(SHIPPED)/segmenter/README.md \
-	  --gallery docs/images/segmenter_sections.png)
+	  --gallery docs/images/segmenter_sections.png, \
+	  @echo 'DATA is not set: the figures in the segmenter'\''s card remain those of the weights that it names.')
 	$(BIN)/python -m medreasoner_training.end_to_end.evaluate --out $(RUNS)/end_to_end.json \
 	  --card docs/embedded_models.md \
 	  $(if $(DATA),--data '$(DATA)' --gallery docs/images/end_to_end_ct.png)

@@ -7,12 +7,16 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from monailabel_app.framework import settings
 
 CONNECT_TIMEOUT_S = 10.0
 # The longest silence within an answer, not the whole of it: a series may take minutes.
 READ_TIMEOUT_S = 120.0
+# A server closes a connection that was kept for later just when the next request goes out, Orthanc
+# after a second of silence; what only reads (urllib3: idempotent methods) is then asked once more.
+_ONCE_MORE = Retry(total=1, connect=0, status=0, redirect=0)
 
 
 class TimeoutAdapter(HTTPAdapter):
@@ -42,5 +46,5 @@ def pacs_session() -> requests.Session:
     else:
         session = create_session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, TimeoutAdapter())
+        session.mount(scheme, TimeoutAdapter(max_retries=_ONCE_MORE))
     return session

@@ -180,3 +180,24 @@ def test_the_slice_is_found_in_the_whole_series_and_shown(reader) -> None:
         reader.page.wait_for_selector("svg.medreasoner-overlay rect")
     finally:
         reader.tab.get_by_label("Find the slice in the whole series").uncheck()
+
+
+def test_a_history_that_the_pacs_did_not_give_is_not_called_empty_and_can_be_read_again(
+    readers, room
+) -> None:
+    reader = readers()
+    fault = '{"detail": "The DICOMweb server did not answer; try again."}'
+    reader.page.route(
+        "**/medreasoner/history?*",
+        lambda route: route.fulfill(status=502, content_type="application/json", body=fault),
+    )
+    reader.open_study(room.mr.study_uid, "segmentation")
+    about = reader.tab.get_by_label("About the history")
+    expect(about).to_have_text("The DICOMweb server did not answer; try again.")
+    expect(reader.tab).not_to_contain_text("None on this study.")
+    reader.picture("panel-history-fault")
+    reader.page.unroute("**/medreasoner/history?*")
+    reader.button("Read again").click()
+    expect(about).to_be_empty()
+    expect(reader.button("Read again")).to_be_hidden()
+    expect(reader.tab).to_contain_text("None on this study.")

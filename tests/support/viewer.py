@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ SIZE = {"width": 1600, "height": 1000}
 MOST_SHOTS = 30
 BETWEEN_SHOTS_MS = 300
 _REDNESS_STEP = 12
+_NUMBER_OF_SLICE = re.compile(r"\((\d+)/(\d+)\)")
 
 # Notes how much of the reasoning is on the page whenever it changes.
 _WATCH = """() => {
@@ -91,9 +93,14 @@ class Reader:
         self.question.wait_for()
 
     def scroll_slices(self, steps: int) -> None:
+        """Turn the wheel and wait until the viewer says that it shows that slice."""
+        expect(self.pane).to_contain_text(_NUMBER_OF_SLICE)
+        number, count = map(int, _NUMBER_OF_SLICE.search(self.pane.inner_text()).groups())
         self.pane.hover()
         for _ in range(abs(steps)):
             self.page.mouse.wheel(0, 100 if steps > 0 else -100)
+        wanted = min(max(number + steps, 1), count)
+        expect(self.pane).to_contain_text(f"({wanted}/{count})")
 
     @property
     def pane(self) -> Locator:

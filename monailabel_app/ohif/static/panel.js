@@ -35,6 +35,7 @@ export class Panel {
       submit: attempt(() => this.#submit()),
       reject: attempt(() => this.#reject()),
       show: attempt(record => this.#show(record)),
+      readAgain: attempt(() => this.#listArchived()),
     });
     this.#overlay = new Overlay(viewer, {
       onBox: attempt(corners => this.#correctBox(corners)),

@@ -65,9 +65,11 @@ export class View {
     const records = earlierQuestions(state.history);
     const items = records.map(record => this.#historyItem(record, state.inferenceId));
     this.history.replaceChildren(...items);
-    this.#set(this.noHistory, records.length === 0 ? 'None on this study.' : '');
-    const notes = state.history.unreadable.map(text => line({ text, alert: true }));
-    this.unreadable.replaceChildren(...notes);
+    const { unreadable } = state.history;
+    const none = records.length === 0 && unreadable.length === 0;
+    this.#set(this.noHistory, none ? 'None on this study.' : '');
+    this.unreadable.replaceChildren(...unreadable.map(text => line({ text, alert: true })));
+    this.readAgain.hidden = unreadable.length === 0;
   }
 
   #set(target, text) {
@@ -110,6 +112,12 @@ export class View {
     this.history = element('ul', { className: 'history' });
     this.noHistory = element('p', { className: 'hint' });
     this.unreadable = element('ul', { attributes: { 'aria-label': 'About the history' } });
+    this.readAgain = element('button', {
+      type: 'button',
+      textContent: 'Read again',
+      hidden: true,
+      onclick: () => this.on.readAgain(),
+    });
   }
 
   #makeButtons() {
@@ -188,7 +196,13 @@ export class View {
         row(this.reason, reject),
         this.decision,
       ],
-      history: [heading('Earlier questions'), this.history, this.noHistory, this.unreadable],
+      history: [
+        heading('Earlier questions'),
+        this.history,
+        this.noHistory,
+        this.unreadable,
+        this.readAgain,
+      ],
     };
     return Object.fromEntries(
       Object.entries(parts).map(([name, children]) => [name, element('section', {}, children)])

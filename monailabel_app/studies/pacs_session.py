@@ -14,8 +14,8 @@ from monailabel_app.framework import settings
 CONNECT_TIMEOUT_S = 10.0
 # The longest silence within an answer, not the whole of it: a series may take minutes.
 READ_TIMEOUT_S = 120.0
-# A server closes a connection that was kept for later just when the next request goes out, Orthanc
-# after a second of silence; what only reads (urllib3: idempotent methods) is then asked once more.
+# A server may close a connection that was kept for later just when the next request goes out;
+# Orthanc does after a second of silence. Idempotent requests (GET, DELETE) are sent once more then.
 _ONCE_MORE = Retry(total=1, connect=0, status=0, redirect=0)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Plane, Volume, default_plane, slice_mapping, write_mask
+from medreasoner_infer.reasoners.base import raise_if_cancelled
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.gate import InferenceGate
@@ -113,6 +114,8 @@ class AnsweringService:
         with self._gate.slot(cancelled):
             volume = self._volumes.get(source)
             result = infer(self._pipeline, volume)
+        # What nobody has seen and nobody will decide upon is not kept.
+        raise_if_cancelled(cancelled)
         return self._record(task, source, Answer(result, volume))
 
     def _record(self, task: str, source: ImageSource, answer: Answer) -> Answer:

@@ -36,6 +36,7 @@ from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.routes.serving import run_in_thread
+from monailabel_app.tasks import ASK_TASK
 
 WAIT_S = 20
 QUERY = "Which organ stores the bile?"
@@ -517,6 +518,21 @@ def test_a_client_that_leaves_cancels_its_inference() -> None:
     with pytest.raises(CancelledError):
         asyncio.run(run_in_thread(Gone(), work))
     assert noticed.is_set()
+
+
+def test_an_answer_that_its_reader_did_not_wait_for_is_not_recorded(make_app, pipeline) -> None:
+    app, left = make_app(), threading.Event()
+
+    def infer(pipeline, volume):
+        result = pipeline.ask(volume, AskRequest(QUERY))
+        left.set()
+        return result
+
+    with pytest.raises(CancelledError):
+        app.service.run(ASK_TASK, app.image_source("case"), left.is_set, infer)
+    assert len(pipeline.asked) == 1
+    listed = TestClient(monailabel.app.app).get("/medreasoner/inferences", params={"image": "case"})
+    assert listed.json() == []
 
 
 def test_the_routes_are_installed_once_however_often_the_app_is_built(make_app) -> None:

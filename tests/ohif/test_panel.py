@@ -60,6 +60,7 @@ def test_a_cancelled_question_leaves_no_record_and_another_may_be_asked(reader, 
         reader.question.press("Escape")
         expect(reader.tab.locator(".status")).to_have_text("Cancelled.")
         expect(reader.button("Ask (Enter)")).to_be_enabled()
+        room.server.wait_until_left()
     expect(reader.alert).to_have_text("")
     answered(reader)
     assert len(room.records(room.ct)) == known + 1

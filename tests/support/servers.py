@@ -12,11 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 
 START_TIMEOUT_S = 600.0
 _ANSWER_TIMEOUT_S = 30.0
+_LEAVE_TIMEOUT_S = 60.0
 
 
 def free_port() -> int:
@@ -68,6 +71,18 @@ class ServerProcess:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+
+    def wait_until_left(self) -> None:
+        """Until a client has hung up and the server, paused, has not noticed yet."""
+        port = urlsplit(self.url).port
+        deadline = time.monotonic() + _LEAVE_TIMEOUT_S
+        while time.monotonic() < deadline:
+            connections = psutil.net_connections("tcp4")
+            ours = [known for known in connections if known.laddr and known.laddr.port == port]
+            if any(known.status == psutil.CONN_CLOSE_WAIT for known in ours):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"Nobody left {self.url}: {[known.status for known in ours]}")
 
     def stop(self) -> None:
         """End in order."""

@@ -114,7 +114,7 @@ class AnsweringService:
         with self._gate.slot(cancelled):
             volume = self._volumes.get(source)
             result = infer(self._pipeline, volume)
-        # What nobody has seen and nobody will decide upon is not kept.
+        # Nobody will decide upon the answer to a reader who has left.
         raise_if_cancelled(cancelled)
         return self._record(task, source, Answer(result, volume))
 

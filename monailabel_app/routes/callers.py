@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is calling, and whether they may."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from monailabel_app.framework import DEFAULT_USER, User, get_current_user, settings
+from monailabel_app.security.readers import Reader
+from monailabel_app.security.roles import Action, Role, least_role, may
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request; ``name`` is ``None`` where nobody has to log in."""
+
+    name: str | None
+    roles: frozenset[Role]
+
+    def may(self, action: Action) -> bool:
+        """Whether the caller's roles allow ``action``."""
+        return may(self.roles, action)
+
+    def sees(self, owner: str | None) -> bool:
+        """Whether the caller may see what ``owner`` asked."""
+        return self.name is None or owner == self.name or self.may(Action.SEE_OTHERS)
+
+
+def current_user(request: Request) -> User:
+    """What MONAI Label takes for the caller: the reader who is logged in, if any.
+
+    It stands in for MONAI Label's own, which asks a Keycloak server or calls everybody admin.
+    """
+    reader = logged_in(request)
+    if reader is None:
+        return DEFAULT_USER
+    names = [name for name, role in _roles_by_name().items() if role is reader.role]
+    return DEFAULT_USER.model_copy(update={"username": reader.display_name, "roles": names})
+
+
+def logged_in(request: Request) -> Reader | None:
+    """The reader who is logged in, ``None`` where nobody has to."""
+    user = request.scope.get("user")
+    return user if isinstance(user, Reader) else None
+
+
+def require(action: Action) -> Callable[[User], Awaitable[Caller]]:
+    """A dependency that lets only callers through whose role allows ``action``."""
+
+    async def caller(user: Annotated[User, Depends(get_current_user)]) -> Caller:
+        found = caller_of(user)
+        if not found.may(action):
+            raise HTTPException(
+                403,
+                f"Your role may not {action.value}; this needs the role "
+                f"{least_role(action).value!r}, which the administrator gives.",
+            )
+        return found
+
+    return caller
+
+
+def caller_of(user: User) -> Caller:
+    """The caller as MONAI Label's login (or its lack of one) knows them."""
+    roles = _roles_by_name()
+    name = None if user == DEFAULT_USER else user.username
+    return Caller(name, frozenset(roles[role] for role in user.roles if role in roles))
+
+
+def _roles_by_name() -> dict[str, Role]:
+    """Our roles by the names that MONAI Label's settings give its own."""
+    return {
+        settings.MONAI_LABEL_AUTH_ROLE_USER: Role.READER,
+        settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR: Role.READER,
+        settings.MONAI_LABEL_AUTH_ROLE_REVIEWER: Role.REVIEWER,
+        settings.MONAI_LABEL_AUTH_ROLE_ADMIN: Role.ADMINISTRATOR,
+    }

@@ -12,31 +12,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fastapi import HTTPException
-
-from medreasoner_infer.errors import InputError, MedReasonerError
+from medreasoner_infer.errors import MedReasonerError
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.answering import AnsweringService, Answers
+from monailabel_app.batch import BatchRun
 from monailabel_app.dicom.archive import FolderArchive, ResultArchive
 from monailabel_app.dicom.keeping import ResultKeeper, take_over
 from monailabel_app.errors import RecordStoreError, UnknownImageError, UnknownTaskError
-from monailabel_app.fields import read_bool, read_text
 from monailabel_app.framework import (
     Datastore,
-    DefaultLabelTag,
     InferTask,
     MONAILabelApp,
+    Strategy,
     TrainTask,
 )
 from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.gate import InferenceGate
 from monailabel_app.privacy import is_task_program, quiet_request_logs
+from monailabel_app.sessions import Sessions
 from monailabel_app.settings import AppSettings
 from monailabel_app.store import RecordStore
+from monailabel_app.strategies import STRATEGY, OfferedImages
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
 from monailabel_app.studies.source import ImageSource
-from monailabel_app.tasks import ASK_TASK, CALL_KEY, CLICK_TASK, AskTask, Call, ClickTask, OneByOne
+from monailabel_app.tasks import (
+    ASK_TASK,
+    CLICK_TASK,
+    AskTask,
+    Call,
+    ClickTask,
+    ViewerTask,
+    params_of,
+)
 from monailabel_app.volumes import VolumeCache
 
 logger = logging.getLogger(__name__)
@@ -74,7 +82,9 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         self.medreasoner = AppSettings.from_conf(conf or {}, self.defaults)
         # MONAI Label's datastores are not made for several writers at once.
         self.submitting = threading.Lock()
+        self.batch_run = BatchRun()
         self.data_dir = self.medreasoner.data_dir or default_data_dir(studies)
+        self.scratch = self.data_dir / "scratch"
         pipeline = pipeline or self._make_pipeline()
         volumes = VolumeCache(self.medreasoner.volume_cache_mb << 20)
         self.service = AnsweringService(
@@ -117,6 +127,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         from monailabel_app.routes import install_routes
 
         server = sys.modules["monailabel.app"].app
+        self._sessions.clear()
         install_routes(server)
         take_over(server.state, self.results)
         if self.medreasoner.preload and isinstance(pipeline, Pipeline):
@@ -140,6 +151,16 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         """Both tasks, whose models are loaded at first use."""
         return {ASK_TASK: AskTask(self.service), CLICK_TASK: ClickTask(self.service)}
 
+    def init_strategies(self) -> dict[str, Strategy]:
+        """The one by which Slicer's *Next Sample* chooses."""
+        self.offered = OfferedImages()
+        return {STRATEGY: self.offered}
+
+    def _load_sessions(self, load: bool = False) -> Sessions:
+        stated = monailabel_settings.MONAI_LABEL_SESSION_PATH.strip()
+        folder = Path(stated) if stated else self.data_dir / "sessions"
+        return Sessions(folder, monailabel_settings.MONAI_LABEL_SESSION_EXPIRY)
+
     def init_trainers(self) -> dict[str, TrainTask]:
         """Fine-tuning of the reasoner on what readers approved; nothing is loaded before."""
         from monailabel_app.training.task import make_train_task
@@ -162,39 +183,48 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             raise
         return stats
 
-    def init_batch_infer(self) -> OneByOne:
-        """One image after the other."""
-        return OneByOne()
-
     def infer(
         self, request: Mapping[str, Any], datastore: Datastore | None = None
     ) -> dict[str, Any]:
-        """Run a task on an image of the studies; paths are never read from a request.
+        """Run a task as MONAI Label does; paths are never read from a request.
 
         Raises:
             UnknownTaskError: if there is no such model.
             UnknownImageError: if the studies hold no such image.
             MedReasonerError: as the task does.
         """
-        task = self._infers.get(request.get("model"))
-        if task is None:
+        source = self.image_source(request.get("image"), datastore)
+        return self.answer(str(request.get("model")), Call(params_of(request), source))
+
+    def answer(self, model: str, call: Call, save_as: str | None = None) -> dict[str, Any]:
+        """Run a task, and keep its mask as a label of the tag ``save_as`` if one is given.
+
+        Returns:
+            As MONAI Label's ``infer``: ``file``, ``params``, and the ``label`` with its ``tag``.
+
+        Raises:
+            UnknownTaskError: if there is no such model.
+            MedReasonerError: as the task does.
+        """
+        file, params = self.task(model).answer(call)
+        label = file
+        image_id = call.source.image_id
+        if save_as is not None and file is not None and image_id is not None:
+            info = {"model": model, "params": params}
+            label = self.datastore().save_label(image_id, file, save_as, info)
+        return {"label": label, "tag": save_as, "file": file, "params": params}
+
+    def task(self, model: str) -> ViewerTask:
+        """The task of that name.
+
+        Raises:
+            UnknownTaskError: if there is no such model.
+        """
+        task = self._infers.get(model)
+        if not isinstance(task, ViewerTask):
             names = ", ".join(self._infers)
             raise UnknownTaskError(f"The app has no model of this name; it has: {names}.")
-        store = datastore or self.datastore()
-        call = request.get(CALL_KEY)
-        if not isinstance(call, Call):
-            call = Call(self.image_source(request.get("image"), store))
-        file, params = task({**request, "image": str(call.source.path), CALL_KEY: call})
-        label = file
-        saves = read_bool(request, "save_label") and file is not None
-        if saves and call.source.image_id is not None:
-            info = {"model": request["model"], "params": params}
-            label = store.save_label(call.source.image_id, file, _label_tag(request), info)
-        return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}
-
-    def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> None:
-        """Refused: MONAI Label would open any path for it, and no model reads such images."""
-        raise HTTPException(404, detail="This app has no model for whole-slide images.")
+        return task
 
     def image_source(self, image_id: object, datastore: Datastore | None = None) -> ImageSource:
         """Where the image of that id lies.
@@ -227,13 +257,6 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             return {"medreasoner": {"joined_by": "nothing", "error": str(error)}}
         sent = None if document is None else document.to_dict()
         return {"medreasoner": {**label.to_dict(), "pacs": sent}}
-
-
-def _label_tag(request: Mapping[str, Any]) -> str:
-    tag = read_text(request, "label_tag") or DefaultLabelTag.ORIGINAL.value
-    if not tag.replace("_", "").replace("-", "").isalnum():
-        raise InputError("'label_tag' may hold letters, digits, '-' and '_' only.")
-    return tag
 
 
 def default_data_dir(studies: str) -> Path:

@@ -20,6 +20,7 @@ MAX_DEPTH = 16
 MAX_ITEMS = 100_000
 MAX_DIGITS = 40
 MAX_NAME_CHARACTERS = 255
+MAX_FAULTS = 5
 
 _SEPARATORS = ("/", "\\")
 
@@ -130,9 +131,17 @@ def read_model(kind: type[Model], values: Any, what: str) -> Model:
 
 def faults(errors: Sequence[Any]) -> str:
     """The faults that pydantic or FastAPI found, by field, without what was sent."""
-    told = [f"{_place(error['loc'])}: {error['msg']}" for error in errors[:5]]
-    more = [f"{len(errors) - 5} more"] if len(errors) > 5 else []
-    return "; ".join([*told, *more]) + "."
+    told = [_fault(error) for error in errors[:MAX_FAULTS]]
+    if len(errors) > MAX_FAULTS:
+        told.append(f"{len(errors) - MAX_FAULTS} more")
+    return "; ".join(told) + "."
+
+
+def _fault(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    place = _place(error["loc"])
+    # Our own readers name the key already.
+    return message if message.startswith(place) else f"{place}: {message}"
 
 
 def _place(location: Sequence[int | str]) -> str:

@@ -19,18 +19,19 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.datastore.utils.convert import binary_to_image
     from monailabel.datastore.utils.dicom import dicom_web_download_series
     from monailabel.endpoints.datastore import add_image, download_image, save_label
-    from monailabel.endpoints.infer import ResultType, send_response
+    from monailabel.endpoints.infer import ResultType
     from monailabel.endpoints.user.auth import DEFAULT_USER, RBAC, User, get_current_user
     from monailabel.interfaces.app import MONAILabelApp
     from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
     from monailabel.interfaces.exception import ImageNotFoundException
-    from monailabel.interfaces.tasks.batch_infer import BatchInferTask
     from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+    from monailabel.interfaces.tasks.strategy import Strategy
     from monailabel.interfaces.tasks.train import TrainTask
     from monailabel.interfaces.utils.app import app_instance
+    from monailabel.interfaces.utils.app import clear_cache as clear_app_cache
     from monailabel.utils.async_tasks.task import AsyncTask
     from monailabel.utils.async_tasks.utils import processes as task_processes
-    from monailabel.utils.others.generic import remove_file
+    from monailabel.utils.others.generic import get_mime_type
 
 __all__ = [
     "DEFAULT_USER",
@@ -39,7 +40,6 @@ __all__ = [
     "RBAC_ANNOTATOR",
     "RBAC_USER",
     "AsyncTask",
-    "BatchInferTask",
     "DICOMWebDatastore",
     "DICOMwebClientX",
     "DataModel",
@@ -52,17 +52,18 @@ __all__ = [
     "LocalDatastore",
     "MONAILabelApp",
     "ResultType",
+    "Strategy",
     "TrainTask",
     "User",
     "add_image",
     "app_instance",
     "binary_to_image",
+    "clear_app_cache",
     "dicom_web_download_series",
     "download_image",
     "get_current_user",
-    "remove_file",
+    "get_mime_type",
     "save_label",
-    "send_response",
     "settings",
     "task_processes",
 ]

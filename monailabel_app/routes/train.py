@@ -13,18 +13,16 @@ from fastapi import APIRouter, Body, Depends
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.app import MedReasonerApp
+from monailabel_app.door import Name
 from monailabel_app.errors import ConflictError, UnknownTaskError
 from monailabel_app.framework import (
-    RBAC,
-    RBAC_ADMIN,
-    RBAC_USER,
     AsyncTask,
-    User,
     app_instance,
-    settings,
     task_processes,
 )
+from monailabel_app.routes.callers import Caller, require
 from monailabel_app.routes.typed_errors import TypedErrorRoute
+from monailabel_app.security.roles import Action
 from monailabel_app.tasks import ASK_TASK
 from monailabel_app.training.errors import NothingTrainsError
 from monailabel_app.training.lock import running_error
@@ -37,13 +35,13 @@ _END_S, _POLL_S = 30.0, 0.2
 
 router = APIRouter(prefix="/train", tags=["Train"], route_class=TypedErrorRoute)
 
-Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
-Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
+Reader = Annotated[Caller, Depends(require(Action.READ))]
+Trainer = Annotated[Caller, Depends(require(Action.TRAIN))]
 Options = Annotated[dict[str, Any] | None, Body()]
 
 
-@router.get("/", summary=f"{RBAC_USER}Get Status of Training Task")
-def get_status(user: Reader, all: bool = False, check_if_running: bool = False) -> Any:
+@router.get("/", summary="Get Status of Training Task")
+def get_status(caller: Reader, all: bool = False, check_if_running: bool = False) -> Any:
     """As MONAI Label answers; also of a training that another process started."""
     found, _ = AsyncTask.status(METHOD, all, check_if_running)
     if found is not None:
@@ -56,21 +54,23 @@ def get_status(user: Reader, all: bool = False, check_if_running: bool = False) 
     return {"id": holder.folder.name, "status": RUNNING, "request": {}, "details": [told["line"]]}
 
 
-@router.post("/", summary=f"{RBAC_ADMIN}Run All Training Tasks", include_in_schema=False)
-def run_all(user: Admin, params: Options = None, run_sync: bool = False) -> Any:
+@router.post("/", summary="Run All Training Tasks", include_in_schema=False)
+def run_all(caller: Trainer, params: Options = None, run_sync: bool = False) -> Any:
     """What OHIF posts: options by the name of the model."""
     options = (params or {}).get(ASK_TASK, {})
+    if not isinstance(options, dict):
+        raise InputError(f"{ASK_TASK!r} is no object; expected the options of its training.")
     return {ASK_TASK: {"result": _start(ASK_TASK, options, run_sync), "detail": None}}
 
 
-@router.post("/{model}", summary=f"{RBAC_ADMIN}Run Training Task for specific model")
-def run_model(user: Admin, model: str, params: Options = None, run_sync: bool = False) -> Any:
+@router.post("/{model}", summary="Run Training Task for specific model")
+def run_model(caller: Trainer, model: Name, params: Options = None, run_sync: bool = False) -> Any:
     """Start a training; refused with 409 while one runs, whoever started it."""
     return _start(model, params or {}, run_sync)
 
 
-@router.delete("/", summary=f"{RBAC_ADMIN}Stop Training Task")
-def stop(user: Admin) -> Any:
+@router.delete("/", summary="Stop Training Task")
+def stop(caller: Trainer) -> Any:
     """Stop what trains, with a checkpoint, also if a killed server left it behind."""
     ours, _ = AsyncTask.status(METHOD, check_if_running=True)
     if ours is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A route class that turns every error of its handler into a JSON answer."""
+"""The route class of all routes: bodies are bounded, and every fault has a JSON answer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from medreasoner_infer.errors import InputError
+from monailabel_app.door import decode_json, faults
 from monailabel_app.http_errors import as_http_error
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -21,6 +23,22 @@ def withhold(request: Request, text: str | None) -> None:
     request.state.withheld = text
 
 
+class BoundedRequest(Request):
+    """A request whose JSON is within the door's bounds."""
+
+    async def json(self) -> Any:
+        """The body as Python values.
+
+        Raises:
+            HTTPException: 422 if it is no JSON or goes beyond a bound.
+        """
+        try:
+            return decode_json(await self.body(), "the body")
+        except InputError as error:
+            # FastAPI lets no other exception through here.
+            raise HTTPException(422, detail=str(error)) from None
+
+
 class TypedErrorRoute(APIRoute):
     """Answers as :mod:`monailabel_app.http_errors` says; nothing ends as a plain-text 500."""
 
@@ -29,12 +47,17 @@ class TypedErrorRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            bounded = BoundedRequest(request.scope, request.receive)
             try:
-                return await handler(request)
-            except (HTTPException, RequestValidationError):
+                return await handler(bounded)
+            except HTTPException:
                 raise
+            except RequestValidationError as error:
+                # What was sent is not repeated: it may be a question, or no valid Unicode.
+                sentence = f"The request cannot be used: {faults(error.errors())}"
+                raise HTTPException(422, detail=sentence) from None
             except Exception as error:  # noqa: BLE001 - the boundary: each fault has an answer
-                withheld = getattr(request.state, "withheld", None)
+                withheld = getattr(bounded.state, "withheld", None)
                 raise as_http_error(error, withheld) from None
 
         return handle

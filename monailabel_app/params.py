@@ -14,7 +14,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from medreasoner_infer.imaging import Plane
-from medreasoner_infer.request import MAX_QUERY_CHARACTERS, MAX_SAMPLES, Click, SliceSelection
+from medreasoner_infer.request import (
+    MAX_POINTS,
+    MAX_QUERY_CHARACTERS,
+    MAX_SAMPLES,
+    Click,
+    SliceSelection,
+)
 from monailabel_app.door import DoorModel, read_model
 from monailabel_app.fields import (
     given,
@@ -30,8 +36,6 @@ RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".png")
 RESULT_DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
 DEFAULT_PLANE = "default"
 PLANE_CHOICES = (DEFAULT_PLANE, *(plane.value for plane in Plane))
-# A click takes the segmenter about a millisecond; nobody makes more than this by hand.
-MAX_POINTS = 256
 MAX_SLICE = 100_000
 MAX_SEED = 2**63 - 1
 MAX_DISTANCE = 1e6

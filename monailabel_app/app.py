@@ -93,6 +93,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             RecordStore(self.data_dir, self.medreasoner.keep_masks_mb << 20),
             InferenceGate(self.medreasoner.max_waiting),
         )
+        self.scratch.mkdir(exist_ok=True, mode=0o700)
         super().__init__(
             app_dir=app_dir,
             studies=studies,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from medreasoner_infer.errors import InputError
 
@@ -70,8 +70,11 @@ def is_name(text: str) -> bool:
 CleanText = Annotated[str, AfterValidator(_clean)]
 # The id of an image or of another thing that was kept under the name its owner gave it.
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS), AfterValidator(_name)]
+# Clients write an empty value for one that they do not give.
+GivenName = Annotated[Name | None, BeforeValidator(lambda value: value or None)]
 # What the server itself makes: stream ids, inference ids, session ids, tags of labels.
 Token = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+GivenToken = Annotated[Token | None, BeforeValidator(lambda value: value or None)]
 
 
 def decode_json(text: str | bytes, what: str) -> Any:
@@ -91,7 +94,10 @@ def decode_json(text: str | bytes, what: str) -> Any:
             text, parse_constant=_not_finite, parse_int=_bounded_int, parse_float=_finite_float
         )
     except json.JSONDecodeError as error:
-        raise InputError(f"{_upper(what)} is not JSON (at character {error.pos}).") from error
+        raise InputError(
+            f"{_upper(what)} is not JSON (at character {error.pos}); expected an object such as "
+            '{"query": "..."}.'
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{_upper(what)} is not UTF-8 text.") from error
     except RecursionError as error:

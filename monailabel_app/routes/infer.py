@@ -15,7 +15,7 @@ from medreasoner_infer.errors import InputError
 from monailabel_app.answering import Cancelled
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.dicom_seg import dicom_seg_of
-from monailabel_app.door import Name, Token, decode_object, read_model
+from monailabel_app.door import GivenName, GivenToken, Name, decode_object, read_model
 from monailabel_app.framework import DefaultLabelTag, ResultType, app_instance, get_mime_type
 from monailabel_app.params import InferBody, InferParams
 from monailabel_app.routes.callers import Caller, require
@@ -36,8 +36,8 @@ async def infer_model(
     request: Request,
     caller: Asker,
     model: Name,
-    image: Annotated[Name | None, Query()] = None,
-    session_id: Annotated[Token | None, Query()] = None,
+    image: Annotated[GivenName, Query()] = None,
+    session_id: Annotated[GivenToken, Query()] = None,
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
     label: Annotated[UploadFile | None, File()] = None,

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.door import CleanText, DoorModel, Name, Token
+from monailabel_app.door import CleanText, DoorModel, GivenName, Name, Token
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.framework import app_instance
 from monailabel_app.routes.callers import Caller, require
@@ -51,8 +51,8 @@ Records = Annotated[RecordStore, Depends(_records)]
 def list_inferences(
     caller: Reader,
     records: Records,
-    image: Annotated[Name | None, Query()] = None,
-    study: Annotated[Name | None, Query()] = None,
+    image: Annotated[GivenName, Query()] = None,
+    study: Annotated[GivenName, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100,
 ) -> list[dict[str, Any]]:
     """Inferences on ``image``, or on all images of ``study``, with labels and decision.

@@ -14,7 +14,7 @@ from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.answering import Cancelled
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.door import Name, Token
+from monailabel_app.door import GivenName, GivenToken, Token
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.framework import app_instance
 from monailabel_app.outputs import result_params
@@ -50,8 +50,8 @@ def _streams(request: Request) -> RunningStreams:
 
 def _source(
     caller: Asker,
-    image: Annotated[Name | None, Query()] = None,
-    session_id: Annotated[Token | None, Query()] = None,
+    image: Annotated[GivenName, Query()] = None,
+    session_id: Annotated[GivenToken, Query()] = None,
 ) -> FindSource:
     """What finds the image of the studies, or the one that was sent for a session."""
     instance: MedReasonerApp = app_instance()

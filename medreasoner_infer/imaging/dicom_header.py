@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.dicom_geometry import FramePlane
 from medreasoner_infer.imaging.window import Window
 
@@ -119,14 +118,15 @@ def patient_orientation(header: Dataset) -> tuple[str, str] | None:
 
 def stored_window(header: Dataset) -> Window | None:
     """The first linear window of the file, ``None`` where there is none or it is not usable."""
-    function = functional_attribute(header, 0, "FrameVOILUTSequence", "VOILUTFunction")
-    center = functional_attribute(header, 0, "FrameVOILUTSequence", "WindowCenter")
-    width = functional_attribute(header, 0, "FrameVOILUTSequence", "WindowWidth")
-    if center is None or width is None or function == "SIGMOID":
-        return None
+    group = "FrameVOILUTSequence"
+    function = functional_attribute(header, 0, group, "VOILUTFunction")
     try:
+        center = functional_attribute(header, 0, group, "WindowCenter")
+        width = functional_attribute(header, 0, group, "WindowWidth")
+        if center is None or width is None or function == "SIGMOID":
+            return None
         return Window(_first(center), _first(width), "stored")
-    except InputError:
+    except ValueError:  # no numbers, or no window
         return None
 
 

@@ -32,6 +32,8 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 # An item's tag and length precede the fragments of each frame (PS3.5, A.4).
 _LEAST_FRAME_BYTES = 8
+_GROUP_BYTES = 1 << 12
+_FREE_GROUPS = 256
 
 
 class MeteredFile(io.BufferedReader):
@@ -133,6 +135,18 @@ def require_plausible(dataset: Dataset, length: int, limits: FileLimits) -> None
     syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
     encapsulated = syntax is not None and syntax.is_encapsulated
     require_present(frames * _LEAST_FRAME_BYTES if encapsulated else size, length)
+    _require_modest_groups(dataset, frames)
+
+
+def _require_modest_groups(dataset: Dataset, frames: int) -> None:
+    """Functional groups are parsed when they are first asked for, and then all of them."""
+    for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        unparsed = getattr(dataset.get_item(keyword), "value", None) if keyword in dataset else None
+        if isinstance(unparsed, bytes) and len(unparsed) > (frames + _FREE_GROUPS) * _GROUP_BYTES:
+            raise ImageTooLargeError(
+                f"The DICOM file describes its {frames} frame(s) in {len(unparsed):,} bytes, far "
+                "more than any camera does. Export it without private attributes."
+            )
 
 
 def _stored_samples(dataset: Dataset) -> int:

@@ -14,7 +14,7 @@ from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.content import compact
 from medreasoner_infer.imaging.dicom_file import open_dicom
 from medreasoner_infer.imaging.dicom_frames import require_decodable
-from medreasoner_infer.imaging.dicom_header import frame_count, functional_attribute
+from medreasoner_infer.imaging.dicom_header import code_string, frame_count, functional_attribute
 from medreasoner_infer.imaging.limits import DEFAULT_LIMITS, FileLimits
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> np.ndarray:
         require_decodable(dataset)
         stored = dataset.pixel_array
     frames = stored if frame_count(dataset) > 1 else stored[np.newaxis]
-    photometric = str(dataset.PhotometricInterpretation)
+    photometric = code_string(dataset, "PhotometricInterpretation")
     if photometric in _GREY and dataset.SamplesPerPixel == 1:
         return stack([_rescale(frames[i], dataset, i) for i in range(len(frames))])
     return _colour(frames, dataset, photometric)
@@ -93,7 +93,7 @@ def _colour(frames: np.ndarray, dataset: Dataset, photometric: str) -> np.ndarra
 
 def _undecodable(dataset: Dataset) -> UnreadableImageError:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
-    compression = "unknown" if syntax is None else syntax.name
+    compression = syntax.name if syntax is not None and syntax.is_transfer_syntax else "unknown"
     missing = _missing_decoder(syntax)
     if missing is not None:
         return MissingDecoderError(

@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
+import math
+import os
+from pathlib import Path
+
 import numpy as np
 
-from medreasoner_infer.errors import UnreadableImageError
-from medreasoner_infer.imaging import Volume
+from medreasoner_infer.errors import InputError, UnreadableImageError
+from medreasoner_infer.imaging import Volume, load_volume
+from medreasoner_infer.imaging.places import open_file
+
+BARE_VOXELS = ".bin"
+_CHUNK = 1 << 20
 
 
 def label_on_grid(label: Volume, volume: Volume) -> np.ndarray | None:
@@ -29,3 +37,39 @@ def label_on_grid(label: Volume, volume: Volume) -> np.ndarray | None:
     return ndimage.affine_transform(
         values, to_label, output_shape=volume.shape_ijk, order=0, mode="constant", cval=0
     )
+
+
+def label_of_voxels(content_path: Path, volume: Volume) -> np.ndarray:
+    """A label sent as bare uint8 voxels, on the grid of its image.
+
+    OHIF sends these: one byte per voxel, I fastest, no header.
+
+    Returns:
+        uint8 (I, J, K), to be written with :func:`~medreasoner_infer.imaging.write_mask`.
+
+    Raises:
+        InputError: the file's length is not the image's number of voxels.
+        UnreadableImageError: it cannot be opened.
+    """
+    expected = math.prod(volume.shape_ijk)
+    with open_file(content_path) as file:
+        length = os.fstat(file.fileno()).st_size
+        if length != expected:
+            raise InputError(
+                f"The label has {length} bytes and no header; expected one byte for each of the "
+                f"image's {volume.shape_ijk} voxels, {expected} in all. Send it again, or as NIfTI."
+            )
+        voxels = np.fromfile(file, np.uint8, expected)
+    return voxels.reshape(volume.shape_ijk, order="F")
+
+
+def is_empty_label(label_file: Path) -> bool:
+    """Whether a label holds nothing but zeros; ``.bin`` is bare uint8 voxels.
+
+    Raises:
+        UnreadableImageError: it cannot be read.
+    """
+    if label_file.suffix != BARE_VOXELS:
+        return not load_volume(label_file).array.any()
+    with open_file(label_file) as file:
+        return not any(any(chunk) for chunk in iter(lambda: file.read(_CHUNK), b""))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from fastapi import HTTPException
 
-from medreasoner_infer.errors import InputError, MedReasonerError
+from medreasoner_infer.errors import InputError
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.answering import AnsweringService, Answers
 from monailabel_app.dicom.archive import FolderArchive, ResultArchive
@@ -30,7 +30,7 @@ from monailabel_app.framework import (
 )
 from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.gate import InferenceGate
-from monailabel_app.privacy import is_task_program, quiet_request_logs
+from monailabel_app.privacy import quiet_request_logs
 from monailabel_app.settings import AppSettings
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.local import StudiesFolder
@@ -145,22 +145,6 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         from monailabel_app.training.task import make_train_task
 
         return {ASK_TASK: make_train_task(self.studies, self.data_dir, self.medreasoner)}
-
-    def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Train as MONAI Label does.
-
-        Raises:
-            SystemExit: in a training process a fault ends it with its sentence alone, which
-                ``GET /train/`` shows.
-            MedReasonerError: anywhere else.
-        """
-        try:
-            stats: dict[str, Any] = super().train(request)
-        except MedReasonerError as error:
-            if is_task_program():
-                raise SystemExit(f"Error: {error}") from None
-            raise
-        return stats
 
     def init_batch_infer(self) -> OneByOne:
         """One image after the other."""

@@ -28,8 +28,6 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
     from monailabel.interfaces.tasks.train import TrainTask
     from monailabel.interfaces.utils.app import app_instance
-    from monailabel.utils.async_tasks.task import AsyncTask
-    from monailabel.utils.async_tasks.utils import processes as task_processes
     from monailabel.utils.others.generic import remove_file
 
 __all__ = [
@@ -38,7 +36,6 @@ __all__ = [
     "RBAC_ADMIN",
     "RBAC_ANNOTATOR",
     "RBAC_USER",
-    "AsyncTask",
     "BatchInferTask",
     "DICOMWebDatastore",
     "DICOMwebClientX",
@@ -64,5 +61,4 @@ __all__ = [
     "save_label",
     "send_response",
     "settings",
-    "task_processes",
 ]

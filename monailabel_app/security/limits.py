@@ -82,6 +82,4 @@ class RateLimits:
         user = scope.get("user")
         if isinstance(user, Reader):
             return self._limiter.hit(self._requests, "reader", user.display_name)
-        return self._limiter.hit(
-            self._requests, "address", address_of(scope, self._trusts_proxies)
-        )
+        return self._limiter.hit(self._requests, "address", address_of(scope, self._trusts_proxies))

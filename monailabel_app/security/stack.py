@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI, Request, Response
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -22,6 +24,9 @@ from monailabel_app.security.headers import SecurityHeaders
 from monailabel_app.security.limits import BodyLimits, RateLimits
 from monailabel_app.security.readers import Readers
 from monailabel_app.security.settings import SecuritySettings
+from monailabel_app.security.token_file import DEFAULT_ROLE
+
+logger = logging.getLogger(__name__)
 
 
 def secure(server: FastAPI, settings: SecuritySettings) -> FastAPI:
@@ -35,6 +40,8 @@ def secure(server: FastAPI, settings: SecuritySettings) -> FastAPI:
         raise SettingsError(
             "Both MONAI_LABEL_AUTH_ENABLE and tokens ask for a login; choose one of them."
         )
+    if readers is not None:
+        _tell_of_default_roles(readers)
     logins = None if readers is None else Logins(readers, GuessLimits(settings.logins_per_minute))
     server.user_middleware[:] = _middleware(settings, readers, logins)
     server.state.readers = readers
@@ -70,9 +77,7 @@ def _middleware(
     if readers is not None and logins is not None:
         backend = LoginRequired(readers, logins, **trusts)
         stack.append(Middleware(AuthenticationMiddleware, backend=backend, on_error=refuse))
-    stack.append(
-        Middleware(RateLimits, requests_per_minute=settings.requests_per_minute, **trusts)
-    )
+    stack.append(Middleware(RateLimits, requests_per_minute=settings.requests_per_minute, **trusts))
     stack.append(
         Middleware(
             BodyLimits,
@@ -81,6 +86,17 @@ def _middleware(
         )
     )
     return stack
+
+
+def _tell_of_default_roles(readers: Readers) -> None:
+    count = len(readers.without_a_role)
+    if count:
+        logger.warning(
+            "%d line(s) of the token file give no role; they are taken for %r, who may ask and "
+            "label. Write name:token:administrator or name:token:reviewer where more is needed.",
+            count,
+            DEFAULT_ROLE.value,
+        )
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

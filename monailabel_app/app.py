@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from medreasoner_infer.errors import MedReasonerError
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.answering import AnsweringService, Answers
 from monailabel_app.batch import BatchRun
@@ -28,7 +27,7 @@ from monailabel_app.framework import (
 )
 from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.gate import InferenceGate
-from monailabel_app.privacy import is_task_program, quiet_request_logs
+from monailabel_app.privacy import quiet_request_logs
 from monailabel_app.sessions import Sessions
 from monailabel_app.settings import AppSettings
 from monailabel_app.store import RecordStore
@@ -167,22 +166,6 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         from monailabel_app.training.task import make_train_task
 
         return {ASK_TASK: make_train_task(self.studies, self.data_dir, self.medreasoner)}
-
-    def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Train as MONAI Label does.
-
-        Raises:
-            SystemExit: in a training process a fault ends it with its sentence alone, which
-                ``GET /train/`` shows.
-            MedReasonerError: anywhere else.
-        """
-        try:
-            stats: dict[str, Any] = super().train(request)
-        except MedReasonerError as error:
-            if is_task_program():
-                raise SystemExit(f"Error: {error}") from None
-            raise
-        return stats
 
     def infer(
         self, request: Mapping[str, Any], datastore: Datastore | None = None

@@ -29,8 +29,6 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.interfaces.tasks.train import TrainTask
     from monailabel.interfaces.utils.app import app_instance
     from monailabel.interfaces.utils.app import clear_cache as clear_app_cache
-    from monailabel.utils.async_tasks.task import AsyncTask
-    from monailabel.utils.async_tasks.utils import processes as task_processes
     from monailabel.utils.others.generic import get_mime_type
 
 __all__ = [
@@ -39,7 +37,6 @@ __all__ = [
     "RBAC_ADMIN",
     "RBAC_ANNOTATOR",
     "RBAC_USER",
-    "AsyncTask",
     "DICOMWebDatastore",
     "DICOMwebClientX",
     "DataModel",
@@ -65,5 +62,4 @@ __all__ = [
     "get_mime_type",
     "save_label",
     "settings",
-    "task_processes",
 ]

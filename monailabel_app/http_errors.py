@@ -16,6 +16,7 @@ anything unexpected                       500
 
 from __future__ import annotations
 
+import errno
 import logging
 import traceback
 import uuid
@@ -81,9 +82,16 @@ def _headers(error: Exception, status: int) -> dict[str, str] | None:
 
 def _refer(error: Exception, status: int, sentence: str, withhold: str | None) -> HTTPException:
     reference = uuid.uuid4().hex[:12]
-    trace = "".join(traceback.format_exception(error))
-    if withhold:
-        trace = trace.replace(withhold, "<withheld>")
-    logger.error("Fault %s\n%s", reference, trace)
+    logger.error("Fault %s\n%s", reference, _trace(error))
     detail = f"{sentence}; tell the administrator the reference {reference}."
     return HTTPException(status, detail=detail, headers=_headers(error, status))
+
+
+def _trace(error: BaseException) -> str:
+    """Where a fault came from, and of which types; its texts may hold a question or a path."""
+    cause = error.__cause__ or error.__context__
+    before = "" if cause is None or cause is error else f"{_trace(cause)}, then:\n"
+    number = f" {errno.errorcode.get(error.errno or 0, '')}" if isinstance(error, OSError) else ""
+    return (
+        f"{before}{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}{number}"
+    )

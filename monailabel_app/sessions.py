@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from medreasoner_infer.errors import InputError
-from medreasoner_infer.imaging import ImageFormat, identify
+from medreasoner_infer.imaging.formats import ImageFormat, identify
 from monailabel_app.errors import ServerBusyError, UnknownSessionError
 
 MAX_SESSIONS = 64

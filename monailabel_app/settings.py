@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The app's settings, given to MONAI Label as ``--conf key value``."""
+"""The app's settings, given to MONAI Label as ``--conf key value``, some by the environment.
+
+Addresses may hold a password: a command line is shown to everybody on the machine, and MONAI
+Label's own start logs it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +22,10 @@ from monailabel_app.fields import read_bool, read_int, read_text, shown
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _OWN_TO_MONAI_LABEL = frozenset({"server_mode"})
+_BY_ENVIRONMENT = {
+    "reasoner_url": "MEDREASONER_REASONER_URL",
+    "orthanc_url": "MEDREASONER_ORTHANC_URL",
+}
 
 
 @dataclass(frozen=True)
@@ -59,14 +68,14 @@ class AppSettings:
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any], defaults: AppSettings | None = None) -> AppSettings:
-        """Read ``--conf`` pairs over ``defaults``.
+        """Read ``--conf`` pairs over the environment's values over ``defaults``.
 
         Raises:
             SettingsError: if a key is unknown or a value cannot be used.
         """
         _refuse_unknown_keys(conf)
         try:
-            read = _read(conf)
+            read = _read({**_from_environment(), **conf})
         except InputError as error:
             raise SettingsError(f"--conf: {error}") from error
         changes = {key: value for key, value in read.items() if value is not None}
@@ -81,9 +90,14 @@ class AppSettings:
             address = getattr(self, key)
             if address and not address.startswith(("http://", "https://")):
                 raise SettingsError(
-                    f"--conf {key} is {shown(address)}; expected an address that starts with "
-                    "http:// or https://."
+                    f"--conf {key} is no address that starts with http:// or https://; its value "
+                    "is not repeated, as it may hold a password."
                 )
+
+
+def _from_environment() -> dict[str, str]:
+    found = {key: os.environ.get(name, "") for key, name in _BY_ENVIRONMENT.items()}
+    return {key: value for key, value in found.items() if value}
 
 
 def _read(conf: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastapi import UploadFile
 
-from medreasoner_infer.imaging import identify
+from medreasoner_infer.imaging.formats import identify
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.routes.callers import Caller
 from monailabel_app.studies.source import ImageSource

@@ -68,11 +68,9 @@ def install_routes(server: FastAPI) -> None:
         return
     if not settings.MONAI_LABEL_AUTH_ENABLE:
         server.dependency_overrides[get_current_user] = current_user
-    secured: SecuritySettings | None = getattr(server.state, "security", None)
-    access = secured or security_settings()
     routes = server.router.routes
-    routes[:] = [*_guards(secured, access), *_description(routes)]
-    for router in (*_ROUTERS, *(_ADMINISTRATION if access.admin_routes else ())):
+    routes[:] = [*_guards(server), *_description(routes)]
+    for router in (*_ROUTERS, *(_ADMINISTRATION if _access(server).admin_routes else ())):
         _include(server, router, _FORM_LIMITS)
     _include(server, sessions.router, _SESSION_LIMITS)
     server.mount(STATIC_PATH, StaticFiles(directory=STATIC_FOLDER))
@@ -89,11 +87,22 @@ def _description(routes: list[BaseRoute]) -> list[BaseRoute]:
     return [route for route in routes if getattr(route, "name", None) == _DESCRIPTION]
 
 
-def _guards(secured: SecuritySettings | None, access: SecuritySettings) -> list[BaseRoute]:
+def _access(server: FastAPI) -> SecuritySettings:
+    return _secured(server) or security_settings()
+
+
+def _secured(server: FastAPI) -> SecuritySettings | None:
+    """The settings of the access control, ``None`` where MONAI Label's own start has none."""
+    secured: SecuritySettings | None = getattr(server.state, "security", None)
+    return secured
+
+
+def _guards(server: FastAPI) -> list[BaseRoute]:
+    secured = _secured(server)
     if secured is None:
         logger.warning(
             "MONAI Label's own server runs without login, limits and security headers; start it "
             "with: --uvicorn_app monailabel_app.asgi:app"
         )
     asks = settings.MONAI_LABEL_AUTH_ENABLE or (secured is not None and secured.asks_for_login)
-    return [] if asks or access.allow_unauthenticated else [ExposureGuard()]
+    return [] if asks or _access(server).allow_unauthenticated else [ExposureGuard()]

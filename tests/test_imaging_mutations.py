@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thousands of damaged files: each is read or refused with a typed error, in bounded time and memory.
+"""Thousands of damaged files: each is read or refused, in bounded time and memory.
 
 ``MEDREASONER_MUTATIONS=2000 pytest tests/test_imaging_mutations.py`` tries as many of each format.
 """
@@ -38,7 +38,7 @@ from medreasoner_infer.errors import MedReasonerError
 from medreasoner_infer.imaging import load_volume
 from medreasoner_infer.imaging.volume import Volume
 
-COUNT = int(os.environ.get("MEDREASONER_MUTATIONS", "150"))
+COUNT = int(os.environ.get("MEDREASONER_MUTATIONS", "400"))
 # Generous: most take a millisecond, and a busy machine is no failure.
 LONGEST_S = 10.0
 MOST_GROWTH_KB = 1 << 20
@@ -54,7 +54,7 @@ def itk_file(path: Path, **options: bool) -> None:
 def slice_of(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, "1.2.3.4.5"
-    meta.TransferSyntaxUID = syntax
+    meta.FileMetaInformationGroupLength, meta.TransferSyntaxUID = 0, syntax  # set on writing
     made = FileDataset("made", {}, file_meta=meta, preamble=b"\0" * 128)
     made.is_little_endian, made.is_implicit_VR = True, False
     made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, "1.2.3.4.5"
@@ -137,7 +137,7 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
 def read_each(sample: Path, count: int, seed: int) -> dict[str, int]:
     """Try the variants one after the other; how many were read, refused, and memory in kB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    outcome = {"read": 0, "refused": 0}
+    outcome, messages = {"read": 0, "refused": 0}, set[str]()
     variant = sample.with_name(f"variant-{sample.name}")
     for number, content in enumerate(mutations(sample.read_bytes(), count, seed)):
         variant.write_bytes(content)
@@ -147,11 +147,11 @@ def read_each(sample: Path, count: int, seed: int) -> dict[str, int]:
             outcome["read"] += 1
         except MedReasonerError as error:
             outcome["refused"] += 1
-            assert "Doe" not in str(error)
-            assert "4711" not in str(error)
+            messages.add(str(error))
         except BaseException as error:
             raise AssertionError(f"variant {number} of seed {seed}") from error
         assert time.monotonic() - started < LONGEST_S, f"variant {number} of seed {seed}"
+    assert not [text for text in messages if "Doe" in text or "4711" in text]
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return outcome | {"grown_kb": after - before}
 

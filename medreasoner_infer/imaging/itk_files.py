@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from medreasoner_infer.imaging.content import (
     resolve_modality,
 )
 from medreasoner_infer.imaging.formats import DETACHED_HEADERS, ImageFormat
+from medreasoner_infer.imaging.inflating import unpacked_length
 from medreasoner_infer.imaging.limits import (
     DEFAULT_LIMITS,
     FileLimits,
@@ -79,7 +81,12 @@ def _checked_files(path: Path, kind: ImageFormat, limits: FileLimits) -> list[Pa
     size = require_size(header.shape, header.voxel_bits, limits)
     with open_file(_voxel_file(path, header)) as file:
         available = os.fstat(file.fileno()).st_size - header.data_offset
-    require_present(header.least_bytes(size), available)
+        require_present(header.least_bytes(size), available)
+        if header.compressed:
+            # Of a stream that ends early ITK leaves the rest as it was in memory, and says nothing.
+            file.seek(header.data_offset)
+            packed = io.BytesIO(file.read(header.packed_bytes)) if header.packed_bytes else file
+            require_present(size, unpacked_length(packed, size))
     return [path] if header.data_file is None else [path, path.parent / header.data_file]
 
 

@@ -38,8 +38,7 @@ class MetaImageHeader:
     Attributes:
         shape: channels, then voxels along each axis.
         voxel_bits: bits of one value.
-        binary: the values are bytes, not text.
-        compressed: they are a zlib stream.
+        compressed: the voxels are a zlib stream.
         packed_bytes: the length of that stream, 0 where it is not stated.
         data_file: bare name of the file that holds the voxels, ``None`` where this one does.
         data_offset: where the voxels start in the file that holds them.
@@ -47,7 +46,6 @@ class MetaImageHeader:
 
     shape: tuple[int, ...]
     voxel_bits: int
-    binary: bool
     compressed: bool
     packed_bytes: int
     data_file: str | None
@@ -63,11 +61,12 @@ class MetaImageHeader:
         fields, data_offset = _fields(file.read(HEADER_BYTES))
         if fields.get("ObjectType", "Image") != "Image" or fields.get("HeaderSize", "0") != "0":
             raise not_understood("MetaImage", "it is no image, or skips a part of its file")
+        if not _flag(fields, "BinaryData", "True"):
+            raise not_understood("MetaImage", "its voxels are written as text")
         local = fields[_DATA] in ("LOCAL", "Local", "local")
         return cls(
             shape=(*_number(fields, "ElementNumberOfChannels", "1"), *_shape(fields)),
             voxel_bits=_bits(fields),
-            binary=_flag(fields, "BinaryData", "True"),
             compressed=_flag(fields, "CompressedData", "False"),
             packed_bytes=_number(fields, "CompressedDataSize", "0")[0],
             data_file=None if local else bare_file_name("MetaImage", fields[_DATA]),
@@ -87,7 +86,7 @@ class MetaImageHeader:
         """The fewest bytes of a file that ``size`` bytes of voxels can be read from."""
         if self.compressed:
             return max(size // DEFLATE_RATIO, self.packed_bytes)
-        return size if self.binary else 2 * (size * 8 // self.voxel_bits) - 1
+        return size
 
 
 def is_metaimage(head: bytes) -> bool:

@@ -97,9 +97,19 @@ class NrrdHeader:
         if self.data_file is not None:
             raise detached_refused("NRRD")
 
+    @property
+    def compressed(self) -> bool:
+        """Whether the voxels are a gzip stream."""
+        return self.encoding == "gzip"
+
+    @property
+    def packed_bytes(self) -> int:
+        """The length of that stream, 0 where it goes to the end of the file."""
+        return 0
+
     def least_bytes(self, size: int) -> int:
         """The fewest bytes of a file that ``size`` bytes of voxels can be read from."""
-        if self.encoding == "gzip":
+        if self.compressed:
             return size // DEFLATE_RATIO
         if self.encoding == "text":  # a digit and a blank each
             return 2 * (size * 8 // self.voxel_bits) - 1

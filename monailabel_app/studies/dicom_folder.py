@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 NIFTI = ".nii.gz"
 _PREAMBLE_BYTES = 128
 _LABELS_FOLDER = "labels"
-_UID = re.compile(r"\d+(\.\d+)*")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)

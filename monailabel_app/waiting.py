@@ -151,6 +151,11 @@ class KeptAnswer(Generic[T]):
         """Whether what :meth:`get` gives now is an answer of before."""
         return self._asked is not None and not self._asked.done() and self._known is not None
 
+    @property
+    def known(self) -> T | None:
+        """The last answer, however old; ``None`` where there never was one."""
+        return None if self._known is None else self._known[0]
+
     def get(self) -> T | None:
         """The answer, ``None`` where there never was one and none has come in time.
 
@@ -162,7 +167,7 @@ class KeptAnswer(Generic[T]):
         self._wait_a_moment(asked, asked_at)
         if asked.done():
             return asked.result()
-        return None if self._known is None else self._known[0]
+        return self.known
 
     def _question(self) -> tuple[Future[T], float]:
         now = time.monotonic()

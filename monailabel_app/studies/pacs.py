@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,13 +136,18 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
 
     def status(self) -> dict[str, Any]:
         """How many images there are, also while the server does not answer; ``pacs`` tells that."""
-        told: dict[str, Any] = {"total": 0, "completed": 0, "label_tags": {}}
+        fault = None
         try:
-            told = LocalDatastore.status(self)
+            images, labelled = self.list_images(), self.get_labeled_images()
         except ServiceError as error:
-            return {**told, "pacs": str(error)}
-        late = self._images.is_late or self._masks.is_late
-        return {**told, "pacs": _LATE} if late else told
+            fault = str(error)
+            images = self._images.known or []
+            labelled = [*LocalDatastore.get_labeled_images(self), *(self._masks.known or ())]
+        tags = Counter(tag for image in self._datastore.objects.values() for tag in image.labels)
+        told = {"total": len(images), "completed": len(set(labelled)), "label_tags": dict(tags)}
+        if fault is None and self._images.is_late:
+            fault = _LATE
+        return told if fault is None else {**told, "pacs": fault}
 
     def image_source(self, image_id: str) -> ImageSource:
         """Fetch the series if needed and say where its voxels are.

@@ -18,6 +18,9 @@ from monailabel_app.studies.pacs_faults import pacs_faults
 from monailabel_app.studies.pacs_limits import PACS_LIMITS, PacsLimits, exchange
 from monailabel_app.waiting import caller_has_left
 
+# An object that is cut short at the end of an element looks whole.
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
 if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient
     from pydicom.dataset import Dataset
@@ -69,6 +72,8 @@ def _write(images: Iterable[Dataset], series_uid: str, folder: Path, most: int) 
         # The file is named after it.
         if not is_uid(uid) or image.SeriesInstanceUID != series_uid or count > most:
             raise ValueError("an instance of another series, without a UID, or one too many")
+        if not any(name in image for name in _PIXELS):
+            raise ValueError("an instance without pixels")
         _write_instance(image, folder / f"{uid}.dcm")
     return count
 

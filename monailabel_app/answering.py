@@ -51,15 +51,29 @@ class Answer:
 
 
 class AnsweringService:
-    """Loads the volume, waits for its turn, asks the pipeline, and records the result."""
+    """Waits in line, loads the volume, asks the pipeline when its turn comes, records the result.
+
+    Args:
+        gate: before the device.
+        questions: before the reasoner where that is another machine: its answers are waited for
+            without the device, which who only clicks may use meanwhile (the segmenter itself runs
+            one at a time). If not given, questions pass ``gate``.
+    """
 
     def __init__(
-        self, pipeline: Answers, volumes: VolumeCache, records: RecordStore, gate: InferenceGate
+        self,
+        pipeline: Answers,
+        volumes: VolumeCache,
+        records: RecordStore,
+        gate: InferenceGate,
+        questions: InferenceGate | None = None,
     ) -> None:
         self.records = records
         self._pipeline = pipeline
         self._volumes = volumes
         self._gate = gate
+        self._clicks = (gate.anteroom(), gate)
+        self._questions = (questions.anteroom(), questions) if questions else self._clicks
 
     def ask(
         self, task: str, source: ImageSource, params: InferParams, cancelled: Cancelled | None
@@ -99,21 +113,35 @@ class AnsweringService:
             lambda pipeline, volume: pipeline.segment(
                 volume, segment_request(on_one_slice(volume, params)), cancelled=cancelled
             ),
+            asks=False,
         )
 
     def run(
-        self, task: str, source: ImageSource, cancelled: Cancelled | None, infer: Infer
+        self,
+        task: str,
+        source: ImageSource,
+        cancelled: Cancelled | None,
+        infer: Infer,
+        *,
+        asks: bool = True,
     ) -> Answer:
         """Wait in line, load the volume, let ``infer`` use the pipeline, and record its result.
+
+        The volume is loaded while another is still being answered, one ahead at most.
+
+        Args:
+            asks: whether ``infer`` asks the reasoner, and not the segmenter alone.
 
         Raises:
             InputError: if the image cannot be read, or as ``infer`` does.
             ServiceError: if the line is full or recording fails, or as ``infer`` does.
             CancelledError: if the caller left.
         """
-        with self._gate.slot(cancelled):
+        anteroom, gate = self._questions if asks else self._clicks
+        with anteroom.slot(cancelled):
             volume = self._volumes.get(source)
-            result = infer(self._pipeline, volume)
+            with gate.slot(cancelled):
+                result = infer(self._pipeline, volume)
         # Nobody will decide upon the answer to a reader who has left.
         raise_if_cancelled(cancelled)
         return self._record(task, source, Answer(result, volume))

@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 HIDDEN_FOLDER = ".medreasoner"
 RESULTS_FOLDER = "dicom"
+# Put to a reasoner's server at a time; each keeps its volume in memory.
+PARALLEL_QUESTIONS = 4
 _WEB = ("http://", "https://")
 
 
@@ -91,6 +93,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             volumes,
             RecordStore(self.data_dir, self.medreasoner.keep_masks_mb << 20),
             InferenceGate(self.medreasoner.max_waiting),
+            self._make_questions_gate(),
         )
         self.scratch.mkdir(exist_ok=True, mode=0o700)
         super().__init__(
@@ -112,6 +115,11 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             reasoner_url=self.medreasoner.reasoner_url,
             adapter=self.medreasoner.adapter,
         )
+
+    def _make_questions_gate(self) -> InferenceGate | None:
+        if self.medreasoner.reasoner_url is None:
+            return None
+        return InferenceGate(self.medreasoner.max_waiting, PARALLEL_QUESTIONS)
 
     def _make_keeper(self, volumes: VolumeCache) -> ResultKeeper:
         store = self.datastore()

@@ -42,5 +42,13 @@ class PacsUnreachableError(ServiceError):
     """The DICOMweb server did not answer, or answered with a fault."""
 
 
+class PacsTimeoutError(PacsUnreachableError):
+    """The DICOMweb server did not answer in time, or did not come to an end."""
+
+
+class PacsAnswerError(PacsUnreachableError):
+    """The DICOMweb server's answer is cut short, garbled, or about something else."""
+
+
 class RecordStoreError(ServiceError):
     """An inference could not be recorded, e.g. because the disk is full."""

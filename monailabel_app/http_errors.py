@@ -9,7 +9,8 @@ not beside what goes on already           409
 any other :class:`InputError`             422
 :class:`CancelledError`                   499
 a model, the PACS, the disk unavailable   503
-:class:`AnswerError` of a model           502
+no sense in the answer of model or PACS   502
+no end of the PACS's answer               504
 anything unexpected                       500
 ========================================  ======
 """
@@ -31,7 +32,13 @@ from medreasoner_infer.errors import (
     MissingExtraError,
     ServiceError,
 )
-from monailabel_app.errors import ConflictError, NotFoundError, ServerBusyError
+from monailabel_app.errors import (
+    ConflictError,
+    NotFoundError,
+    PacsAnswerError,
+    PacsTimeoutError,
+    ServerBusyError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +52,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (InputError, 422),
     (CancelledError, CLIENT_CLOSED_REQUEST),
     (AnswerError, 502),
+    (PacsAnswerError, 502),
+    (PacsTimeoutError, 504),
     (ServiceError, 503),
     (MissingExtraError, 503),
 )

@@ -54,11 +54,11 @@ class CountingClient:
     def search_for_series(self, **filters):
         return self._open().search_for_series(**filters)
 
-    def retrieve_series(self, *uids):
+    def iter_series(self, *uids):
         self.fetched += 1
         if self.error is not None:
             raise self.error
-        return self._open().retrieve_series(*uids)
+        return iter(self._open().retrieve_series(*uids))
 
     def store_instances(self, datasets):
         self.stored += datasets

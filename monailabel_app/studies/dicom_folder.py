@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 NIFTI = ".nii.gz"
 _LABELS_FOLDER = "labels"
 _NIFTI_LENGTH = 32767  # a signed 16-bit number, NIfTI-1's "dim"
-_UID = re.compile(r"\d+(\.\d+)*")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from monailabel_app import label_grid
 from monailabel_app.dicom.errors import UnreadableResultError
 from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS, read_segment, segment_numbers
 from monailabel_app.dicom.source import open_source
+from monailabel_app.studies.series_search import SERIES_UID, STUDY_UID, uid_of
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.volumes import read_volume
 
@@ -29,8 +30,7 @@ def newest_segmentations(client: DICOMwebClient, image_ids: Collection[str]) -> 
 
     found: dict[str, tuple[tuple[str, str], str]] = {}
     for entry in client.search_for_series(search_filters={"Modality": "SEG"}):
-        series = Dataset.from_json(entry)
-        uids = str(series.StudyInstanceUID), str(series.SeriesInstanceUID)
+        uids = uid_of(entry, STUDY_UID), uid_of(entry, SERIES_UID)
         for metadata in client.retrieve_series_metadata(*uids):
             instance = Dataset.from_json(metadata)
             made = str(instance.get("ContentDate") or ""), str(instance.get("ContentTime") or "")

@@ -76,7 +76,12 @@ class AnsweringService:
         self._questions = (questions.anteroom(), questions) if questions else self._clicks
 
     def ask(
-        self, task: str, source: ImageSource, params: InferParams, cancelled: Cancelled | None
+        self,
+        task: str,
+        source: ImageSource,
+        params: InferParams,
+        cancelled: Cancelled | None,
+        asked_by: str | None = None,
     ) -> Answer:
         """Answer ``params.query``, with the reader's clicks added if there are any.
 
@@ -94,10 +99,16 @@ class AnsweringService:
             lambda pipeline, volume: pipeline.ask(
                 volume, ask_request(on_one_slice(volume, params)), cancelled=cancelled
             ),
+            asked_by=asked_by,
         )
 
     def segment(
-        self, task: str, source: ImageSource, params: InferParams, cancelled: Cancelled | None
+        self,
+        task: str,
+        source: ImageSource,
+        params: InferParams,
+        cancelled: Cancelled | None,
+        asked_by: str | None = None,
     ) -> Answer:
         """Segment what the reader clicked on.
 
@@ -114,6 +125,7 @@ class AnsweringService:
                 volume, segment_request(on_one_slice(volume, params)), cancelled=cancelled
             ),
             asks=False,
+            asked_by=asked_by,
         )
 
     def run(
@@ -124,6 +136,7 @@ class AnsweringService:
         infer: Infer,
         *,
         asks: bool = True,
+        asked_by: str | None = None,
     ) -> Answer:
         """Wait in line, load the volume, let ``infer`` use the pipeline, and record its result.
 
@@ -131,6 +144,7 @@ class AnsweringService:
 
         Args:
             asks: whether ``infer`` asks the reasoner, and not the segmenter alone.
+            asked_by: the reader who is logged in.
 
         Raises:
             InputError: if the image cannot be read, or as ``infer`` does.
@@ -144,15 +158,18 @@ class AnsweringService:
                 result = infer(self._pipeline, volume)
         # Nobody will decide upon the answer to a reader who has left.
         raise_if_cancelled(cancelled)
-        return self._record(task, source, Answer(result, volume))
+        return self._record(task, source, Answer(result, volume), asked_by)
 
-    def _record(self, task: str, source: ImageSource, answer: Answer) -> Answer:
+    def _record(
+        self, task: str, source: ImageSource, answer: Answer, asked_by: str | None
+    ) -> Answer:
         result = answer.result
         self.records.add_inference(
             result,
             task=task,
             image_id=source.image_id,
             study_uid=source.study_uid,
+            asked_by=asked_by,
             write_mask=lambda path: write_mask(result.mask_ijk, answer.volume, path),
         )
         logger.info(

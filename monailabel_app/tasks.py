@@ -92,7 +92,7 @@ class AskTask(ViewerTask):
         )
 
     def _answer(self, call: Call) -> Answer:
-        return self._service.ask(ASK_TASK, call.source, call.params, call.cancelled)
+        return self._service.ask(ASK_TASK, call.source, call.params, call.cancelled, call.asked_by)
 
 
 class ClickTask(ViewerTask):
@@ -108,7 +108,7 @@ class ClickTask(ViewerTask):
 
     def _answer(self, call: Call) -> Answer:
         answer = self._service.segment if call.params.query is None else self._service.ask
-        return answer(CLICK_TASK, call.source, call.params, call.cancelled)
+        return answer(CLICK_TASK, call.source, call.params, call.cancelled, call.asked_by)
 
 
 def params_of(request: Mapping[str, Any]) -> InferParams:

@@ -64,6 +64,11 @@ def require(action: Action) -> Callable[[User], Awaitable[Caller]]:
     return caller
 
 
+def client_of(request: Request, caller: Caller) -> str | None:
+    """By what one client is told apart from others: the reader's name, or else the address."""
+    return caller.name or (request.client.host if request.client else None)
+
+
 def caller_of(user: User) -> Caller:
     """The caller as MONAI Label's login (or its lack of one) knows them."""
     roles = _roles_by_name()

@@ -18,7 +18,7 @@ from monailabel_app.dicom_seg import dicom_seg_of
 from monailabel_app.door import GivenName, GivenToken, Name, decode_object, read_model
 from monailabel_app.framework import DefaultLabelTag, ResultType, app_instance, get_mime_type
 from monailabel_app.params import InferBody, InferParams
-from monailabel_app.routes.callers import Caller, require
+from monailabel_app.routes.callers import Caller, client_of, require
 from monailabel_app.routes.inputs import request_folder, session_image, store_upload
 from monailabel_app.routes.serving import run_in_thread
 from monailabel_app.routes.typed_errors import TypedErrorRoute, withhold
@@ -74,7 +74,7 @@ async def infer_model(
                 return Response(seg, media_type="application/dicom")
             return _response(answer, output)
 
-    return await run_in_thread(request, work)
+    return await run_in_thread(request, work, client_of(request, caller))
 
 
 def _tag_of(body: InferBody) -> str | None:

@@ -19,7 +19,7 @@ from monailabel_app.errors import UnknownRecordError
 from monailabel_app.framework import app_instance
 from monailabel_app.outputs import result_params
 from monailabel_app.params import CorrectionBody, InferParams, QuestionBody
-from monailabel_app.routes.callers import Caller, require
+from monailabel_app.routes.callers import Caller, client_of, require
 from monailabel_app.routes.inputs import session_image
 from monailabel_app.routes.records import visible_record
 from monailabel_app.routes.typed_errors import TypedErrorRoute, withhold
@@ -80,13 +80,14 @@ async def ask(
         lambda pipeline, volume, follower, cancelled: ask_in_steps(
             pipeline, volume, params, follower, cancelled
         ),
+        caller,
     )
-    return streams.respond(work, params.query)
+    return streams.respond(work, params.query, client_of(request, caller))
 
 
 @router.post("/streams/segment", summary="Segment by one's own box or points")
 async def segment(
-    caller: Asker, streams: Streams, source: Source, body: CorrectionBody
+    request: Request, caller: Asker, streams: Streams, source: Source, body: CorrectionBody
 ) -> EventSourceResponse:
     """The segmenter alone: ``box`` (two corners), ``inside``, ``outside``, all LPS mm."""
     params, correction = InferParams.of(body), _correction(body)
@@ -96,8 +97,10 @@ async def segment(
         lambda pipeline, volume, follower, cancelled: correct_in_steps(
             pipeline, volume, correction, params, follower, cancelled
         ),
+        caller,
+        asks=False,
     )
-    return streams.respond(work)
+    return streams.respond(work, caller=client_of(request, caller))
 
 
 @router.delete("/streams/{stream_id}", summary="Cancel a question")
@@ -118,7 +121,9 @@ def get_mask_runs(caller: Reader, inference_id: Token) -> dict[str, Any]:
     return mask_event("volume", mask.array, mask.ijk_to_lps)
 
 
-def _work(task: str, source: FindSource, steps: Steps) -> Work:
+def _work(
+    task: str, source: FindSource, steps: Steps, caller: Caller, *, asks: bool = True
+) -> Work:
     """What a stream runs: the steps in line with other inferences, told as events, recorded."""
     instance: MedReasonerApp = app_instance()
 
@@ -130,6 +135,8 @@ def _work(task: str, source: FindSource, steps: Steps) -> Work:
             source(),
             cancelled,
             lambda pipeline, volume: steps(pipeline, volume, follower, cancelled),
+            asks=asks,
+            asked_by=caller.name,
         )
         follower.finished(answer.result, answer.volume, result_params(answer.result))
 

@@ -21,8 +21,8 @@ _FORMAT = (
 )
 _MAX_BYTES, _KEPT = 10 << 20, 10
 _TASK_PROGRAM = "monailabel.interfaces.utils.app"
-# Reset, should one of MONAI Label's modules or another's have been given a level of its own.
-_RESET = ("monailabel.", "task_", "dicomweb_client", "httpx", "timeloop")
+# Each of their loggers is set, as one may have been given a level of its own.
+_TALKATIVE = ("monailabel.", "dicomweb_client", "httpx", "httpcore", "timeloop")
 
 
 def log_config(folder: Path) -> dict[str, Any]:
@@ -50,18 +50,18 @@ def log_config(folder: Path) -> dict[str, Any]:
 
 
 def quiet_request_logs() -> None:
-    """Let all loggers but ours report warnings and errors only, unless DEBUG was asked for."""
+    """Let all loggers but ours report warnings and errors only.
+
+    Where DEBUG was asked for, libraries tell more; those that log requests never do.
+    """
     root = logging.getLogger()
-    if root.level == logging.DEBUG:
-        return
-    root.setLevel(logging.WARNING)
-    for name in tuple(root.manager.loggerDict):
-        if name.startswith(_RESET) and logging.getLogger(name).level < logging.WARNING:
-            logging.getLogger(name).setLevel(logging.NOTSET)
-    for name in ("monailabel", *_program_logger()):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for name in OURS:
-        logging.getLogger(name).setLevel(logging.INFO)
+    if root.level != logging.DEBUG:
+        root.setLevel(logging.WARNING)
+        for name in OURS:
+            logging.getLogger(name).setLevel(logging.INFO)
+    talkative = (name for name in root.manager.loggerDict if name.startswith(_TALKATIVE))
+    for name in (*_TALKATIVE, *talkative, *_program_logger()):
+        logging.getLogger(name.rstrip(".")).setLevel(logging.WARNING)
 
 
 def _program_logger() -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.write import replacing
+from monailabel_app.private_files import private_file, private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -132,21 +133,23 @@ def write_nifti_copy(series: DicomSeries, folder: Path) -> Path | None:
         The file, or ``None`` if the series cannot be read; the log says why.
     """
     target = folder / f"{series.image_id}{NIFTI}"
-    if target.exists() and target.stat().st_mtime_ns >= series.newest_change_ns:
+    # The copy bears the time of the series' newest file: no clock has to be right.
+    if target.exists() and target.stat().st_mtime_ns == series.newest_change_ns:
         return target
     try:
         volume = load_volume(series.folder, series_uid=series.series_uid)
     except UnreadableImageError as error:
         logger.warning("A DICOM series of the studies is left out: %s", error)
         return None
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder)
     with replacing(target, NIFTI) as temporary:
-        write_nifti(volume, temporary)
+        write_nifti(volume, private_file(temporary))
+        os.utime(temporary, ns=(series.newest_change_ns, series.newest_change_ns))
     return target
 
 
 def _files(studies: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(studies):
+    for folder, subfolders, names in os.walk(studies, onerror=_raise):
         at_top = Path(folder) == studies
         subfolders[:] = sorted(
             name
@@ -157,6 +160,11 @@ def _files(studies: Path) -> Iterator[Path]:
             path = Path(folder) / name
             if not name.startswith(".") and path.is_file():
                 yield path
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be read now is no empty folder."""
+    raise error
 
 
 def _has_preamble(path: Path) -> bool:

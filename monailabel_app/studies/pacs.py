@@ -20,13 +20,13 @@ from monailabel_app.errors import UnknownImageError
 from monailabel_app.framework import (
     DefaultLabelTag,
     DICOMWebDatastore,
-    LocalDatastore,
     binary_to_image,
     dicom_web_download_series,
     settings,
 )
 from monailabel_app.store import LabelSubmission, PacsDocument
 from monailabel_app.studies.dicom_folder import NIFTI, is_uid, write_nifti
+from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.pacs_client import connect_client
 from monailabel_app.studies.pacs_labels import is_empty_label, newest_segmentations, write_label_map
 from monailabel_app.studies.series_search import MODALITY, find_series
@@ -40,7 +40,7 @@ _FINAL = DefaultLabelTag.FINAL.value
 _SERIES_UID = "SeriesInstanceUID"
 
 
-class LabelsKeptFirst(DICOMWebDatastore):  # type: ignore[misc]
+class LabelsKeptFirst(DICOMWebDatastore, IndexedFolder):  # type: ignore[misc]
     """Keeps labels on disk; what goes to the server is made of the records, and queued."""
 
     def save_label(
@@ -49,11 +49,11 @@ class LabelsKeptFirst(DICOMWebDatastore):  # type: ignore[misc]
         """Save a label as a local datastore does, bare voxels as NIfTI on the image's grid."""
         if not label_filename.endswith(".bin"):
             return str(
-                LocalDatastore.save_label(self, image_id, label_filename, label_tag, label_info)
+                IndexedFolder.save_label(self, image_id, label_filename, label_tag, label_info)
             )
         written = binary_to_image(self.get_image_uri(image_id), label_filename)
         try:
-            return str(LocalDatastore.save_label(self, image_id, written, label_tag, label_info))
+            return str(IndexedFolder.save_label(self, image_id, written, label_tag, label_info))
         finally:
             os.unlink(written)
 
@@ -65,6 +65,8 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
     half series behind, a series is fetched once however many ask for it, questions are answered on
     the DICOM files, a label is kept before it is sent, and faults are typed.
     """
+
+    own_folder = True
 
     def __init__(self, *args: Any, expiry_s: float = CACHE_EXPIRY_S, **kwargs: Any) -> None:
         self._fetching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -115,7 +117,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         Raises:
             PacsUnreachableError: if the server does not answer.
         """
-        local = set(LocalDatastore.get_labeled_images(self))
+        local = set(IndexedFolder.get_labeled_images(self))
         return sorted(local | self._segmented().keys())
 
     def image_source(self, image_id: str) -> ImageSource:
@@ -154,7 +156,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
         """A label's file; a segmentation is fetched and put onto the grid of its images."""
         if label_tag != _FINAL or not image_id:
-            return str(LocalDatastore.get_label_uri(self, label_id, label_tag))
+            return str(IndexedFolder.get_label_uri(self, label_id, label_tag))
         kept = Path(self._datastore.label_path(label_tag)) / f"{image_id}{NIFTI}"
         if not kept.is_file():
             with pacs_faults(), tempfile.TemporaryDirectory() as scratch:
@@ -163,7 +165,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
                 written = Path(scratch) / f"{label_id}{NIFTI}"
                 write_label_map(folder, self.image_source(image_id), written)
                 info = self._dicom_info(label_id)
-                LocalDatastore.save_label(self, image_id, str(written), label_tag, info)
+                IndexedFolder.save_label(self, image_id, str(written), label_tag, info)
         return str(kept.resolve())
 
     def save_label(
@@ -205,7 +207,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
     def _download_labeled_data(self) -> None:
         """Fetch segmentations that are not here, and drop labels that were withdrawn there."""
         segmented = self._segmented()
-        for image_id in LocalDatastore.get_labeled_images(self):
+        for image_id in IndexedFolder.get_labeled_images(self):
             sent = self.get_label_info(image_id, _FINAL).get(_SERIES_UID)
             if sent and image_id not in segmented:
                 shutil.rmtree(Path(self._datastore.label_path(_FINAL)) / sent, ignore_errors=True)
@@ -220,7 +222,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         with tempfile.TemporaryDirectory() as scratch:
             written = Path(scratch) / f"{series_uid}{NIFTI}"
             write_nifti(volume, written)
-            LocalDatastore.add_image(self, series_uid, str(written), info)
+            IndexedFolder.add_image(self, series_uid, str(written), info)
 
     def _fetch(self, series_uid: str) -> None:
         folder = self._folder(series_uid)

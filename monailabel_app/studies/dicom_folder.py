@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.write import replacing
 from monailabel_app.private_files import private_file, private_folder
+from monailabel_app.studies.contents import is_inside
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +101,13 @@ def _read_header(path: Path, studies: Path) -> _Header | None:
         return None
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
-    except (EOFError, OSError, ValueError) as error:
+        return _header_of(header, path, studies)
+    except Exception as error:  # noqa: BLE001 - foreign bytes: pydicom fails in many ways on them
         logger.warning("A DICOM file of the studies is damaged: %s", type(error).__name__)
         return None
+
+
+def _header_of(header: Dataset, path: Path, studies: Path) -> _Header | None:
     if non_image_kind(header) is not None:
         return None
     uid = str(header.get("SeriesInstanceUID") or "")
@@ -141,6 +150,9 @@ def write_nifti_copy(series: DicomSeries, folder: Path) -> Path | None:
     except UnreadableImageError as error:
         logger.warning("A DICOM series of the studies is left out: %s", error)
         return None
+    except Exception as error:  # noqa: BLE001 - foreign bytes: one series must not end the list
+        logger.warning("A DICOM series of the studies is left out: %s", type(error).__name__)
+        return None
     private_folder(folder)
     with replacing(target, NIFTI) as temporary:
         write_nifti(volume, private_file(temporary))
@@ -158,7 +170,9 @@ def _files(studies: Path) -> Iterator[Path]:
         )
         for name in sorted(names):
             path = Path(folder) / name
-            if not name.startswith(".") and path.is_file():
+            if name.startswith(".") or not path.is_file():
+                continue
+            if not path.is_symlink() or is_inside(studies, path):
                 yield path
 
 

@@ -146,7 +146,8 @@ class IndexFile:
                         target.chmod(PRIVATE_FILE)
             except FileNotFoundError:
                 return None
-        for name in self.broken_files()[:-MAX_SET_ASIDE]:
+        files = [name for name in self.broken_files() if (self.folder / name).is_file()]
+        for name in files[:-MAX_SET_ASIDE]:
             (self.folder / name).unlink(missing_ok=True)
         return target.name
 

@@ -28,7 +28,13 @@ from monailabel_app.framework import (
 )
 from monailabel_app.private_files import PRIVATE_FILE, private_folder
 from monailabel_app.studies.contents import is_inside
-from monailabel_app.studies.index import INDEX_NAME, BrokenIndexError, IndexContent, IndexFile, Stamp
+from monailabel_app.studies.index import (
+    INDEX_NAME,
+    BrokenIndexError,
+    IndexContent,
+    IndexFile,
+    Stamp,
+)
 from monailabel_app.studies.infos import REVIEW, checked_info, merged, updated
 from monailabel_app.studies.placing import (
     PREFIX,
@@ -207,6 +213,8 @@ class IndexedFolder(LocalDatastore):  # type: ignore[misc]
             raise InputError("The label's tag cannot be used; expected a name, which is no path.")
         extension = _extension(label_filename, LABEL_EXTENSIONS)
         name = f"{image_id}{extension}"
+        if not is_name(name):
+            raise InputError("The image's id is too long for a label's file; use a shorter one.")
         info = checked_info({**(label_info or {}), "ts": int(time.time()), "name": name})
         with self.label_taken_back_on_fault(image_id, tag):
             self._without_review(image_id, tag)
@@ -229,9 +237,9 @@ class IndexedFolder(LocalDatastore):  # type: ignore[misc]
         """
         with self._locked(), writing():
             entry = _entry(self._datastore.objects, image_id)
-            paths = [self._label_paths(image_id, tag) for tag in entry.labels]
-            image = self.image_file(image_id)
-            for path in (*sum(paths, []), *([] if image is None else [image])):
+            image = Path(self._datastore.image_path()) / self._filename(image_id, entry.image.ext)
+            labels = [path for tag in entry.labels for path in self._label_paths(image_id, tag)]
+            for path in (*labels, image):
                 path.unlink(missing_ok=True)
             with self._changes() as objects:
                 objects.pop(image_id, None)

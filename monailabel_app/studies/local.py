@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import re
 import time
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.errors import UnknownImageError
+from monailabel_app.errors import ConflictError, UnknownImageError
 from monailabel_app.framework import DataModel, ImageLabelModel
 from monailabel_app.studies.contents import is_inside
 from monailabel_app.studies.dicom_folder import (
@@ -19,6 +21,7 @@ from monailabel_app.studies.dicom_folder import (
     write_nifti_copy,
 )
 from monailabel_app.studies.indexed import IndexedFolder
+from monailabel_app.studies.placing import writing
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.studies.submissions import RemembersSubmissions
 
@@ -28,6 +31,10 @@ IMAGE_PATTERNS = (
 # The extension that marks a DICOM series in MONAI Label's list; labels never have it.
 SERIES_EXTENSION = f".dicom{NIFTI}"
 # Code String (CS) of at most 16 characters, DICOM PS3.5, 6.2.
+_NEW_ID = re.compile(r"[\w-]([\w. -]*[\w-])?")
+_MAX_ID_BYTES = 200
+_RESERVED = frozenset({"labels", "datastore_v2", "datastore"})
+_OTHER_EXTENSIONS = (".json", ".dcm", ".dicom", ".py", ".pyc", ".pth", ".so", ".bin", ".gz", ".mhd")
 _MODALITY = re.compile(r"[A-Z0-9 _]{1,16}")
 
 
@@ -84,6 +91,33 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
             dicom_folder=series.folder,
             study_uid=series.study_uid or None,
         )
+
+    def add_new_image(self, image_id: str, file: Path, info: Mapping[str, Any]) -> None:
+        """Add an image under an id that nothing else here could be taken for.
+
+        Raises:
+            InputError: the id cannot be used.
+            ConflictError: an image or file of this id is here already, whatever its case.
+            StudiesWriteError, StudiesAwayError: it cannot be written; nothing was changed.
+        """
+        with self._locked():
+            self._reload()
+            self.require_new(image_id)
+            self.add_image(image_id, str(file), info)
+
+    def require_new(self, image_id: str) -> None:
+        """Check that an id may be given to a new image.
+
+        Raises:
+            InputError: the id cannot be used.
+            ConflictError: an image or file of this id is here already, whatever its case.
+        """
+        check_new_id(image_id)
+        taken = {alike(known) for known in self._datastore.objects}
+        with writing():
+            taken |= {alike(_stem(path.name)) for path in self._studies.iterdir()}
+        if alike(image_id) in taken:
+            raise ConflictError("The studies hold an image of this id already; choose another.")
 
     def remove_image(self, image_id: str) -> None:
         """Remove an image and its labels.
@@ -153,6 +187,37 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
             "Modality": series.modality,
             "dicom_folder": str(series.folder.relative_to(self._studies)),
         }
+
+
+def check_new_id(image_id: str) -> None:
+    """Check an id that a caller chooses.
+
+    Raises:
+        InputError: it is no name, or could be taken for a file of another kind.
+    """
+    if not _NEW_ID.fullmatch(image_id) or len(image_id.encode()) > _MAX_ID_BYTES:
+        raise InputError(
+            "The image's name cannot be used; expected letters, digits, '.', '-', '_' and spaces "
+            f"between them, at most {_MAX_ID_BYTES} bytes."
+        )
+    if _stem(image_id) != image_id or alike(image_id) in _RESERVED:
+        raise InputError(
+            "The image's name cannot be used: it ends like a file's, or names what the server "
+            "keeps here itself. Leave the extension away, or choose another name."
+        )
+
+
+def alike(name: str) -> str:
+    """The same for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _stem(name: str) -> str:
+    """A file's name without an extension that an image or a label may have."""
+    for extension in (*(pattern.lstrip("*") for pattern in IMAGE_PATTERNS), *_OTHER_EXTENSIONS):
+        if name.lower().endswith(extension):
+            return name[: -len(extension)]
+    return name
 
 
 def _modality(info: dict[str, Any]) -> str | None:

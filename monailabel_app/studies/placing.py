@@ -18,7 +18,7 @@ from medreasoner_infer.models.store.files import sync_folder
 from monailabel_app.errors import StudiesAwayError, StudiesWriteError
 from monailabel_app.private_files import PRIVATE_FILE
 
-PREFIX = ".medreasoner-"
+PREFIX = ".medreasoner-part-"
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import sys
 import threading
@@ -17,7 +16,7 @@ from monailabel_app.answering import AnsweringService, Answers
 from monailabel_app.batch import BatchRun
 from monailabel_app.dicom.archive import FolderArchive, ResultArchive
 from monailabel_app.dicom.keeping import ResultKeeper, take_over
-from monailabel_app.errors import RecordStoreError, UnknownImageError, UnknownTaskError
+from monailabel_app.errors import StudiesAwayError, UnknownImageError, UnknownTaskError
 from monailabel_app.framework import (
     Datastore,
     InferTask,
@@ -28,12 +27,15 @@ from monailabel_app.framework import (
 from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.gate import InferenceGate
 from monailabel_app.privacy import quiet_request_logs
+from monailabel_app.private_files import close_to_others, private_folder
 from monailabel_app.sessions import Sessions
 from monailabel_app.settings import AppSettings
 from monailabel_app.store import RecordStore
 from monailabel_app.strategies import STRATEGY, OfferedImages
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
+from monailabel_app.studies.scratch import Scratch
+from monailabel_app.studies.server_lock import ServerLock
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.tasks import (
     ASK_TASK,
@@ -46,12 +48,11 @@ from monailabel_app.tasks import (
 )
 from monailabel_app.volumes import VolumeCache
 
-logger = logging.getLogger(__name__)
-
 HIDDEN_FOLDER = ".medreasoner"
 RESULTS_FOLDER = "dicom"
 # Put to a reasoner's server at a time; each keeps its volume in memory.
 PARALLEL_QUESTIONS = 4
+SCRATCH_FOLDER = "scratch"
 _WEB = ("http://", "https://")
 
 
@@ -77,6 +78,8 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         Raises:
             SettingsError: if ``conf`` holds an unknown key or an unusable value.
             UnknownModelError: if a model's name means nothing.
+            StudiesAwayError: if there is no folder of studies; it is not made.
+            FolderInUseError: if another server uses the same folders.
             ServiceError: if ``preload`` is set and a model is not available.
         """
         quiet_request_logs()
@@ -85,7 +88,8 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         self.submitting = threading.Lock()
         self.batch_run = BatchRun()
         self.data_dir = self.medreasoner.data_dir or default_data_dir(studies)
-        self.scratch = self.data_dir / "scratch"
+        self.scratch = Scratch(self.data_dir / SCRATCH_FOLDER)
+        self._folders = self._take_folders(studies)
         pipeline = pipeline or self._make_pipeline()
         volumes = VolumeCache(self.medreasoner.volume_cache_mb << 20)
         self.service = AnsweringService(
@@ -95,7 +99,6 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             InferenceGate(self.medreasoner.max_waiting),
             self._make_questions_gate(),
         )
-        self.scratch.mkdir(exist_ok=True, mode=0o700)
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -106,6 +109,26 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         self.results = self._make_keeper(volumes)
         if "monailabel.app" in sys.modules:
             self._serve(pipeline)
+
+    def _take_folders(self, studies: str) -> ServerLock | None:
+        """Keep other servers off, and the records from other accounts.
+
+        A command or a training beside the server takes nothing: it may read, and what it writes
+        is locked file by file.
+        """
+        is_web = studies.startswith(_WEB)
+        if not is_web and not Path(studies).is_dir():
+            raise StudiesAwayError(
+                "The folder of studies is not there; connect or make it, then start again."
+            )
+        private_folder(self.data_dir, parents=is_web or self.medreasoner.data_dir is not None)
+        if "monailabel.app" not in sys.modules:
+            return None
+        lock = ServerLock([self.data_dir] if is_web else [self.data_dir, Path(studies)])
+        self.scratch.empty()
+        if is_web or not Path(studies).resolve().is_relative_to(self.data_dir.resolve()):
+            close_to_others(self.data_dir)
+        return lock
 
     def _make_pipeline(self) -> Pipeline:
         return Pipeline.from_registry(
@@ -234,19 +257,18 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         return ImageSource(Path(store.get_image_uri(image_id)), image_id)
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        """Join a submitted label to the inference it came from; the reply says to which."""
+        """Join a submitted label to the inference it came from; the reply says to which.
+
+        Raises:
+            RecordStoreError: the label is saved and not recorded; it can be submitted again.
+        """
         store = self.datastore()
         submission = None
         if isinstance(store, (StudiesFolder, PacsStudies)):
             submission = store.take_submission(image_id)
         if submission is None:
             return {}
-        try:
-            label, document = self.results.label(submission)
-        except RecordStoreError as error:
-            # The label itself is saved; failing now would make the reader submit it again.
-            logger.error("A submitted label is saved but not recorded: %s", error)
-            return {"medreasoner": {"joined_by": "nothing", "error": str(error)}}
+        label, document = self.results.label(submission)
         sent = None if document is None else document.to_dict()
         return {"medreasoner": {**label.to_dict(), "pacs": sent}}
 

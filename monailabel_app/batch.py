@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import uuid
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.errors import CancelledError, MedReasonerError
@@ -120,10 +118,10 @@ class BatchRun:
     ) -> bool:
         if self._stop.is_set():
             raise CancelledError("The batch was stopped.")
-        with tempfile.TemporaryDirectory(dir=app.scratch) as folder:
+        with app.scratch.place() as folder:
             try:
                 source = app.image_source(image_id)
-                call = Call(params, source, self._stop.is_set, Path(folder))
+                call = Call(params, source, self._stop.is_set, folder)
                 app.answer(model, call, save_as)
             except CancelledError:
                 raise

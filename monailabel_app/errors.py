@@ -52,3 +52,15 @@ class PacsAnswerError(PacsUnreachableError):
 
 class RecordStoreError(ServiceError):
     """An inference could not be recorded, e.g. because the disk is full."""
+
+
+class StudiesAwayError(ServiceError):
+    """The folder of the studies is not there now, e.g. because a share is not mounted."""
+
+
+class StudiesWriteError(ServiceError):
+    """The studies could not be written to, e.g. because the disk is full."""
+
+
+class FolderInUseError(ServiceError):
+    """Another server writes to the same folder."""

@@ -15,7 +15,12 @@ from monailabel_app.extras import needs_extra
 with needs_extra("monailabel", "monailabel"):
     from monailabel.config import RBAC_ADMIN, RBAC_ANNOTATOR, RBAC_USER, settings
     from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
-    from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+    from monailabel.datastore.local import (
+        DataModel,
+        ImageLabelModel,
+        LocalDatastore,
+        LocalDatastoreModel,
+    )
     from monailabel.datastore.utils.convert import binary_to_image
     from monailabel.datastore.utils.dicom import dicom_web_download_series
     from monailabel.endpoints.datastore import add_image, download_image, save_label
@@ -23,7 +28,7 @@ with needs_extra("monailabel", "monailabel"):
     from monailabel.endpoints.user.auth import DEFAULT_USER, RBAC, User, get_current_user
     from monailabel.interfaces.app import MONAILabelApp
     from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
-    from monailabel.interfaces.exception import ImageNotFoundException
+    from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
     from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
     from monailabel.interfaces.tasks.strategy import Strategy
     from monailabel.interfaces.tasks.train import TrainTask
@@ -46,7 +51,9 @@ __all__ = [
     "ImageNotFoundException",
     "InferTask",
     "InferType",
+    "LabelNotFoundException",
     "LocalDatastore",
+    "LocalDatastoreModel",
     "MONAILabelApp",
     "ResultType",
     "Strategy",

@@ -17,6 +17,40 @@ BARE_VOXELS = ".bin"
 _CHUNK = 1 << 20
 
 
+def require_on_image(label: Volume, volume: Volume) -> None:
+    """Check that a label can be of an image, without putting it onto the image's grid.
+
+    Raises:
+        InputError: it is in colour, holds negative values, has another size than an image without
+            patient geometry, or lies wholly beside the image in the patient.
+    """
+    if label.is_colour:
+        raise UnreadableImageError("The label is a colour image; expected whole numbers per voxel.")
+    if label.array.min() < 0:
+        raise InputError("The label holds negative values; expected 0 outside, 1 and above inside.")
+    if volume.is_picture or label.is_picture:
+        if label.shape_ijk != volume.shape_ijk:
+            raise InputError(
+                f"The label has {label.shape_ijk} voxels and the image {volume.shape_ijk}; submit "
+                "one that was made on this image."
+            )
+    elif not _overlaps(label, volume):
+        raise InputError(
+            "The label lies wholly beside the image; submit one that was made on this image."
+        )
+
+
+def _overlaps(label: Volume, volume: Volume) -> bool:
+    """Whether the label's box, in the image's IJK, meets the image's (voxel centres, half out)."""
+    edges = np.array([(-0.5, size - 0.5) for size in label.shape_ijk])
+    corners = np.array(np.meshgrid(*edges)).reshape(3, -1)
+    corners_lps = label.ijk_to_lps[:3, :3] @ corners + label.ijk_to_lps[:3, 3:]
+    to_ijk = np.linalg.inv(volume.ijk_to_lps)
+    corners_ijk = to_ijk[:3, :3] @ corners_lps + to_ijk[:3, 3:]
+    upper = np.array(volume.shape_ijk) - 0.5
+    return bool((corners_ijk.max(axis=1) > -0.5).all() and (corners_ijk.min(axis=1) < upper).all())
+
+
 def label_on_grid(label: Volume, volume: Volume) -> np.ndarray | None:
     """Label values (I, J, K) on the image's grid, int32, nearest neighbour in the patient's space.
 

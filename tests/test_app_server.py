@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import email
+import gzip
 import json
 import logging
 import threading
@@ -606,10 +607,14 @@ def test_a_label_that_cannot_be_saved_says_why(client, image, params, status) ->
 
 
 def test_many_labels_at_once_are_all_recorded(client, make_app) -> None:
+    def label(number: int) -> bytes:
+        mask = np.full(SHAPE_IJK, number + 1, np.uint8)
+        return gzip.compress(nibabel.Nifti1Image(mask, AFFINE_RAS).to_bytes(), mtime=0)
+
     def submit(number: int) -> None:
         client.put(
             "/datastore/label?image=case", data={"params": json.dumps({"number": number})},
-            files={"label": ("l.nii.gz", f"{number}".encode())},
+            files={"label": ("l.nii.gz", label(number))},
         )  # fmt: skip
 
     ask(client)
@@ -621,7 +626,7 @@ def test_many_labels_at_once_are_all_recorded(client, make_app) -> None:
             thread.join(WAIT_S)
     labels = make_app().service.records.get("inference-1").labels
     assert sorted((label.info["number"], label.file.read_bytes()) for label in labels) == [
-        (number, f"{number}".encode()) for number in range(8)
+        (number, label(number)) for number in range(8)
     ]
 
 

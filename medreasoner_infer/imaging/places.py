@@ -39,7 +39,11 @@ def files_below(folder: Path) -> Iterator[Path]:
 
     Hidden files and folders are passed over, and links that :func:`inside` does not allow; links
     to folders are not followed.
+
+    Raises:
+        OSError: ``folder`` itself cannot be listed now, which does not mean that it is empty.
     """
+    os.scandir(folder).close()
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for path in (Path(here) / name for name in sorted(names)):

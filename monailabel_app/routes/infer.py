@@ -19,7 +19,7 @@ from monailabel_app.door import GivenName, GivenToken, Name, decode_object, read
 from monailabel_app.framework import DefaultLabelTag, ResultType, app_instance, get_mime_type
 from monailabel_app.params import InferBody, InferParams
 from monailabel_app.routes.callers import Caller, client_of, require
-from monailabel_app.routes.inputs import request_folder, session_image, store_upload
+from monailabel_app.routes.inputs import session_image, store_upload
 from monailabel_app.routes.serving import run_in_thread
 from monailabel_app.routes.typed_errors import TypedErrorRoute, withhold
 from monailabel_app.security.roles import Action
@@ -62,7 +62,7 @@ async def infer_model(
 
     def work(cancelled: Cancelled) -> Response:
         """Find the image, infer, and read the answer's files before their folder goes."""
-        with request_folder(instance) as folder:
+        with instance.scratch.place() as folder:
             source = source_of(folder)
             wants_mask = output != ResultType.json or save_as is not None
             call = Call(

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from fastapi import UploadFile
@@ -15,13 +12,6 @@ from medreasoner_infer.imaging.formats import identify
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.routes.callers import Caller
 from monailabel_app.studies.source import ImageSource
-
-
-@contextmanager
-def request_folder(instance: MedReasonerApp) -> Iterator[Path]:
-    """A folder for the files of one request, gone at its end, however that comes."""
-    with tempfile.TemporaryDirectory(dir=instance.scratch) as folder:
-        yield Path(folder)
 
 
 def store_upload(file: UploadFile, folder: Path) -> ImageSource:

@@ -22,6 +22,7 @@ from medreasoner_infer.imaging.formats import ImageFormat, format_of
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.places import files_below
 from medreasoner_infer.imaging.write import replacing
+from monailabel_app.private_files import private_file, private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -169,13 +170,15 @@ def write_nifti_copy(series: DicomSeries, folder: Path) -> Path | None:
         why.
     """
     target = folder / f"{series.image_id}{NIFTI}"
-    if target.exists() and target.stat().st_mtime_ns >= series.newest_change_ns:
+    # The copy bears the time of the series' newest file: no clock has to be right.
+    if target.exists() and target.stat().st_mtime_ns == series.newest_change_ns:
         return target
     try:
         volume = load_volume(series.folder, series_uid=series.series_uid)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(folder)
         with replacing(target, NIFTI) as temporary:
-            write_nifti(volume, temporary)
+            write_nifti(volume, private_file(temporary))
+            os.utime(temporary, ns=(series.newest_change_ns, series.newest_change_ns))
     except UnreadableImageError as error:
         logger.warning("A DICOM series of the studies is left out: %s", error)
         return None

@@ -19,12 +19,12 @@ from monailabel_app.errors import PacsTimeoutError, UnknownImageError
 from monailabel_app.framework import (
     DefaultLabelTag,
     DICOMWebDatastore,
-    LocalDatastore,
     binary_to_image,
     settings,
 )
 from monailabel_app.store import LabelSubmission, PacsDocument
 from monailabel_app.studies.dicom_folder import NIFTI, is_uid, write_nifti
+from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.pacs_client import connect_client
 from monailabel_app.studies.pacs_faults import pacs_faults
 from monailabel_app.studies.pacs_labels import is_empty_label, newest_segmentations, write_label_map
@@ -51,7 +51,7 @@ _NO_LIST = "The DICOMweb server has not answered yet, and what it holds is not k
 _LATE = "The DICOMweb server does not answer at the moment; its list of series is that of before."
 
 
-class LabelsKeptFirst(DICOMWebDatastore):  # type: ignore[misc]
+class LabelsKeptFirst(DICOMWebDatastore, IndexedFolder):  # type: ignore[misc]
     """Keeps labels on disk; what goes to the server is made of the records, and queued."""
 
     def save_label(
@@ -60,11 +60,11 @@ class LabelsKeptFirst(DICOMWebDatastore):  # type: ignore[misc]
         """Save a label as a local datastore does, bare voxels as NIfTI on the image's grid."""
         if not label_filename.endswith(".bin"):
             return str(
-                LocalDatastore.save_label(self, image_id, label_filename, label_tag, label_info)
+                IndexedFolder.save_label(self, image_id, label_filename, label_tag, label_info)
             )
         written = binary_to_image(self.get_image_uri(image_id), label_filename)
         try:
-            return str(LocalDatastore.save_label(self, image_id, written, label_tag, label_info))
+            return str(IndexedFolder.save_label(self, image_id, written, label_tag, label_info))
         finally:
             os.unlink(written)
 
@@ -76,6 +76,8 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
     half series behind, a series is fetched once however many ask for it, questions are answered on
     the DICOM files, a label is kept before it is sent, and faults are typed.
     """
+
+    own_folder = True
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         Raises:
             PacsUnreachableError: if the server does not answer, or not in time.
         """
-        local = set(LocalDatastore.get_labeled_images(self))
+        local = set(IndexedFolder.get_labeled_images(self))
         return sorted(local | _in_time(self._masks).keys())
 
     def status(self) -> dict[str, Any]:
@@ -142,7 +144,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         except ServiceError as error:
             fault = str(error)
             images = self._images.known or []
-            labelled = [*LocalDatastore.get_labeled_images(self), *(self._masks.known or ())]
+            labelled = [*IndexedFolder.get_labeled_images(self), *(self._masks.known or ())]
         tags = Counter(tag for image in self._datastore.objects.values() for tag in image.labels)
         told = {"total": len(images), "completed": len(set(labelled)), "label_tags": dict(tags)}
         if fault is None and self._images.is_late:
@@ -183,7 +185,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
         """A label's file; a segmentation is fetched and put onto the grid of its images."""
         if label_tag != _FINAL or not image_id:
-            return str(LocalDatastore.get_label_uri(self, label_id, label_tag))
+            return str(IndexedFolder.get_label_uri(self, label_id, label_tag))
         if not is_uid(image_id):
             raise UnknownImageError("The image id is no DICOM Series Instance UID.")
         kept = Path(self._datastore.label_path(label_tag)) / f"{image_id}{NIFTI}"
@@ -234,7 +236,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
     def _download_labeled_data(self) -> None:
         """Fetch segmentations that are not here, and drop labels that were withdrawn there."""
         segmented = _in_time(self._masks)
-        for image_id in LocalDatastore.get_labeled_images(self):
+        for image_id in IndexedFolder.get_labeled_images(self):
             sent = self.get_label_info(image_id, _FINAL).get(_SERIES_UID)
             if sent and image_id not in segmented:
                 shutil.rmtree(Path(self._datastore.label_path(_FINAL)) / sent, ignore_errors=True)
@@ -264,7 +266,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             write_label_map(folder, image, written)
             # It stays beside the label, as it names what the label's values mean.
             _put(folder, kept.parent / label_id)
-            LocalDatastore.save_label(self, image.image_id, str(written), _FINAL, about.info)
+            IndexedFolder.save_label(self, image.image_id, str(written), _FINAL, about.info)
         return str(kept)
 
     def _about(self, series_uid: str) -> _About:
@@ -282,7 +284,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         with tempfile.TemporaryDirectory() as scratch:
             written = Path(scratch) / f"{series_uid}{NIFTI}"
             write_nifti(volume, written)
-            LocalDatastore.add_image(self, series_uid, str(written), about.info)
+            IndexedFolder.add_image(self, series_uid, str(written), about.info)
 
     def _fetch(self, series_uid: str, study_uid: str) -> None:
         folder = self._folder(series_uid)

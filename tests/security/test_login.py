@@ -70,13 +70,13 @@ def test_slicers_client_logs_in_with_its_dialog(serve, monkeypatch) -> None:
     assert client.info()["name"] == "MedReasoner"
 
 
-def test_the_routes_know_who_is_reading(serve, monkeypatch) -> None:
+def test_the_routes_know_who_is_reading(serve, studies) -> None:
     """Every label and decision was the administrator's."""
-    seen = []
-    monkeypatch.setattr("monailabel_app.routes.datastore.add_image", lambda *a: seen.append(a[-1]))
     client = serve(token=TOKEN)
-    client.put("/datastore/?image=new", files={"file": ("n", b"x")}, auth=("x", TOKEN))
-    assert seen == ["reader"]
+    content = (studies / "case.nii.gz").read_bytes()
+    client.put("/datastore/?image=new", files={"file": ("n", content)}, auth=("x", TOKEN))
+    info = client.get("/datastore/image/info?image=new", auth=("x", TOKEN)).json()
+    assert info["reader"] == "reader"
 
 
 def test_the_browser_logs_in_by_a_form_and_keeps_a_cookie(serve) -> None:

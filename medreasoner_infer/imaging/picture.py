@@ -32,6 +32,19 @@ _NAMES = {
     ImageFormat.TIFF: "TIFF",
     ImageFormat.BMP: "BMP",
 }
+# Bits of a pixel in the file, where Pillow's mode holds more.
+_LEAST_BITS = {"1": 1, "L": 1, "P": 1}
+# What one byte unpacks to at most: an LZW code of 12 bits stands for 4,096 bytes at most, PackBits
+# makes 128 bytes of two. A header that claims more is refused before memory is reserved for it.
+_MOST_RATIO = {
+    "raw": 1,
+    "packbits": 64,
+    "tiff_lzw": 2731,
+    "tiff_adobe_deflate": DEFLATE_RATIO,
+    "tiff_deflate": DEFLATE_RATIO,
+    "deflate": DEFLATE_RATIO,
+}
+_BOUNDED = ("PNG", "TIFF")
 # Progressive pictures have about ten; more are looked at closely.
 _FREE_SCANS = 32
 _MOST_COUNTED = 100
@@ -94,9 +107,11 @@ def _require_size(image: Image.Image, length: int, limits: FileLimits) -> None:
             f"The picture has {image.width} x {image.height} pixels; at most {limits.pixels:,} "
             "are read. Crop it, or make it smaller."
         )
-    size = require_size((image.width, image.height), 1 if image.mode == "1" else 8, limits)
-    if image.format == "PNG":
-        require_present(size // 8, length * DEFLATE_RATIO)
+    bits = _LEAST_BITS.get(image.mode, 8)
+    size = require_size((image.width, image.height), bits, limits)
+    compression = "deflate" if image.format == "PNG" else image.info.get("compression", "raw")
+    if image.format in _BOUNDED and compression in _MOST_RATIO:
+        require_present(size, length * _MOST_RATIO[compression])
 
 
 def _require_few_scans(image: Image.Image, scans: int, limits: FileLimits) -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medreasoner_infer.addresses import shown_address
 from medreasoner_infer.errors import InputError
 from monailabel_app.errors import SettingsError
 from monailabel_app.fields import read_bool, read_int, read_text, shown
 
+ADDRESS_VARIABLES = {
+    "reasoner_url": "MEDREASONER_REASONER_URL",
+    "orthanc_url": "MEDREASONER_ORTHANC_URL",
+}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _OWN_TO_MONAI_LABEL = frozenset({"server_mode"})
 
@@ -61,9 +67,13 @@ class AppSettings:
     def from_conf(cls, conf: Mapping[str, Any], defaults: AppSettings | None = None) -> AppSettings:
         """Read ``--conf`` pairs over ``defaults``.
 
+        Addresses may hold a password, and MONAI Label writes ``--conf`` into its log; so they are
+        taken from the environment as well (:data:`ADDRESS_VARIABLES`).
+
         Raises:
             SettingsError: if a key is unknown or a value cannot be used.
         """
+        conf = {**addresses_of_environment(), **conf}
         _refuse_unknown_keys(conf)
         try:
             read = _read(conf)
@@ -81,9 +91,15 @@ class AppSettings:
             address = getattr(self, key)
             if address and not address.startswith(("http://", "https://")):
                 raise SettingsError(
-                    f"--conf {key} is {shown(address)}; expected an address that starts with "
-                    "http:// or https://."
+                    f"--conf {key} is {shown_address(address)}; expected an address that starts "
+                    "with http:// or https://."
                 )
+
+
+def addresses_of_environment() -> dict[str, str]:
+    """The addresses that :data:`ADDRESS_VARIABLES` hold."""
+    named = {key: os.environ.get(name, "") for key, name in ADDRESS_VARIABLES.items()}
+    return {key: address for key, address in named.items() if address}
 
 
 def _read(conf: Mapping[str, Any]) -> dict[str, Any]:

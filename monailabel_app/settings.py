@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medreasoner_infer.addresses import shown_address
 from medreasoner_infer.errors import InputError
 from monailabel_app.errors import SettingsError
 from monailabel_app.fields import read_bool, read_int, read_text, shown
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-_OWN_TO_MONAI_LABEL = frozenset({"server_mode"})
-_BY_ENVIRONMENT = {
+ADDRESS_VARIABLES = {
     "reasoner_url": "MEDREASONER_REASONER_URL",
     "orthanc_url": "MEDREASONER_ORTHANC_URL",
 }
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_OWN_TO_MONAI_LABEL = frozenset({"server_mode"})
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,16 @@ class AppSettings:
     def from_conf(cls, conf: Mapping[str, Any], defaults: AppSettings | None = None) -> AppSettings:
         """Read ``--conf`` pairs over the environment's values over ``defaults``.
 
+        Addresses may hold a password, and MONAI Label writes ``--conf`` into its log; so they are
+        taken from the environment as well (:data:`ADDRESS_VARIABLES`).
+
         Raises:
             SettingsError: if a key is unknown or a value cannot be used.
         """
+        conf = {**addresses_of_environment(), **conf}
         _refuse_unknown_keys(conf)
         try:
-            read = _read({**_from_environment(), **conf})
+            read = _read(conf)
         except InputError as error:
             raise SettingsError(f"--conf: {error}") from error
         changes = {key: value for key, value in read.items() if value is not None}
@@ -90,14 +95,15 @@ class AppSettings:
             address = getattr(self, key)
             if address and not address.startswith(("http://", "https://")):
                 raise SettingsError(
-                    f"--conf {key} is no address that starts with http:// or https://; its value "
-                    "is not repeated, as it may hold a password."
+                    f"--conf {key} is {shown_address(address)}; expected an address that starts "
+                    "with http:// or https://."
                 )
 
 
-def _from_environment() -> dict[str, str]:
-    found = {key: os.environ.get(name, "") for key, name in _BY_ENVIRONMENT.items()}
-    return {key: value for key, value in found.items() if value}
+def addresses_of_environment() -> dict[str, str]:
+    """The addresses that :data:`ADDRESS_VARIABLES` hold."""
+    named = {key: os.environ.get(name, "") for key, name in ADDRESS_VARIABLES.items()}
+    return {key: address for key, address in named.items() if address}
 
 
 def _read(conf: Mapping[str, Any]) -> dict[str, Any]:

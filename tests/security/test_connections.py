@@ -152,10 +152,13 @@ def test_a_client_that_dribbles_is_given_up(served, dribble) -> None:
     first, more = dribble
     with served.connect(first) as connection:
         deadline = time.monotonic() + SOON_S
-        with pytest.raises(OSError):
+        try:
             while time.monotonic() < deadline:
                 connection.sendall(more)
                 time.sleep(0.2)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+    pytest.fail("The server read on.")
 
 
 def test_a_body_in_time_may_take_longer_than_the_grace(served) -> None:

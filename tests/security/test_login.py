@@ -101,9 +101,11 @@ def test_the_browser_logs_in_by_a_form_and_keeps_a_cookie(serve) -> None:
     [
         EVIL, "//evil.example", "/\\evil.example", "/info/", "/ohif/..//evil.example",
         "/ohif//evil.example", "/ohif/%2e%2e//evil.example", "/ohif/%252e%252e/info/",
-        "/ohif/../info/", "/ohif/\\evil.example", "/ohif/%5cevil.example", "/ohif/\r\nSet-Cookie: a=b",
+        "/ohif/../info/", "/ohif/\\evil.example", "/ohif/%5cevil.example",
+        "/ohif/\r\nSet-Cookie: a=b",
         "/ohif/%0d%0aSet-Cookie:%20a=b", "/ohif/\t/evil", "/ohif/\u2044evil", "/ohif/?\n",
-        " /ohif/", "\\/ohif/", "ohif/", "", "/ohif/" + "a" * 5000, "/ohif/\ud800", "javascript:alert(1)",
+        " /ohif/", "\\/ohif/", "ohif/", "", "/ohif/" + "a" * 5000, "/ohif/\ud800",
+        "javascript:alert(1)",
         "/ohif/?a=\u00e9",
     ],
 )  # fmt: skip

@@ -14,7 +14,9 @@ from support.doors import Door
 from support.hostile import Hostile
 from support.raw_http import RawAnswer, RawRequest, send
 
-WAIT_S = 60.0
+WAIT_S = 30.0
+# After so many requests without an answer a server stands still, and others only cost time.
+STANDS_STILL = 3
 _LOG_WRITTEN_S = 0.05
 _ARCHIVE = re.compile(r"/proxy/dicom/(wado|qido|stow)/")
 # uvicorn's own answer to what is no HTTP, e.g. a raw byte in the address.
@@ -52,6 +54,12 @@ class DoorReport:
     def server_faults(self) -> int:
         """Answers of 5xx other than 503, and requests without any answer."""
         return sum(status is None or (status >= 500 and status != 503) for status in self.statuses)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the latest requests had no answer."""
+        latest = self.statuses[-STANDS_STILL:]
+        return len(latest) == STANDS_STILL and set(latest) == {None}
 
     def note(self, what: str, request: RawRequest) -> None:
         """Count a fault."""
@@ -146,6 +154,9 @@ def try_door(
             time.sleep(_LOG_WRITTEN_S)
             found = causes(log.new())
             report.note(f"{fault}: {found[-1]}" if found else fault, request)
+        if report.stands_still:
+            report.note("it stands still", request)
+            break
     for cause in causes(log.new()):
         report.note(f"traceback in the log: {cause}", request)
     return report

@@ -34,12 +34,14 @@ class TriedServer(MedReasonerServer):
 
     Attributes:
         headers: of a caller who may use it.
+        archive: what holds the studies, ``None`` where they are a folder.
         scratch: its folder of temporary files, and ``studies`` its own folder of studies.
         image: the id of an image that it has; ``study`` is the study of that image.
     """
 
     def __init__(self, root: Path, orthanc: Orthanc | None = None, login: bool = False) -> None:
         self.root = root
+        self.archive = orthanc
         self.studies = root / "studies"
         self.scratch = root / "scratch"
         self.scratch.mkdir(parents=True, exist_ok=True)

@@ -37,8 +37,7 @@ class Way:
     def send(self, request: RawRequest) -> RawAnswer:
         """Send, count, and note what is wrong with the answer."""
         answer = send(self.server.url, request, WAIT_S)
-        self.report.statuses.append(answer.status)
-        self.report.slowest_s = max(self.report.slowest_s, answer.seconds)
+        self.report.count_answer(request, answer)
         fault = fault_of(request, answer, self.slowest_s)
         if fault is not None:
             time.sleep(0.05)

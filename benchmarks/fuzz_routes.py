@@ -14,9 +14,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from enum import Enum
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -34,40 +33,17 @@ from support.fuzzing import (
     try_door,
 )
 from support.raw_http import RawRequest, send
-from support.servers import Orthanc
-from support.tried_server import TriedServer, fresh, tried_server
+from support.tried_server import Mode, TriedServer, serving
 
 # A door that no description tells of gets fewer, as there are four methods to each of its paths.
 _SHARE_OF_HIDDEN = 0.1
 _LEAST = 5
 
 
-class Mode(str, Enum):
-    """Where the studies lie."""
-
-    FOLDER = "folder"
-    PACS = "pacs"
-
-
-@contextmanager
-def serving(root: Path, mode: Mode, login: bool) -> Iterator[TriedServer]:
-    """A server on an emptied folder, with an archive of its own where one is wanted."""
-    fresh(root)
-    if mode is Mode.FOLDER:
-        with tried_server(root, login=login) as server:
-            yield server
-        return
-    archive = Orthanc(root / "orthanc")
-    archive.start()
-    try:
-        with tried_server(root, archive, login) as server:
-            yield server
-    finally:
-        archive.stop()
-
-
 def run(
-    start: Callable[[], contextmanager], limits: Limits, told: Callable[[DoorReport], None]
+    start: Callable[[], AbstractContextManager[TriedServer]],
+    limits: Limits,
+    told: Callable[[DoorReport], None],
 ) -> list[DoorReport]:
     """Try all doors, on a fresh server after one that was damaged."""
     waiting: list[str] | None = None
@@ -158,7 +134,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         for where in mode or Mode:
 
-            def start(where: Mode = where) -> contextmanager:
+            def start(where: Mode = where) -> AbstractContextManager[TriedServer]:
                 return serving(Path(scratch) / where.value, where, login)
 
             if replayed is not None:

@@ -14,7 +14,9 @@ from support.doors import Door
 from support.hostile import Hostile
 from support.raw_http import RawAnswer, RawRequest, send
 
-WAIT_S = 60.0
+WAIT_S = 30.0
+# After so many requests without an answer a server stands still, and others only cost time.
+STANDS_STILL = 3
 _LOG_WRITTEN_S = 0.05
 _ARCHIVE = re.compile(r"/proxy/dicom/(wado|qido|stow)/")
 # uvicorn's own answer to what is no HTTP, e.g. a raw byte in the address.
@@ -43,6 +45,14 @@ class DoorReport:
     statuses: list[int | None] = field(default_factory=list)
     slowest_s: float = 0.0
     faults: dict[str, Fault] = field(default_factory=dict)
+    late_in_a_row: int = 0
+
+    def count_answer(self, request: RawRequest, answer: RawAnswer) -> None:
+        """Note status and time; to what is no HTTP no answer is due, and its lack counts as 0."""
+        is_due = answer.status is not None or request.is_framed
+        self.statuses.append(answer.status if is_due else 0)
+        self.slowest_s = max(self.slowest_s, answer.seconds)
+        self.late_in_a_row = self.late_in_a_row + 1 if answer.is_late else 0
 
     def count(self, first: int) -> int:
         """How many answers began with this digit."""
@@ -52,6 +62,11 @@ class DoorReport:
     def server_faults(self) -> int:
         """Answers of 5xx other than 503, and requests without any answer."""
         return sum(status is None or (status >= 500 and status != 503) for status in self.statuses)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the latest requests had no answer."""
+        return self.late_in_a_row >= STANDS_STILL
 
     def note(self, what: str, request: RawRequest) -> None:
         """Count a fault."""
@@ -95,7 +110,7 @@ def _cause(traceback: str) -> str:
 def fault_of(request: RawRequest, answer: RawAnswer, slowest_s: float) -> str | None:
     """Why an answer is none that a server may give, ``None`` if it is one."""
     if answer.status is None:
-        return answer.fault if request.is_framed else None
+        return answer.fault if request.is_framed or answer.is_late else None
     if answer.status >= 500 and answer.status != 503:
         return f"HTTP {answer.status}"
     if answer.seconds > slowest_s:
@@ -139,13 +154,15 @@ def try_door(
     log.new()
     for request in _requests(door, limits.requests, hostile, headers):
         answer = send(url, request, WAIT_S)
-        report.statuses.append(answer.status)
-        report.slowest_s = max(report.slowest_s, answer.seconds)
+        report.count_answer(request, answer)
         fault = fault_of(request, answer, limits.slowest_s)
         if fault is not None:
             time.sleep(_LOG_WRITTEN_S)
             found = causes(log.new())
             report.note(f"{fault}: {found[-1]}" if found else fault, request)
+        if report.stands_still:
+            report.note("it stands still", request)
+            break
     for cause in causes(log.new()):
         report.note(f"traceback in the log: {cause}", request)
     return report

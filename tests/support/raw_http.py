@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 Headers = tuple[tuple[str, str], ...]
 
 _LARGEST_ANSWER_BYTES = 1 << 26
+_LATE = "no answer in time"
 _FRAMING = {"content-length", "transfer-encoding"}
 
 
@@ -73,6 +74,11 @@ class RawAnswer:
     body: bytes = b""
     fault: str = ""
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the wait for it was given up."""
+        return self.fault == _LATE
+
 
 def send(url: str, request: RawRequest, timeout_s: float) -> RawAnswer:
     """Send a request to the server at ``url`` and read the whole answer, at most ``timeout_s``."""
@@ -83,7 +89,7 @@ def send(url: str, request: RawRequest, timeout_s: float) -> RawAnswer:
             _write(connection, request, f"{address.hostname}:{address.port}")
             return _read(connection, request.method, started, timeout_s)
     except TimeoutError:
-        return _nothing(started, "no answer in time")
+        return _nothing(started, _LATE)
     except (OSError, http.client.HTTPException) as error:
         return _nothing(started, f"the connection ended without an answer ({type(error).__name__})")
 
@@ -114,3 +120,28 @@ def _read(connection: socket.socket, method: str, started: float, timeout_s: flo
 
 def _nothing(started: float, fault: str) -> RawAnswer:
     return RawAnswer(None, time.monotonic() - started, fault=fault)
+
+
+def hang_up(url: str, request: RawRequest, read_bytes: int, after_s: float) -> int:
+    """Send a request, read the beginning of its answer, and leave; returns the status or 0."""
+    address = urlsplit(url)
+    try:
+        with socket.create_connection((address.hostname, address.port), after_s) as connection:
+            _write(connection, request, f"{address.hostname}:{address.port}")
+            begun = connection.recv(max(read_bytes, 16))
+    except OSError:
+        return 0
+    words = begun.split(b" ", 2)
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def half_open(url: str, seconds: float) -> None:
+    """Send half of a request's head and hold the connection, at most ``seconds``."""
+    address = urlsplit(url)
+    try:
+        with socket.create_connection((address.hostname, address.port), seconds) as connection:
+            connection.sendall(b"GET /info/ HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Half: ")
+            connection.settimeout(seconds)
+            connection.recv(1)
+    except OSError:
+        return  # The server closed it, or the time is over.

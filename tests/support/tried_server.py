@@ -7,10 +7,12 @@ import io
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 
 import httpx
 import matplotlib
+import psutil
 import pydicom
 from pydicom.dataset import Dataset
 from support.doors import Door, Known, described_doors, hidden_doors, write_studies
@@ -18,6 +20,7 @@ from support.fuzzing import LogReader
 from support.series import ct_study
 from support.servers import MedReasonerServer, Orthanc
 
+_MOST_MEMORY = 6 << 30
 READER_TOKEN = "a-token-of-a-test-reader"
 # As of one address come more requests than a reader's hands can send.
 _NO_RATES = {
@@ -31,12 +34,14 @@ class TriedServer(MedReasonerServer):
 
     Attributes:
         headers: of a caller who may use it.
+        archive: what holds the studies, ``None`` where they are a folder.
         scratch: its folder of temporary files, and ``studies`` its own folder of studies.
         image: the id of an image that it has; ``study`` is the study of that image.
     """
 
     def __init__(self, root: Path, orthanc: Orthanc | None = None, login: bool = False) -> None:
         self.root = root
+        self.archive = orthanc
         self.studies = root / "studies"
         self.scratch = root / "scratch"
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -67,6 +72,8 @@ class TriedServer(MedReasonerServer):
             "MPLCONFIGDIR": matplotlib.get_cachedir(),  # making its list of fonts takes long
         }  # fmt: skip
         super().start({**own, **(environment or {})})
+        # A claim of terabytes must not take the memory of the machine that tries it.
+        psutil.Process(self.pid).rlimit(psutil.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
 
     def restart(self) -> None:
         """Stop in order and start on the same folders."""
@@ -102,6 +109,30 @@ def tried_server(
         yield server
     finally:
         server.stop()
+
+
+class Mode(str, Enum):
+    """Where the studies lie."""
+
+    FOLDER = "folder"
+    PACS = "pacs"
+
+
+@contextmanager
+def serving(root: Path, mode: Mode, login: bool) -> Iterator[TriedServer]:
+    """A server on an emptied folder, with an archive of its own where one is wanted."""
+    fresh(root)
+    if mode is Mode.FOLDER:
+        with tried_server(root, login=login) as server:
+            yield server
+        return
+    archive = Orthanc(root / "orthanc")
+    archive.start()
+    try:
+        with tried_server(root, archive, login) as server:
+            yield server
+    finally:
+        archive.stop()
 
 
 def fresh(root: Path) -> Path:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from monailabel_app.extras import needs_extra
 
 with needs_extra("monailabel", "monailabel"):
-    from monailabel.config import RBAC_ADMIN, RBAC_ANNOTATOR, RBAC_USER, settings
+    from monailabel.config import settings
     from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
     from monailabel.datastore.local import (
         DataModel,
@@ -21,27 +21,19 @@ with needs_extra("monailabel", "monailabel"):
         LocalDatastore,
         LocalDatastoreModel,
     )
-    from monailabel.datastore.utils.convert import binary_to_image
-    from monailabel.datastore.utils.dicom import dicom_web_download_series
-    from monailabel.endpoints.datastore import add_image, download_image, save_label
     from monailabel.endpoints.infer import ResultType
-    from monailabel.endpoints.user.auth import DEFAULT_USER, RBAC, User, get_current_user
+    from monailabel.endpoints.user.auth import DEFAULT_USER, User, get_current_user
     from monailabel.interfaces.app import MONAILabelApp
     from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
     from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
     from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
     from monailabel.interfaces.tasks.strategy import Strategy
     from monailabel.interfaces.tasks.train import TrainTask
-    from monailabel.interfaces.utils.app import app_instance
-    from monailabel.interfaces.utils.app import clear_cache as clear_app_cache
+    from monailabel.interfaces.utils.app import app_instance, apps
     from monailabel.utils.others.generic import get_mime_type
 
 __all__ = [
     "DEFAULT_USER",
-    "RBAC",
-    "RBAC_ADMIN",
-    "RBAC_ANNOTATOR",
-    "RBAC_USER",
     "DICOMWebDatastore",
     "DICOMwebClientX",
     "DataModel",
@@ -59,14 +51,9 @@ __all__ = [
     "Strategy",
     "TrainTask",
     "User",
-    "add_image",
     "app_instance",
-    "binary_to_image",
-    "clear_app_cache",
-    "dicom_web_download_series",
-    "download_image",
+    "apps",
     "get_current_user",
     "get_mime_type",
-    "save_label",
     "settings",
 ]

@@ -13,9 +13,6 @@ from medreasoner_infer.errors import InputError, UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.imaging.places import open_file
 
-BARE_VOXELS = ".bin"
-_CHUNK = 1 << 20
-
 
 def require_on_image(label: Volume, volume: Volume) -> None:
     """Check that a label can be of an image, without putting it onto the image's grid.
@@ -98,12 +95,9 @@ def label_of_voxels(content_path: Path, volume: Volume) -> np.ndarray:
 
 
 def is_empty_label(label_file: Path) -> bool:
-    """Whether a label holds nothing but zeros; ``.bin`` is bare uint8 voxels.
+    """Whether a label holds nothing but zeros.
 
     Raises:
         UnreadableImageError: it cannot be read.
     """
-    if label_file.suffix != BARE_VOXELS:
-        return not load_volume(label_file).array.any()
-    with open_file(label_file) as file:
-        return not any(any(chunk) for chunk in iter(lambda: file.read(_CHUNK), b""))
+    return not load_volume(label_file).array.any()

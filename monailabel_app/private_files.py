@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def keep_private() -> None:
+    """Have what this process makes from now on be its owner's only."""
+    os.umask(_OTHERS)
 
 
 def private_folder(folder: Path, *, parents: bool = True) -> Path:
@@ -28,6 +35,19 @@ def private_file(path: Path) -> Path:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE))
     _close(path)
     return path
+
+
+def close_folders(folders: Iterable[Path]) -> None:
+    """Take the rights of other accounts from folders and the files right in them.
+
+    What is missing, or another user's, is passed over.
+    """
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            _close(folder)
+            for path in folder.iterdir():
+                if path.is_file():
+                    _close(path)
 
 
 def close_to_others(folder: Path) -> int:

@@ -16,7 +16,7 @@ from medreasoner_infer.models.registry import LIVE, resolve_model
 from monailabel_app.errors import SettingsError
 from monailabel_app.import_path import keep_out_of_import_path
 from monailabel_app.privacy import log_config
-from monailabel_app.private_folders import keep_private, private_folder, repair
+from monailabel_app.private_files import close_folders, keep_private, private_folder
 from monailabel_app.security.exposure import is_loopback
 from monailabel_app.security.readers import Readers
 from monailabel_app.security.settings import ENV_PREFIX, SecuritySettings, security_settings
@@ -64,7 +64,7 @@ def prepare_app_folder() -> Path:
     folder = private_folder(private_folder(home_folder()) / "app")
     for name in _APP_FOLDERS:
         private_folder(folder / name)
-    repair([folder, folder / "logs"])
+    close_folders([folder, folder / "logs"])
     unfinished = folder / "main.py.part"
     unfinished.write_text(_APP_MAIN, encoding="utf-8")
     os.replace(unfinished, folder / "main.py")
@@ -154,7 +154,7 @@ def _configured_app(
     settings.MONAI_LABEL_APP_CONF = dict(conf)
     from monailabel_app.asgi import app
 
-    repair(_folders_of_patients(settings, studies))
+    close_folders(_folders_of_patients(settings, studies))
     return app
 
 

@@ -182,7 +182,7 @@ def test_nothing_else_is_passed_on_by_any_method(front, pacs, target) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["wado/studies", "qido/studies", "stow/series", "stow/studies/x", "stow/studies/1.2/3"]
+    "path", ["qido/studies", "stow/series", "stow/studies/x", "stow/studies/1.2/3"]
 )
 def test_objects_are_stored_at_one_place_only(front, pacs, path) -> None:
     assert front.store(b"x", path).status_code == 404

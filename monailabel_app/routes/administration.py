@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import PlainTextResponse
 
 from monailabel_app.errors import NotFoundError
-from monailabel_app.framework import app_instance, clear_app_cache, settings
+from monailabel_app.framework import app_instance, apps, settings
 from monailabel_app.routes.callers import Caller, require
 from monailabel_app.routes.typed_errors import TypedErrorRoute
 from monailabel_app.security.roles import Action
@@ -41,7 +41,12 @@ def get_log(
 
 @router.post("/reload", include_in_schema=False)
 def reload(caller: Administrator) -> dict[str, Any]:
-    """Build the app anew, with models and studies as they are now."""
-    clear_app_cache()
-    app_instance()
+    """Build the app anew, with models and studies as they are now; if it fails, keep the old."""
+    before = dict(apps)
+    apps.clear()
+    try:
+        app_instance()
+    finally:
+        for key, app in before.items():
+            apps.setdefault(key, app)
     return {}

@@ -33,7 +33,7 @@ from monailabel_app.framework import (
     LabelNotFoundException,
     app_instance,
 )
-from monailabel_app.routes.callers import Caller, require
+from monailabel_app.routes.callers import Caller, opened, require
 from monailabel_app.routes.label_words import MAX_FORM_CHARACTERS, read_words
 from monailabel_app.routes.typed_errors import TypedErrorRoute
 from monailabel_app.routes.uploads import received_image, received_label
@@ -81,6 +81,7 @@ Reader = Annotated[Caller, Depends(require(Action.READ))]
 Labeller = Annotated[Caller, Depends(require(Action.LABEL))]
 Exporter = Annotated[Caller, Depends(require(Action.EXPORT))]
 Deleter = Annotated[Caller, Depends(require(Action.DELETE))]
+_OPENED = [Depends(opened)]
 Text = Annotated[str, Form(max_length=MAX_FORM_CHARACTERS)]
 Tag = Token | Literal[""]
 CheckSum = Annotated[str, Query(max_length=200, pattern=r"^((MD5|SHA256|SHA512):)?[0-9A-Fa-f]+$")]
@@ -141,8 +142,8 @@ def put_image(
     return {"image": image}
 
 
-@router.delete("/", include_in_schema=False)
-@router.delete("/image", summary="Remove an image and its labels")
+@router.delete("/", include_in_schema=False, dependencies=_OPENED)
+@router.delete("/image", summary="Remove an image and its labels", dependencies=_OPENED)
 def delete_image(caller: Deleter, store: Store, id: Name) -> dict[str, Any]:
     """Remove an image that is a file of its own."""
     with _known():
@@ -216,7 +217,7 @@ def submit_label(
     return {"image": image, "label": image, "medreasoner": {**record.to_dict(), "pacs": sent}}
 
 
-@router.delete("/label", summary="Remove a label")
+@router.delete("/label", summary="Remove a label", dependencies=_OPENED)
 def delete_label(caller: Deleter, store: Store, id: Name, tag: Token) -> dict[str, Any]:
     """Remove a label from the studies; what was recorded of it stays."""
     with _known():
@@ -253,7 +254,9 @@ def update_label_info(
 # --- all of it -----------------------------------------------------------------------------------
 
 
-@router.get("/dataset", summary="Download all labelled images as a ZIP archive")
+@router.get(
+    "/dataset", summary="Download all labelled images as a ZIP archive", dependencies=_OPENED
+)
 def get_dataset(
     caller: Exporter,
     app: App,

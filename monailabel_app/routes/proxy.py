@@ -40,7 +40,8 @@ _PREFIX = b"/proxy/dicom/"
 _RESOURCE = re.compile(
     r"(wado|qido)/((studies|series|instances)(/[A-Za-z0-9][A-Za-z0-9._,-]*){0,12})"
 )
-_STORE = re.compile(r"stow/(studies(/[0-9]+(\.[0-9]+)*)?)")
+# OHIF stores where it retrieves.
+_STORE = re.compile(r"(?:stow|wado)/(studies(/[0-9]+(\.[0-9]+)*)?)")
 _UNDECODED = (b"%2f", b"%5c", b"%25", b"%00")
 _ACCEPT = re.compile(r"[A-Za-z0-9*/+.,;:=\"\x20_'()-]{1,1024}")
 _STORED_TYPE = re.compile(r"multipart/related;[\x20-\x7e]{1,240}", re.IGNORECASE)
@@ -108,8 +109,8 @@ async def store(request: Request, caller: Writer, limits: Limits) -> Response:
 
 @router.api_route("/{rest:path}", methods=_METHODS, include_in_schema=False)
 @router.api_route("", methods=_METHODS, include_in_schema=False)
-def refuse(rest: str = "") -> Response:
-    """Everything else, which must not fall through to MONAI Label's own proxy."""
+async def refuse(rest: str = "") -> Response:
+    """Everything else; without this route some of it would be sent on to a path with a slash."""
     raise NotFoundError("Only DICOMweb's resources are passed on to the archive.")
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Request
+from fastapi import Depends, Request
 
 from medreasoner_infer.errors import CancelledError
 from monailabel_app.answering import Cancelled
+from monailabel_app.framework import User, get_current_user
 from monailabel_app.gate import WORKERS, Places
+from monailabel_app.routes.callers import caller_of, client_of
 from monailabel_app.waiting import working_for
 
 _POLL_S = 0.25
@@ -49,6 +52,39 @@ async def run_in_thread(
         watcher = asyncio.create_task(_watch(request, left))
         try:
             return await to_thread.run_sync(work_for_the_caller, limiter=CapacityLimiter(1))
+        finally:
+            left.set()
+            await _end(watcher)
+
+
+def in_own_thread(handler: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
+    """A handler that may wait for the PACS or a disk, in a thread of its own.
+
+    FastAPI would run it in one of forty threads, by which it also reads the files that it sends:
+    as many requests that wait for a PACS would keep everybody from everything.
+    """
+
+    @functools.wraps(handler)
+    async def run(*args: Any, **kwargs: Any) -> T:
+        work = functools.partial(handler, *args, **kwargs)
+        return await to_thread.run_sync(work, limiter=CapacityLimiter(1))
+
+    return run
+
+
+async def attended(
+    request: Request, user: Annotated[User, Depends(get_current_user)]
+) -> AsyncIterator[None]:
+    """A dependency of handlers in a thread: bounds their number, and tells if the caller leaves.
+
+    Raises:
+        ServerBusyError: there are too many already; no thread was started.
+    """
+    left = threading.Event()
+    with WORKERS.place(client_of(request, caller_of(user))), working_for(left.is_set):
+        watcher = asyncio.create_task(_watch(request, left))
+        try:
+            yield
         finally:
             left.set()
             await _end(watcher)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from medreasoner_infer.errors import InputError
 from monailabel_app.door import decode_json, faults
 from monailabel_app.http_errors import as_http_error
+from monailabel_app.routes.serving import attended, in_own_thread
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -40,7 +42,17 @@ class BoundedRequest(Request):
 
 
 class TypedErrorRoute(APIRoute):
-    """Answers as :mod:`monailabel_app.http_errors` says; nothing ends as a plain-text 500."""
+    """Answers as :mod:`monailabel_app.http_errors` says; nothing ends as a plain-text 500.
+
+    A handler that is no coroutine gets a thread of its own, for as long as its caller waits.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        if not inspect.iscoroutinefunction(endpoint):
+            endpoint = in_own_thread(endpoint)
+            watched = Depends(attended, scope="function")
+            options["dependencies"] = [*(options.get("dependencies") or ()), watched]
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Handler:
         """Wrap FastAPI's handler."""

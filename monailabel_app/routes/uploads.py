@@ -12,7 +12,7 @@ import numpy as np
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume, write_mask
-from monailabel_app.label_grid import require_on_image
+from monailabel_app.label_grid import label_of_voxels, require_on_image
 from monailabel_app.studies.scratch import Scratch
 
 _HEADER_BYTES = 1 << 20
@@ -53,7 +53,6 @@ def received_label(scratch: Scratch, content: BinaryIO, volume: Volume) -> Itera
             if size_bytes != voxels:
                 raise
             label = stack.enter_context(scratch.file(".nii.gz"))
-            values = np.fromfile(path, dtype=np.uint8).reshape(volume.shape_ijk, order="F")
-            write_mask(values, volume, label)
+            write_mask(label_of_voxels(path, volume), volume, label)
         require_on_image(load_volume(label), volume)
         yield label

@@ -19,7 +19,6 @@ from monailabel_app.errors import PacsTimeoutError, UnknownImageError
 from monailabel_app.framework import (
     DefaultLabelTag,
     DICOMWebDatastore,
-    binary_to_image,
     settings,
 )
 from monailabel_app.store import LabelSubmission, PacsDocument
@@ -57,16 +56,8 @@ class LabelsKeptFirst(DICOMWebDatastore, IndexedFolder):  # type: ignore[misc]
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Save a label as a local datastore does, bare voxels as NIfTI on the image's grid."""
-        if not label_filename.endswith(".bin"):
-            return str(
-                IndexedFolder.save_label(self, image_id, label_filename, label_tag, label_info)
-            )
-        written = binary_to_image(self.get_image_uri(image_id), label_filename)
-        try:
-            return str(IndexedFolder.save_label(self, image_id, written, label_tag, label_info))
-        finally:
-            os.unlink(written)
+        """Save a label as a folder of studies does."""
+        return str(IndexedFolder.save_label(self, image_id, label_filename, label_tag, label_info))
 
 
 class PacsStudies(RemembersSubmissions, LabelsKeptFirst):

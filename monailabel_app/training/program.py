@@ -22,7 +22,7 @@ def main(path: Path) -> None:
     """
     from medreasoner_infer.errors import MedReasonerError
     from monailabel_app.privacy import quiet_request_logs
-    from monailabel_app.private_folders import keep_private
+    from monailabel_app.private_files import keep_private
     from monailabel_app.settings import AppSettings
     from monailabel_app.training.task import make_train_task
 

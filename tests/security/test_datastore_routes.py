@@ -71,10 +71,10 @@ def submit(http, content: bytes = b"", image="case", tag="final", name="l.nii.gz
 def as_role(serve, monkeypatch):
     """The server, called by a reader of that role."""
 
-    def start(role: str, name: str = "ann"):
+    def start(role: str, name: str = "ann", **settings: object):
         import monailabel.app
 
-        client = serve()
+        client = serve(**settings)
         overrides = dict(monailabel.app.app.dependency_overrides)
         setting = getattr(monailabel_settings, f"MONAI_LABEL_AUTH_ROLE_{role.upper()}")
         user = User(username=name, roles=[setting])
@@ -327,9 +327,8 @@ def test_where_nobody_logs_in_everybody_reviews(serve) -> None:
 
 
 @pytest.mark.parametrize("role", ["annotator", "reviewer"])
-def test_a_reader_removes_nothing(as_role, studies, monkeypatch, role) -> None:
-    monkeypatch.setattr("monailabel_app.routes.guard.AdminGuard.refuses", lambda *_: False)
-    client = as_role(role)
+def test_a_reader_removes_nothing(as_role, studies, role) -> None:
+    client = as_role(role, admin_routes=True)
     submit(client)
     for path in ("image?id=case", "?id=case", "label?id=case&tag=final"):
         assert client.delete(f"/datastore/{path}").status_code == 403

@@ -78,14 +78,18 @@ ROUTES = {
 }
 
 
+# Answer 404 to everybody.
+NOTHING = {"/proxy", "/proxy/{rest:path}"}
+
+
 def served(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Method and path of each route that the server has, however deep it was included."""
     for route in routes:
         inner = getattr(route, "original_router", None)
         if inner is not None:
             yield from served(inner.routes, prefix + route.include_context.prefix)
-        elif not hasattr(route, "path"):
-            continue  # the guards, which only refuse
+        elif getattr(route, "path", None) is None or prefix + route.path in NOTHING:
+            continue  # the guards, which only refuse, have no path
         elif getattr(route, "methods", None):
             yield from ((method, prefix + route.path) for method in route.methods)
         else:

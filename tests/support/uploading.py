@@ -113,6 +113,8 @@ def as_files(way: Way, mutants: Iterable[Mutant]) -> None:
         listing = RawRequest("GET", "/datastore/?output=all", tuple(way.server.headers.items()))
         way.send(listing)
         for path, mutant in zip(dropped, batch, strict=True):
+            if way.report.stands_still:
+                break
             way.ask(f"image={quote(path.name.partition('.')[0])}", mutant)
         for path in dropped:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -133,7 +135,10 @@ WAYS_OF_ARCHIVE = tuple(WAYS)[1:4]
 def upload_mutants(
     server: TriedServer, name: str, count: int, seed: int, slowest_s: float = 5.0
 ) -> DoorReport:
-    """Bring ``count`` mutants in by the way of this name; afterwards the server must be itself."""
+    """Bring ``count`` mutants in by the way of this name; afterwards the server must be itself.
+
+    One that stands still is ended and started again, so that the next way is tried as well.
+    """
     way = Way(server, DoorReport(name), server.new_log(), slowest_s)
     mutants = Mutants(seed * 1_000 + list(WAYS).index(name))
     left = takewhile(lambda _: not way.report.stands_still, mutants.draw(count))
@@ -143,7 +148,11 @@ def upload_mutants(
     time.sleep(_SETTLED_S)
     for line in lasting_damage(server.url, server.headers):
         way.report.note(f"afterwards {line}", _NEVER_READ)
-    return way.finished()
+    report = way.finished()
+    if report.stands_still:
+        server.kill()
+        server.start()
+    return report
 
 
 def _batches(mutants: Iterable[Mutant], size: int) -> Iterator[list[Mutant]]:

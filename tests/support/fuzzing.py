@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,7 +171,7 @@ def try_door(
 
 def hash_of(name: str, seed: int) -> int:
     """A number for a door that is the same in every process."""
-    return seed * 1_000_003 + int.from_bytes(name.encode()[-6:], "big")
+    return zlib.crc32(f"{seed} {name}".encode())
 
 
 def _requests(

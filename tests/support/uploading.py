@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from urllib.parse import quote
 
-from support.doors import QUESTION
+from support.doors import QUESTION, nifti
 from support.fuzzing import WAIT_S, DoorReport, LogReader, causes, fault_of, lasting_damage
 from support.hostile import valid_form
 from support.mutants import Mutant, Mutants
@@ -21,6 +21,7 @@ from support.tried_server import TriedServer
 
 _DROPPED_AT_ONCE = 20
 _NOTICED_S = 1.0
+_NOTICED_AT_LAST_S = 30.0
 _SETTLED_S = 5.0
 _NEVER_READ = RawRequest("GET", "/", what="dropped into the studies")
 
@@ -119,6 +120,22 @@ def as_files(way: Way, mutants: Iterable[Mutant]) -> None:
         for path in dropped:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         way.send(listing)
+    if not way.report.stands_still and not is_noticed(way.server):
+        way.report.note("a valid file is not noticed any more", _NEVER_READ)
+
+
+def is_noticed(server: TriedServer) -> bool:
+    """Whether a valid file that is put into the studies still comes to the server's list."""
+    path = server.studies / "noticed.nii.gz"
+    path.write_bytes(nifti(9))
+    listing = RawRequest("GET", "/datastore/?output=all", tuple(server.headers.items()))
+    deadline = time.monotonic() + _NOTICED_AT_LAST_S
+    found = False
+    while not found and time.monotonic() < deadline:
+        time.sleep(_NOTICED_S)
+        found = b'"noticed"' in send(server.url, listing, WAIT_S).body
+    path.unlink()
+    return found
 
 
 WAYS: dict[str, Callable[[Way, Iterable[Mutant]], None]] = {
@@ -145,14 +162,12 @@ def upload_mutants(
     WAYS[name](way, left)
     if way.report.stands_still:
         way.report.note("it stands still", _NEVER_READ)
+        server.kill()
+        server.start()
     time.sleep(_SETTLED_S)
     for line in lasting_damage(server.url, server.headers):
         way.report.note(f"afterwards {line}", _NEVER_READ)
-    report = way.finished()
-    if report.stands_still:
-        server.kill()
-        server.start()
-    return report
+    return way.finished()
 
 
 def _batches(mutants: Iterable[Mutant], size: int) -> Iterator[list[Mutant]]:

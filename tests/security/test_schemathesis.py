@@ -52,7 +52,7 @@ def run(server: TriedServer, folder: Path) -> tuple[subprocess.CompletedProcess,
     command += [f"{server.url}/openapi.json", "--checks", "not_a_server_error", "--no-color"]
     command += ["--max-response-time", str(SLOWEST_S), "--max-examples", str(EXAMPLES)]
     command += ["--phases", "examples,coverage,fuzzing", "--seed", "0", "--continue-on-failure"]
-    command += ["--generation-deterministic", "--generation-database", "none", "--no-shrink"]
+    command += ["--generation-deterministic", "--no-shrink"]
     command += ["--suppress-health-check", "all", "--report-ndjson-path", str(report)]
     for name, value in server.headers.items():
         command += ["--header", f"{name}:{value}"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,7 @@ class DoorReport:
 
     def count_answer(self, request: RawRequest, answer: RawAnswer) -> None:
         """Note status and time; to what is no HTTP no answer is due, and its lack counts as 0."""
-        is_due = answer.status is not None or request.is_framed
+        is_due = answer.status is not None or request.is_http
         self.statuses.append(answer.status if is_due else 0)
         self.slowest_s = max(self.slowest_s, answer.seconds)
         self.late_in_a_row = self.late_in_a_row + 1 if answer.is_late else 0
@@ -110,12 +111,12 @@ def _cause(traceback: str) -> str:
 def fault_of(request: RawRequest, answer: RawAnswer, slowest_s: float) -> str | None:
     """Why an answer is none that a server may give, ``None`` if it is one."""
     if answer.status is None:
-        return answer.fault if request.is_framed or answer.is_late else None
+        return answer.fault if request.is_http or answer.is_late else None
     if answer.status >= 500 and answer.status != 503:
         return f"HTTP {answer.status}"
     if answer.seconds > slowest_s:
         return f"an answer above {slowest_s:g} s"
-    if answer.status >= 400 and request.is_framed and request.method != "HEAD":
+    if answer.status >= 400 and request.is_http and request.method != "HEAD":
         return None if _is_said(request, answer) else f"HTTP {answer.status} without a sentence"
     return None
 
@@ -129,6 +130,8 @@ def _is_said(request: RawRequest, answer: RawAnswer) -> bool:
         return True
     if answer.status == 400 and answer.body == _NO_HTTP:
         return True
+    if answer.status in (400, 416) and "Range" in dict(request.headers):
+        return True  # Starlette's own words on a part of a file that cannot be had.
     try:
         said = json.loads(answer.body)
     except ValueError:
@@ -170,7 +173,7 @@ def try_door(
 
 def hash_of(name: str, seed: int) -> int:
     """A number for a door that is the same in every process."""
-    return seed * 1_000_003 + int.from_bytes(name.encode()[-6:], "big")
+    return zlib.crc32(f"{seed} {name}".encode())
 
 
 def _requests(

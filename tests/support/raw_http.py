@@ -25,7 +25,8 @@ class RawRequest:
     Attributes:
         target: path and query as they are sent.
         what: what is odd about it, in words.
-        is_framed: whether it is HTTP at all; a server may answer anything else with a bare 400.
+        is_framed: whether its head says truly where it ends; a server may answer anything else with
+            a bare 400, or not at all.
         awaits_more: whether less is sent than was announced; the client then closes its half.
     """
 
@@ -36,6 +37,11 @@ class RawRequest:
     what: str = ""
     is_framed: bool = True
     awaits_more: bool = False
+
+    @property
+    def is_http(self) -> bool:
+        """Whether it is HTTP at all: its framing holds, and its address has no raw bytes."""
+        return self.is_framed and self.target.isascii()
 
     def encoded(self, host: str) -> bytes:
         """The bytes on the wire."""

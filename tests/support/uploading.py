@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from urllib.parse import quote
 
-from support.doors import QUESTION
+from support.doors import QUESTION, nifti
 from support.fuzzing import WAIT_S, DoorReport, LogReader, causes, fault_of, lasting_damage
 from support.hostile import valid_form
 from support.mutants import Mutant, Mutants
@@ -21,6 +21,7 @@ from support.tried_server import TriedServer
 
 _DROPPED_AT_ONCE = 20
 _NOTICED_S = 1.0
+_NOTICED_AT_LAST_S = 30.0
 _SETTLED_S = 5.0
 _NEVER_READ = RawRequest("GET", "/", what="dropped into the studies")
 
@@ -113,10 +114,28 @@ def as_files(way: Way, mutants: Iterable[Mutant]) -> None:
         listing = RawRequest("GET", "/datastore/?output=all", tuple(way.server.headers.items()))
         way.send(listing)
         for path, mutant in zip(dropped, batch, strict=True):
+            if way.report.stands_still:
+                break
             way.ask(f"image={quote(path.name.partition('.')[0])}", mutant)
         for path in dropped:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         way.send(listing)
+    if not way.report.stands_still and not is_noticed(way.server):
+        way.report.note("a valid file is not noticed any more", _NEVER_READ)
+
+
+def is_noticed(server: TriedServer) -> bool:
+    """Whether a valid file that is put into the studies still comes to the server's list."""
+    path = server.studies / "noticed.nii.gz"
+    path.write_bytes(nifti(9))
+    listing = RawRequest("GET", "/datastore/?output=all", tuple(server.headers.items()))
+    deadline = time.monotonic() + _NOTICED_AT_LAST_S
+    found = False
+    while not found and time.monotonic() < deadline:
+        time.sleep(_NOTICED_S)
+        found = b'"noticed"' in send(server.url, listing, WAIT_S).body
+    path.unlink()
+    return found
 
 
 WAYS: dict[str, Callable[[Way, Iterable[Mutant]], None]] = {
@@ -133,13 +152,18 @@ WAYS_OF_ARCHIVE = tuple(WAYS)[1:4]
 def upload_mutants(
     server: TriedServer, name: str, count: int, seed: int, slowest_s: float = 5.0
 ) -> DoorReport:
-    """Bring ``count`` mutants in by the way of this name; afterwards the server must be itself."""
+    """Bring ``count`` mutants in by the way of this name; afterwards the server must be itself.
+
+    One that stands still is ended and started again, so that the next way is tried as well.
+    """
     way = Way(server, DoorReport(name), server.new_log(), slowest_s)
     mutants = Mutants(seed * 1_000 + list(WAYS).index(name))
     left = takewhile(lambda _: not way.report.stands_still, mutants.draw(count))
     WAYS[name](way, left)
     if way.report.stands_still:
         way.report.note("it stands still", _NEVER_READ)
+        server.kill()
+        server.start()
     time.sleep(_SETTLED_S)
     for line in lasting_damage(server.url, server.headers):
         way.report.note(f"afterwards {line}", _NEVER_READ)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -84,8 +83,6 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         """
         quiet_request_logs()
         self.medreasoner = AppSettings.from_conf(conf or {}, self.defaults)
-        # MONAI Label's datastores are not made for several writers at once.
-        self.submitting = threading.Lock()
         self.batch_run = BatchRun()
         self.data_dir = self.medreasoner.data_dir or default_data_dir(studies)
         self.scratch = Scratch(self.data_dir / SCRATCH_FOLDER)

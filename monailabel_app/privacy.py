@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _MAX_BYTES, _KEPT = 10 << 20, 10
 _TASK_PROGRAM = "monailabel.interfaces.utils.app"
 # Each of their loggers is set, as one may have been given a level of its own.
 _TALKATIVE = ("monailabel.", "dicomweb_client", "httpx", "httpcore", "timeloop")
+# Their Python warnings repeat values of a header, such as a patient's name.
+_QUOTING = ("pydicom", "highdicom", "dicomweb_client", "nibabel", "PIL")
 
 
 def log_config(folder: Path) -> dict[str, Any]:
@@ -50,10 +53,12 @@ def log_config(folder: Path) -> dict[str, Any]:
 
 
 def quiet_request_logs() -> None:
-    """Let all loggers but ours report warnings and errors only.
+    """Let all loggers but ours report warnings and errors only, and readers of files be silent.
 
     Where DEBUG was asked for, libraries tell more; those that log requests never do.
     """
+    for name in _QUOTING:
+        warnings.filterwarnings("ignore", module=rf"{name}\b")
     root = logging.getLogger()
     if root.level != logging.DEBUG:
         root.setLevel(logging.WARNING)

@@ -123,19 +123,17 @@ def _check_models(settings: AppSettings) -> None:
 
 
 def _studies(wanted: str) -> str:
-    """An address as it is, a folder as an absolute path; it is made if there is none.
+    """An address as it is, a folder as an absolute path.
 
     Raises:
-        SettingsError: if it is a file, or cannot be made.
+        SettingsError: if there is no such folder; it may be a share that is away for a moment.
     """
     if wanted.startswith(WEB):
         return wanted
-    try:
-        Path(wanted).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    if not Path(wanted).is_dir():
         raise SettingsError(
-            f"The studies {wanted} are no folder and cannot be made one ({error.strerror})."
-        ) from error
+            f"There is no folder {wanted}; connect the share, or make the folder, and start again."
+        )
     return os.path.realpath(wanted)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.routing import BaseRoute
 
@@ -34,7 +34,6 @@ from monailabel_app.routes import (
 from monailabel_app.routes.callers import current_user
 from monailabel_app.routes.guard import ExposureGuard
 from monailabel_app.security.settings import SecuritySettings, security_settings
-from monailabel_app.sessions import MAX_FILES
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +45,7 @@ _ROUTERS = (
     activelearning.router,
     datastore.router,
     records.router,
+    sessions.router,
     history.router,
     streams.router,
     train.router,
@@ -54,9 +54,6 @@ _ROUTERS = (
     login.router,
 )
 _ADMINISTRATION = (administration.router, batch.router)
-# Parts of a multipart body; a label comes with its params, a session with the files of a series.
-_FORM_LIMITS = {"max_files": 4, "max_fields": 16, "max_part_size": 1 << 20}
-_SESSION_LIMITS = {**_FORM_LIMITS, "max_files": MAX_FILES}
 
 
 def install_routes(server: FastAPI) -> None:
@@ -71,15 +68,10 @@ def install_routes(server: FastAPI) -> None:
     routes = server.router.routes
     routes[:] = [*_guards(server), *_description(routes)]
     for router in (*_ROUTERS, *(_ADMINISTRATION if _access(server).admin_routes else ())):
-        _include(server, router, _FORM_LIMITS)
-    _include(server, sessions.router, _SESSION_LIMITS)
+        server.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
     server.mount(STATIC_PATH, StaticFiles(directory=STATIC_FOLDER))
     setattr(server.state, _INSTALLED, True)
     server.openapi_schema = None
-
-
-def _include(server: FastAPI, router: APIRouter, limits: dict[str, int]) -> None:
-    server.include_router(router, prefix=settings.MONAI_LABEL_API_STR, form_limits=limits)
 
 
 def _description(routes: list[BaseRoute]) -> list[BaseRoute]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends, File, Query, UploadFile
 from fastapi.responses import FileResponse, Response
@@ -14,11 +14,24 @@ from monailabel_app.door import Token
 from monailabel_app.errors import NotFoundError
 from monailabel_app.framework import app_instance
 from monailabel_app.routes.callers import Caller, require
-from monailabel_app.routes.typed_errors import TypedErrorRoute
+from monailabel_app.routes.typed_errors import FORM_LIMITS, BoundedRequest, TypedErrorRoute
 from monailabel_app.security.roles import Action
-from monailabel_app.sessions import MAX_EXPIRY_S, Sessions
+from monailabel_app.sessions import MAX_EXPIRY_S, MAX_FILES, Sessions
 
-router = APIRouter(prefix="/session", tags=["Session"], route_class=TypedErrorRoute)
+
+class SeriesRequest(BoundedRequest):
+    """A form with the files of a series."""
+
+    form_limits: ClassVar[dict[str, int]] = {**FORM_LIMITS, "max_files": MAX_FILES}
+
+
+class SeriesRoute(TypedErrorRoute):
+    """A route that takes such a form."""
+
+    request_class: ClassVar[type[BoundedRequest]] = SeriesRequest
+
+
+router = APIRouter(prefix="/session", tags=["Session"], route_class=SeriesRoute)
 
 
 def _sessions() -> Sessions:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.requests import AwaitableOrContextManager
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.door import decode_json, faults
@@ -25,8 +27,18 @@ def withhold(request: Request, text: str | None) -> None:
     request.state.withheld = text
 
 
+# Parts of a multipart body: a label comes with its params.
+FORM_LIMITS = {"max_files": 4, "max_fields": 16, "max_part_size": 1 << 20}
+
+
 class BoundedRequest(Request):
-    """A request whose JSON is within the door's bounds."""
+    """A request whose JSON is within the door's bounds, and whose form has few parts."""
+
+    form_limits: ClassVar[dict[str, int]] = FORM_LIMITS
+
+    def form(self, **limits: Any) -> AwaitableOrContextManager[FormData]:
+        """The form, with our limits where FastAPI gives none."""
+        return super().form(**{**self.form_limits, **limits})
 
     async def json(self) -> Any:
         """The body as Python values.
@@ -47,6 +59,8 @@ class TypedErrorRoute(APIRoute):
     A handler that is no coroutine gets a thread of its own, for as long as its caller waits.
     """
 
+    request_class: ClassVar[type[BoundedRequest]] = BoundedRequest
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if not inspect.iscoroutinefunction(endpoint):
             endpoint = in_own_thread(endpoint)
@@ -59,7 +73,7 @@ class TypedErrorRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            bounded = BoundedRequest(request.scope, request.receive)
+            bounded = self.request_class(request.scope, request.receive)
             try:
                 return await handler(bounded)
             except HTTPException:

@@ -24,6 +24,7 @@ from support.raw_http import RawRequest
 IMAGE_SHAPE_IJK = (24, 24, 6)
 MODEL = "medreasoner"
 QUESTION = "Which organ makes bile?"
+_WRONG_PASSWORD = {"password": "not the token"}  # pragma: allowlist secret - made up
 _METHODS = {"get", "head", "put", "post", "delete", "patch"}
 _SAMPLES = {"string": "x", "integer": "1", "number": "1", "boolean": "false", "array": "x"}
 
@@ -326,7 +327,7 @@ def _valid_doors(known: Known) -> dict[str, Door]:
              files={"files": ("sent.nii.gz", nifti(53))}),
         Door("GET", "/session/{session_id}", session, {"update_ts": "true", "image": "true"}),
         Door("DELETE", "/session/{session_id}", session),
-        Door("POST", "/auth/token", fields={"username": "ann", "password": "not the token"}),
+        Door("POST", "/auth/token", fields={"username": "ann", **_WRONG_PASSWORD}),
         Door("POST", "/medreasoner/login", fields={"name": "ann", "token": "not the token"}),
         Door("GET", "/logs/", query={"lines": "5", "text": "true"}),
     )  # fmt: skip

@@ -131,7 +131,9 @@ class FolderArchive:
         return True
 
     def _headers(self, study_uid: str) -> Iterator[tuple[Path, Dataset]]:
-        roots = {self._studies.resolve(), self._results.resolve()}
+        roots = {self._studies.resolve()}
+        if self._results.is_dir():
+            roots.add(self._results.resolve())
         for path in sorted({path for root in roots for path in files_below(root)}):
             header = _header(path)
             if (

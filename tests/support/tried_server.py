@@ -50,7 +50,7 @@ class TriedServer(MedReasonerServer):
         if login:
             tokens = root / "tokens"
             tokens.touch(mode=0o600)
-            tokens.write_text(f"ann:{READER_TOKEN}\n")
+            tokens.write_text(f"ann:{READER_TOKEN}:administrator\n")
             arguments = ["--token-file", str(tokens)]
             self.headers = {"Authorization": f"Bearer {READER_TOKEN}"}
         if orthanc is None:

@@ -37,6 +37,7 @@ class OfferedImages(Strategy):  # type: ignore[misc]
             if not images:
                 return None
             least = min(self._offered.values())
-            chosen = random.choice([i for i, count in self._offered.items() if count == least])
+            least_often = [i for i, count in self._offered.items() if count == least]
+            chosen = random.choice(least_often)  # nosec B311 # guards nothing
             self._offered[chosen] += 1
             return chosen

@@ -157,7 +157,7 @@ def test_cards_of_another_kind_are_told(server, cards) -> None:
 
 # --- addresses -----------------------------------------------------------------------------------
 
-SECRET = "hunter2"
+SECRET = "hunter2"  # pragma: allowlist secret - made up
 WITH_PASSWORD = [
     f"http://user:{SECRET}@host:8000/v1", f"https://{SECRET}@host", f"http://user:{SECRET}/x@host/",
     f"http://user:{SECRET}#x@host", f"http://user:{SECRET}?x@host", f"user:{SECRET}@host:8000",
@@ -184,6 +184,7 @@ def test_an_address_without_secrets_is_shown_as_it_is() -> None:
 def test_an_address_of_the_environment_needs_no_conf(monkeypatch) -> None:
     from monailabel_app.settings import AppSettings
 
-    monkeypatch.setenv("MEDREASONER_REASONER_URL", "http://user:pw@host/v1")
-    assert AppSettings.from_conf({}).reasoner_url == "http://user:pw@host/v1"
+    address = "http://user:pw@host/v1"  # pragma: allowlist secret - made up
+    monkeypatch.setenv("MEDREASONER_REASONER_URL", address)
+    assert AppSettings.from_conf({}).reasoner_url == address
     assert AppSettings.from_conf({"reasoner_url": "http://b"}).reasoner_url == "http://b"

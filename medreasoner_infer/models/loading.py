@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-API_KEY_VARIABLE = "MEDREASONER_REASONER_API_KEY"
+API_KEY_VARIABLE = "MEDREASONER_REASONER_API_KEY"  # pragma: allowlist secret - a name
 
 
 def load_reasoner(

@@ -146,7 +146,7 @@ def _read_header(path: Path, studies: Path) -> _Header | None:
 
 def _series(members: list[tuple[Path, _Read]]) -> DicomSeries:
     header = members[0][1].header
-    assert header is not None
+    assert header is not None  # nosec B101 # for type checkers
     return DicomSeries(
         image_id=header.image_id,
         series_uid=header.series_uid,

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # nosec B405 # names an error only, parses nothing
 
 import requests
 from pydicom.errors import InvalidDicomError

@@ -41,7 +41,7 @@ class RemembersSubmissions:
         except ImageNotFoundException as error:
             raise UnknownImageError(_UNKNOWN) from error
         tag = str(getattr(label_tag, "value", label_tag))
-        assert isinstance(self, IndexedFolder)
+        assert isinstance(self, IndexedFolder)  # nosec B101 # for type checkers
         # The datastore's own copy: clients may send bare voxels, which it gives a geometry.
         kept = self.label_file(label_id, tag)
         self._submissions[image_id] = LabelSubmission(image_id, tag, kept, merged(label_info or {}))
@@ -61,12 +61,12 @@ class RemembersSubmissions:
             UnknownImageError: if there is no image of this id.
             StudiesWriteError, StudiesAwayError: it cannot be written; nothing was changed.
         """
-        assert isinstance(self, IndexedFolder)
+        assert isinstance(self, IndexedFolder)  # nosec B101 # for type checkers
         try:
             with self.label_taken_back_on_fault(image_id, label_tag):
                 self.save_label(image_id, label_filename, label_tag, label_info)
                 submission = self.take_submission(image_id)
-                assert submission is not None
+                assert submission is not None  # nosec B101 # for type checkers
                 yield submission
         except ImageNotFoundException as error:
             raise UnknownImageError(_UNKNOWN) from error

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import signal
-import subprocess
+import subprocess  # nosec B404 # starts our own program
 import sys
 import threading
 import uuid
@@ -85,7 +85,7 @@ class StartedTraining:
         return DONE if self.process.returncode == 0 else ERROR
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
+        assert self.process.stdout is not None  # nosec B101 # for type checkers
         for line in self.process.stdout:
             if line.strip():
                 self._lines.append(line.rstrip())
@@ -145,7 +145,7 @@ class BackgroundTraining:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         told = root / f"start-{key}.json"
         write_private(told, json.dumps({**self._setup, "options": dict(options)}))
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # nosec B603 # a list, no shell, nothing of a caller
             [sys.executable, "-m", PROGRAM, told.name],
             cwd=root,
             env=_environment(self._studies),

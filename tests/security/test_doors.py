@@ -361,7 +361,7 @@ def test_a_small_file_that_claims_gigabytes_takes_none(server) -> None:
 def test_a_wrong_password_is_no_fault_of_the_server(servers) -> None:
     server = servers["folder with login"]
     for form in (
-        {"password": "wrong"},
+        {"password": "wrong"},  # pragma: allowlist secret - made up
         {"username": "ann", "password": "x"},
         {"password": "\ud7ff"},
     ):

@@ -137,7 +137,8 @@ def test_a_wrong_token_is_answered_401_and_no_session(serve, answered) -> None:
     """On the page it was a 500, as the guards that stand before all routes have no names."""
     path, name = answered
     client = serve(token=TOKEN)
-    form = {"username": name, "password": "wrong", "next": "/ohif/viewer?a=1"}
+    wrong = "not-the-token"
+    form = {"username": name, "password": wrong, "next": "/ohif/viewer?a=1"}
     answer = client.post(path, data=form)
     assert answer.status_code == 401
     assert "not accepted" in answer.text

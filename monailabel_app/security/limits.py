@@ -10,10 +10,11 @@ from __future__ import annotations
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monailabel_app.security.addresses import address_of
 from monailabel_app.security.authentication import PUBLIC_PATHS
@@ -22,6 +23,10 @@ from monailabel_app.security.readers import Reader
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOGIN_BODY_BYTES = 16 << 10
 _MINUTE_S = "60"
+_TOO_LARGE = (
+    "The request's body is larger than is taken here; the administrator sets "
+    "MEDREASONER_MAX_UPLOAD_MB and MEDREASONER_MAX_BODY_KB."
+)
 
 
 class BodyLimits:
@@ -36,8 +41,18 @@ class BodyLimits:
         self._login = RequestBodyLimitMiddleware(app, min(LOGIN_BODY_BYTES, other_bytes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the body while it is read; too much is answered 413."""
-        await self._limit_of(scope)(scope, receive, send)
+        """Count the body while it is read; too much is answered 413, with a sentence."""
+        answered = False
+
+        async def told(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start" and _is_bare_refusal(message):
+                answered = True
+                await JSONResponse({"detail": _TOO_LARGE}, 413)(scope, receive, send)
+            elif not answered:
+                await send(message)
+
+        await self._limit_of(scope)(scope, receive, told)
 
     def _limit_of(self, scope: Scope) -> ASGIApp:
         if scope["type"] != "http":
@@ -46,6 +61,12 @@ class BodyLimits:
             return self._login
         kind = Request(scope).headers.get("content-type", "").lower()
         return self._upload if kind.startswith("multipart/") else self._other
+
+
+def _is_bare_refusal(message: Message) -> bool:
+    """Whether this is Starlette's own 413, which viewers could not show."""
+    kind = Headers(raw=message["headers"]).get("content-type", "")
+    return message["status"] == 413 and kind.startswith("text/plain")
 
 
 class RateLimits:

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,16 @@ logger = logging.getLogger(__name__)
 
 _RUNNING, _DONE, _STOPPED, _ERROR = "RUNNING", "DONE", "STOPPED", "ERROR"
 _LAST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is asked of which images; each mask is kept as a label of the tag ``save_as``."""
+
+    model: str
+    images: Sequence[str]
+    params: InferParams
+    save_as: str
 
 
 class BatchRun:
@@ -45,21 +56,14 @@ class BatchRun:
                 raise NotFoundError("No batch was started since the server was.")
             return {**self._status, "details": list(self._details)}
 
-    def start(
-        self,
-        app: MedReasonerApp,
-        model: str,
-        images: Sequence[str],
-        params: InferParams,
-        save_as: str,
-    ) -> dict[str, Any]:
+    def start(self, app: MedReasonerApp, batch: Batch) -> dict[str, Any]:
         """Begin to ask.
 
         Raises:
             UnknownTaskError: if there is no such model.
             ConflictError: if a batch runs already.
         """
-        app.task(model)
+        app.task(batch.model)
         with self._lock:
             if self._status is not None and self._status["status"] == _RUNNING:
                 raise ConflictError("A batch runs already; stop it, or wait for its end.")
@@ -69,11 +73,11 @@ class BatchRun:
                 "id": uuid.uuid4().hex,
                 "status": _RUNNING,
                 # Not the question: every reader may ask for the status.
-                "request": {"model": model, "images": len(images)},
+                "request": {"model": batch.model, "images": len(batch.images)},
                 "start_ts": _now(),
             }
-        arguments = (app, model, images, params, save_as)
-        threading.Thread(target=self._work, args=arguments, name="batch", daemon=True).start()
+        work = threading.Thread(target=self._work, args=(app, batch), name="batch", daemon=True)
+        work.start()
         return self.status()
 
     def stop(self) -> dict[str, Any]:
@@ -85,52 +89,35 @@ class BatchRun:
         self._stop.set()
         return self.status()
 
-    def _work(
-        self,
-        app: MedReasonerApp,
-        model: str,
-        images: Sequence[str],
-        params: InferParams,
-        save_as: str,
-    ) -> None:
-        state = _ERROR
+    def _work(self, app: MedReasonerApp, batch: Batch) -> None:
+        state, answered = _ERROR, 0
         try:
-            failed = sum(
-                not self._answer(app, model, image_id, number, len(images), params, save_as)
-                for number, image_id in enumerate(images, start=1)
-            )
-            state = _ERROR if images and failed == len(images) else _DONE
+            for number in range(len(batch.images)):
+                answered += self._answer(app, batch, number)
+            state = _DONE if answered or not batch.images else _ERROR
         except CancelledError:
             state = _STOPPED
         finally:
             with self._lock:
                 self._status = {**(self._status or {}), "status": state, "end_ts": _now()}
 
-    def _answer(
-        self,
-        app: MedReasonerApp,
-        model: str,
-        image_id: str,
-        number: int,
-        total: int,
-        params: InferParams,
-        save_as: str,
-    ) -> bool:
+    def _answer(self, app: MedReasonerApp, batch: Batch, number: int) -> bool:
         if self._stop.is_set():
             raise CancelledError("The batch was stopped.")
-        with app.scratch.place() as folder:
-            try:
-                source = app.image_source(image_id)
-                call = Call(params, source, self._stop.is_set, folder)
-                app.answer(model, call, save_as)
-            except CancelledError:
-                raise
-            except MedReasonerError as error:
-                # One image that cannot be read or answered does not end the others' turn.
-                logger.warning("Image %d of %d of a batch: %s", number, total, error)
-                self._tell(f"{number} of {total}: {error}")
-                return False
-        self._tell(f"{number} of {total}: answered")
+        place = f"{number + 1} of {len(batch.images)}"
+        try:
+            with app.scratch.place() as folder:
+                source = app.image_source(batch.images[number])
+                call = Call(batch.params, source, self._stop.is_set, folder)
+                app.answer(batch.model, call, batch.save_as)
+        except CancelledError:
+            raise
+        except MedReasonerError as error:
+            # One image that cannot be read or answered does not end the others' turn.
+            logger.warning("Image %s of a batch: %s", place, error)
+            self._tell(f"{place}: {error}")
+            return False
+        self._tell(f"{place}: answered")
         return True
 
     def _tell(self, line: str) -> None:

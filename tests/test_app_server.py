@@ -37,6 +37,7 @@ from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
+from monailabel_app.batch import Batch
 from monailabel_app.errors import ConflictError, UnknownTaskError
 from monailabel_app.params import InferParams
 from monailabel_app.routes.serving import run_in_thread
@@ -670,7 +671,7 @@ def test_a_batch_asks_every_image_and_saves_the_answers(make_app, studies) -> No
     (studies / "other.nii.gz").write_bytes((studies / "case.nii.gz").read_bytes())
     app = make_app()
     images = ["case", "gone", "other"]
-    app.batch_run.start(app, "medreasoner", images, InferParams(query=QUERY), "original")
+    app.batch_run.start(app, Batch("medreasoner", images, InferParams(query=QUERY), "original"))
     status = wait_for_batch(app)
     assert status["status"] == "DONE"
     assert [line.split(":")[0] for line in status["details"]] == ["1 of 3", "2 of 3", "3 of 3"]
@@ -684,12 +685,12 @@ def test_a_batch_asks_every_image_and_saves_the_answers(make_app, studies) -> No
 def test_a_batch_can_be_stopped_and_runs_once_at_a_time(make_app, pipeline, studies) -> None:
     (studies / "other.nii.gz").write_bytes((studies / "case.nii.gz").read_bytes())
     app = make_app()
-    arguments = (app, "medreasoner", ["case", "other"], InferParams(query=QUERY), "original")
+    batch = Batch("medreasoner", ["case", "other"], InferParams(query=QUERY), "original")
     pipeline.proceed.clear()
-    app.batch_run.start(*arguments)
+    app.batch_run.start(app, batch)
     assert pipeline.started.wait(WAIT_S)
     with pytest.raises(ConflictError):
-        app.batch_run.start(*arguments)
+        app.batch_run.start(app, batch)
     app.batch_run.stop()
     pipeline.proceed.set()
     assert wait_for_batch(app)["status"] == "STOPPED"
@@ -699,4 +700,4 @@ def test_a_batch_can_be_stopped_and_runs_once_at_a_time(make_app, pipeline, stud
 def test_a_batch_without_a_model_of_that_name_is_refused(make_app) -> None:
     app = make_app()
     with pytest.raises(UnknownTaskError):
-        app.batch_run.start(app, "nothing", ["case"], InferParams(query=QUERY), "original")
+        app.batch_run.start(app, Batch("nothing", ["case"], InferParams(query=QUERY), "original"))

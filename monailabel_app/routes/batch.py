@@ -14,7 +14,7 @@ from fastapi import APIRouter, Body, Depends
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.batch import BatchRun
+from monailabel_app.batch import Batch, BatchRun
 from monailabel_app.door import Name
 from monailabel_app.framework import DefaultLabelTag, app_instance
 from monailabel_app.params import InferBody, InferParams
@@ -62,7 +62,8 @@ def start(
         Images.UNLABELED: store.get_unlabeled_images,
     }[images]()
     asked = InferParams.of(params or InferBody())
-    return _run().start(instance, model, sorted(found), asked, DefaultLabelTag.ORIGINAL.value)
+    batch = Batch(model, sorted(found), asked, DefaultLabelTag.ORIGINAL.value)
+    return instance.batch_run.start(instance, batch)
 
 
 @router.delete("", summary="Stop Batch Inference Task")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -52,6 +53,7 @@ RESULTS_FOLDER = "dicom"
 # Put to a reasoner's server at a time; each keeps its volume in memory.
 PARALLEL_QUESTIONS = 4
 SCRATCH_FOLDER = "scratch"
+SESSIONS_FOLDER = "sessions"
 _WEB = ("http://", "https://")
 
 
@@ -186,8 +188,10 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
 
     def _load_sessions(self, load: bool = False) -> Sessions:
         stated = monailabel_settings.MONAI_LABEL_SESSION_PATH.strip()
-        folder = Path(stated) if stated else self.data_dir / "sessions"
-        return Sessions(folder, monailabel_settings.MONAI_LABEL_SESSION_EXPIRY)
+        folder = Path(stated) if stated else self.data_dir
+        # One of our own, as all that lies in it is removed at a start.
+        expiry_s = monailabel_settings.MONAI_LABEL_SESSION_EXPIRY
+        return Sessions(folder / SESSIONS_FOLDER, expiry_s)
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Fine-tuning of the reasoner on what readers approved; nothing is loaded before."""
@@ -206,7 +210,8 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             MedReasonerError: as the task does.
         """
         source = self.image_source(request.get("image"), datastore)
-        return self.answer(str(request.get("model")), Call(params_of(request), source))
+        call = Call(params_of(request), source, mask_folder=Path(tempfile.mkdtemp()))
+        return self.answer(str(request.get("model")), call)
 
     def answer(self, model: str, call: Call, save_as: str | None = None) -> dict[str, Any]:
         """Run a task, and keep its mask as a label of the tag ``save_as`` if one is given.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from email.message import Message
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from monailabel_app.framework import DICOMwebClientX, settings
 from monailabel_app.studies.pacs_limits import PACS_LIMITS, PacsLimits
@@ -80,15 +80,20 @@ def _require_close_delimiter(response: requests.Response) -> None:
     boundary = Message()
     boundary["content-type"] = response.headers.get("content-type", "")
     name = boundary.get_param("boundary")
-    body = getattr(response.raw, "_fp", None)
-    if not isinstance(name, str) or body is None:
-        return
+    if isinstance(name, str) and f"--{name}--".encode() not in _tail(response):
+        raise ValueError("a multipart message without its last boundary")
+
+
+def _tail(response: requests.Response) -> bytes:
+    """The last bytes of an answer, which is still to be read where it is a stream."""
+    if response._content is not False:
+        return (response.content or b"")[-_TAIL_BYTES:]
+    body: IO[bytes] = response.raw._fp
     body.seek(0, os.SEEK_END)
     body.seek(max(0, body.tell() - _TAIL_BYTES))
     tail = body.read()
     body.seek(0)
-    if f"--{name}--".encode() not in tail:
-        raise ValueError("a multipart message without its last boundary")
+    return tail
 
 
 def connect_client(address: str, limits: PacsLimits = PACS_LIMITS) -> PacsClient:

@@ -86,9 +86,10 @@ def _require_close_delimiter(response: requests.Response) -> None:
 
 def _tail(response: requests.Response) -> bytes:
     """The last bytes of an answer, which is still to be read where it is a stream."""
-    if response._content is not False:
+    body: IO[bytes] | None = getattr(response.raw, "_fp", None)
+    is_unread_file = response._content is False and body is not None and body.seekable()
+    if body is None or not is_unread_file:
         return (response.content or b"")[-_TAIL_BYTES:]
-    body: IO[bytes] = response.raw._fp
     body.seek(0, os.SEEK_END)
     body.seek(max(0, body.tell() - _TAIL_BYTES))
     tail = body.read()

@@ -199,3 +199,17 @@ if __name__ == "__main__":
     found = read_each(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
     print(found)
     assert found["grown_kb"] < MOST_GROWTH_KB, found
+
+
+@pytest.mark.parametrize("kind", ["nrrd", "mha"])
+def test_no_line_of_a_header_ends_the_process(kind: str) -> None:
+    """``space origin: aaa…`` made ITK's parser write beyond a buffer, and the server was gone."""
+    count = os.environ.get("MEDREASONER_MUTATIONS", "400")
+    command = [sys.executable, "-m", "support.hostile_headers", kind, count, "7"]
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    read = int(done.stdout.split()[0])
+    assert 0 < read < int(count)

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +37,7 @@ from medreasoner_infer.imaging.volume import Volume
 if TYPE_CHECKING:
     import SimpleITK
 
+_CHUNK = 1 << 20
 _READERS = {ImageFormat.NRRD: "NrrdImageIO", ImageFormat.METAIMAGE: "MetaImageIO"}
 
 
@@ -44,8 +49,9 @@ def load_itk(
 ) -> Volume:
     """Read a .nrrd, .nhdr, .mha or .mhd file; sheared directions are kept.
 
-    The header is checked before SimpleITK sees the file: it names no other file (a ``.nhdr`` or
-    ``.mhd`` one may name one beside it), and the voxels that it claims are there.
+    SimpleITK never sees the file itself, as damaged headers make its parsers write beyond their
+    buffers. The header is parsed here: it names no other file (a ``.nhdr`` or ``.mhd`` one may name
+    one beside it), and the voxels that it claims are there; then it is written anew before them.
 
     Raises:
         UnreadableImageError: damaged file, several time points, or unusable geometry.
@@ -53,11 +59,13 @@ def load_itk(
     """
     import SimpleITK as sitk
 
-    files = _checked_files(path, kind, limits)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(_READERS[kind])
-    reader.SetFileName(str(path))
-    image = reader.Execute()
+    header = _checked_header(path, kind, limits)
+    with _written_anew(path, header) as copy:
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO(_READERS[kind])
+        reader.SetFileName(str(copy))
+        image = reader.Execute()
+    files = [path] if header.data_file is None else [path, path.parent / header.data_file]
     values, value_warnings = replace_non_finite(compact(_index_order(image)))
     code, guessed = resolve_modality(modality, values)
     return Volume(
@@ -71,8 +79,22 @@ def load_itk(
     )
 
 
-def _checked_files(path: Path, kind: ImageFormat, limits: FileLimits) -> list[Path]:
-    """The files that the image is made of, once their header is found to be good."""
+@contextmanager
+def _written_anew(path: Path, header: NrrdHeader | MetaImageHeader) -> Iterator[Path]:
+    """A copy of the image in one file, with a header of our own, for as long as it is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "image"
+        with copy.open("xb") as target, open_file(_voxel_file(path, header)) as source:
+            target.write(header.written_anew)
+            source.seek(header.data_offset)
+            shutil.copyfileobj(source, target, _CHUNK)
+        yield copy
+
+
+def _checked_header(
+    path: Path, kind: ImageFormat, limits: FileLimits
+) -> NrrdHeader | MetaImageHeader:
+    """The header, once it is found to be good."""
     parse = NrrdHeader.read if kind is ImageFormat.NRRD else MetaImageHeader.read
     with open_file(path) as file:
         header = parse(file)
@@ -87,7 +109,7 @@ def _checked_files(path: Path, kind: ImageFormat, limits: FileLimits) -> list[Pa
             file.seek(header.data_offset)
             packed = io.BytesIO(file.read(header.packed_bytes)) if header.packed_bytes else file
             require_present(size, unpacked_length(packed, size))
-    return [path] if header.data_file is None else [path, path.parent / header.data_file]
+    return header
 
 
 def _voxel_file(path: Path, header: NrrdHeader | MetaImageHeader) -> Path:

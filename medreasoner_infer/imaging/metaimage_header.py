@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -13,7 +14,9 @@ from medreasoner_infer.imaging.text_header import (
     bare_file_name,
     detached_refused,
     not_understood,
+    reals,
     whole_numbers,
+    written,
 )
 
 _LINE = re.compile(rb"([A-Za-z0-9_|]{1,64})[ \t]*=[ \t]*([^\x00-\x08\x0a-\x1f\x7f]{0,4000})")
@@ -28,6 +31,14 @@ _BITS_OF_TYPE = {
     "MET_UINT": 32, "MET_LONG": 32, "MET_ULONG": 32, "MET_LONG_LONG": 64, "MET_ULONG_LONG": 64,
     "MET_FLOAT": 32, "MET_DOUBLE": 64,
 }  # fmt: skip
+_ORDERS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+# Names of one meaning in the order in which MetaIO looks for them, and how many numbers they have.
+_GEOMETRY: tuple[tuple[tuple[str, ...], Callable[[int], int]], ...] = (
+    (("Offset", "Position", "Origin"), lambda axes: axes),
+    (("TransformMatrix", "Rotation", "Orientation"), lambda axes: axes * axes),
+    (("ElementSpacing",), lambda axes: axes),
+    (("ElementSize",), lambda axes: axes),
+)
 _TRUE, _FALSE = ("True", "true", "1"), ("False", "false", "0")
 
 
@@ -42,6 +53,7 @@ class MetaImageHeader:
         packed_bytes: the length of that stream, 0 where it is not stated.
         data_file: bare name of the file that holds the voxels, ``None`` where this one does.
         data_offset: where the voxels start in the file that holds them.
+        written_anew: a header that says the same, to be followed by the voxels.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +62,7 @@ class MetaImageHeader:
     packed_bytes: int
     data_file: str | None
     data_offset: int
+    written_anew: bytes
 
     @classmethod
     def read(cls, file: BinaryIO) -> MetaImageHeader:
@@ -71,6 +84,7 @@ class MetaImageHeader:
             packed_bytes=_number(fields, "CompressedDataSize", "0")[0],
             data_file=None if local else bare_file_name("MetaImage", fields[_DATA]),
             data_offset=data_offset if local else 0,
+            written_anew=_written_anew(fields),
         )
 
     def require_attached(self) -> None:
@@ -139,3 +153,43 @@ def _flag(fields: dict[str, str], name: str, default: str) -> bool:
     if value not in _TRUE + _FALSE:
         raise not_understood("MetaImage", f"{name} is neither True nor False")
     return value in _TRUE
+
+
+def _written_anew(fields: dict[str, str]) -> bytes:
+    """A header of the values that were understood, which ends where the voxels begin."""
+    shape = _shape(fields)
+    packed = _number(fields, "CompressedDataSize", "0")[0]
+    values = {
+        "ObjectType": "Image",
+        "NDims": str(len(shape)),
+        "BinaryData": "True",
+        **_flags(fields),
+        **({"CompressedDataSize": str(packed)} if packed else {}),
+        **_geometry(fields, len(shape)),
+        "DimSize": " ".join(map(str, shape)),
+        "ElementNumberOfChannels": str(_number(fields, "ElementNumberOfChannels", "1")[0]),
+        "ElementType": fields["ElementType"],
+        _DATA: "LOCAL",
+    }
+    return "".join(f"{name} = {value}\n" for name, value in values.items()).encode("ascii")
+
+
+def _flags(fields: dict[str, str]) -> dict[str, str]:
+    """The byte order under its two names, and whether the voxels are packed."""
+    names = [name for name in _ORDERS if name in fields]
+    order = {_ORDERS[0]: str(_flag(fields, names[0], "False"))} if names else {}
+    return {**order, "CompressedData": str(_flag(fields, "CompressedData", "False"))}
+
+
+def _geometry(fields: dict[str, str], axes: int) -> dict[str, str]:
+    """The first field of each meaning that is there."""
+    found: dict[str, str] = {}
+    for names, count in _GEOMETRY:
+        name = next((name for name in names if name in fields), None)
+        if name is not None:
+            found[name] = written(reals("MetaImage", fields[name], count(axes)))
+    if "DistanceUnits" in fields:
+        if fields["DistanceUnits"] not in ("mm", "um", "cm", "?"):
+            raise not_understood("MetaImage", "its unit of length is none that is read")
+        found["DistanceUnits"] = fields["DistanceUnits"]
+    return found

@@ -2,8 +2,9 @@
 """The header of a NRRD file, checked before a library reads it.
 
 The format lets a header name other files to take the voxels from. So the header is parsed here,
-in a stricter form than the format allows, and whatever is not of that form is refused: there is
-then nothing in it that another parser could take for something else.
+in a stricter form than the format allows, and whatever is not of that form is refused. The library
+that reads the voxels copies what it cannot parse into buffers of fixed length; so it is given a
+header that is written anew, of the values that were understood here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from medreasoner_infer.imaging.text_header import (
     bare_file_name,
     detached_refused,
     not_understood,
+    reals,
     whole_numbers,
+    written,
 )
 
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
@@ -47,6 +50,21 @@ _ENCODINGS = {
 }  # fmt: skip
 _SKIPS = ("line skip", "lineskip", "byte skip", "byteskip")
 _MOST_AXES = 5
+_SPACES = {
+    "right-anterior-superior": 3, "ras": 3, "left-anterior-superior": 3, "las": 3,
+    "left-posterior-superior": 3, "lps": 3, "scanner-xyz": 3, "3d-right-handed": 3,
+    "3d-left-handed": 3, "right-anterior-superior-time": 4, "rast": 4,
+    "left-anterior-superior-time": 4, "last": 4, "left-posterior-superior-time": 4, "lpst": 4,
+    "scanner-xyz-time": 4, "3d-right-handed-time": 4, "3d-left-handed-time": 4,
+}  # fmt: skip
+_KINDS = frozenset(
+    ("domain", "space", "time", "list", "point", "vector", "covariant-vector", "normal", "stub",
+     "scalar", "complex", "2-vector", "3-color", "rgb-color", "hsv-color", "xyz-color", "4-color",
+     "rgba-color", "3-vector", "3-gradient", "3-normal", "4-vector", "quaternion", "none", "???",
+     "2d-symmetric-matrix", "2d-masked-symmetric-matrix", "2d-matrix", "2d-masked-matrix",
+     "3d-symmetric-matrix", "3d-masked-symmetric-matrix", "3d-matrix", "3d-masked-matrix")
+)  # fmt: skip
+_VECTORS = re.compile(r"\(([^()]*)\)|(none)")
 _Value = TypeVar("_Value")
 
 
@@ -60,6 +78,7 @@ class NrrdHeader:
         encoding: ``"raw"``, ``"gzip"``, ``"text"`` or ``"hex"``.
         data_file: bare name of the file that holds the voxels, ``None`` where this one does.
         data_offset: where the voxels start in the file that holds them.
+        written_anew: a header that says the same, to be followed by the voxels.
     """
 
     shape: tuple[int, ...]
@@ -67,6 +86,7 @@ class NrrdHeader:
     encoding: str
     data_file: str | None
     data_offset: int
+    written_anew: bytes
 
     @classmethod
     def read(cls, file: BinaryIO) -> NrrdHeader:
@@ -80,12 +100,26 @@ class NrrdHeader:
         data_file = _data_file(fields)
         if any(fields.get(name, "0").strip() != "0" for name in _SKIPS):
             raise not_understood("NRRD", "it skips a part of the voxels' file")
+        shape = _shape(fields)
+        voxel_bits = _one_of(_BITS_OF_TYPE, fields, "type")
+        encoding = _one_of(_ENCODINGS, fields, "encoding")
+        lines = [
+            "NRRD0005",
+            f"type: {fields['type'].lower()}",
+            f"dimension: {len(shape)}",
+            f"sizes: {' '.join(map(str, shape))}",
+            f"encoding: {encoding}",
+            *_endian(fields, voxel_bits, encoding),
+            *_kinds(fields, len(shape)),
+            *_geometry(fields, len(shape)),
+        ]
         return cls(
-            shape=_shape(fields),
-            voxel_bits=_one_of(_BITS_OF_TYPE, fields, "type"),
-            encoding=_one_of(_ENCODINGS, fields, "encoding"),
+            shape=shape,
+            voxel_bits=voxel_bits,
+            encoding=encoding,
             data_file=data_file,
             data_offset=data_offset if data_file is None else 0,
+            written_anew="\n".join([*lines, "", ""]).encode("ascii"),
         )
 
     def require_attached(self) -> None:
@@ -153,7 +187,7 @@ def _data_file(fields: dict[str, str]) -> str | None:
 
 
 def _shape(fields: dict[str, str]) -> tuple[int, ...]:
-    (axes,) = whole_numbers("NRRD", fields.get("dimension", ""))
+    axes = whole_numbers("NRRD", fields.get("dimension", ""))[0]
     shape = whole_numbers("NRRD", fields.get("sizes", ""))
     if not 2 <= axes <= _MOST_AXES or len(shape) != axes:
         raise UnreadableImageError(
@@ -161,6 +195,64 @@ def _shape(fields: dict[str, str]) -> tuple[int, ...]:
             "3-D image or 8-bit RGB. Export a single time point or channel."
         )
     return shape
+
+
+def _endian(fields: dict[str, str], voxel_bits: int, encoding: str) -> list[str]:
+    if voxel_bits == 8 or encoding == "text":
+        return []
+    return [f"endian: {_one_of({'little': 'little', 'big': 'big'}, fields, 'endian')}"]
+
+
+def _kinds(fields: dict[str, str], axes: int) -> list[str]:
+    """Which axes hold channels; the format compares without case."""
+    kinds = fields.get("kinds", "").split()
+    if not kinds:
+        return []
+    if len(kinds) != axes or not {kind.lower() for kind in kinds} <= _KINDS:
+        raise not_understood("NRRD", "the kinds of its axes are none that are read")
+    return [f"kinds: {' '.join(kinds)}"]
+
+
+def _geometry(fields: dict[str, str], axes: int) -> list[str]:
+    """Space, directions and origin, or spacings alone."""
+    space, lines = 0, []
+    if "space" in fields:
+        space = _one_of(_SPACES, fields, "space")
+        lines.append(f"space: {fields['space'].lower()}")
+    elif "space dimension" in fields:
+        (space,) = whole_numbers("NRRD", fields["space dimension"])[:1]
+        lines.append(f"space dimension: {space}")
+    if "space directions" in fields:
+        lines.append(f"space directions: {_vectors(fields['space directions'], axes, space)}")
+    elif "spacings" in fields:
+        lines.append(f"spacings: {_spacings(fields['spacings'], axes)}")
+    if "space origin" in fields:
+        lines.append(f"space origin: {_vectors(fields['space origin'], 1, space)}")
+    return lines
+
+
+def _spacings(text: str, axes: int) -> str:
+    """A number for each axis; an axis of channels has ``nan``."""
+    words = text.lower().split()
+    numbers = [word for word in words if word != "nan"]
+    if len(words) != axes or not numbers:
+        raise not_understood("NRRD", "it has not one spacing for each axis")
+    reals("NRRD", " ".join(numbers), len(numbers))
+    return " ".join(words)
+
+
+def _vectors(text: str, count: int, length: int) -> str:
+    """``count`` vectors of ``length`` numbers; an axis of channels has none."""
+    found = list(_VECTORS.finditer(text))
+    between = _VECTORS.sub("", text).strip()
+    if between or len(found) != count or not 1 <= length <= 4:
+        raise not_understood("NRRD", "its vectors are not written as they should be")
+    vectors = [
+        None if match[2] else reals("NRRD", match[1].replace(",", " "), length) for match in found
+    ]
+    return " ".join(
+        "none" if vector is None else f"({written(vector).replace(' ', ',')})" for vector in vectors
+    )
 
 
 def _one_of(known: dict[str, _Value], fields: dict[str, str], name: str) -> _Value:

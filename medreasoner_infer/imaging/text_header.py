@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from medreasoner_infer.errors import UnreadableImageError
 
 HEADER_BYTES = 1 << 20
+_REAL = r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,25})?|\.[0-9]{1,25})(?:[eE][+-]?[0-9]{1,3})?"
+_REALS = re.compile(rf"{_REAL}(?:\s+{_REAL})*")
 _WHOLE = re.compile(r"-?\d{1,18}")
 _BARE_NAME = re.compile(r"(?!LIST\b|LOCAL\b)\w[\w .()+-]*", re.IGNORECASE | re.ASCII)
 
@@ -22,6 +25,23 @@ def whole_numbers(kind: str, text: str) -> tuple[int, ...]:
     if not words or not all(_WHOLE.fullmatch(word) for word in words):
         raise not_understood(kind, "a size is missing or no whole number")
     return tuple(int(word) for word in words)
+
+
+def reals(kind: str, text: str, count: int) -> tuple[float, ...]:
+    """``count`` real numbers with blanks between them.
+
+    Raises:
+        UnreadableImageError: there are others, or another number of them.
+    """
+    words = text.split()
+    if len(words) != count or _REALS.fullmatch(text.strip()) is None:
+        raise not_understood(kind, "its geometry is not written as it should be")
+    return tuple(float(word) for word in words)
+
+
+def written(numbers: Iterable[float]) -> str:
+    """Numbers as both formats write them, without loss."""
+    return " ".join(repr(float(number)) for number in numbers)
 
 
 def bare_file_name(kind: str, name: str) -> str:

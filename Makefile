@@ -16,8 +16,9 @@ DATA ?=
 REASONER_OPTIONS ?=
 SEGMENTER_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
+PACKAGES := medreasoner_infer monailabel_app training
 
-.PHONY: install demo serve test test-fast lint benchmark clean
+.PHONY: install demo serve test test-fast lint audit benchmark clean
 .PHONY: embedded-models train-reasoner train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
@@ -43,6 +44,13 @@ test-fast: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(PACKAGES)
+	files=$$(git ls-files) && \
+	  $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline $$files
+
+# Needs PyPI's vulnerability service, so no machine without the internet can be green by it.
+audit: install
+	$(BIN)/python scripts/audit.py $(CONSTRAINTS)
 
 benchmark: install
 	$(BIN)/python benchmarks/latency.py

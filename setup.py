@@ -120,6 +120,10 @@ setup(
             "ruff>=0.11,<1",
             "build>=1.2,<2",
             "psutil>=6,<8",
+            "bandit>=1.9,<2",
+            "detect-secrets>=1.5,<2",
+            "pip-audit>=2.10,<3",
+            "schemathesis>=4.30,<5",
         ],
     },
     classifiers=[

@@ -22,6 +22,10 @@ class UnreadableImageError(InputError):
     """The file is missing, is not an image, or its geometry cannot be used."""
 
 
+class ImageTooLargeError(UnreadableImageError):
+    """The file holds, or claims to hold, more than is read; the message says how much that is."""
+
+
 class MissingDecoderError(UnreadableImageError):
     """The package that decodes the image's compression is not installed; the message names it."""
 

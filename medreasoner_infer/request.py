@@ -10,6 +10,8 @@ from medreasoner_infer.types import XYZ, SlicePrompt
 
 MAX_QUERY_CHARACTERS = 2000
 MAX_SAMPLES = 16
+# The segmenter's work grows with each point, and nobody makes more by hand.
+MAX_POINTS = 256
 SAMPLING_TEMPERATURE = 0.7
 
 
@@ -55,7 +57,8 @@ class AskRequest:
     :data:`SAMPLING_TEMPERATURE` and tell how far the model agrees with itself.
 
     Raises:
-        InputError: if the question is empty or too long, or the number of samples is out of range.
+        InputError: if the question is empty or too long, there are too many clicks, or the number
+            of samples is out of range.
     """
 
     query: str
@@ -75,6 +78,7 @@ class AskRequest:
             )
         if not 1 <= self.samples <= MAX_SAMPLES:
             raise InputError(f"samples is {self.samples}; expected 1 to {MAX_SAMPLES}.")
+        _check_points(len(self.clicks))
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class SegmentRequest:
     Without an index or position the first click chooses the slice.
 
     Raises:
-        PromptError: if there is neither a box nor a positive point.
+        PromptError: if there is neither a box nor a positive point, or too many points.
     """
 
     selection: SliceSelection = SliceSelection()
@@ -98,3 +102,9 @@ class SegmentRequest:
         )
         if not prompted and not any(click.positive for click in self.clicks):
             raise PromptError("Give a box or at least one point inside the target.")
+        _check_points(len(self.clicks) + len(self.prompt.point_labels if self.prompt else ()))
+
+
+def _check_points(count: int) -> None:
+    if count > MAX_POINTS:
+        raise PromptError(f"{count} points were given; at most {MAX_POINTS} are accepted.")

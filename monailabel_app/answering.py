@@ -51,18 +51,37 @@ class Answer:
 
 
 class AnsweringService:
-    """Loads the volume, waits for its turn, asks the pipeline, and records the result."""
+    """Waits in line, loads the volume, asks the pipeline when its turn comes, records the result.
+
+    Args:
+        gate: before the device.
+        questions: before the reasoner where that is another machine: its answers are waited for
+            without the device, which who only clicks may use meanwhile (the segmenter itself runs
+            one at a time). If not given, questions pass ``gate``.
+    """
 
     def __init__(
-        self, pipeline: Answers, volumes: VolumeCache, records: RecordStore, gate: InferenceGate
+        self,
+        pipeline: Answers,
+        volumes: VolumeCache,
+        records: RecordStore,
+        gate: InferenceGate,
+        questions: InferenceGate | None = None,
     ) -> None:
         self.records = records
         self._pipeline = pipeline
         self._volumes = volumes
         self._gate = gate
+        self._clicks = (gate.anteroom(), gate)
+        self._questions = (questions.anteroom(), questions) if questions else self._clicks
 
     def ask(
-        self, task: str, source: ImageSource, params: InferParams, cancelled: Cancelled | None
+        self,
+        task: str,
+        source: ImageSource,
+        params: InferParams,
+        cancelled: Cancelled | None,
+        asked_by: str | None = None,
     ) -> Answer:
         """Answer ``params.query``, with the reader's clicks added if there are any.
 
@@ -80,10 +99,16 @@ class AnsweringService:
             lambda pipeline, volume: pipeline.ask(
                 volume, ask_request(on_one_slice(volume, params)), cancelled=cancelled
             ),
+            asked_by=asked_by,
         )
 
     def segment(
-        self, task: str, source: ImageSource, params: InferParams, cancelled: Cancelled | None
+        self,
+        task: str,
+        source: ImageSource,
+        params: InferParams,
+        cancelled: Cancelled | None,
+        asked_by: str | None = None,
     ) -> Answer:
         """Segment what the reader clicked on.
 
@@ -99,32 +124,52 @@ class AnsweringService:
             lambda pipeline, volume: pipeline.segment(
                 volume, segment_request(on_one_slice(volume, params)), cancelled=cancelled
             ),
+            asks=False,
+            asked_by=asked_by,
         )
 
     def run(
-        self, task: str, source: ImageSource, cancelled: Cancelled | None, infer: Infer
+        self,
+        task: str,
+        source: ImageSource,
+        cancelled: Cancelled | None,
+        infer: Infer,
+        *,
+        asks: bool = True,
+        asked_by: str | None = None,
     ) -> Answer:
         """Wait in line, load the volume, let ``infer`` use the pipeline, and record its result.
+
+        The volume is loaded while another is still being answered, one ahead at most.
+
+        Args:
+            asks: whether ``infer`` asks the reasoner, and not the segmenter alone.
+            asked_by: the reader who is logged in.
 
         Raises:
             InputError: if the image cannot be read, or as ``infer`` does.
             ServiceError: if the line is full or recording fails, or as ``infer`` does.
             CancelledError: if the caller left.
         """
-        with self._gate.slot(cancelled):
+        anteroom, gate = self._questions if asks else self._clicks
+        with anteroom.slot(cancelled):
             volume = self._volumes.get(source)
-            result = infer(self._pipeline, volume)
+            with gate.slot(cancelled):
+                result = infer(self._pipeline, volume)
         # Nobody will decide upon the answer to a reader who has left.
         raise_if_cancelled(cancelled)
-        return self._record(task, source, Answer(result, volume))
+        return self._record(task, source, Answer(result, volume), asked_by)
 
-    def _record(self, task: str, source: ImageSource, answer: Answer) -> Answer:
+    def _record(
+        self, task: str, source: ImageSource, answer: Answer, asked_by: str | None
+    ) -> Answer:
         result = answer.result
         self.records.add_inference(
             result,
             task=task,
             image_id=source.image_id,
             study_uid=source.study_uid,
+            asked_by=asked_by,
             write_mask=lambda path: write_mask(result.mask_ijk, answer.volume, path),
         )
         logger.info(

@@ -4,45 +4,56 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import sys
-import threading
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fastapi import HTTPException
-
-from medreasoner_infer.errors import InputError, MedReasonerError
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.answering import AnsweringService, Answers
+from monailabel_app.batch import BatchRun
 from monailabel_app.dicom.archive import FolderArchive, ResultArchive
 from monailabel_app.dicom.keeping import ResultKeeper, take_over
-from monailabel_app.errors import RecordStoreError, UnknownImageError, UnknownTaskError
-from monailabel_app.fields import read_bool, read_text
+from monailabel_app.errors import StudiesAwayError, UnknownImageError, UnknownTaskError
 from monailabel_app.framework import (
     Datastore,
-    DefaultLabelTag,
     InferTask,
     MONAILabelApp,
+    Strategy,
     TrainTask,
 )
 from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.gate import InferenceGate
-from monailabel_app.privacy import is_task_program, quiet_request_logs
+from monailabel_app.privacy import quiet_request_logs
+from monailabel_app.private_files import close_to_others, private_folder
+from monailabel_app.sessions import Sessions
 from monailabel_app.settings import AppSettings
 from monailabel_app.store import RecordStore
+from monailabel_app.strategies import STRATEGY, OfferedImages
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
+from monailabel_app.studies.scratch import Scratch
+from monailabel_app.studies.server_lock import ServerLock
 from monailabel_app.studies.source import ImageSource
-from monailabel_app.tasks import ASK_TASK, CALL_KEY, CLICK_TASK, AskTask, Call, ClickTask, OneByOne
+from monailabel_app.tasks import (
+    ASK_TASK,
+    CLICK_TASK,
+    AskTask,
+    Call,
+    ClickTask,
+    ViewerTask,
+    params_of,
+)
 from monailabel_app.volumes import VolumeCache
-
-logger = logging.getLogger(__name__)
 
 HIDDEN_FOLDER = ".medreasoner"
 RESULTS_FOLDER = "dicom"
+# Put to a reasoner's server at a time; each keeps its volume in memory.
+PARALLEL_QUESTIONS = 4
+SCRATCH_FOLDER = "scratch"
+SESSIONS_FOLDER = "sessions"
 _WEB = ("http://", "https://")
 
 
@@ -68,13 +79,16 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         Raises:
             SettingsError: if ``conf`` holds an unknown key or an unusable value.
             UnknownModelError: if a model's name means nothing.
+            StudiesAwayError: if there is no folder of studies; it is not made.
+            FolderInUseError: if another server uses the same folders.
             ServiceError: if ``preload`` is set and a model is not available.
         """
         quiet_request_logs()
         self.medreasoner = AppSettings.from_conf(conf or {}, self.defaults)
-        # MONAI Label's datastores are not made for several writers at once.
-        self.submitting = threading.Lock()
+        self.batch_run = BatchRun()
         self.data_dir = self.medreasoner.data_dir or default_data_dir(studies)
+        self.scratch = Scratch(self.data_dir / SCRATCH_FOLDER)
+        self._folders = self._take_folders(studies)
         pipeline = pipeline or self._make_pipeline()
         volumes = VolumeCache(self.medreasoner.volume_cache_mb << 20)
         self.service = AnsweringService(
@@ -82,6 +96,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             volumes,
             RecordStore(self.data_dir, self.medreasoner.keep_masks_mb << 20),
             InferenceGate(self.medreasoner.max_waiting),
+            self._make_questions_gate(),
         )
         super().__init__(
             app_dir=app_dir,
@@ -94,6 +109,26 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         if "monailabel.app" in sys.modules:
             self._serve(pipeline)
 
+    def _take_folders(self, studies: str) -> ServerLock | None:
+        """Keep other servers off, and the records from other accounts.
+
+        A command or a training beside the server takes nothing: it may read, and what it writes
+        is locked file by file.
+        """
+        is_web = studies.startswith(_WEB)
+        if not is_web and not Path(studies).is_dir():
+            raise StudiesAwayError(
+                "The folder of studies is not there; connect or make it, then start again."
+            )
+        private_folder(self.data_dir, parents=is_web or self.medreasoner.data_dir is not None)
+        if "monailabel.app" not in sys.modules:
+            return None
+        lock = ServerLock([self.data_dir] if is_web else [self.data_dir, Path(studies)])
+        self.scratch.empty()
+        if is_web or not Path(studies).resolve().is_relative_to(self.data_dir.resolve()):
+            close_to_others(self.data_dir)
+        return lock
+
     def _make_pipeline(self) -> Pipeline:
         return Pipeline.from_registry(
             self.medreasoner.reasoner,
@@ -102,6 +137,11 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
             reasoner_url=self.medreasoner.reasoner_url,
             adapter=self.medreasoner.adapter,
         )
+
+    def _make_questions_gate(self) -> InferenceGate | None:
+        if self.medreasoner.reasoner_url is None:
+            return None
+        return InferenceGate(self.medreasoner.max_waiting, PARALLEL_QUESTIONS)
 
     def _make_keeper(self, volumes: VolumeCache) -> ResultKeeper:
         store = self.datastore()
@@ -117,6 +157,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         from monailabel_app.routes import install_routes
 
         server = sys.modules["monailabel.app"].app
+        self._sessions.clear()
         install_routes(server)
         take_over(server.state, self.results)
         if self.medreasoner.preload and isinstance(pipeline, Pipeline):
@@ -140,61 +181,67 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         """Both tasks, whose models are loaded at first use."""
         return {ASK_TASK: AskTask(self.service), CLICK_TASK: ClickTask(self.service)}
 
+    def init_strategies(self) -> dict[str, Strategy]:
+        """The one by which Slicer's *Next Sample* chooses."""
+        self.offered = OfferedImages()
+        return {STRATEGY: self.offered}
+
+    def _load_sessions(self, load: bool = False) -> Sessions:
+        stated = monailabel_settings.MONAI_LABEL_SESSION_PATH.strip()
+        folder = Path(stated) if stated else self.data_dir
+        # One of our own, as all that lies in it is removed at a start.
+        expiry_s = monailabel_settings.MONAI_LABEL_SESSION_EXPIRY
+        return Sessions(folder / SESSIONS_FOLDER, expiry_s)
+
     def init_trainers(self) -> dict[str, TrainTask]:
         """Fine-tuning of the reasoner on what readers approved; nothing is loaded before."""
         from monailabel_app.training.task import make_train_task
 
         return {ASK_TASK: make_train_task(self.studies, self.data_dir, self.medreasoner)}
 
-    def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Train as MONAI Label does.
-
-        Raises:
-            SystemExit: in a training process a fault ends it with its sentence alone, which
-                ``GET /train/`` shows.
-            MedReasonerError: anywhere else.
-        """
-        try:
-            stats: dict[str, Any] = super().train(request)
-        except MedReasonerError as error:
-            if is_task_program():
-                raise SystemExit(f"Error: {error}") from None
-            raise
-        return stats
-
-    def init_batch_infer(self) -> OneByOne:
-        """One image after the other."""
-        return OneByOne()
-
     def infer(
         self, request: Mapping[str, Any], datastore: Datastore | None = None
     ) -> dict[str, Any]:
-        """Run a task on an image of the studies; paths are never read from a request.
+        """Run a task as MONAI Label does; paths are never read from a request.
 
         Raises:
             UnknownTaskError: if there is no such model.
             UnknownImageError: if the studies hold no such image.
             MedReasonerError: as the task does.
         """
-        task = self._infers.get(request.get("model"))
-        if task is None:
+        source = self.image_source(request.get("image"), datastore)
+        call = Call(params_of(request), source, mask_folder=Path(tempfile.mkdtemp()))
+        return self.answer(str(request.get("model")), call)
+
+    def answer(self, model: str, call: Call, save_as: str | None = None) -> dict[str, Any]:
+        """Run a task, and keep its mask as a label of the tag ``save_as`` if one is given.
+
+        Returns:
+            As MONAI Label's ``infer``: ``file``, ``params``, and the ``label`` with its ``tag``.
+
+        Raises:
+            UnknownTaskError: if there is no such model.
+            MedReasonerError: as the task does.
+        """
+        file, params = self.task(model).answer(call)
+        label = file
+        image_id = call.source.image_id
+        if save_as is not None and file is not None and image_id is not None:
+            info = {"model": model, "params": params}
+            label = self.datastore().save_label(image_id, file, save_as, info)
+        return {"label": label, "tag": save_as, "file": file, "params": params}
+
+    def task(self, model: str) -> ViewerTask:
+        """The task of that name.
+
+        Raises:
+            UnknownTaskError: if there is no such model.
+        """
+        task = self._infers.get(model)
+        if not isinstance(task, ViewerTask):
             names = ", ".join(self._infers)
             raise UnknownTaskError(f"The app has no model of this name; it has: {names}.")
-        store = datastore or self.datastore()
-        call = request.get(CALL_KEY)
-        if not isinstance(call, Call):
-            call = Call(self.image_source(request.get("image"), store))
-        file, params = task({**request, "image": str(call.source.path), CALL_KEY: call})
-        label = file
-        saves = read_bool(request, "save_label") and file is not None
-        if saves and call.source.image_id is not None:
-            info = {"model": request["model"], "params": params}
-            label = store.save_label(call.source.image_id, file, _label_tag(request), info)
-        return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}
-
-    def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> None:
-        """Refused: MONAI Label would open any path for it, and no model reads such images."""
-        raise HTTPException(404, detail="This app has no model for whole-slide images.")
+        return task
 
     def image_source(self, image_id: object, datastore: Datastore | None = None) -> ImageSource:
         """Where the image of that id lies.
@@ -212,28 +259,20 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         return ImageSource(Path(store.get_image_uri(image_id)), image_id)
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        """Join a submitted label to the inference it came from; the reply says to which."""
+        """Join a submitted label to the inference it came from; the reply says to which.
+
+        Raises:
+            RecordStoreError: the label is saved and not recorded; it can be submitted again.
+        """
         store = self.datastore()
         submission = None
         if isinstance(store, (StudiesFolder, PacsStudies)):
             submission = store.take_submission(image_id)
         if submission is None:
             return {}
-        try:
-            label, document = self.results.label(submission)
-        except RecordStoreError as error:
-            # The label itself is saved; failing now would make the reader submit it again.
-            logger.error("A submitted label is saved but not recorded: %s", error)
-            return {"medreasoner": {"joined_by": "nothing", "error": str(error)}}
+        label, document = self.results.label(submission)
         sent = None if document is None else document.to_dict()
         return {"medreasoner": {**label.to_dict(), "pacs": sent}}
-
-
-def _label_tag(request: Mapping[str, Any]) -> str:
-    tag = read_text(request, "label_tag") or DefaultLabelTag.ORIGINAL.value
-    if not tag.replace("_", "").replace("-", "").isalnum():
-        raise InputError("'label_tag' may hold letters, digits, '-' and '_' only.")
-    return tag
 
 
 def default_data_dir(studies: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
+import subprocess  # nosec B404 # starts our own server
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -72,7 +72,8 @@ def running_server(studies: Path, port: int, log: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "monailabel_app.cli", "serve"]
     command += ["--studies", str(studies), "--port", str(port)]
     with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        # A list and no shell; the folder of studies is the user's own argument.
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)  # nosec B603
     url = f"http://{LOCALHOST}:{port}"
     try:
         _wait_until_ready(url, process, log)

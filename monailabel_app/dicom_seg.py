@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,8 @@ from monailabel_app.studies.source import ImageSource
 from monailabel_app.volumes import read_volume
 
 
-def write_dicom_seg(mask_file: str, source: ImageSource, label_info: Any = None) -> Path:
-    """Write the segmentation to a temporary file.
+def dicom_seg_of(mask_file: str, source: ImageSource, label_info: Any = None) -> bytes:
+    """The mask of a file as the bytes of a DICOM segmentation.
 
     Args:
         label_info: MONAI Label's ``label_info`` of the client; ours if there is none.
@@ -45,10 +43,7 @@ def write_dicom_seg(mask_file: str, source: ImageSource, label_info: Any = None)
     values = [int(value) for value in np.unique(labels_ijk) if value]
     segments = segments_of(_checked(label_info), values, None)
     series = open_source(source.dicom_folder, volume, source.series_uid)
-    written = write_segmentation(labels_ijk, segments, series, new_ids())
-    with tempfile.NamedTemporaryFile(suffix=".dcm", delete=False) as file:
-        file.write(to_bytes(written))
-    return Path(file.name)
+    return to_bytes(write_segmentation(labels_ijk, segments, series, new_ids()))
 
 
 def _checked(label_info: Any) -> list[dict[str, Any]]:

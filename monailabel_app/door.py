@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from medreasoner_infer.errors import InputError
 
@@ -20,6 +20,7 @@ MAX_DEPTH = 16
 MAX_ITEMS = 100_000
 MAX_DIGITS = 40
 MAX_NAME_CHARACTERS = 255
+MAX_FAULTS = 5
 
 _SEPARATORS = ("/", "\\")
 
@@ -69,8 +70,11 @@ def is_name(text: str) -> bool:
 CleanText = Annotated[str, AfterValidator(_clean)]
 # The id of an image or of another thing that was kept under the name its owner gave it.
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS), AfterValidator(_name)]
+# Clients write an empty value for one that they do not give.
+GivenName = Annotated[Name | None, BeforeValidator(lambda value: value or None)]
 # What the server itself makes: stream ids, inference ids, session ids, tags of labels.
 Token = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+GivenToken = Annotated[Token | None, BeforeValidator(lambda value: value or None)]
 
 
 def decode_json(text: str | bytes, what: str) -> Any:
@@ -90,7 +94,10 @@ def decode_json(text: str | bytes, what: str) -> Any:
             text, parse_constant=_not_finite, parse_int=_bounded_int, parse_float=_finite_float
         )
     except json.JSONDecodeError as error:
-        raise InputError(f"{_upper(what)} is not JSON (at character {error.pos}).") from error
+        raise InputError(
+            f"{_upper(what)} is not JSON (at character {error.pos}); expected an object such as "
+            '{"query": "..."}.'
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{_upper(what)} is not UTF-8 text.") from error
     except RecursionError as error:
@@ -130,9 +137,17 @@ def read_model(kind: type[Model], values: Any, what: str) -> Model:
 
 def faults(errors: Sequence[Any]) -> str:
     """The faults that pydantic or FastAPI found, by field, without what was sent."""
-    told = [f"{_place(error['loc'])}: {error['msg']}" for error in errors[:5]]
-    more = [f"{len(errors) - 5} more"] if len(errors) > 5 else []
-    return "; ".join([*told, *more]) + "."
+    told = [_fault(error) for error in errors[:MAX_FAULTS]]
+    if len(errors) > MAX_FAULTS:
+        told.append(f"{len(errors) - MAX_FAULTS} more")
+    return "; ".join(told) + "."
+
+
+def _fault(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    place = _place(error["loc"])
+    # Our own readers name the key already.
+    return message if message.startswith(place) else f"{place}: {message}"
 
 
 def _place(location: Sequence[int | str]) -> str:

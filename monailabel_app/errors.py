@@ -42,5 +42,25 @@ class PacsUnreachableError(ServiceError):
     """The DICOMweb server did not answer, or answered with a fault."""
 
 
+class PacsTimeoutError(PacsUnreachableError):
+    """The DICOMweb server did not answer in time, or did not come to an end."""
+
+
+class PacsAnswerError(PacsUnreachableError):
+    """The DICOMweb server's answer is cut short, garbled, or about something else."""
+
+
 class RecordStoreError(ServiceError):
     """An inference could not be recorded, e.g. because the disk is full."""
+
+
+class StudiesAwayError(ServiceError):
+    """The folder of the studies is not there now, e.g. because a share is not mounted."""
+
+
+class StudiesWriteError(ServiceError):
+    """The studies could not be written to, e.g. because the disk is full."""
+
+
+class FolderInUseError(ServiceError):
+    """Another server writes to the same folder."""

@@ -13,33 +13,27 @@ from __future__ import annotations
 from monailabel_app.extras import needs_extra
 
 with needs_extra("monailabel", "monailabel"):
-    from monailabel.config import RBAC_ADMIN, RBAC_ANNOTATOR, RBAC_USER, settings
+    from monailabel.config import settings
     from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
-    from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
-    from monailabel.datastore.utils.convert import binary_to_image
-    from monailabel.datastore.utils.dicom import dicom_web_download_series
-    from monailabel.endpoints.datastore import add_image, download_image, save_label
-    from monailabel.endpoints.infer import ResultType, send_response
-    from monailabel.endpoints.user.auth import DEFAULT_USER, RBAC, User, get_current_user
+    from monailabel.datastore.local import (
+        DataModel,
+        ImageLabelModel,
+        LocalDatastore,
+        LocalDatastoreModel,
+    )
+    from monailabel.endpoints.infer import ResultType
+    from monailabel.endpoints.user.auth import DEFAULT_USER, User, get_current_user
     from monailabel.interfaces.app import MONAILabelApp
     from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
-    from monailabel.interfaces.exception import ImageNotFoundException
-    from monailabel.interfaces.tasks.batch_infer import BatchInferTask
+    from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
     from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+    from monailabel.interfaces.tasks.strategy import Strategy
     from monailabel.interfaces.tasks.train import TrainTask
-    from monailabel.interfaces.utils.app import app_instance
-    from monailabel.utils.async_tasks.task import AsyncTask
-    from monailabel.utils.async_tasks.utils import processes as task_processes
-    from monailabel.utils.others.generic import remove_file
+    from monailabel.interfaces.utils.app import app_instance, apps
+    from monailabel.utils.others.generic import get_mime_type
 
 __all__ = [
     "DEFAULT_USER",
-    "RBAC",
-    "RBAC_ADMIN",
-    "RBAC_ANNOTATOR",
-    "RBAC_USER",
-    "AsyncTask",
-    "BatchInferTask",
     "DICOMWebDatastore",
     "DICOMwebClientX",
     "DataModel",
@@ -49,20 +43,17 @@ __all__ = [
     "ImageNotFoundException",
     "InferTask",
     "InferType",
+    "LabelNotFoundException",
     "LocalDatastore",
+    "LocalDatastoreModel",
     "MONAILabelApp",
     "ResultType",
+    "Strategy",
     "TrainTask",
     "User",
-    "add_image",
     "app_instance",
-    "binary_to_image",
-    "dicom_web_download_series",
-    "download_image",
+    "apps",
     "get_current_user",
-    "remove_file",
-    "save_label",
-    "send_response",
+    "get_mime_type",
     "settings",
-    "task_processes",
 ]

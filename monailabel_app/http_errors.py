@@ -9,13 +9,15 @@ not beside what goes on already           409
 any other :class:`InputError`             422
 :class:`CancelledError`                   499
 a model, the PACS, the disk unavailable   503
-:class:`AnswerError` of a model           502
+no sense in the answer of model or PACS   502
+no end of the PACS's answer               504
 anything unexpected                       500
 ========================================  ======
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import traceback
 import uuid
@@ -30,7 +32,13 @@ from medreasoner_infer.errors import (
     MissingExtraError,
     ServiceError,
 )
-from monailabel_app.errors import ConflictError, NotFoundError, ServerBusyError
+from monailabel_app.errors import (
+    ConflictError,
+    NotFoundError,
+    PacsAnswerError,
+    PacsTimeoutError,
+    ServerBusyError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +52,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (InputError, 422),
     (CancelledError, CLIENT_CLOSED_REQUEST),
     (AnswerError, 502),
+    (PacsAnswerError, 502),
+    (PacsTimeoutError, 504),
     (ServiceError, 503),
     (MissingExtraError, 503),
 )
@@ -81,9 +91,16 @@ def _headers(error: Exception, status: int) -> dict[str, str] | None:
 
 def _refer(error: Exception, status: int, sentence: str, withhold: str | None) -> HTTPException:
     reference = uuid.uuid4().hex[:12]
-    trace = "".join(traceback.format_exception(error))
-    if withhold:
-        trace = trace.replace(withhold, "<withheld>")
-    logger.error("Fault %s\n%s", reference, trace)
+    logger.error("Fault %s\n%s", reference, _trace(error))
     detail = f"{sentence}; tell the administrator the reference {reference}."
     return HTTPException(status, detail=detail, headers=_headers(error, status))
+
+
+def _trace(error: BaseException) -> str:
+    """Where a fault came from, and of which types; its texts may hold a question or a path."""
+    cause = error.__cause__ or error.__context__
+    before = "" if cause is None or cause is error else f"{_trace(cause)}, then:\n"
+    number = f" {errno.errorcode.get(error.errno or 0, '')}" if isinstance(error, OSError) else ""
+    return (
+        f"{before}{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}{number}"
+    )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +40,16 @@ def result_params(result: InferenceResult) -> dict[str, Any]:
 
 
 def write_result(
-    mask_ijk: np.ndarray, volume: Volume, image_name: str, output: OutputFormat
+    mask_ijk: np.ndarray, volume: Volume, image_name: str, output: OutputFormat, folder: Path
 ) -> Path:
-    """Write the mask to a temporary file that the server removes after sending it.
+    """Write the mask to a file in ``folder``.
 
     Args:
         mask_ijk: uint8 of shape (I, J, K).
         image_name: gives the format where ``output`` names none.
     """
     extension = output.extension or _extension_of(image_name)
-    with tempfile.NamedTemporaryFile(suffix=extension, delete=False) as file:
-        path = Path(file.name)
+    path = folder / f"mask{extension}"
     if extension in _ITK_EXTENSIONS:
         _write_itk(mask_ijk, volume, path, output)
         return path

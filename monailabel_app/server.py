@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start MONAI Label's own server with our app."""
+"""Start MONAI Label's server with our app, as ``medreasoner serve`` does."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging.config
 import os
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medreasoner_infer.errors import MissingExtraError
-from medreasoner_infer.models.registry import resolve_model
+from medreasoner_infer.models.registry import LIVE, resolve_model
 from monailabel_app.errors import SettingsError
+from monailabel_app.import_path import keep_out_of_import_path
+from monailabel_app.privacy import log_config
+from monailabel_app.private_files import close_folders, keep_private, private_folder
 from monailabel_app.security.exposure import is_loopback
 from monailabel_app.security.readers import Readers
 from monailabel_app.security.settings import ENV_PREFIX, SecuritySettings, security_settings
+from monailabel_app.settings import AppSettings
 
-ASGI_APP = "monailabel_app.asgi:app"
+WEB = ("http://", "https://")
+_APP_FOLDERS = ("model", "lib", "logs", "bin")
 _APP_MAIN = "from monailabel_app.app import MedReasonerApp  # noqa: F401\n"
 
 
@@ -24,9 +31,9 @@ _APP_MAIN = "from monailabel_app.app import MedReasonerApp  # noqa: F401\n"
 class ServerOptions:
     """What ``medreasoner serve`` was asked for; ``studies`` is a folder or a DICOMweb address.
 
-    ``token_file``, ``allowed_origins`` and ``allow_unauthenticated`` are those of
-    :class:`~monailabel_app.security.settings.SecuritySettings`; where they are not given, its
-    environment variables count. The certificate and its key are PEM files.
+    ``token_file``, ``allowed_origins``, ``trusted_proxies`` and ``allow_unauthenticated`` are
+    those of :class:`~monailabel_app.security.settings.SecuritySettings`; where they are not given,
+    its environment variables count. The certificate and its key are PEM files.
     """
 
     studies: str
@@ -42,6 +49,7 @@ class ServerOptions:
     token_file: Path | None = None
     allowed_origins: tuple[str, ...] = ()
     allow_unauthenticated: bool = False
+    trusted_proxies: tuple[str, ...] = ()
     certificate: Path | None = None
     certificate_key: Path | None = None
 
@@ -53,16 +61,18 @@ def home_folder() -> Path:
 
 def prepare_app_folder() -> Path:
     """Make the writable folder that MONAI Label takes as ``--app`` (it puts logs into it)."""
-    folder = home_folder() / "app"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = private_folder(private_folder(home_folder()) / "app")
+    for name in _APP_FOLDERS:
+        private_folder(folder / name)
+    close_folders([folder, folder / "logs"])
     unfinished = folder / "main.py.part"
     unfinished.write_text(_APP_MAIN, encoding="utf-8")
     os.replace(unfinished, folder / "main.py")
     return folder
 
 
-def server_arguments(options: ServerOptions, app_folder: Path) -> list[str]:
-    """The command line of ``monailabel start_server`` for these options."""
+def app_conf(options: ServerOptions) -> dict[str, str]:
+    """What these options say to the app, as ``--conf`` does; it is shown and logged nowhere."""
     conf = {
         "reasoner": options.reasoner,
         "segmenter": options.segmenter,
@@ -73,16 +83,7 @@ def server_arguments(options: ServerOptions, app_folder: Path) -> list[str]:
     conf |= {key: url for key, url in addresses.items() if url is not None}
     if options.train_configs is not None:
         conf["train_configs"] = str(options.train_configs.absolute())
-    arguments = ["start_server", "--app", str(app_folder), "--studies", options.studies]
-    arguments += ["--host", options.host, "--port", str(options.port)]
-    arguments += ["--uvicorn_app", ASGI_APP]
-    if options.certificate is not None:
-        arguments += ["--ssl_certfile", str(options.certificate)]
-    if options.certificate_key is not None:
-        arguments += ["--ssl_keyfile", str(options.certificate_key)]
-    for key, value in conf.items():
-        arguments += ["--conf", key, value]
-    return arguments
+    return conf
 
 
 def run_server(options: ServerOptions) -> None:
@@ -92,20 +93,79 @@ def run_server(options: ServerOptions) -> None:
         MissingExtraError: if MONAI Label is not installed.
         UnknownModelError: if a model name means nothing.
         SettingsError: if other machines could reach the server and nobody has to log in, or the
-            token file cannot be used.
+            token file, an address or the studies cannot be used.
     """
     if importlib.util.find_spec("monailabel") is None:
         raise MissingExtraError("monailabel", "monailabel")
-    if options.reasoner_url is None:
-        resolve_model("reasoner", options.reasoner)
-    resolve_model("segmenter", options.segmenter)
-    os.environ |= security_environment(options)
-    refuse_exposure(options.host, security_settings())
-    sys.argv = ["monailabel", *server_arguments(options, prepare_app_folder())]
-    os.environ.setdefault("MONAI_LABEL_DICOMWEB_CACHE_EXPIRY", "5")
-    from monailabel.main import Main
+    from monailabel_app.web_server import Listening, make_server
 
-    Main().run()
+    conf = app_conf(options)
+    _check_models(AppSettings.from_conf(conf))
+    os.environ |= security_environment(options)
+    settings = security_settings()
+    refuse_exposure(options.host, settings)
+    keep_private()
+    studies = _studies(options.studies)
+    keep_out_of_import_path(studies)
+    app_folder = prepare_app_folder()
+    os.environ.setdefault("MONAI_LABEL_DICOMWEB_CACHE_EXPIRY", "5")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home_folder() / "cache" / "torch"))
+    logging.config.dictConfig(log_config(app_folder / "logs"))
+    app = _configured_app(options, studies, app_folder, conf)
+    listening = Listening(options.host, options.port, options.certificate, options.certificate_key)
+    make_server(app, listening, settings).run()
+
+
+def _check_models(settings: AppSettings) -> None:
+    if settings.reasoner_url is None and settings.reasoner != LIVE:
+        resolve_model("reasoner", settings.reasoner)
+    resolve_model("segmenter", settings.segmenter)
+
+
+def _studies(wanted: str) -> str:
+    """An address as it is, a folder as an absolute path.
+
+    Raises:
+        SettingsError: if there is no such folder; it may be a share that is away for a moment.
+    """
+    if wanted.startswith(WEB):
+        return wanted
+    if not Path(wanted).is_dir():
+        raise SettingsError(
+            f"There is no folder {wanted}; connect the share, or make the folder, and start again."
+        )
+    return os.path.realpath(wanted)
+
+
+def _configured_app(
+    options: ServerOptions, studies: str, app_folder: Path, conf: Mapping[str, str]
+) -> Any:
+    """MONAI Label's server behind our access control, told what its command line would tell it.
+
+    Its own start writes all settings into its log and into the environment.
+    """
+    from monailabel.config import settings
+
+    settings.MONAI_LABEL_SERVER_PORT = options.port
+    settings.MONAI_LABEL_APP_DIR = str(app_folder)
+    settings.MONAI_LABEL_STUDIES = studies
+    settings.MONAI_LABEL_APP_CONF = dict(conf)
+    from monailabel_app.asgi import app
+
+    close_folders(_folders_of_patients(settings, studies))
+    return app
+
+
+def _folders_of_patients(settings: Any, studies: str) -> list[Path]:
+    """Where MONAI Label keeps images of sessions and of a PACS, and we the records."""
+    from monailabel_app.app import default_data_dir
+
+    cached = Path.home() / ".cache" / "monailabel"
+    return [
+        Path(settings.MONAI_LABEL_SESSION_PATH or cached / "sessions"),
+        Path(settings.MONAI_LABEL_DICOMWEB_CACHE_PATH or cached / "dicom"),
+        default_data_dir(studies),
+    ]
 
 
 def security_environment(options: ServerOptions) -> dict[str, str]:
@@ -113,6 +173,7 @@ def security_environment(options: ServerOptions) -> dict[str, str]:
     given = {
         "TOKEN_FILE": "" if options.token_file is None else str(options.token_file.absolute()),
         "ALLOWED_ORIGINS": ",".join(options.allowed_origins),
+        "TRUSTED_PROXIES": ",".join(options.trusted_proxies),
         "ALLOW_UNAUTHENTICATED": "1" if options.allow_unauthenticated else "",
     }
     return {f"{ENV_PREFIX}{name}": value for name, value in given.items() if value}

@@ -1,20 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The app's settings, given to MONAI Label as ``--conf key value``."""
+"""The app's settings, given to MONAI Label as ``--conf key value``, some by the environment.
+
+Addresses may hold a password: a command line is shown to everybody on the machine, and MONAI
+Label's own start logs it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medreasoner_infer.addresses import shown_address
 from medreasoner_infer.errors import InputError
 from monailabel_app.errors import SettingsError
 from monailabel_app.fields import read_bool, read_int, read_text, shown
 
+ADDRESS_VARIABLES = {
+    "reasoner_url": "MEDREASONER_REASONER_URL",
+    "orthanc_url": "MEDREASONER_ORTHANC_URL",
+}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _OWN_TO_MONAI_LABEL = frozenset({"server_mode"})
 
@@ -59,11 +69,15 @@ class AppSettings:
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any], defaults: AppSettings | None = None) -> AppSettings:
-        """Read ``--conf`` pairs over ``defaults``.
+        """Read ``--conf`` pairs over the environment's values over ``defaults``.
+
+        Addresses may hold a password, and MONAI Label writes ``--conf`` into its log; so they are
+        taken from the environment as well (:data:`ADDRESS_VARIABLES`).
 
         Raises:
             SettingsError: if a key is unknown or a value cannot be used.
         """
+        conf = {**addresses_of_environment(), **conf}
         _refuse_unknown_keys(conf)
         try:
             read = _read(conf)
@@ -81,9 +95,15 @@ class AppSettings:
             address = getattr(self, key)
             if address and not address.startswith(("http://", "https://")):
                 raise SettingsError(
-                    f"--conf {key} is {shown(address)}; expected an address that starts with "
-                    "http:// or https://."
+                    f"--conf {key} is {shown_address(address)}; expected an address that starts "
+                    "with http:// or https://."
                 )
+
+
+def addresses_of_environment() -> dict[str, str]:
+    """The addresses that :data:`ADDRESS_VARIABLES` hold."""
+    named = {key: os.environ.get(name, "") for key, name in ADDRESS_VARIABLES.items()}
+    return {key: address for key, address in named.items() if address}
 
 
 def _read(conf: Mapping[str, Any]) -> dict[str, Any]:

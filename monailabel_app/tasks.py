@@ -7,18 +7,18 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from monailabel_app.answering import Answer, AnsweringService, Cancelled
-from monailabel_app.framework import BatchInferTask, InferTask, InferType
+from monailabel_app.framework import InferTask, InferType
 from monailabel_app.outputs import result_params, write_result
-from monailabel_app.params import PLANE_CHOICES, InferParams
+from monailabel_app.params import PLANE_CHOICES, InferBody, InferParams
 from monailabel_app.segments import LABEL_VALUE, SEGMENT_NAME
 from monailabel_app.studies.source import ImageSource
 
 ASK_TASK = "medreasoner"
 CLICK_TASK = "medreasoner_click"
-CALL_KEY = "medreasoner_call"
 
 # Shown by the viewers as an option each; a list becomes a choice with its first entry as default.
 _OPTIONS: dict[str, Any] = {
@@ -34,17 +34,20 @@ _OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Call:
-    """What the app tells a task besides the client's params; no client can send one.
+    """One use of a task.
 
-    Without ``wants_mask`` no file is written, as for ``output=json``.
+    The mask's file is written to ``mask_folder``; none is without it, as for ``output=json``.
+    ``asked_by`` is the reader who is logged in.
     """
 
+    params: InferParams
     source: ImageSource
     cancelled: Cancelled | None = None
-    wants_mask: bool = True
+    mask_folder: Path | None = None
+    asked_by: str | None = None
 
 
-class _ViewerTask(InferTask):  # type: ignore[misc]
+class ViewerTask(InferTask):  # type: ignore[misc]
     """What both tasks have in common: the options, and an answer in MONAI Label's form."""
 
     def __init__(
@@ -64,17 +67,20 @@ class _ViewerTask(InferTask):  # type: ignore[misc]
         return True
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """As MONAI Label calls a task: ``request["image"]`` is a path, other keys are options."""
+        source = ImageSource(Path(request["image"]))
+        return self.answer(Call(params_of(request), source, mask_folder=Path(mkdtemp())))
+
+    def answer(self, call: Call) -> tuple[str | None, dict[str, Any]]:
         """The mask's file and the params of :func:`monailabel_app.outputs.result_params`."""
-        params = InferParams.parse(request)
-        call = _call_of(request)
-        return _reply(self._answer(call, params), call, params)
+        return _reply(self._answer(call), call)
 
     @abstractmethod
-    def _answer(self, call: Call, params: InferParams) -> Answer:
+    def _answer(self, call: Call) -> Answer:
         """Let the service answer."""
 
 
-class AskTask(_ViewerTask):
+class AskTask(ViewerTask):
     """Answers a clinical question: reasoning, box, key points and mask."""
 
     def __init__(self, service: AnsweringService) -> None:
@@ -85,11 +91,11 @@ class AskTask(_ViewerTask):
             "Type a clinical question into 'query'; the model reasons, then segments.",
         )
 
-    def _answer(self, call: Call, params: InferParams) -> Answer:
-        return self._service.ask(ASK_TASK, call.source, params, call.cancelled)
+    def _answer(self, call: Call) -> Answer:
+        return self._service.ask(ASK_TASK, call.source, call.params, call.cancelled, call.asked_by)
 
 
-class ClickTask(_ViewerTask):
+class ClickTask(ViewerTask):
     """Segments what the reader clicks on; with a question the model reasons there first."""
 
     def __init__(self, service: AnsweringService) -> None:
@@ -100,35 +106,25 @@ class ClickTask(_ViewerTask):
             "Click on the target; a question in 'query' is asked on the same slice.",
         )
 
-    def _answer(self, call: Call, params: InferParams) -> Answer:
-        answer = self._service.segment if params.query is None else self._service.ask
-        return answer(CLICK_TASK, call.source, params, call.cancelled)
+    def _answer(self, call: Call) -> Answer:
+        answer = self._service.segment if call.params.query is None else self._service.ask
+        return answer(CLICK_TASK, call.source, call.params, call.cancelled, call.asked_by)
 
 
-class OneByOne(BatchInferTask):  # type: ignore[misc]
-    """Batch inference on one device: the pipeline chose it, and runs one inference at a time.
+def params_of(request: Mapping[str, Any]) -> InferParams:
+    """The options of a request that MONAI Label made, which holds keys of its own besides.
 
-    MONAI Label would spread the images over the GPUs, and fails where there is none.
+    Raises:
+        InputError: if one of them cannot be used.
     """
-
-    def __call__(self, request: Mapping[str, Any], *args: Any) -> dict[str, Any]:
-        """Answer the request for each image in turn."""
-        single = {**request, "multi_gpu": False, "max_workers": 1}
-        answers: dict[str, Any] = super().__call__(single, *args)
-        return answers
+    known = InferBody.model_fields.keys()
+    return InferParams.parse({key: value for key, value in request.items() if key in known})
 
 
-def _call_of(request: Mapping[str, Any]) -> Call:
-    call = request.get(CALL_KEY)
-    if isinstance(call, Call):
-        return call
-    return Call(ImageSource(Path(request["image"])))
-
-
-def _reply(answer: Answer, call: Call, params: InferParams) -> tuple[str | None, dict[str, Any]]:
+def _reply(answer: Answer, call: Call) -> tuple[str | None, dict[str, Any]]:
     reply = result_params(answer.result)
-    if not call.wants_mask:
+    if call.mask_folder is None:
         return None, reply
-    name = call.source.path.name
-    path = write_result(answer.result.mask_ijk, answer.volume, name, params.output)
+    name, output = call.source.path.name, call.params.output
+    path = write_result(answer.result.mask_ijk, answer.volume, name, output, call.mask_folder)
     return str(path), reply

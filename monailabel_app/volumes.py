@@ -6,11 +6,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.errors import CancelledError, UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume
 from monailabel_app.studies.source import ImageSource
+from monailabel_app.waiting import caller_has_left
+
+_POLL_S = 0.2
 
 LoadVolume = Callable[[ImageSource], Volume]
 _Key = tuple[str, "str | None", "str | None", int, int]
@@ -56,6 +60,7 @@ class VolumeCache:
 
         Raises:
             UnreadableImageError: if it cannot be read.
+            CancelledError: if the caller left while another reads it.
         """
         if not source.lasting:
             return self._load(source)
@@ -63,7 +68,7 @@ class VolumeCache:
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
         try:
-            with loading:
+            with _held(loading):
                 return self._kept_volume(key) or self._keep(key, self._load(source))
         finally:
             with self._lock:
@@ -85,6 +90,17 @@ class VolumeCache:
                     _, dropped = self._kept.popitem(last=False)
                     self._bytes -= dropped.array.nbytes
         return volume
+
+
+@contextmanager
+def _held(lock: threading.Lock) -> Iterator[None]:
+    while not lock.acquire(timeout=_POLL_S):
+        if caller_has_left():
+            raise CancelledError("The caller left while the image was being read.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _key(source: ImageSource) -> _Key:

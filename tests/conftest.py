@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import settings
-from support.servers import ServerProcess, free_port
+from support.servers import Orthanc
 
 # A busy machine is no failure, and a run that must be green on every machine must repeat itself.
 settings.register_profile("repository", deadline=None, derandomize="CI" in os.environ)
@@ -33,42 +30,6 @@ def shared_data() -> Path:
             f"real images are absent: no folder {folder}; set MEDREASONER_SHARED_DATA to one"
         )
     return folder
-
-
-class Orthanc(ServerProcess):
-    """Debian's Orthanc with its DICOMweb plugin, stopped and started as a test wants.
-
-    Attributes:
-        url: the address of its own REST API.
-        dicom_web: the address of its DICOMweb services.
-    """
-
-    PLUGINS = Path("/usr/share/orthanc/plugins")
-
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        configuration = {
-            "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
-            "HttpPort": port, "DicomServerEnabled": False, "AuthenticationEnabled": False,
-            "Plugins": [str(self.PLUGINS)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }  # fmt: skip
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "orthanc.json"
-        path.write_text(json.dumps(configuration))
-        url = f"http://127.0.0.1:{port}"
-        super().__init__(["Orthanc", str(path)], url, "/system", folder / "orthanc.log")
-        self.dicom_web = f"{url}/dicom-web"
-
-    def store(self, content: bytes) -> None:
-        httpx.post(f"{self.url}/instances", content=content).raise_for_status()
-
-    def instances(self) -> dict[str, int]:
-        """How many instances of each modality it holds."""
-        found = httpx.get(f"{self.url}/series", params={"expand": ""}).json()
-        counted: Counter[str] = Counter()
-        for series in found:
-            counted[series["MainDicomTags"]["Modality"]] += len(series["Instances"])
-        return dict(counted)
 
 
 @pytest.fixture(scope="session")

@@ -295,7 +295,7 @@ def test_an_answer_inside_an_unfinished_trace_is_no_answer() -> None:
 
 
 def test_messages_repeat_no_sentence_of_the_completion() -> None:
-    secret = "Jane Doe has a mass"
+    secret = "Jane Doe has a mass"  # pragma: allowlist secret - made up
     texts = [completion(secret, secret), with_box(f'"{secret}"'), with_point(f'["{secret}", 2]')]
     for text in texts:
         with pytest.raises(AnswerError) as caught:

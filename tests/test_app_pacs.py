@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from dicomweb_client import DICOMfileClient
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.dicom.keeping import ResultKeeper
-from monailabel_app.dicom_seg import write_dicom_seg
+from monailabel_app.dicom_seg import dicom_seg_of
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.pacs import PacsStudies
@@ -54,11 +55,11 @@ class CountingClient:
     def search_for_series(self, **filters):
         return self._open().search_for_series(**filters)
 
-    def retrieve_series(self, *uids):
+    def iter_series(self, *uids):
         self.fetched += 1
         if self.error is not None:
             raise self.error
-        return self._open().retrieve_series(*uids)
+        return iter(self._open().retrieve_series(*uids))
 
     def store_instances(self, datasets):
         self.stored += datasets
@@ -176,9 +177,8 @@ def test_a_mask_becomes_a_segmentation_of_the_fetched_series(store, series_uid, 
     mask = np.zeros(image.shape, np.uint8)
     mask[4, 3, 2] = 1
     nibabel.save(nibabel.Nifti1Image(mask, image.affine), tmp_path / "m.nii.gz")
-    written = write_dicom_seg(str(tmp_path / "m.nii.gz"), source)
-    segmentation = pydicom.dcmread(written)
-    written.unlink()
+    written = dicom_seg_of(str(tmp_path / "m.nii.gz"), source)
+    segmentation = pydicom.dcmread(io.BytesIO(written))
     assert segmentation.pixel_array.squeeze()[3, 4] == 1
     position = segmentation.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
     assert [float(v) for v in position.ImagePositionPatient] == [-20.5, 7.25, 106.0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import email
+import gzip
 import json
 import logging
 import threading
+import time
 from pathlib import Path
 
 import nibabel
@@ -35,6 +37,9 @@ from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
+from monailabel_app.batch import Batch
+from monailabel_app.errors import ConflictError, UnknownTaskError
+from monailabel_app.params import InferParams
 from monailabel_app.routes.serving import run_in_thread
 from monailabel_app.tasks import ASK_TASK
 
@@ -347,7 +352,7 @@ def test_every_fault_is_json_with_a_sentence(client, pipeline, error, status, sa
         ({"image": ""}, 404, "names no image"),
         ({"query": ""}, 422, "question is missing"),
         ({"plane": "axal"}, 422, "axial"),
-        ({"samples": 99}, 422, "1 to 16"),
+        ({"samples": 99}, 422, "'samples': Input should be less than or equal to 16"),
         ({"query": "x" * 3000}, 422, "at most 2000"),
         ({"model": "medreasoner_click", "query": ""}, 422, "point inside"),
         ({"output": "dicom_seg"}, 422, "DICOM series"),
@@ -390,19 +395,28 @@ def secret(studies: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["{path}", "../secret", "../secret.nii.gz", "..", "file://{path}"])
-def test_an_image_outside_the_studies_is_not_found(client, secret, pipeline, name) -> None:
+def test_an_image_outside_the_studies_is_refused(client, secret, pipeline, name) -> None:
     response = ask(client, image=name.format(path=secret))
-    assert response.status_code == 404
+    assert response.status_code == 422
+    assert "'image'" in response.json()["detail"]
     assert pipeline.asked == []
 
 
 def test_params_cannot_name_the_image_or_forge_the_servers_word(client, secret, pipeline) -> None:
-    forged = {"image": str(secret), "model": "x", "medreasoner_call": {"source": str(secret)}}
+    forged = {"image": str(secret), "model": "x", "session": {"image": str(secret)}}
     response = client.post(
         "/infer/medreasoner?image=case", data={"params": json.dumps({"query": QUERY, **forged})}
     )
     assert response.status_code == 200
     assert [volume.source.name for volume in pipeline.volumes] == ["case.nii.gz"]
+
+
+@pytest.mark.parametrize("key", ["medreasoner_call", "bundle_path", "propogate", "source", "__"])
+def test_an_unknown_option_is_refused_by_name(client, pipeline, key) -> None:
+    response = ask(client, **{"query": QUERY, key: True})
+    assert response.status_code == 422
+    assert f"'{key}'" in response.json()["detail"]
+    assert pipeline.asked == []
 
 
 def test_a_label_tag_in_the_params_cannot_climb_out(client, tmp_path) -> None:
@@ -428,7 +442,7 @@ def test_a_label_tag_in_the_params_cannot_climb_out(client, tmp_path) -> None:
 def test_names_that_climb_out_are_refused_everywhere(client, tmp_path, method, path) -> None:
     before = sorted(tmp_path.rglob("*"))
     response = client.request(method, path, files={"file": ("a.nii.gz", b"x"), "label": ("a", b"")})
-    assert response.status_code == 404
+    assert response.status_code == (404 if "proxy" in path else 422)
     assert "detail" in response.json()
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -606,10 +620,14 @@ def test_a_label_that_cannot_be_saved_says_why(client, image, params, status) ->
 
 
 def test_many_labels_at_once_are_all_recorded(client, make_app) -> None:
+    def label(number: int) -> bytes:
+        mask = np.full(SHAPE_IJK, number + 1, np.uint8)
+        return gzip.compress(nibabel.Nifti1Image(mask, AFFINE_RAS).to_bytes(), mtime=0)
+
     def submit(number: int) -> None:
         client.put(
             "/datastore/label?image=case", data={"params": json.dumps({"number": number})},
-            files={"label": ("l.nii.gz", f"{number}".encode())},
+            files={"label": ("l.nii.gz", label(number))},
         )  # fmt: skip
 
     ask(client)
@@ -621,7 +639,7 @@ def test_many_labels_at_once_are_all_recorded(client, make_app) -> None:
             thread.join(WAIT_S)
     labels = make_app().service.records.get("inference-1").labels
     assert sorted((label.info["number"], label.file.read_bytes()) for label in labels) == [
-        (number, f"{number}".encode()) for number in range(8)
+        (number, label(number)) for number in range(8)
     ]
 
 
@@ -642,11 +660,44 @@ def test_an_answer_is_saved_as_a_label_when_params_ask_for_it(client, studies) -
     assert (studies / "labels" / "original" / "case.nii.gz").is_file()
 
 
-def test_batch_inference_asks_every_image_and_saves_the_answers(make_app, studies) -> None:
+def wait_for_batch(app) -> dict:
+    deadline = time.monotonic() + WAIT_S
+    while app.batch_run.status()["status"] == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return app.batch_run.status()
+
+
+def test_a_batch_asks_every_image_and_saves_the_answers(make_app, studies) -> None:
     (studies / "other.nii.gz").write_bytes((studies / "case.nii.gz").read_bytes())
     app = make_app()
-    request = {"model": "medreasoner", "images": "all", "query": QUERY, "multi_gpu": True}
-    assert set(app.batch_infer(request)) == {"case", "other"}
+    images = ["case", "gone", "other"]
+    app.batch_run.start(app, Batch("medreasoner", images, InferParams(query=QUERY), "original"))
+    status = wait_for_batch(app)
+    assert status["status"] == "DONE"
+    assert [line.split(":")[0] for line in status["details"]] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert "no image of this id" in status["details"][1]
+    assert QUERY not in json.dumps(status)
     for image_id in ("case", "other"):
         info = app.datastore().get_label_info(image_id, "original")
         assert info["params"]["medreasoner"]["query"] == QUERY
+
+
+def test_a_batch_can_be_stopped_and_runs_once_at_a_time(make_app, pipeline, studies) -> None:
+    (studies / "other.nii.gz").write_bytes((studies / "case.nii.gz").read_bytes())
+    app = make_app()
+    batch = Batch("medreasoner", ["case", "other"], InferParams(query=QUERY), "original")
+    pipeline.proceed.clear()
+    app.batch_run.start(app, batch)
+    assert pipeline.started.wait(WAIT_S)
+    with pytest.raises(ConflictError):
+        app.batch_run.start(app, batch)
+    app.batch_run.stop()
+    pipeline.proceed.set()
+    assert wait_for_batch(app)["status"] == "STOPPED"
+    assert len(pipeline.asked) == 1
+
+
+def test_a_batch_without_a_model_of_that_name_is_refused(make_app) -> None:
+    app = make_app()
+    with pytest.raises(UnknownTaskError):
+        app.batch_run.start(app, Batch("nothing", ["case"], InferParams(query=QUERY), "original"))

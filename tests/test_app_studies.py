@@ -169,7 +169,7 @@ def test_looking_again_reads_changed_headers_only(studies, monkeypatch) -> None:
     read: list[Path] = []
     dcmread = pydicom.dcmread
     monkeypatch.setattr(
-        pydicom, "dcmread", lambda path, **k: read.append(path) or dcmread(path, **k)
+        pydicom, "dcmread", lambda file, **k: read.append(Path(file.name)) or dcmread(file, **k)
     )
     (again,) = finder.find()
     assert read == [changed]

@@ -16,9 +16,9 @@ from monailabel_app.security.exposure import is_loopback
 from monailabel_app.security.settings import SecuritySettings, security_settings
 from monailabel_app.server import (
     ServerOptions,
+    app_conf,
     refuse_exposure,
     security_environment,
-    server_arguments,
 )
 
 TOKEN = "correct-horse-battery-staple"
@@ -61,16 +61,9 @@ def test_options_that_are_not_given_leave_the_environment_alone() -> None:
     assert security_environment(ServerOptions("/data")) == {}
 
 
-def test_the_command_line_names_our_server_and_no_secret(tmp_path) -> None:
-    options = ServerOptions(
-        "/data", token_file=tmp_path / "tokens", certificate=Path("c.pem"),
-        certificate_key=Path("k.pem"),
-    )  # fmt: skip
-    line = server_arguments(options, tmp_path)
-    assert line[line.index("--uvicorn_app") + 1] == "monailabel_app.asgi:app"
-    assert line[line.index("--ssl_certfile") + 1] == "c.pem"
-    assert line[line.index("--ssl_keyfile") + 1] == "k.pem"
-    assert "tokens" not in " ".join(line)
+def test_what_is_said_to_the_app_holds_no_secret(tmp_path) -> None:
+    conf = app_conf(ServerOptions("/data", token_file=tmp_path / "tokens"))
+    assert set(conf) == {"reasoner", "segmenter", "device", "preload"}
 
 
 @pytest.mark.slow

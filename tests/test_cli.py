@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from monailabel_app.cli.app import app
-from monailabel_app.server import ServerOptions, prepare_app_folder, server_arguments
+from monailabel_app.server import ServerOptions, app_conf, prepare_app_folder
 
 
 def run(*arguments):
@@ -68,19 +68,25 @@ def test_error_is_one_sentence_without_a_traceback(tmp_path):
     assert "Traceback" not in process.stderr
 
 
-def test_server_listens_on_this_machine_only_unless_told_otherwise(tmp_path, monkeypatch):
+def test_server_listens_on_this_machine_only_unless_told_otherwise():
+    assert ServerOptions(studies="/data").host == "127.0.0.1"
+
+
+def test_the_apps_folder_is_its_owners_only_also_if_it_was_not(tmp_path, monkeypatch):
+    (tmp_path / "app" / "logs").mkdir(parents=True)
+    (tmp_path / "app" / "logs" / "app.log").touch(0o644)
     monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path))
-    arguments = server_arguments(ServerOptions(studies="/data"), prepare_app_folder())
-    assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
-    assert (tmp_path / "app" / "main.py").is_file()
+    folder = prepare_app_folder()
+    assert (folder / "main.py").is_file()
+    for path in (tmp_path, folder, folder / "logs"):
+        assert path.stat().st_mode & 0o777 == 0o700
+    assert (folder / "logs" / "app.log").stat().st_mode & 0o777 == 0o600
 
 
-def test_addresses_reach_the_server_only_if_they_are_given(tmp_path):
-    options = ServerOptions(studies="/data", orthanc_url="http://orthanc:8042")
-    arguments = server_arguments(options, tmp_path)
-    place = arguments.index("orthanc_url")
-    assert arguments[place - 1 : place + 2] == ["--conf", "orthanc_url", "http://orthanc:8042"]
-    assert "reasoner_url" not in arguments
+def test_addresses_reach_the_server_only_if_they_are_given():
+    conf = app_conf(ServerOptions(studies="/data", orthanc_url="http://orthanc:8042"))
+    assert conf["orthanc_url"] == "http://orthanc:8042"
+    assert "reasoner_url" not in conf
 
 
 @pytest.mark.slow

@@ -154,7 +154,7 @@ def test_an_archive_that_can_delete_keeps_one_version(records, study) -> None:
     archive = Archive(study)
     keeper = keeper_of(records, study, archive)
     keeper.label(study.submission())
-    keeper.label(study.submission())
+    keeper.label(study.submission(outcome_reason="Looked at again."))
     assert [report.InstanceNumber for report in archive.reports(study.study_uid)] == [2]
 
 
@@ -217,7 +217,7 @@ def test_a_newer_version_takes_the_place_of_one_that_waits(records, study) -> No
     keeper = keeper_of(records, study, archive)
     keeper.label(study.submission())
     archive.error = None
-    _, second = keeper.label(study.submission())
+    _, second = keeper.label(study.submission(outcome_reason="Looked at again."))
     states = [entry.state for entry in records.get(study.inference_id).pacs]
     assert states == [PacsState.SUPERSEDED, PacsState.SENT]
     assert second.version == 2
@@ -240,6 +240,38 @@ def test_an_uncertain_label_is_a_mask_without_a_claim(records, study, answered) 
 def test_waiting_doubles_up_to_a_quarter_of_an_hour() -> None:
     waits = [wait_before_try(tries).total_seconds() for tries in (0, 1, 2, 30)]
     assert waits == [5, 10, 20, 900]
+
+
+def test_the_same_label_once_more_is_the_same_record_and_document(records, study) -> None:
+    """A client that did not get the reply submits again."""
+    archive = Archive(study)
+    keeper = keeper_of(records, study, archive)
+    first, sent = keeper.label(study.submission())
+    again, resent = keeper.label(study.submission())
+    assert (again.id, resent.id) == (first.id, sent.id)
+    assert len(archive.offered) == 1
+    assert [path.name for path in first.file.parent.iterdir()] == [first.file.name]
+
+
+def test_the_same_decision_once_more_is_one_document(records, study) -> None:
+    archive = Archive(study)
+    keeper = keeper_of(records, study, archive)
+    for _ in range(2):
+        now = datetime.now(timezone.utc)
+        keeper.decision(study.inference_id, Decision(Outcome.REJECTED, "Wrong organ.", now))
+    assert len(records.get(study.inference_id).pacs) == 1
+    keeper.decision(study.inference_id, Decision(Outcome.REJECTED, "Wrong side.", now))
+    assert len(records.get(study.inference_id).pacs) == 2
+
+
+def test_a_document_put_off_before_the_clock_was_set_back_is_due(records, study) -> None:
+    archive = Archive(study)
+    archive.error = PacsUnreachableError("down")
+    _, document = keeper_of(records, study, archive).label(study.submission())
+    now = datetime.now(timezone.utc)
+    assert records.pacs.due(now) == []
+    two_hours_back = now - timedelta(hours=2)
+    assert [waiting.id for waiting in records.pacs.due(two_hours_back)] == [document.id]
 
 
 # The real archive.
@@ -327,7 +359,7 @@ def test_orthanc_keeps_one_version_where_it_may_delete(
     archive = connect(orthanc, tmp_path, monkeypatch, delete)
     keeper = keeper_of(records, study, archive)
     keeper.label(study.submission())
-    _, second = keeper.label(study.submission())
+    _, second = keeper.label(study.submission(outcome_reason="Looked at again."))
     assert orthanc.instances() == {"CT": SHAPE_IJK[2], "SEG": left, "SR": left}
     (stored,) = read_record(archive, study.study_uid).results
     assert stored.header.instance_uid == second.report_instance_uid

@@ -51,8 +51,8 @@ class FileClient:
     def search_for_series(self, **filters):
         return self._open().search_for_series(**filters)
 
-    def retrieve_series(self, *uids):
-        return self._open().retrieve_series(*uids)
+    def iter_series(self, *uids):
+        return iter(self._open().retrieve_series(*uids))
 
     def retrieve_series_metadata(self, *uids):
         return self._open().retrieve_series_metadata(*uids)

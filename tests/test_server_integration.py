@@ -85,7 +85,7 @@ def server(shared_data: Path, tmp_path_factory) -> Iterator[Server]:
     make_studies(folder / "studies", shared_data)
     (folder / "scratch").mkdir()
     process = AppServer(folder / "app", folder / "studies", folder / "log")
-    process.start()
+    process.start({"MEDREASONER_ADMIN_ROUTES": "1"})
     yield Server(process.url, folder / "studies", folder / "log", folder / "scratch")
     process.stop()
 
@@ -237,7 +237,7 @@ def test_faults_of_the_caller_are_sentences(server) -> None:
     refused = server.infer("medreasoner", "ct", "json", query=QUERY, slice=9999)
     assert refused.status_code == 422
     assert "9999" in refused.json()["detail"]
-    assert server.infer("medreasoner", "../ct", "json", query=QUERY).status_code == 404
+    assert server.infer("medreasoner", "../ct", "json", query=QUERY).status_code == 422
 
 
 def test_the_log_holds_no_question(server) -> None:

@@ -83,7 +83,8 @@ def test_an_unknown_id_is_named_as_such(store: RecordStore) -> None:
 def test_inferences_of_an_image_come_latest_first_and_of_no_other_image(
     store: RecordStore,
 ) -> None:
-    for inference_id, second, image in (("a", 1, "case"), ("b", 9, "case"), ("c", 5, "other")):
+    """In the order of recording, whatever the clock said."""
+    for inference_id, second, image in (("a", 9, "case"), ("b", 1, "case"), ("c", 5, "other")):
         store.add_inference(make_result(inference_id, second), task="t", image_id=image)
     assert [record.id for record in store.list_for_image("case")] == ["b", "a"]
     assert [record.id for record in store.list_for_image("case", limit=1)] == ["b"]
@@ -202,10 +203,11 @@ def test_without_a_name_the_only_finding_is_probable(store: RecordStore) -> None
 
 
 def test_without_a_name_the_latest_of_several_findings_is_uncertain(store: RecordStore) -> None:
+    """The latest recorded: the clock was set back before the last one."""
     for inference_id, second in (("a", 3), ("b", 7), ("c", 5)):
         store.add_inference(make_result(inference_id, second), task="t", image_id="case")
     label = store.join_label(submission())
-    assert (label.inference_id, label.joined_by) == ("b", JoinedBy.TIME_LATEST)
+    assert (label.inference_id, label.joined_by) == ("c", JoinedBy.TIME_LATEST)
     assert "3 inferences" in label.explanation
     assert label.to_dict()["join_confidence"] == "uncertain"
 

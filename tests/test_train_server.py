@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -27,7 +28,6 @@ from medreasoner_training.finetune.progress import write_progress
 from medreasoner_training.site_shift.datastore import write_site
 from medreasoner_training.site_shift.site import SHIFTED
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.routes import train as train_routes
 
 ROOT = Path(__file__).resolve().parents[1]
 FAKE = Path(__file__).with_name("fake_trainer.py")
@@ -54,15 +54,15 @@ def client(app) -> TestClient:
 
 
 @pytest.fixture
-def started(monkeypatch) -> list[dict]:
-    """What would be given to MONAI Label's training process."""
+def started(app, monkeypatch) -> list[dict]:
+    """What would be given to the training process."""
     calls: list[dict] = []
 
-    def run(method, request, params):
-        calls.append({**request, **params})
-        return {"id": "1", "status": "SUBMITTED"}, None
+    def start(options):
+        calls.append(dict(options))
+        return SimpleNamespace(to_dict=lambda: {"id": "1", "status": "RUNNING"})
 
-    monkeypatch.setattr(train_routes.AsyncTask, "run", run)
+    monkeypatch.setattr(app._trainers["medreasoner"].background, "start", start)
     return calls
 
 
@@ -85,7 +85,7 @@ def test_slicer_and_ohif_start_a_training_each_in_its_way(client, started):
     options = {"config": "embedded", "steps": "5"}
     assert client.post("/train/medreasoner", json=options).status_code == 200
     assert client.post("/train/", json={"medreasoner": options}).status_code == 200
-    assert started == [{"model": "medreasoner", **options}] * 2
+    assert started == [options] * 2
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,20 @@ import numpy as np
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import dicom_header as header_of
+from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.content import content_key, resolve_modality
+from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.dicom_geometry import FrameGrid, FramePlane, frame_grid
 from medreasoner_infer.imaging.dicom_pixels import read_frames, stack
+from medreasoner_infer.imaging.formats import ImageFormat, format_of
+from medreasoner_infer.imaging.limits import DEFAULT_LIMITS, FileLimits, require_size
+from medreasoner_infer.imaging.places import files_below
 from medreasoner_infer.imaging.volume import Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_UNREADABLE = "The DICOM file or series cannot be read: it is damaged. Export or copy it again."
 _TOMOGRAPHIC = ("CT", "MR", "NM", "PT")
 
 
@@ -30,6 +36,7 @@ class _Instance:
     path: Path
     header: Dataset
     planes: list[FramePlane] | None
+    repairs: tuple[str, ...] = ()
 
     def fits(self, other: _Instance) -> bool:
         """Whether both can be slices of one volume."""
@@ -41,19 +48,23 @@ class _Instance:
         return self.planes[0].is_parallel(other.planes[0])
 
 
-def load_dicom(path: Path, modality: str | None = None, series_uid: str | None = None) -> Volume:
+def load_dicom(
+    path: Path,
+    modality: str | None = None,
+    series_uid: str | None = None,
+    limits: FileLimits = DEFAULT_LIMITS,
+) -> Volume:
     """Load a DICOM file (one or many frames), or one series of a folder.
 
     Raises:
         UnreadableImageError: no image, unknown series, undecodable pixels or unusable geometry.
+        ImageTooLargeError: more frames or voxels than ``limits``.
     """
-    if path.is_dir():
-        instances, warnings = _select_series(_scan_folder(path), series_uid)
-    else:
-        instances, warnings = [_open_file(path)], ()
+    instances, warnings = _open(path, series_uid, limits)
     first = instances[0].header
     grid, spacing_known = _grid(instances)
-    values = _read_values(instances, grid.order)
+    _require_size(instances, limits)
+    values = _read_values(instances, grid.order, limits)
     code, guessed = resolve_modality(modality or header_of.modality_of(first), values)
     is_picture = instances[0].planes is None
     return Volume(
@@ -68,7 +79,12 @@ def load_dicom(path: Path, modality: str | None = None, series_uid: str | None =
         spacing_known=spacing_known,
         patient_orientation=header_of.patient_orientation(first) if is_picture else None,
         modality_guessed=guessed,
-        warnings=(*warnings, *grid.warnings, *header_of.missing_fields_warning(first)),
+        warnings=(
+            *warnings,
+            *_repairs(instances),
+            *grid.warnings,
+            *header_of.missing_fields_warning(first),
+        ),
     )
 
 
@@ -81,10 +97,11 @@ def slice_headers(path: Path, series_uid: str | None = None) -> tuple[tuple[Data
     Raises:
         UnreadableImageError: as :func:`load_dicom`, but for the pixels.
     """
-    if path.is_dir():
-        instances, _ = _select_series(_scan_folder(path), series_uid)
-    else:
-        instances = [_open_file(path)]
+    with reading(_UNREADABLE):
+        return _slice_headers(_open(path, series_uid, DEFAULT_LIMITS)[0])
+
+
+def _slice_headers(instances: list[_Instance]) -> tuple[tuple[Dataset, int], ...]:
     frames = [
         (instance.header, frame)
         for instance in instances
@@ -94,45 +111,73 @@ def slice_headers(path: Path, series_uid: str | None = None) -> tuple[tuple[Data
     return tuple(frames[index] for index in grid.order)
 
 
-def _open_file(path: Path) -> _Instance:
-    import pydicom
-    from pydicom.errors import InvalidDicomError
+def _open(
+    path: Path, series_uid: str | None, limits: FileLimits
+) -> tuple[list[_Instance], tuple[str, ...]]:
+    """The images to show, and warnings."""
+    if not path.is_dir():
+        return [_open_file(path, limits)], ()
+    instances, damaged = _scan_folder(path, limits)
+    chosen, warnings = _select_series(instances, series_uid)
+    if damaged:
+        warnings = (
+            f"{damaged} damaged DICOM file(s) in the folder are left out; they may belong to this "
+            "series.",
+            *warnings,
+        )
+    return chosen, warnings
 
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, ValueError) as error:
-        raise UnreadableImageError(
-            "The DICOM file is damaged: its header cannot be read. Export or copy it again."
-        ) from error
-    kind = header_of.non_image_kind(header)
+
+def _open_file(path: Path, limits: FileLimits) -> _Instance:
+    instance = _instance(path, limits)
+    kind = header_of.non_image_kind(instance.header)
     if kind is not None:
         raise UnreadableImageError(
             f"This DICOM file is a {kind}, not an image. Give the image series that it belongs to."
         )
-    return _Instance(path, header, header_of.frame_planes(header))
+    return instance
 
 
-def _scan_folder(folder: Path) -> list[_Instance]:
-    """All DICOM images in a folder and those within it; other files are passed over."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
+def _instance(path: Path, limits: FileLimits) -> _Instance:
+    """One file; those that are no images have no planes.
 
+    Raises:
+        UnreadableImageError: it is damaged, or claims more than it can hold.
+    """
+    header, repairs = open_dicom(path, limits, pixels=False)
+    with reading(DAMAGED_HEADER):
+        is_image = header_of.non_image_kind(header) is None
+        return _Instance(
+            path, header, header_of.frame_planes(header) if is_image else None, repairs
+        )
+
+
+def _scan_folder(folder: Path, limits: FileLimits) -> tuple[list[_Instance], int]:
+    """All DICOM images in a folder and those within it, and how many files are damaged.
+
+    Other files are passed over.
+    """
     instances: dict[str, _Instance] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    damaged = 0
+    for path in files_below(folder):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-        except InvalidDicomError:
-            continue
-        if header_of.non_image_kind(header) is None:
+            if format_of(path) is not ImageFormat.DICOM:
+                continue
+            instance = _instance(path, limits)
+            is_image = header_of.non_image_kind(instance.header) is None
             # A file that was exported twice is one image.
-            identity = str(header.get("SOPInstanceUID") or path)
-            instances[identity] = _Instance(path, header, header_of.frame_planes(header))
+            identity = str(instance.header.get("SOPInstanceUID") or path)
+        except UnreadableImageError:
+            damaged += 1
+            continue
+        if is_image:
+            instances[identity] = instance
     if not instances:
         raise UnreadableImageError(
             "The folder holds no DICOM image. Give a folder with the files of one series, or the "
             "image file itself."
         )
-    return list(instances.values())
+    return list(instances.values()), damaged
 
 
 def _select_series(
@@ -229,9 +274,22 @@ def _size(header: Dataset) -> tuple[int, int, int]:
     return int(header.Rows), int(header.Columns), int(header.get("SamplesPerPixel") or 1)
 
 
-def _read_values(instances: list[_Instance], order: tuple[int, ...]) -> np.ndarray:
+def _repairs(instances: list[_Instance]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for instance in instances for text in instance.repairs))
+
+
+def _require_size(instances: list[_Instance], limits: FileLimits) -> None:
+    """Check what all files together claim, before any pixel is read."""
+    header = instances[0].header
+    shape = (_frames(instances), *_size(header))
+    require_size(shape, int(header.get("BitsAllocated") or 1), limits)
+
+
+def _read_values(
+    instances: list[_Instance], order: tuple[int, ...], limits: FileLimits
+) -> np.ndarray:
     """Values in index order (I, J, K) or (I, J, K, 3)."""
-    frames = [frame for instance in instances for frame in read_frames(instance.path)]
+    frames = [frame for instance in instances for frame in read_frames(instance.path, limits)]
     shapes = {frame.shape for frame in frames}
     if len(shapes) > 1:
         raise UnreadableImageError(

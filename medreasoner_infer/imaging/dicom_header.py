@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.dicom_geometry import FramePlane
 from medreasoner_infer.imaging.window import Window
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Objects that have pixels and are not images to be read by a person.
 _NOT_IMAGES = {"SEG": "segmentation", "RTDOSE": "radiotherapy dose"}
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 _REQUIRED = {
     "SOPClassUID": "SOP Class UID",
     "SOPInstanceUID": "SOP Instance UID",
@@ -23,9 +24,18 @@ _REQUIRED = {
 }
 
 
+def code_string(header: Dataset, keyword: str) -> str:
+    """A code (VR CS, PS3.5, 6.2), ``""`` where it is absent or no code.
+
+    In a damaged file anything may stand in its place, a patient's name too, and codes are shown.
+    """
+    code = str(header.get(keyword) or "").strip()
+    return code if _CODE.fullmatch(code) else ""
+
+
 def non_image_kind(header: Dataset) -> str | None:
     """What a DICOM object is when it is no image, e.g. ``"segmentation (SEG)"``."""
-    code = str(header.get("Modality") or "")
+    code = code_string(header, "Modality")
     if code in _NOT_IMAGES:
         return f"{_NOT_IMAGES[code]} ({code})"
     if not header.get("Rows") or not header.get("Columns"):
@@ -35,8 +45,9 @@ def non_image_kind(header: Dataset) -> str | None:
 
 def modality_of(header: Dataset) -> str | None:
     """The modality, read from the storage class of the file where the attribute is empty."""
-    if header.get("Modality"):
-        return str(header.Modality)
+    code = code_string(header, "Modality")
+    if code:
+        return code
     meta = getattr(header, "file_meta", {})
     uid = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
     words = uid.name.split() if uid else []
@@ -119,14 +130,15 @@ def patient_orientation(header: Dataset) -> tuple[str, str] | None:
 
 def stored_window(header: Dataset) -> Window | None:
     """The first linear window of the file, ``None`` where there is none or it is not usable."""
-    function = functional_attribute(header, 0, "FrameVOILUTSequence", "VOILUTFunction")
-    center = functional_attribute(header, 0, "FrameVOILUTSequence", "WindowCenter")
-    width = functional_attribute(header, 0, "FrameVOILUTSequence", "WindowWidth")
-    if center is None or width is None or function == "SIGMOID":
-        return None
+    group = "FrameVOILUTSequence"
+    function = functional_attribute(header, 0, group, "VOILUTFunction")
     try:
+        center = functional_attribute(header, 0, group, "WindowCenter")
+        width = functional_attribute(header, 0, group, "WindowWidth")
+        if center is None or width is None or function == "SIGMOID":
+            return None
         return Window(_first(center), _first(width), "stored")
-    except InputError:
+    except ValueError:  # no numbers, or no window
         return None
 
 

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medreasoner_infer.errors import MissingDecoderError, UnreadableImageError
+from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.content import compact
-from medreasoner_infer.imaging.dicom_header import frame_count, functional_attribute
+from medreasoner_infer.imaging.dicom_file import open_dicom
+from medreasoner_infer.imaging.dicom_frames import require_decodable
+from medreasoner_infer.imaging.dicom_header import code_string, frame_count, functional_attribute
+from medreasoner_infer.imaging.limits import DEFAULT_LIMITS, FileLimits
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
-def read_frames(path: Path) -> np.ndarray:
+def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> np.ndarray:
     """Decode all frames of a file and apply the modality transform (PS3.3 C.11.1).
 
     Returns:
@@ -31,18 +35,16 @@ def read_frames(path: Path) -> np.ndarray:
         MissingDecoderError: the package that undoes the compression is not installed.
         UnreadableImageError: the pixels cannot be decoded, or are of an unsupported kind.
     """
-    import pydicom
-
-    try:
-        dataset = pydicom.dcmread(path)
-        if hasattr(dataset, "pixel_array_options"):
-            # From version 3 pydicom converts YBR to RGB unasked; here it is done below, once.
-            dataset.pixel_array_options(raw=True)
+    dataset, _ = open_dicom(path, limits)
+    if hasattr(dataset, "pixel_array_options"):
+        # From version 3 pydicom converts YBR to RGB unasked; here it is done below, once.
+        dataset.pixel_array_options(raw=True)
+    refusal = _undecodable(dataset)
+    with reading(str(refusal), type(refusal)):
+        require_decodable(dataset)
         stored = dataset.pixel_array
-    except (RuntimeError, NotImplementedError, ValueError, AttributeError, OSError) as error:
-        raise _undecodable(path) from error
     frames = stored if frame_count(dataset) > 1 else stored[np.newaxis]
-    photometric = str(dataset.PhotometricInterpretation)
+    photometric = code_string(dataset, "PhotometricInterpretation")
     if photometric in _GREY and dataset.SamplesPerPixel == 1:
         return stack([_rescale(frames[i], dataset, i) for i in range(len(frames))])
     return _colour(frames, dataset, photometric)
@@ -89,9 +91,9 @@ def _colour(frames: np.ndarray, dataset: Dataset, photometric: str) -> np.ndarra
     return frames
 
 
-def _undecodable(path: Path) -> UnreadableImageError:
-    syntax = _transfer_syntax(path)
-    compression = "unknown" if syntax is None else syntax.name
+def _undecodable(dataset: Dataset) -> UnreadableImageError:
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    compression = syntax.name if syntax is not None and syntax.is_transfer_syntax else "unknown"
     missing = _missing_decoder(syntax)
     if missing is not None:
         return MissingDecoderError(
@@ -114,13 +116,3 @@ def _missing_decoder(syntax: UID | None) -> str | None:
     else:
         return None
     return package if None in (find_spec("pylibjpeg"), find_spec(module)) else None
-
-
-def _transfer_syntax(path: Path) -> UID | None:
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        return pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
-    except (InvalidDicomError, AttributeError, OSError):
-        return None

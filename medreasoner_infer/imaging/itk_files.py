@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,40 +21,107 @@ from medreasoner_infer.imaging.content import (
     replace_non_finite,
     resolve_modality,
 )
+from medreasoner_infer.imaging.formats import DETACHED_HEADERS, ImageFormat
+from medreasoner_infer.imaging.inflating import unpacked_length
+from medreasoner_infer.imaging.limits import (
+    DEFAULT_LIMITS,
+    FileLimits,
+    require_present,
+    require_size,
+)
+from medreasoner_infer.imaging.metaimage_header import MetaImageHeader
+from medreasoner_infer.imaging.nrrd_header import NrrdHeader
+from medreasoner_infer.imaging.places import open_file
 from medreasoner_infer.imaging.volume import Volume
 
 if TYPE_CHECKING:
     import SimpleITK
 
-DETACHED_HEADERS = (".mhd", ".nhdr")
+_CHUNK = 1 << 20
+_READERS = {ImageFormat.NRRD: "NrrdImageIO", ImageFormat.METAIMAGE: "MetaImageIO"}
 
 
-def load_itk(path: Path, modality: str | None = None) -> Volume:
+def load_itk(
+    path: Path,
+    kind: ImageFormat,
+    modality: str | None = None,
+    limits: FileLimits = DEFAULT_LIMITS,
+) -> Volume:
     """Read a .nrrd, .nhdr, .mha or .mhd file; sheared directions are kept.
+
+    SimpleITK never sees the file itself, as damaged headers make its parsers write beyond their
+    buffers. The header is parsed here: it names no other file (a ``.nhdr`` or ``.mhd`` one may name
+    one beside it), and the voxels that it claims are there; then it is written anew before them.
 
     Raises:
         UnreadableImageError: damaged file, several time points, or unusable geometry.
+        ImageTooLargeError: more voxels than ``limits``.
     """
     import SimpleITK as sitk
 
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise UnreadableImageError(
-            f"The {path.suffix} file cannot be read: it is damaged, or the file with its pixels "
-            "is missing beside it. Export or copy it again."
-        ) from error
+    header = _checked_header(path, kind, limits)
+    with _written_anew(path, header) as copy:
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO(_READERS[kind])
+        reader.SetFileName(str(copy))
+        image = reader.Execute()
+    files = [path] if header.data_file is None else [path, path.parent / header.data_file]
     values, value_warnings = replace_non_finite(compact(_index_order(image)))
     code, guessed = resolve_modality(modality, values)
     return Volume(
         array=values,
         ijk_to_lps=_ijk_to_lps(image),
         modality=code,
-        key=content_key(_files_of(path)),
+        key=content_key(files),
         source=path,
         modality_guessed=guessed,
-        warnings=(*_orientation_warnings(path, image), *value_warnings),
+        warnings=(*_orientation_warnings(kind, image), *value_warnings),
     )
+
+
+@contextmanager
+def _written_anew(path: Path, header: NrrdHeader | MetaImageHeader) -> Iterator[Path]:
+    """A copy of the image in one file, with a header of our own, for as long as it is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "image"
+        with copy.open("xb") as target, open_file(_voxel_file(path, header)) as source:
+            target.write(header.written_anew)
+            source.seek(header.data_offset)
+            shutil.copyfileobj(source, target, _CHUNK)
+        yield copy
+
+
+def _checked_header(
+    path: Path, kind: ImageFormat, limits: FileLimits
+) -> NrrdHeader | MetaImageHeader:
+    """The header, once it is found to be good."""
+    parse = NrrdHeader.read if kind is ImageFormat.NRRD else MetaImageHeader.read
+    with open_file(path) as file:
+        header = parse(file)
+    if not path.name.lower().endswith(DETACHED_HEADERS):
+        header.require_attached()
+    size = require_size(header.shape, header.voxel_bits, limits)
+    with open_file(_voxel_file(path, header)) as file:
+        available = os.fstat(file.fileno()).st_size - header.data_offset
+        require_present(header.least_bytes(size), available)
+        if header.compressed:
+            # Of a stream that ends early ITK leaves the rest as it was in memory, and says nothing.
+            file.seek(header.data_offset)
+            packed = io.BytesIO(file.read(header.packed_bytes)) if header.packed_bytes else file
+            require_present(size, unpacked_length(packed, size))
+    return header
+
+
+def _voxel_file(path: Path, header: NrrdHeader | MetaImageHeader) -> Path:
+    if header.data_file is None:
+        return path
+    beside = path.parent / header.data_file
+    if beside.resolve().parent != path.parent.resolve():
+        raise UnreadableImageError(
+            "The file with the image's pixels is a link to another folder, which is not followed. "
+            "Copy it beside its header, or save the image as one file."
+        )
+    return beside
 
 
 def _index_order(image: SimpleITK.Image) -> np.ndarray:
@@ -82,15 +155,8 @@ def _ijk_to_lps(image: SimpleITK.Image) -> np.ndarray:
     return affine
 
 
-def _files_of(path: Path) -> list[Path]:
-    if path.suffix.lower() not in DETACHED_HEADERS:
-        return [path]
-    return sorted(path.parent.glob(f"{path.stem}.*"))
-
-
-def _orientation_warnings(path: Path, image: SimpleITK.Image) -> tuple[str, ...]:
-    is_nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
-    if not is_nrrd or image.HasMetaDataKey("NRRD_space"):
+def _orientation_warnings(kind: ImageFormat, image: SimpleITK.Image) -> tuple[str, ...]:
+    if kind is not ImageFormat.NRRD or image.HasMetaDataKey("NRRD_space"):
         return ()
     return (
         "The NRRD file does not say how the patient lies; left and right, front and back may be "

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import zlib
+import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,62 +17,99 @@ from medreasoner_infer.imaging.content import (
     replace_non_finite,
     resolve_modality,
 )
+from medreasoner_infer.imaging.inflating import inflate
+from medreasoner_infer.imaging.limits import (
+    DEFAULT_LIMITS,
+    DEFLATE_RATIO,
+    FileLimits,
+    require_present,
+    require_size,
+)
+from medreasoner_infer.imaging.places import open_file
 from medreasoner_infer.imaging.volume import Volume
 
 if TYPE_CHECKING:
-    from nibabel.nifti1 import Nifti1Header, Nifti1Image
+    from nibabel.nifti1 import Nifti1Header
 
 # NIfTI's world is RAS, ours is LPS: the first two axes change their sign.
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MILLIMETRES_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 _FORM_TOLERANCE_MM = 0.1
+_GZIP_MARK = b"\x1f\x8b"
+_HEADER_BYTES_OF_NIFTI_1, _HEADER_BYTES = 348, 540
 
 
-def load_nifti(path: Path, modality: str | None = None) -> Volume:
+def load_nifti(
+    path: Path, modality: str | None = None, limits: FileLimits = DEFAULT_LIMITS
+) -> Volume:
     """Read a .nii or .nii.gz file; the sform is preferred to the qform, and may hold shear.
+
+    Header and voxels are taken from one stream, opened once; nibabel interprets the header and
+    never opens a file by name. No more is unpacked than the header's grid takes.
 
     Raises:
         UnreadableImageError: damaged file, several time points, or unusable geometry.
+        ImageTooLargeError: more voxels than ``limits``.
     """
-    import nibabel
-
-    errors = (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-    )
-    try:
-        image = nibabel.load(path)
-        values = _read_values(image)
-    except errors as error:
-        raise UnreadableImageError(
-            "The file is named as NIfTI but cannot be read as NIfTI: it is damaged or incomplete. "
-            "Export or copy it again."
-        ) from error
-    values, value_warnings = replace_non_finite(compact(_three_dimensional(values)))
+    with open_file(path) as file:
+        packed = file.read(2) == _GZIP_MARK
+        file.seek(0)
+        header = _header(file, packed)
+        file.seek(0)
+        stored = _stored_values(file, packed, header, limits)
+    scaled = _scaled(stored, header)
+    values, value_warnings = replace_non_finite(compact(_three_dimensional(scaled)))
     code, guessed = resolve_modality(modality, values)
     return Volume(
         array=values,
-        ijk_to_lps=_ijk_to_lps(image),
+        ijk_to_lps=_ijk_to_lps(header),
         modality=code,
         key=content_key([path]),
         source=path,
         modality_guessed=guessed,
-        warnings=(*_geometry_warnings(image), *value_warnings),
+        warnings=(*_geometry_warnings(header), *_unit_warnings(header), *value_warnings),
     )
 
 
-def _read_values(image: Nifti1Image) -> np.ndarray:
-    stored = image.dataobj
-    if image.get_data_dtype().fields:
-        colour = np.asanyarray(stored)
-        return np.stack([colour[channel] for channel in ("R", "G", "B")], axis=-1)
-    if (stored.slope, stored.inter) == (1.0, 0.0):
-        return np.asanyarray(stored)
-    return image.get_fdata(dtype=np.float32, caching="unchanged")
+def _header(file: io.FileIO, packed: bool) -> Nifti1Header:
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    head = bytes(inflate(file, _HEADER_BYTES) if packed else file.read(_HEADER_BYTES))
+    kind = Nifti2Header if head[4:7] == b"n+2" else Nifti1Header
+    return kind(head[: kind.template_dtype.itemsize])
+
+
+def _stored_values(
+    file: io.FileIO, packed: bool, header: Nifti1Header, limits: FileLimits
+) -> np.ndarray:
+    """The voxels as they are in the file, on the header's grid."""
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    size = require_size(shape, 8 * dtype.itemsize, limits)
+    offset = header.get_data_offset()
+    if not _HEADER_BYTES_OF_NIFTI_1 <= offset <= limits.header_bytes:
+        raise UnreadableImageError(
+            f"The NIfTI file is damaged: its voxels are said to start at byte {offset}, at most "
+            f"{limits.header_bytes} is expected. Export the image again."
+        )
+    length = os.fstat(file.fileno()).st_size
+    require_present(offset + size, length * (DEFLATE_RATIO if packed else 1))
+    whole = offset + size
+    content = inflate(file, whole) if packed else io.BufferedReader(file).read(whole)
+    require_present(offset + size, len(content))
+    return np.ndarray(shape, dtype, content, offset, order="F")
+
+
+def _scaled(stored: np.ndarray, header: Nifti1Header) -> np.ndarray:
+    from nibabel.volumeutils import apply_read_scaling
+
+    if stored.dtype.fields:
+        return np.stack([stored[channel] for channel in ("R", "G", "B")], axis=-1)
+    slope, intercept = header.get_slope_inter()
+    if slope is None or (slope, intercept) == (1.0, 0.0):
+        return stored
+    factors = (np.float32(slope), np.float32(intercept))
+    return apply_read_scaling(stored, *factors).astype(np.float32, copy=False)
 
 
 def _three_dimensional(values: np.ndarray) -> np.ndarray:
@@ -90,17 +128,32 @@ def _three_dimensional(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _ijk_to_lps(image: Nifti1Image) -> np.ndarray:
-    unit = image.header.get_xyzt_units()[0]
-    affine = np.array(image.affine, dtype=np.float64)
-    affine[:3] *= _MILLIMETRES_PER_UNIT.get(unit, 1.0)
+def _ijk_to_lps(header: Nifti1Header) -> np.ndarray:
+    affine = np.array(header.get_best_affine(), dtype=np.float64)
+    affine[:3] *= _MILLIMETRES_PER_UNIT.get(_length_unit(header) or "mm", 1.0)
     return RAS_TO_LPS @ affine
 
 
-def _geometry_warnings(image: Nifti1Image) -> tuple[str, ...]:
-    header: Nifti1Header = image.header
+def _length_unit(header: Nifti1Header) -> str | None:
+    """The unit of lengths, ``None`` where its code is none that the format knows."""
+    try:
+        return header.get_xyzt_units()[0]
+    except KeyError:
+        return None
+
+
+def _unit_warnings(header: Nifti1Header) -> tuple[str, ...]:
+    if _length_unit(header) is not None:
+        return ()
+    return (
+        "The NIfTI file gives its lengths in a unit that the format does not know; they are taken "
+        "for millimetres.",
+    )
+
+
+def _geometry_warnings(header: Nifti1Header) -> tuple[str, ...]:
     sform, sform_code = header.get_sform(coded=True)
-    qform, qform_code = header.get_qform(coded=True)
+    qform, qform_code = _qform(header)
     if not sform_code and not qform_code:
         return (
             "The NIfTI file does not say how the patient lies; left and right, front and back may "
@@ -108,7 +161,8 @@ def _geometry_warnings(image: Nifti1Image) -> tuple[str, ...]:
         )
     if sform is None or qform is None:
         return ()
-    corner = np.array([*(length - 1 for length in (*image.shape, 1, 1)[:3]), 1.0])
+    shape = header.get_data_shape()
+    corner = np.array([*(length - 1 for length in (*shape, 1, 1)[:3]), 1.0])
     origin = np.array([0.0, 0.0, 0.0, 1.0])
     gap = max(np.linalg.norm((sform - qform) @ point) for point in (origin, corner))
     if gap <= _FORM_TOLERANCE_MM:
@@ -117,3 +171,13 @@ def _geometry_warnings(image: Nifti1Image) -> tuple[str, ...]:
         f"The NIfTI file holds two geometries that differ by up to {gap:.1f} mm; its sform is "
         "used. Another viewer may place the image differently.",
     )
+
+
+def _qform(header: Nifti1Header) -> tuple[np.ndarray | None, int]:
+    """The qform and its code; none where its quaternion is no rotation."""
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        return header.get_qform(coded=True)
+    except (HeaderDataError, ValueError):
+        return None, 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from medreasoner_infer.models.registry import EMBEDDED, ModelSpec
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+API_KEY_VARIABLE = "MEDREASONER_REASONER_API_KEY"  # pragma: allowlist secret - a name
+
 
 def load_reasoner(
     spec: ModelSpec, *, device: str = "auto", url: str | None = None, adapter: str | None = None
 ) -> Reasoner:
     """Load a reasoner here, or connect to the vLLM server at ``url`` that serves it.
+
+    The key that such a server may want is ``$MEDREASONER_REASONER_API_KEY``.
 
     Raises:
         ModelUnavailableError: if the weights cannot be loaded.
@@ -35,6 +40,7 @@ def load_reasoner(
             input_size=spec.input_size,
             prompt=spec.prompt,
             folder=spec.source if spec.is_local else None,
+            api_key=served_api_key(),
             name=spec.name,
             licence=spec.licence,
             notice=spec.notice,
@@ -53,6 +59,11 @@ def load_reasoner(
         )
     _announce(reasoner.identity)
     return reasoner
+
+
+def served_api_key() -> str | None:
+    """What the site's vLLM server wants to be told, from the environment, which nobody logs."""
+    return os.environ.get(API_KEY_VARIABLE) or None
 
 
 def load_segmenter(spec: ModelSpec, *, device: str = "auto") -> Segmenter:

@@ -19,6 +19,7 @@ from medreasoner_infer.types import ModelIdentity
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
     from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
+    from medreasoner_infer.reasoners.vllm_server import ReasonerLimits
 
 PUBLISHED_INPUT_SIZE = 840
 UNKNOWN_LICENCE = "unknown: read the model's card before use"
@@ -84,7 +85,8 @@ def connect_vllm_reasoner(
     prompt: str | PromptTemplate | None = None,
     folder: str | Path | None = None,
     api_key: str | None = None,
-    timeout_s: float = 120.0,
+    timeout_s: float | None = None,
+    limits: ReasonerLimits | None = None,
     name: str | None = None,
     licence: str = UNKNOWN_LICENCE,
     notice: str | None = None,
@@ -101,7 +103,8 @@ def connect_vllm_reasoner(
             server does not tell its weights' hash, so the identity holds one only where the server
             read this very folder.
         api_key: what the server was started with, if with any.
-        timeout_s: longest wait for the connection, and between two pieces of an answer.
+        timeout_s: longest silence, in place of that of ``limits``.
+        limits: how long the server is waited for, and how much is taken from it.
         name: what the identity calls the model; by default ``model``.
         licence: of the weights, for the identity.
         notice: what a user must know of the weights, for the identity.
@@ -112,7 +115,7 @@ def connect_vllm_reasoner(
         InputError: if there is no prompt of that name.
     """
     from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
-    from medreasoner_infer.reasoners.vllm_server import VllmServer
+    from medreasoner_infer.reasoners.vllm_server import REASONER_LIMITS, VllmServer
     from medreasoner_infer.reasoners.weights import weights_sha256
 
     local = None if folder is None else Path(folder).expanduser()
@@ -120,7 +123,10 @@ def connect_vllm_reasoner(
         None if local is None else load_prompt_file(local), prompt, input_size
     )
     wanted = [model] if name is None else [model, name]
-    server = VllmServer.connect(base_url, wanted, api_key=api_key, timeout_s=timeout_s)
+    bounds = limits or REASONER_LIMITS
+    if timeout_s is not None:
+        bounds = dataclasses.replace(bounds, silence_s=timeout_s)
+    server = VllmServer.connect(base_url, wanted, api_key=api_key, limits=bounds)
     identity = ModelIdentity(
         name=name or model,
         source=f"{server.root or model} at {server.base_url}",

@@ -48,7 +48,7 @@ def load_model(
 
     chosen = choose_device(device)
     try:
-        processor = AutoProcessor.from_pretrained(
+        processor = AutoProcessor.from_pretrained(  # nosec B615 # a folder that is here already
             folder, trust_remote_code=False, local_files_only=True
         )
         model = _load_weights(folder, chosen)
@@ -99,7 +99,7 @@ def _load_weights(folder: Path, device: torch.device) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    model, info = AutoModelForImageTextToText.from_pretrained(
+    model, info = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder, as above
         folder,
         dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         attn_implementation=_attention_kernel(device),

@@ -46,6 +46,7 @@ class _Sample:
 
     pieces: list[str] = field(default_factory=list)
     tokens: int = 0
+    chars: int = 0
     finish_reason: str | None = None
 
 
@@ -94,17 +95,20 @@ class VllmReasoner(Reasoner):
         on_text: OnText | None = None,
         cancelled: Cancelled | None = None,
     ) -> tuple[ReasonerAnswer, ...]:
-        """See :meth:`Reasoner.answer`; cancelling is noticed when the next token arrives."""
+        """See :meth:`Reasoner.answer`; cancelling is noticed also while the server is silent."""
         check_request(request, self.input_size)
         raise_if_cancelled(cancelled)
         rows = request.samples if request.temperature > 0 else 1
         messages = self._messages(request)
         samples = [_Sample() for _ in range(rows)]
-        with self._server.stream(messages, **self._options(request, rows)) as chunks:
-            for chunk in chunks:
-                raise_if_cancelled(cancelled)
-                _collect(chunk, samples, on_text)
-        answers = tuple(self._read(sample, messages) for sample in samples)
+        most_chars = self._server.link.limits.sample_chars
+        self._server.stream(
+            messages,
+            lambda chunk: _collect(chunk, samples, most_chars, on_text),
+            cancelled,
+            **self._options(request, rows),
+        )
+        answers = tuple(self._read(sample, messages, cancelled) for sample in samples)
         return answers if rows == request.samples else answers * request.samples
 
     def answer_batch(
@@ -135,7 +139,9 @@ class VllmReasoner(Reasoner):
             "extra_body": _PLAIN_SAMPLING | {"structured_outputs": {"regex": self._regex}},
         }
 
-    def _read(self, sample: _Sample, messages: Messages) -> ReasonerAnswer:
+    def _read(
+        self, sample: _Sample, messages: Messages, cancelled: Cancelled | None
+    ) -> ReasonerAnswer:
         if sample.finish_reason is None:
             raise ReasonerUnreachableError(
                 f"The reasoner's server at {self._server.base_url} broke off in the answer."
@@ -153,11 +159,13 @@ class VllmReasoner(Reasoner):
             input_size=self.input_size,
             require_reasoning=self._template.asks_reasoning,
         )
-        confidence = self._confidence(messages, completion) if self._score else None
+        confidence = self._confidence(messages, completion, cancelled) if self._score else None
         return ReasonerAnswer(completion, grounding, confidence, sample.tokens)
 
-    def _confidence(self, messages: Messages, completion: str) -> float | None:
-        scored = self._server.score(messages, completion)
+    def _confidence(
+        self, messages: Messages, completion: str, cancelled: Cancelled | None
+    ) -> float | None:
+        scored = self._server.score(messages, completion, cancelled)
         if not scored:
             return None
         pieces, logprobs = zip(*scored, strict=True)
@@ -173,14 +181,31 @@ def png_data_url(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _collect(chunk: ChatCompletionChunk, samples: list[_Sample], on_text: OnText | None) -> None:
-    """Add one event of the stream to the sample that it belongs to."""
+def _collect(
+    chunk: ChatCompletionChunk, samples: list[_Sample], most_chars: int, on_text: OnText | None
+) -> None:
+    """Add one event of the stream to the sample that it belongs to.
+
+    Raises:
+        ReasonerUnreachableError: it is of no sample, is no text, or makes one too long.
+    """
     for choice in chunk.choices:
+        text = choice.delta.content or ""
+        if choice.index not in range(len(samples)) or not isinstance(text, str):
+            raise ReasonerUnreachableError(
+                "The reasoner's server sent a piece of an answer that was not asked for."
+            )
         sample = samples[choice.index]
         sample.finish_reason = choice.finish_reason or sample.finish_reason
         if choice.logprobs is not None:
             sample.tokens += len(choice.logprobs.content or [])
-        if choice.delta.content:
-            sample.pieces.append(choice.delta.content)
+        sample.chars += len(text)
+        if sample.chars > most_chars:
+            raise ReasonerUnreachableError(
+                f"The reasoner's server wrote more than {most_chars} characters; it does not keep "
+                "to the answer's format."
+            )
+        if text:
+            sample.pieces.append(text)
             if on_text is not None and choice.index == 0:
-                on_text(choice.delta.content)
+                on_text(text)

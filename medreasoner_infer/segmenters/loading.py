@@ -7,7 +7,7 @@ the name of a configuration, or from Hugging Face.
 
 from __future__ import annotations
 
-import pickle
+import pickle  # nosec B403 # for the name of its error
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path

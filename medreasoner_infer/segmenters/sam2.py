@@ -65,7 +65,7 @@ class Sam2Segmenter:
         found = prompt_from_mask(coarse.mask, image)
         if zoom is None or prompt.bbox_xyxy_px is not None or found is None:
             return coarse
-        assert found.bbox_xyxy_px is not None
+        assert found.bbox_xyxy_px is not None  # nosec B101 # for the type checker
         seen = SlicePrompt(found.bbox_xyxy_px, prompt.points_xy_px, prompt.point_labels)
         return self._engine.segment(image, prompt, crop_of(image, seen, zoom))
 

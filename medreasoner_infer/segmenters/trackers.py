@@ -89,13 +89,13 @@ class MemoryTracker:
 
     def turn(self) -> None:
         """Keep the prompted slice alone in memory."""
-        assert self._memory is not None, "begin() comes first"
+        assert self._memory is not None, "begin() comes first"  # nosec B101 # our own mistake
         self._memory.forget_recent()
 
     def step(self, index: int, image: SliceImage) -> TrackedMask:
         """Segment the next slice from memory."""
-        assert self._memory is not None, "begin() comes first"
-        assert self._crop is not None, "begin() comes first"
+        assert self._memory is not None, "begin() comes first"  # nosec B101 # our own mistake
+        assert self._crop is not None, "begin() comes first"  # nosec B101 # likewise
         with self._engine.inference():
             embedding = self._engine.embed_once(image, self._crop)
             candidate = self._memory.step(index, embedding)

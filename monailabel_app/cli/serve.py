@@ -19,7 +19,11 @@ from monailabel_app.cli.options import (
 
 def serve(
     studies: Annotated[
-        str, typer.Option(help="Folder of studies, or the address of a DICOMweb server.")
+        str,
+        typer.Option(
+            envvar="MEDREASONER_STUDIES",
+            help="Folder of studies, or the address of a DICOMweb server.",
+        ),
     ],
     port: Annotated[int, typer.Option(help="TCP port.")] = 8000,
     host: Annotated[
@@ -45,7 +49,10 @@ def serve(
     ] = True,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="Readers who may log in: name:token lines, readable by you only."),
+        typer.Option(
+            help="Readers who may log in: name:token:role lines, readable by you only; the role "
+            "is reader, reviewer or administrator, and reader where it is left out."
+        ),
     ] = None,
     allowed_origin: Annotated[
         list[str] | None,
@@ -55,6 +62,13 @@ def serve(
         bool,
         typer.Option("--allow-unauthenticated", help="Answer other machines without a login."),
     ] = False,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy in front of the server, whose word on who is "
+            "calling counts; repeatable."
+        ),
+    ] = None,
     certificate: Annotated[
         Path | None, typer.Option(help="TLS certificate (PEM); the server then speaks HTTPS.")
     ] = None,
@@ -62,7 +76,8 @@ def serve(
 ) -> None:
     """Start the MONAI Label server; OHIF and 3D Slicer connect to it.
 
-    Further settings of access are MEDREASONER_* variables, see docs/security.md.
+    Further settings of access are MEDREASONER_* variables, see docs/security.md; an address that
+    holds a password belongs there too, as everybody on the machine sees a command line.
     """
     from monailabel_app.server import ServerOptions, run_server
 
@@ -81,6 +96,7 @@ def serve(
             token_file=token_file,
             allowed_origins=tuple(allowed_origin or ()),
             allow_unauthenticated=allow_unauthenticated,
+            trusted_proxies=tuple(trusted_proxy or ()),
             certificate=certificate,
             certificate_key=certificate_key,
         )

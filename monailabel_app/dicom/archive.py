@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 
+from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.imaging.boundary import reading
+from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
+from medreasoner_infer.imaging.formats import ImageFormat, format_of
+from medreasoner_infer.imaging.places import files_below
 from monailabel_app.dicom.errors import ArchiveRefusedError
 from monailabel_app.dicom.report_reading import is_report
+from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS
 from monailabel_app.errors import UnknownImageError
 
 if TYPE_CHECKING:
@@ -93,17 +98,17 @@ class FolderArchive:
         found: dict[str, Dataset] = {}
         for path, header in self._headers(study_uid):
             if header.get("Modality") == _REPORT and header.SOPInstanceUID not in found:
-                found[header.SOPInstanceUID] = pydicom.dcmread(path)
+                found[header.SOPInstanceUID] = open_dicom(path)[0]
         return [report for report in found.values() if is_report(report)]
 
     def segmentation(self, study_uid: str, instance_uid: str) -> Dataset | None:
         """A segmentation of a study."""
         own = self._results / study_uid / f"{instance_uid}.dcm"
         if own.is_file():
-            return pydicom.dcmread(own)
+            return open_dicom(own, SEGMENTATION_LIMITS)[0]
         for path, header in self._headers(study_uid):
             if header.get("Modality") == _SEGMENTATION and header.SOPInstanceUID == instance_uid:
-                return pydicom.dcmread(path)
+                return open_dicom(path, SEGMENTATION_LIMITS)[0]
         return None
 
     def fetch_series(self, study_uid: str, series_uid: str, folder: Path) -> Path:
@@ -126,15 +131,31 @@ class FolderArchive:
         return True
 
     def _headers(self, study_uid: str) -> Iterator[tuple[Path, Dataset]]:
-        roots = {self._studies.resolve(), self._results.resolve()}
-        paths = {path for root in roots if root.is_dir() for path in root.rglob("*")}
-        for path in sorted(path for path in paths if path.is_file()):
-            try:
-                header = pydicom.dcmread(path, specific_tags=_KEYS, stop_before_pixels=True)
-            except (InvalidDicomError, EOFError):
-                continue
-            if header.get("StudyInstanceUID") == study_uid and header.get("SOPInstanceUID"):
+        roots = {self._studies.resolve()}
+        if self._results.is_dir():
+            roots.add(self._results.resolve())
+        for path in sorted({path for root in roots for path in files_below(root)}):
+            header = _header(path)
+            if (
+                header is not None
+                and header.get("StudyInstanceUID") == study_uid
+                and header.get("SOPInstanceUID")
+            ):
                 yield path, header
+
+
+def _header(path: Path) -> Dataset | None:
+    """The header of a DICOM file, ``None`` where it is none or damaged."""
+    try:
+        if format_of(path) is not ImageFormat.DICOM:
+            return None
+        header, _ = open_dicom(path, SEGMENTATION_LIMITS, pixels=False)
+        with reading(DAMAGED_HEADER):
+            for key in _KEYS:
+                header.get(key)  # values are parsed when they are asked for
+        return header
+    except UnreadableImageError:
+        return None
 
 
 def require_all_stored(reply: Dataset) -> None:

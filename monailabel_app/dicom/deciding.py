@@ -12,7 +12,7 @@ import numpy as np
 from medreasoner_infer.imaging import Volume, load_volume
 from monailabel_app.dicom.documents import submitted_values
 from monailabel_app.fields import read_choice, read_text
-from monailabel_app.store import Decision, InferenceRecord, LabelRecord, Outcome
+from monailabel_app.store import Decision, InferenceRecord, LabelSubmission, Outcome
 
 # The server's own word on who submits; what a client says under it is never believed.
 READER_KEY = "reader"
@@ -33,7 +33,7 @@ def stated_decision(values: Mapping[str, Any], reader: str | None = None) -> Dec
 
 
 def decision_by_label(
-    label: LabelRecord, record: InferenceRecord, volume: Volume
+    label: LabelSubmission, record: InferenceRecord, volume: Volume
 ) -> Decision | None:
     """What the client states with its label; else told by comparing it with the inferred mask.
 
@@ -52,4 +52,4 @@ def decision_by_label(
     inferred = load_volume(record.mask_file).array > 0
     equal = np.array_equal(submitted > 0, inferred)
     outcome = Outcome.ACCEPTED if equal else Outcome.EDITED
-    return Decision(outcome, None, label.submitted_at, reader)
+    return Decision(outcome, None, datetime.now(timezone.utc), reader)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,17 @@ import requests
 from monailabel_app.dicom.archive import require_all_stored
 from monailabel_app.dicom.errors import ArchiveRefusedError
 from monailabel_app.dicom.report_reading import is_report
-from monailabel_app.errors import PacsUnreachableError, UnknownImageError
+from monailabel_app.studies.pacs_faults import pacs_faults
+from monailabel_app.studies.pacs_limits import PACS_LIMITS, PacsLimits, exchange
+from monailabel_app.studies.series_fetch import fetch_series
+from monailabel_app.studies.series_search import SERIES_UID, uid_of
 
 if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient
     from pydicom.dataset import Dataset
 
-_SERIES_UID = "0020000E"
-_TIMEOUT_S = 30.0
+# The path is appended to an address that a DELETE goes to.
+_INSTANCE_PATH = re.compile(r"/instances/[0-9a-f]{8}(-[0-9a-f]{8}){4}")
 # A wrong password can be mended and a busy server asked again; other 4xx answers stay as they are.
 _TRY_AGAIN = frozenset({401, 403, 407, 408, 425, 429})
 
@@ -34,14 +38,20 @@ class DicomWebArchive:
     given, superseded versions are deleted; else they stay, and the newest names its predecessor.
     """
 
-    def __init__(self, client: DICOMwebClient, orthanc_url: str | None = None) -> None:
+    def __init__(
+        self,
+        client: DICOMwebClient,
+        orthanc_url: str | None = None,
+        limits: PacsLimits = PACS_LIMITS,
+    ) -> None:
         self._client = client
+        self._limits = limits
         self._orthanc_url = None if orthanc_url is None else orthanc_url.rstrip("/")
 
     def store(self, objects: Sequence[bytes]) -> None:
         """Store by one STOW-RS request."""
         datasets = [pydicom.dcmread(io.BytesIO(content)) for content in objects]
-        with pacs_faults():
+        with exchange(self._limits.series_s), pacs_faults():
             try:
                 reply = self._client.store_instances(datasets)
             except requests.HTTPError as error:
@@ -56,19 +66,11 @@ class DicomWebArchive:
     def segmentation(self, study_uid: str, instance_uid: str) -> Dataset | None:
         """A segmentation of a study."""
         found = self._retrieve(study_uid, instance_uid=instance_uid)
-        return next((seg for seg in found if str(seg.SOPInstanceUID) == instance_uid), None)
+        return next((seg for seg in found if seg.get("SOPInstanceUID") == instance_uid), None)
 
     def fetch_series(self, study_uid: str, series_uid: str, folder: Path) -> Path:
         """Retrieve the series into ``folder``."""
-        with pacs_faults():
-            images = self._client.retrieve_series(study_uid, series_uid)
-        if not images:
-            raise UnknownImageError("The DICOMweb server holds no images of this series.")
-        target = folder / series_uid
-        target.mkdir(parents=True, exist_ok=True)
-        for image in images:
-            image.save_as(target / f"{image.SOPInstanceUID}.dcm", write_like_original=False)
-        return target
+        return fetch_series(self._client, study_uid, series_uid, folder / series_uid, self._limits)
 
     def remove(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
         """Delete an instance by Orthanc's REST API."""
@@ -76,21 +78,28 @@ class DicomWebArchive:
             return False
         with pacs_faults():
             session: requests.Session = self._client._session  # its credentials
-            found = session.post(
-                f"{self._orthanc_url}/tools/lookup", data=instance_uid, timeout=_TIMEOUT_S
-            )
+            found = session.post(f"{self._orthanc_url}/tools/lookup", data=instance_uid)
             found.raise_for_status()
-            instances = [entry for entry in found.json() if entry["Type"] == "Instance"]
-            for entry in instances:
-                session.delete(
-                    f"{self._orthanc_url}{entry['Path']}", timeout=_TIMEOUT_S
-                ).raise_for_status()
-        return bool(instances)
+            paths = [entry["Path"] for entry in found.json() if entry["Type"] == "Instance"]
+            if not all(map(_INSTANCE_PATH.fullmatch, paths)):
+                raise ValueError("a path that is none of an instance")
+            for path in paths:
+                session.delete(f"{self._orthanc_url}{path}").raise_for_status()
+        return bool(paths)
 
     def _retrieve(
         self, study_uid: str, modality: str = "", instance_uid: str | None = None
     ) -> Iterator[Dataset]:
         """All instances of a modality, or of the series that holds the wanted instance."""
+        until = time.monotonic() + self._limits.series_s
+        with exchange(self._limits.list_s):
+            uids = self._series_of(study_uid, modality, instance_uid)
+        for uid in uids:
+            with exchange(until - time.monotonic()), pacs_faults():
+                instances = self._client.retrieve_series(study_uid, uid)
+            yield from instances
+
+    def _series_of(self, study_uid: str, modality: str, instance_uid: str | None) -> list[str]:
         with pacs_faults():
             if instance_uid is None:
                 filters: dict[str, Any] = {"Modality": modality}
@@ -98,31 +107,7 @@ class DicomWebArchive:
             else:
                 filters = {"SOPInstanceUID": instance_uid}
                 found = self._client.search_for_instances(study_uid, search_filters=filters)
-            for series in found:
-                uid = series[_SERIES_UID]["Value"][0]
-                yield from self._client.retrieve_series(study_uid, uid)
-
-
-@contextmanager
-def pacs_faults() -> Iterator[None]:
-    """Type what goes wrong with a DICOMweb server.
-
-    Raises:
-        UnknownImageError: HTTP 404.
-        PacsUnreachableError: any other fault.
-    """
-    from retrying import RetryError
-
-    try:
-        yield
-    except (requests.RequestException, RetryError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status == 404:
-            raise UnknownImageError(
-                "The DICOMweb server holds no images of a series of this id."
-            ) from error
-        said = "did not answer" if status is None else f"answered with HTTP {status}"
-        raise PacsUnreachableError(f"The DICOMweb server {said}; try again.") from error
+            return list(dict.fromkeys(uid_of(entry, SERIES_UID) for entry in found))
 
 
 def _raise_if_final(error: requests.HTTPError) -> None:

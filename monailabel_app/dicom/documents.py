@@ -22,6 +22,7 @@ from monailabel_app.store import (
     InferenceRecord,
     JoinedBy,
     LabelRecord,
+    LabelSubmission,
     MadeObject,
     PacsDocument,
     RecordStore,
@@ -150,7 +151,7 @@ class DocumentMaker:
         )
 
 
-def submitted_values(label: LabelRecord, volume: Volume) -> np.ndarray | None:
+def submitted_values(label: LabelRecord | LabelSubmission, volume: Volume) -> np.ndarray | None:
     """The values (I, J, K) of a submitted label on the image's grid; ``None`` without a file.
 
     Raises:

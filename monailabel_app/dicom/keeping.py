@@ -8,30 +8,29 @@ from collections.abc import Callable
 from typing import Any
 
 from medreasoner_infer.errors import InputError, ServiceError
+from medreasoner_infer.imaging import Volume
 from monailabel_app.dicom.archive import ResultArchive
 from monailabel_app.dicom.deciding import decision_by_label
 from monailabel_app.dicom.documents import DocumentMaker
 from monailabel_app.dicom.history import StudyHistory, read_record
 from monailabel_app.dicom.source import SourceSeries, open_source
 from monailabel_app.dicom.submitting import OutboxWorker, Submitter
-from monailabel_app.errors import UnknownImageError
+from monailabel_app.errors import RecordStoreError, UnknownImageError
 from monailabel_app.store import (
     Decision,
     InferenceRecord,
     JoinedBy,
     LabelRecord,
     LabelSubmission,
-    Outcome,
     PacsDocument,
     RecordStore,
 )
+from monailabel_app.store.joining import Join
+from monailabel_app.store.pacs_queue import FINAL
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.volumes import VolumeCache
 
 logger = logging.getLogger(__name__)
-
-FINAL = "final"
-
 
 _KEEPER = "medreasoner_results"
 
@@ -73,11 +72,43 @@ class ResultKeeper:
         Raises:
             RecordStoreError: if it could not be recorded.
         """
+        label = self.record_label(submission)
+        return label, self.send_label(label)
+
+    def record_label(self, submission: LabelSubmission) -> LabelRecord:
+        """Record a label, what it says of its answer, and that it is to be sent: all or nothing.
+
+        Raises:
+            RecordStoreError: if it could not be recorded.
+        """
         to_archive = submission.tag == FINAL and self._is_dicom(submission.image_id)
-        label = self._records.join_label(submission, to_archive=to_archive)
-        self._decide(label)
-        queued = self._records.pacs.of_label(label.id)
-        return label, None if queued is None else self._submitter.send(queued.id)
+        join = self._records.find_join(submission)
+        decision = self._decision(submission, join)
+        return self._records.join_label(
+            submission, to_archive=to_archive, join=join, decision=decision
+        )
+
+    def send_label(self, label: LabelRecord) -> PacsDocument | None:
+        """Bring a recorded label to the archive, now if it answers, else later.
+
+        Returns:
+            How far it is, ``None`` where it goes to no archive.
+        """
+        try:
+            queued = self._records.pacs.of_label(label.id)
+        except RecordStoreError as error:
+            raise RecordStoreError(
+                "The label is kept and recorded; how far it is on its way to the archive cannot "
+                f"be told now. Submitting it again is harmless. {error}"
+            ) from error
+        if queued is None:
+            return None
+        try:
+            return self._submitter.send(queued.id)
+        except RecordStoreError as error:
+            # The label is recorded, and stays in the queue until it is known to be sent.
+            logger.error("A recorded label waits for the archive: %s", error)
+            return queued
 
     def decision(self, inference_id: str, decision: Decision) -> InferenceRecord:
         """Record what the reader made of an answer, and send a report that says so.
@@ -86,13 +117,26 @@ class ResultKeeper:
             UnknownRecordError: if there is no such inference.
             RecordStoreError: if it could not be recorded.
         """
-        record = self._records.decide(inference_id, decision)
-        if record.image_id is not None and self._is_dicom(record.image_id):
-            queued = self._records.pacs.add_decision(
-                record.id, record.image_id, record.study_uid, _approved_label(record)
-            )
-            self._submitter.send(queued.id)
+        image_id = self._records.get(inference_id).image_id
+        to_archive = image_id is not None and self._is_dicom(image_id)
+        record = self._records.decide(inference_id, decision, to_archive=to_archive)
+        if not record.pacs:
+            return record
+        try:
+            self._submitter.send(record.pacs[-1].id)
+        except RecordStoreError as error:
+            # The decision is recorded, and stays in the queue until it is known to be sent.
+            logger.error("A recorded decision waits for the archive: %s", error)
         return self._records.get(inference_id)
+
+    def volume(self, image_id: str) -> Volume:
+        """The voxels of an image, from memory if they are kept there.
+
+        Raises:
+            InputError: there is no such image, or it cannot be read.
+            PacsUnreachableError: it is not here yet and the archive does not answer.
+        """
+        return self._volumes.get(self._find_image(image_id))
 
     def history(self, study_uid: str, inference_id: str | None = None) -> StudyHistory:
         """What the archive has of a study; its images are read where they are kept already.
@@ -117,32 +161,18 @@ class ResultKeeper:
         except UnknownImageError:
             return False
 
-    def _decide(self, label: LabelRecord) -> None:
-        """Record what the label says of the answer, where it is certain which answer it is of."""
-        if label.inference_id is None or label.joined_by is JoinedBy.TIME_LATEST:
-            return
+    def _decision(self, submission: LabelSubmission, join: Join) -> Decision | None:
+        """What the label says of the answer, where it is certain which answer it is of."""
+        if join.inference_id is None or join.joined_by is JoinedBy.TIME_LATEST:
+            return None
+        record = self._records.get(join.inference_id)
         try:
-            volume = self._volumes.get(self._find_image(label.image_id))
-            record = self._records.get(label.inference_id)
-            decision = decision_by_label(label, record, volume)
+            volume = self._volumes.get(self._find_image(submission.image_id))
+            return decision_by_label(submission, record, volume)
         except (InputError, ServiceError) as error:
             # The label is kept as it is; only what it says of the answer stays open.
             logger.warning("A label could not be compared with the answer: %s", error)
-            return
-        if decision is not None:
-            self._records.decide(record.id, decision)
-
-
-def _approved_label(record: InferenceRecord) -> int | None:
-    """The last final label that is certainly about this answer, unless the answer was rejected."""
-    if record.decision is not None and record.decision.outcome is Outcome.REJECTED:
-        return None
-    certain = (
-        label.id
-        for label in record.labels
-        if label.tag == FINAL and label.joined_by is not JoinedBy.TIME_LATEST
-    )
-    return max(certain, default=None)
+            return None
 
 
 def take_over(server_state: Any, keeper: ResultKeeper) -> None:

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medreasoner_infer.imaging.boundary import reading
+from medreasoner_infer.imaging.dicom_file import require_plausible
+from medreasoner_infer.imaging.dicom_frames import require_decodable
 from medreasoner_infer.imaging.dicom_geometry import FramePlane
 from medreasoner_infer.imaging.dicom_header import frame_planes
+from medreasoner_infer.imaging.limits import FileLimits
 from medreasoner_infer.imaging.mapping import transform_points
 from monailabel_app.dicom.errors import UnreadableResultError
 from monailabel_app.dicom.source import SourceSeries
@@ -22,11 +26,18 @@ from monailabel_app.dicom.source import SourceSeries
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+# A segmentation has a frame for each slice of each segment.
+SEGMENTATION_LIMITS = FileLimits(frames=100_000, elements=4_000_000)
 LABELMAP = "LABELMAP"
 FRACTIONAL = "FRACTIONAL"
 # A voxel centre may miss a frame's plane by this share of the frames' distance.
 _WITHIN = 0.5
 _ROUNDING = 1e-3
+_MOST_THICKNESS_MM = 500.0
+_DAMAGED = (
+    "The segmentation cannot be read: it is damaged, or its pixels cannot be decoded because they "
+    "are compressed in a way that is not supported. Store it again, uncompressed."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +56,26 @@ def read_segment(segmentation: Dataset, number: int, source: SourceSeries) -> np
         UnreadableResultError: the segmentation has no such segment, cannot be decoded, or lies in
             another frame of reference.
     """
-    numbers = [int(segment.SegmentNumber) for segment in segmentation.get("SegmentSequence", ())]
+    numbers = segment_numbers(segmentation)
     if number not in numbers:
         raise UnreadableResultError(
             f"The segmentation has no segment {number}; it has {numbers}. It may be damaged."
         )
+    with reading(_DAMAGED, UnreadableResultError):
+        return _segment_mask(segmentation, number, source)
+
+
+def segment_numbers(segmentation: Dataset) -> list[int]:
+    """The numbers of its segments.
+
+    Raises:
+        UnreadableResultError: they are damaged.
+    """
+    with reading(_DAMAGED, UnreadableResultError):
+        return [int(segment.SegmentNumber) for segment in segmentation.get("SegmentSequence", ())]
+
+
+def _segment_mask(segmentation: Dataset, number: int, source: SourceSeries) -> np.ndarray:
     mask = np.zeros(source.volume.shape_ijk, dtype=np.uint8)
     frames = list(_frames(segmentation, number))
     if all(frame.plane is not None for frame in frames) and not source.volume.is_picture:
@@ -78,13 +104,10 @@ def _frames(segmentation: Dataset, number: int) -> Iterator[_Frame]:
 
 
 def _decoded(segmentation: Dataset) -> np.ndarray:
-    try:
-        pixels = segmentation.pixel_array
-    except (RuntimeError, NotImplementedError, ValueError, AttributeError) as error:
-        raise UnreadableResultError(
-            "The segmentation's pixels cannot be decoded; it is damaged, or compressed in a way "
-            "that is not supported."
-        ) from error
+    content = len(segmentation.get("PixelData") or b"")
+    require_plausible(segmentation, content, SEGMENTATION_LIMITS)
+    require_decodable(segmentation)
+    pixels = segmentation.pixel_array
     return pixels if pixels.ndim == 3 else pixels[np.newaxis]
 
 
@@ -110,8 +133,17 @@ def _thickness_mm(segmentation: Dataset, source: SourceSeries) -> float:
     measures = shared[0].get("PixelMeasuresSequence")
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
         if measures and measures[0].get(keyword):
-            return abs(float(measures[0].get(keyword)))
-    return float(source.first.SliceThickness)
+            return _checked_thickness(abs(float(measures[0].get(keyword))))
+    return _checked_thickness(float(source.first.SliceThickness))
+
+
+def _checked_thickness(thickness_mm: float) -> float:
+    if not 0 < thickness_mm <= _MOST_THICKNESS_MM:
+        raise UnreadableResultError(
+            f"The segmentation's frames are {thickness_mm:g} mm thick; expected at most "
+            f"{_MOST_THICKNESS_MM:g} mm. It is damaged."
+        )
+    return thickness_mm
 
 
 def _place(frame: _Frame, thickness_mm: float, ijk_to_lps: np.ndarray, out_ijk: np.ndarray) -> None:
@@ -124,6 +156,19 @@ def _place(frame: _Frame, thickness_mm: float, ijk_to_lps: np.ndarray, out_ijk: 
     lower, upper = np.maximum(lower, 0), np.minimum(upper, out_ijk.shape)
     if (lower >= upper).any():
         return
+    for k in range(lower[2], upper[2]):  # slice by slice, as an oblique frame reaches many voxels
+        box = np.array([*lower[:2], k]), np.array([*upper[:2], k + 1])
+        _place_within(frame, to_frame, box, out_ijk)
+
+
+def _place_within(
+    frame: _Frame,
+    to_frame: np.ndarray,
+    box_ijk: tuple[np.ndarray, np.ndarray],
+    out_ijk: np.ndarray,
+) -> None:
+    """As :func:`_place`, for the voxels of a box: first and behind-last index."""
+    lower, upper = box_ijk
     grid = np.stack(np.meshgrid(*map(np.arange, lower, upper), indexing="ij"), axis=-1)
     positions = transform_points(to_frame, grid)
     column, row = (np.floor(positions[..., a] + 0.5).astype(np.int64) for a in (0, 1))

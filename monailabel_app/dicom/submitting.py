@@ -12,11 +12,12 @@ from medreasoner_infer.errors import InputError, MedReasonerError, ServiceError
 from monailabel_app.dicom.archive import ResultArchive
 from monailabel_app.dicom.documents import DocumentMaker
 from monailabel_app.store import PacsDocument, PacsState, RecordStore
+from monailabel_app.store.pacs_queue import LONGEST_WAIT
 
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S = 5.0
-LONGEST_WAIT_S = 900.0
+LONGEST_WAIT_S = LONGEST_WAIT.total_seconds()
 _LOOK_AGAIN_S = 5.0
 
 

@@ -12,9 +12,10 @@ import requests
 
 from medreasoner_training.samples import LeftOut
 from monailabel_app.errors import PacsUnreachableError
-from monailabel_app.framework import DefaultLabelTag, LocalDatastore
+from monailabel_app.framework import DefaultLabelTag
 from monailabel_app.store import InferenceRecord, JoinedBy, RecordStore, TrainingLabel
 from monailabel_app.store.files import sha256_of
+from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
 
@@ -95,10 +96,10 @@ def _final_labels(studies: Studies) -> dict[str, _FinalLabel]:
         _fetch_segmentations(studies)
     found = {}
     # The datastore of a DICOMweb server asks the server for labels that it now keeps itself.
-    for image_id in LocalDatastore.get_labeled_images(studies):
-        file = Path(LocalDatastore.get_label_uri(studies, image_id, _FINAL))
+    for image_id in IndexedFolder.get_labeled_images(studies):
+        file = Path(IndexedFolder.get_label_uri(studies, image_id, _FINAL))
         if file.is_file():
-            info = LocalDatastore.get_label_info(studies, image_id, _FINAL)
+            info = IndexedFolder.get_label_info(studies, image_id, _FINAL)
             found[image_id] = _FinalLabel(file, info, sha256_of(file))
     return found
 

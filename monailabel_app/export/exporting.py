@@ -49,7 +49,7 @@ from monailabel_app.volumes import VolumeCache
 
 UNREADABLE = "the image or the label cannot be read"
 NO_IMAGE = "the image is not among the studies any more"
-API_KEY_VARIABLE = "MEDREASONER_QUERY_WRITER_KEY"
+API_KEY_VARIABLE = "MEDREASONER_QUERY_WRITER_KEY"  # pragma: allowlist secret - a name
 _KEPT_VOXEL_BYTES = 1 << 30
 Progress = Callable[[int, int], None]
 

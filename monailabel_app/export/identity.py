@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.imaging.boundary import reading
+from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
+from medreasoner_infer.imaging.formats import ImageFormat, format_of
+from medreasoner_infer.imaging.places import files_below
 from monailabel_app.studies.source import ImageSource
 
 _TAGS = (
@@ -56,16 +61,16 @@ def identity_of(source: ImageSource, info: Mapping[str, Any]) -> PatientIdentity
 
 
 def _read_header(folder: Path, series_uid: str | None) -> dict[str, str]:
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in files_below(folder):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        except (InvalidDicomError, EOFError):
+            if format_of(path) is not ImageFormat.DICOM:
+                continue
+            header, _ = open_dicom(path, pixels=False)
+        except UnreadableImageError:  # as the loader of the images passes it over
             continue
         if not series_uid or str(header.get("SeriesInstanceUID")) == series_uid:
-            return {tag: _text(header.get(tag)) for tag in _TAGS}
+            with reading(DAMAGED_HEADER):
+                return {tag: _text(header.get(tag)) for tag in _TAGS}
     return {}
 
 

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medreasoner_infer.imaging.boundary import reading
+from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
+from medreasoner_infer.imaging.places import files_below
+from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS
 from monailabel_app.export.approved import ApprovedLabel
 from monailabel_app.segments import SEGMENT_NAME
 
@@ -66,12 +70,14 @@ def _value(entry: Mapping[str, Any], place: int) -> int:
 
 def _from_dicom(label: ApprovedLabel) -> dict[int, str]:
     """Segment labels (DICOM PS3.3 C.8.20.4) of a segmentation fetched from a DICOMweb server."""
-    import pydicom
-
     uid = label.info.get("SeriesInstanceUID")
     folder = Path(label.label_file).parent / str(uid)
     if not uid or not folder.is_dir():
         return {}
-    file = next(path for path in sorted(folder.iterdir()) if path.is_file())
-    segments = pydicom.dcmread(file, stop_before_pixels=True).get("SegmentSequence") or []
-    return {int(segment.SegmentNumber): str(segment.SegmentLabel) for segment in segments}
+    file = next(files_below(folder), None)
+    if file is None:
+        return {}
+    header, _ = open_dicom(file, SEGMENTATION_LIMITS, pixels=False)
+    with reading(DAMAGED_HEADER):
+        segments = header.get("SegmentSequence") or []
+        return {int(segment.SegmentNumber): str(segment.SegmentLabel) for segment in segments}

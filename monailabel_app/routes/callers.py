@@ -12,6 +12,7 @@ from fastapi import Depends, HTTPException, Request
 from monailabel_app.framework import DEFAULT_USER, User, get_current_user, settings
 from monailabel_app.security.readers import Reader
 from monailabel_app.security.roles import Action, Role, least_role, may
+from monailabel_app.security.settings import SecuritySettings, security_settings
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,22 @@ def require(action: Action) -> Callable[[User], Awaitable[Caller]]:
         return found
 
     return caller
+
+
+async def opened(request: Request) -> None:
+    """A dependency of what takes or deletes everything, which the site has to open first."""
+    secured: SecuritySettings | None = getattr(request.app.state, "security", None)
+    if not (secured or security_settings()).admin_routes:
+        raise HTTPException(
+            403,
+            "This belongs to the administrator, who works on the server itself; it can be opened "
+            "with MEDREASONER_ADMIN_ROUTES=1.",
+        )
+
+
+def client_of(request: Request, caller: Caller) -> str | None:
+    """By what one client is told apart from others: the reader's name, or else the address."""
+    return caller.name or (request.client.host if request.client else None)
 
 
 def caller_of(user: User) -> Caller:

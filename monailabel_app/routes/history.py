@@ -10,19 +10,22 @@ from fastapi import APIRouter, Depends
 from medreasoner_infer.errors import InputError
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.dicom.results import StoredResult
+from monailabel_app.door import Name, Token
 from monailabel_app.errors import UnknownRecordError
-from monailabel_app.framework import RBAC, RBAC_USER, User, app_instance, settings
+from monailabel_app.framework import app_instance
+from monailabel_app.routes.callers import Caller, require
 from monailabel_app.routes.typed_errors import TypedErrorRoute
+from monailabel_app.security.roles import Action
 from monailabel_app.streaming.events import mask_event
 from monailabel_app.studies.dicom_folder import is_uid
 
 router = APIRouter(prefix="/medreasoner/history", tags=["MedReasoner"], route_class=TypedErrorRoute)
 
-Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+Reader = Annotated[Caller, Depends(require(Action.READ))]
 
 
-@router.get("", summary=f"{RBAC_USER}Questions about a study as the PACS has them, latest first")
-def list_archived(user: Reader, study: str) -> dict[str, list[Any]]:
+@router.get("", summary="Questions about a study as the PACS has them, latest first")
+def list_archived(caller: Reader, study: Name) -> dict[str, list[Any]]:
     """Records in the form of ``/medreasoner/inferences``, and why others cannot be read."""
     instance: MedReasonerApp = app_instance()
     found = instance.results.history(_study_uid(study))
@@ -32,8 +35,8 @@ def list_archived(user: Reader, study: str) -> dict[str, list[Any]]:
     return {"records": records[::-1], "unreadable": list(found.unreadable)}
 
 
-@router.get("/{inference_id}/mask", summary=f"{RBAC_USER}The mask that the PACS has of a question")
-def get_archived_mask(user: Reader, inference_id: str, study: str) -> dict[str, Any]:
+@router.get("/{inference_id}/mask", summary="The mask that the PACS has of a question")
+def get_archived_mask(caller: Reader, inference_id: Token, study: Name) -> dict[str, Any]:
     """The data of a ``mask`` event: the approved mask, all zero where nothing was approved."""
     instance: MedReasonerApp = app_instance()
     found = instance.results.history(_study_uid(study), inference_id)

@@ -3,77 +3,105 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
-from fastapi.background import BackgroundTasks
+from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
+from fastapi.responses import JSONResponse, Response
+from requests_toolbelt import MultipartEncoder
 
+from medreasoner_infer.errors import InputError
 from monailabel_app.answering import Cancelled
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.dicom_seg import write_dicom_seg
-from monailabel_app.fields import read_bool
-from monailabel_app.framework import (
-    RBAC,
-    RBAC_USER,
-    ResultType,
-    User,
-    app_instance,
-    send_response,
-    settings,
-)
-from monailabel_app.routes.inputs import (
-    TemporaryFiles,
-    parse_params,
-    session_image,
-    store_upload,
-)
+from monailabel_app.dicom_seg import dicom_seg_of
+from monailabel_app.door import GivenName, GivenToken, Name, decode_object, read_model
+from monailabel_app.framework import DefaultLabelTag, ResultType, app_instance, get_mime_type
+from monailabel_app.params import InferBody, InferParams
+from monailabel_app.routes.callers import Caller, client_of, require
+from monailabel_app.routes.inputs import session_image, store_upload
 from monailabel_app.routes.serving import run_in_thread
 from monailabel_app.routes.typed_errors import TypedErrorRoute, withhold
-from monailabel_app.tasks import CALL_KEY, Call
+from monailabel_app.security.roles import Action
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.tasks import Call
 
 router = APIRouter(tags=["Infer"], route_class=TypedErrorRoute)
 
-Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+Asker = Annotated[Caller, Depends(require(Action.ASK))]
 
 
-@router.post("/infer/{model}", summary=f"{RBAC_USER}Run inference for a model")
+@router.post("/infer/{model}", summary="Run inference for a model", response_model=None)
 async def infer_model(
     request: Request,
-    background_tasks: BackgroundTasks,
-    user: Reader,
-    model: str,
-    image: str = "",
-    session_id: str = "",
+    caller: Asker,
+    model: Name,
+    image: Annotated[GivenName, Query()] = None,
+    session_id: Annotated[GivenToken, Query()] = None,
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
     label: Annotated[UploadFile | None, File()] = None,
     output: ResultType | None = None,
-) -> Any:
+) -> Response:
     """Answer as MONAI Label does; every error is JSON, ``{"detail": sentence}``.
 
     ``label`` is accepted for the sake of stock clients and not used.
     """
-    values = parse_params(params)
+    values = decode_object(params, "the form field 'params'")
     withhold(request, str(values.get("query") or ""))
+    body = read_model(InferBody, values, "'params'")
+    save_as = _tag_of(body)
     instance: MedReasonerApp = app_instance()
 
-    def work(cancelled: Cancelled) -> Any:
-        """Find the image, infer, and put the answer's files in order."""
-        with TemporaryFiles(background_tasks) as temporary:
-            if file is not None:
-                source = store_upload(file, temporary)
-            elif session_id:
-                source = session_image(instance.sessions(), session_id)
-            else:
-                source = instance.image_source(image)
-            wants_mask = output != ResultType.json or read_bool(values, "save_label") is True
-            call = Call(source, cancelled, wants_mask)
-            answer = instance.infer({**values, "model": model, CALL_KEY: call})
-            if answer["file"] is not None:
-                temporary.add(answer["file"])
-            if output == ResultType.dicom_seg:
-                seg = write_dicom_seg(answer["file"], source, values.get("label_info"))
-                answer["dicom_seg"] = temporary.add(str(seg))
-            return send_response(instance.datastore(), answer, output, background_tasks)
+    def source_of(folder: Path) -> ImageSource:
+        if file is not None:
+            return store_upload(file, folder)
+        if session_id is not None:
+            return session_image(instance, session_id, caller)
+        return instance.image_source(image)
 
-    return await run_in_thread(request, work)
+    def work(cancelled: Cancelled) -> Response:
+        """Find the image, infer, and read the answer's files before their folder goes."""
+        with instance.scratch.place() as folder:
+            source = source_of(folder)
+            wants_mask = output != ResultType.json or save_as is not None
+            call = Call(
+                InferParams.of(body), source, cancelled, folder if wants_mask else None, caller.name
+            )
+            answer = instance.answer(model, call, save_as)
+            if output == ResultType.dicom_seg:
+                seg = dicom_seg_of(answer["file"], source, body.label_info)
+                return Response(seg, media_type="application/dicom")
+            return _response(answer, output)
+
+    return await run_in_thread(request, work, client_of(request, caller))
+
+
+def _tag_of(body: InferBody) -> str | None:
+    """The tag under which the mask is kept as a label, if at all.
+
+    Raises:
+        InputError: if it is the one of masks that a reader approved.
+    """
+    if not body.save_label:
+        return None
+    if body.label_tag == DefaultLabelTag.FINAL.value:
+        raise InputError("'label_tag' is 'final', which only a label that a reader submits has.")
+    return body.label_tag or DefaultLabelTag.ORIGINAL.value
+
+
+def _response(answer: dict[str, Any], output: ResultType | None) -> Response:
+    """``json``: the params; ``image``: the mask's file; otherwise both as multipart."""
+    if output == ResultType.json:
+        return JSONResponse(answer["params"])
+    mask = Path(answer["file"])
+    kind = get_mime_type(str(mask))
+    if output == ResultType.image:
+        named = {"Content-Disposition": f'attachment; filename="{mask.name}"'}
+        return Response(mask.read_bytes(), media_type=kind, headers=named)
+    fields = {
+        "params": (None, json.dumps(answer["params"]), "application/json"),
+        "image": (mask.name, mask.read_bytes(), kind),
+    }
+    encoder = MultipartEncoder(fields=fields)
+    return Response(encoder.to_string(), media_type=encoder.content_type)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Putting our routes before MONAI Label's."""
+"""Our routes in place of MONAI Label's, of which none is left.
+
+Each route of theirs that users need has a handler of ours, with a typed door in front and off the
+event loop; what is in no router below does not exist.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,10 @@ from starlette.routing import BaseRoute
 from monailabel_app.framework import get_current_user, settings
 from monailabel_app.ohif import STATIC_FOLDER, STATIC_PATH
 from monailabel_app.routes import (
+    activelearning,
+    administration,
+    app_info,
+    batch,
     datastore,
     history,
     infer,
@@ -19,26 +27,25 @@ from monailabel_app.routes import (
     ohif,
     proxy,
     records,
+    sessions,
     streams,
     train,
 )
-from monailabel_app.routes.guard import (
-    AdminGuard,
-    ArchiveGuard,
-    DocsGuard,
-    ExposureGuard,
-    PathGuard,
-)
-from monailabel_app.routes.readers import current_user
+from monailabel_app.routes.callers import current_user
+from monailabel_app.routes.guard import ExposureGuard
 from monailabel_app.security.settings import SecuritySettings, security_settings
 
 logger = logging.getLogger(__name__)
 
 _INSTALLED = "medreasoner_routes_installed"
+_DESCRIPTION = "openapi"
 _ROUTERS = (
+    app_info.router,
     infer.router,
+    activelearning.router,
     datastore.router,
     records.router,
+    sessions.router,
     history.router,
     streams.router,
     train.router,
@@ -46,42 +53,48 @@ _ROUTERS = (
     ohif.router,
     login.router,
 )
+_ADMINISTRATION = (administration.router, batch.router)
 
 
 def install_routes(server: FastAPI) -> None:
-    """Add the routes once; MONAI Label's ``/reload`` builds the app anew on the same server.
+    """Exchange the routes once; ``/reload`` builds the app anew on the same server.
 
-    The app is built while the server starts, when routes can be added but middleware cannot.
-    Routes are tried in order, so ours are moved to the front.
+    The app is built while the server starts, when routes can be exchanged but middleware cannot.
     """
     if getattr(server.state, _INSTALLED, False):
         return
     if not settings.MONAI_LABEL_AUTH_ENABLE:
         server.dependency_overrides[get_current_user] = current_user
-    before = len(server.router.routes)
-    for router in _ROUTERS:
+    routes = server.router.routes
+    routes[:] = [*_guards(server), *_description(routes)]
+    for router in (*_ROUTERS, *(_ADMINISTRATION if _access(server).admin_routes else ())):
         server.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
     server.mount(STATIC_PATH, StaticFiles(directory=STATIC_FOLDER))
-    routes = server.router.routes
-    ours = routes[before:]
-    del routes[before:]
-    routes[:0] = [*_guards(server), *ours]
     setattr(server.state, _INSTALLED, True)
     server.openapi_schema = None
 
 
-def _guards(server: FastAPI) -> list[BaseRoute]:
+def _description(routes: list[BaseRoute]) -> list[BaseRoute]:
+    """FastAPI's own route of the description, ``/openapi.json``."""
+    return [route for route in routes if getattr(route, "name", None) == _DESCRIPTION]
+
+
+def _access(server: FastAPI) -> SecuritySettings:
+    return _secured(server) or security_settings()
+
+
+def _secured(server: FastAPI) -> SecuritySettings | None:
+    """The settings of the access control, ``None`` where MONAI Label's own start has none."""
     secured: SecuritySettings | None = getattr(server.state, "security", None)
-    access = secured or security_settings()
-    guards: list[BaseRoute] = [PathGuard(), ArchiveGuard(), DocsGuard()]
-    if not access.admin_routes:
-        guards.append(AdminGuard())
+    return secured
+
+
+def _guards(server: FastAPI) -> list[BaseRoute]:
+    secured = _secured(server)
     if secured is None:
         logger.warning(
             "MONAI Label's own server runs without login, limits and security headers; start it "
             "with: --uvicorn_app monailabel_app.asgi:app"
         )
     asks = settings.MONAI_LABEL_AUTH_ENABLE or (secured is not None and secured.asks_for_login)
-    if not asks and not access.allow_unauthenticated:
-        guards.append(ExposureGuard())
-    return guards
+    return [] if asks or _access(server).allow_unauthenticated else [ExposureGuard()]

@@ -8,8 +8,11 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
@@ -17,16 +20,30 @@ from fastapi.templating import Jinja2Templates
 
 from monailabel_app import security
 from monailabel_app.framework import settings
-from monailabel_app.routes.readers import reader_name
-from monailabel_app.security.authentication import LOGIN_PATH, SESSION_COOKIE
+from monailabel_app.routes.callers import logged_in
+from monailabel_app.routes.typed_errors import TypedErrorRoute
+from monailabel_app.security.addresses import address_of
+from monailabel_app.security.authentication import (
+    LOGIN_PATH,
+    SESSION_COOKIE,
+    retry_after,
+    sessions_of,
+)
+from monailabel_app.security.guesses import Logins, TooManyGuessesError
 from monailabel_app.security.readers import Reader, Readers
+from monailabel_app.security.settings import SecuritySettings
 
 logger = logging.getLogger(__name__)
 
 VIEWER_PATH = "/ohif/"
 _TEMPLATES = Path(security.__file__).parent
 
-router = APIRouter(tags=["Auth"])
+_MAX_PATH_CHARACTERS = 2048
+# What a browser neither drops nor reads as the start of another site.
+_PLAIN = re.compile(r"[!#-\[\]-~]*")
+_NOT_ACCEPTED = "The token was not accepted; try again."
+
+router = APIRouter(tags=["Auth"], route_class=TypedErrorRoute)
 
 Text = Annotated[str, Form()]
 
@@ -44,25 +61,26 @@ async def access_token(request: Request, username: Text, password: Text) -> dict
     readers = _readers(request)
     if readers is None:
         return {"access_token": None, "token_type": None}
-    reader = _log_in(request, readers, username, password)
+    try:
+        reader = _log_in(request, username, password)
+    except TooManyGuessesError as error:
+        raise HTTPException(429, str(error), headers=retry_after(error.wait_s)) from None
     if reader is None:
-        raise HTTPException(
-            401, "The token was not accepted.", headers={"WWW-Authenticate": "Bearer"}
-        )
+        raise HTTPException(401, _NOT_ACCEPTED, headers={"WWW-Authenticate": "Bearer"})
     return {"access_token": readers.open_session(reader), "token_type": "bearer"}
 
 
 @router.get("/auth/token/valid", summary="Check If current token is Valid")
 async def valid_token(request: Request) -> dict[str, str | None]:
     """Who is logged in; reaching this route already means that the token is valid."""
-    return {"username": reader_name(request)}
+    reader = logged_in(request)
+    return {"username": None if reader is None else reader.display_name}
 
 
 @router.get(LOGIN_PATH, include_in_schema=False)
-async def login_page(request: Request, next: str = VIEWER_PATH, failed: bool = False) -> Response:
+async def login_page(request: Request, next: str = VIEWER_PATH) -> Response:
     """The login for browsers; it works without scripts."""
-    content = {"next": _inside(next), "failed": failed}
-    return Jinja2Templates(_TEMPLATES).TemplateResponse(request, "login.html", content)
+    return _page(request, next)
 
 
 @router.post(LOGIN_PATH, include_in_schema=False)
@@ -71,14 +89,15 @@ async def log_in_browser(
 ) -> Response:
     """Set the session's cookie and go to the viewer."""
     readers = _readers(request)
-    wanted = _inside(next)
     if readers is None:
-        return RedirectResponse(wanted, status_code=303)
-    reader = _log_in(request, readers, username, password)
+        return RedirectResponse(inside_viewer(next), status_code=303)
+    try:
+        reader = _log_in(request, username, password)
+    except TooManyGuessesError as error:
+        return _page(request, next, str(error), 429, retry_after(error.wait_s))
     if reader is None:
-        url = request.url_for("login_page").include_query_params(next=wanted, failed="1")
-        return RedirectResponse(url, status_code=303)
-    answer = RedirectResponse(wanted, status_code=303)
+        return _page(request, next, _NOT_ACCEPTED, 401, {"WWW-Authenticate": "Bearer"})
+    answer = RedirectResponse(inside_viewer(next), status_code=303)
     answer.set_cookie(
         SESSION_COOKIE,
         readers.open_session(reader),
@@ -90,11 +109,41 @@ async def log_in_browser(
 
 
 @router.post("/medreasoner/logout", include_in_schema=False)
-async def log_out_browser() -> Response:
-    """Forget the session's cookie."""
+async def log_out_browser(request: Request) -> Response:
+    """End the session, and have the browser forget its cookie."""
+    readers = _readers(request)
+    if readers is not None:
+        for session in sessions_of(request):
+            readers.end_session(session)
     answer = RedirectResponse(LOGIN_PATH, status_code=303)
     answer.delete_cookie(SESSION_COOKIE, httponly=True, samesite="lax")
     return answer
+
+
+def inside_viewer(wanted: str) -> str:
+    """``wanted`` if it is a path of the viewer's, so that the login leads to no other site."""
+    path, mark, query = wanted.partition("?")
+    decoded = unquote(unquote(path))
+    is_inside = (
+        len(wanted) <= _MAX_PATH_CHARACTERS
+        and path.startswith(VIEWER_PATH)
+        and _PLAIN.fullmatch(wanted) is not None
+        and _PLAIN.fullmatch(decoded) is not None
+        and not any(part in decoded for part in ("//", "/.", "?", "#"))
+    )
+    return f"{path}{mark}{query}" if is_inside else VIEWER_PATH
+
+
+def _page(
+    request: Request,
+    next: str,
+    problem: str = "",
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    content = {"next": inside_viewer(next), "problem": problem}
+    page = Jinja2Templates(_TEMPLATES)
+    return page.TemplateResponse(request, "login.html", content, status, headers)
 
 
 def _readers(request: Request) -> Readers | None:
@@ -102,14 +151,11 @@ def _readers(request: Request) -> Readers | None:
     return readers
 
 
-def _log_in(request: Request, readers: Readers, name: str, token: str) -> Reader | None:
-    reader = readers.by_token(token, name or None)
+def _log_in(request: Request, name: str, token: str) -> Reader | None:
+    logins: Logins = request.app.state.logins
+    settings: SecuritySettings = request.app.state.security
+    address = address_of(request.scope, bool(settings.trusted_proxies))
+    reader = logins.log_in(address, token, name or None)
     if reader is None:
-        address = request.client.host if request.client else "unknown"
         logger.warning("A login from %s failed.", address)
     return reader
-
-
-def _inside(path: str) -> str:
-    """``path`` if it is one of the viewer's, so that the login leads to no other site."""
-    return path if path.startswith(VIEWER_PATH) and "\\" not in path else VIEWER_PATH

@@ -20,9 +20,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from monailabel_app.framework import RBAC, User, settings
+from monailabel_app.framework import settings
 from monailabel_app.ohif import STATIC_FOLDER
+from monailabel_app.routes.callers import Caller, require
 from monailabel_app.security.headers import content_security_policy
+from monailabel_app.security.roles import Action
 from monailabel_app.security.settings import SecuritySettings
 
 _VIEWER_FOLDER = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
@@ -34,7 +36,7 @@ _EVAL = "'unsafe-eval'"
 
 router = APIRouter(tags=["Others"])
 
-Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+Reader = Annotated[Caller, Depends(require(Action.READ))]
 
 
 @router.get("/", include_in_schema=False)
@@ -43,14 +45,20 @@ async def start() -> RedirectResponse:
     return RedirectResponse(f"{settings.MONAI_LABEL_API_STR}/ohif/")
 
 
+@router.get("/favicon.ico", include_in_schema=False)
+async def icon() -> FileResponse:
+    """The icon that browsers ask for."""
+    return _file(_VIEWER_FOLDER.parent / "favicon.ico")
+
+
 @router.get("/ohif/app-config.js", include_in_schema=False)
-async def configuration(user: Reader) -> FileResponse:
+async def configuration(caller: Reader) -> FileResponse:
     """Our configuration of the viewer."""
     return _file(STATIC_FOLDER / "app-config.js")
 
 
 @router.get("/ohif/{path:path}", include_in_schema=False)
-def viewer(request: Request, user: Reader, path: str = "") -> Response:
+def viewer(request: Request, caller: Reader, path: str = "") -> Response:
     """A file of the viewer, or its start page for the addresses that it handles itself."""
     found, status = StaticFiles(directory=_VIEWER_FOLDER).lookup_path(path)
     is_file = status is not None and stat.S_ISREG(status.st_mode)

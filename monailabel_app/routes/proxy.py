@@ -7,56 +7,144 @@ waits for the answer in its event loop, and drops the query.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from typing import Annotated
+from urllib.parse import parse_qsl, unquote_to_bytes
 
+import httpx
 import requests
+from anyio import CapacityLimiter, SpooledTemporaryFile, to_thread
 from fastapi import APIRouter, Depends, Request
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
+from medreasoner_infer.errors import CancelledError, InputError
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.errors import NotFoundError, PacsUnreachableError
-from monailabel_app.framework import (
-    RBAC,
-    DICOMWebDatastore,
-    User,
-    app_instance,
-    settings,
-)
+from monailabel_app.errors import NotFoundError, PacsTimeoutError
+from monailabel_app.framework import DICOMWebDatastore, app_instance, settings
+from monailabel_app.gate import Places
+from monailabel_app.routes.callers import Caller, require
+from monailabel_app.routes.forwarding import Forwarded, ForwardingLimits, forward
 from monailabel_app.routes.typed_errors import TypedErrorRoute
+from monailabel_app.security.roles import Action
+from monailabel_app.studies.pacs_session import credentials_of, tls_context
 
-router = APIRouter(prefix="/proxy/dicom", tags=["Others"], route_class=TypedErrorRoute)
+router = APIRouter(prefix="/proxy", tags=["Others"], route_class=TypedErrorRoute)
 
-Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
-
+_PREFIX = b"/proxy/dicom/"
 # PS3.18 tables 10.4.1-1 (retrieve) and 10.6.1-1 (search): the resources start with one of three
 # words; UIDs, fixed words, frame lists and the archive's names of bulk data follow.
-_RESOURCE = re.compile(r"(studies|series|instances)(/[A-Za-z0-9][A-Za-z0-9._,-]*)*/?")
-_STORE = re.compile(r"studies(/[0-9.]+)?/?")
-_SENT_ON = ("accept", "accept-encoding", "content-type")
-_SENT_BACK = ("content-type", "content-encoding", "content-length", "etag", "last-modified")
+_RESOURCE = re.compile(
+    r"(wado|qido)/((studies|series|instances)(/[A-Za-z0-9][A-Za-z0-9._,-]*){0,12})"
+)
+# OHIF stores where it retrieves.
+_STORE = re.compile(r"(?:stow|wado)/(studies(/[0-9]+(\.[0-9]+)*)?)")
+_UNDECODED = (b"%2f", b"%5c", b"%25", b"%00")
+_ACCEPT = re.compile(r"[A-Za-z0-9*/+.,;:=\"\x20_'()-]{1,1024}")
+_STORED_TYPE = re.compile(r"multipart/related;[\x20-\x7e]{1,240}", re.IGNORECASE)
+_MOST_QUERY_BYTES = 4096
+_MOST_PARAMETERS = 64
+_IN_MEMORY_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 18
+_LOGIN_S = 20.0
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+
+LIMITS = ForwardingLimits(
+    silence_s=settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT,
+    head_s=2 * settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT,
+)
+_READS = Places(LIMITS.most_at_a_time, LIMITS.most_of_a_caller)
+_STORES = Places(LIMITS.stores_at_a_time)
 
 
-@router.get("/{service}/{path:path}", include_in_schema=False)
-def retrieve(request: Request, user: Reader, service: str, path: str) -> Response:
+def limits() -> ForwardingLimits:
+    """What is waited for; a test puts shorter ones in their place."""
+    return LIMITS
+
+
+Limits = Annotated[ForwardingLimits, Depends(limits)]
+Reader = Annotated[Caller, Depends(require(Action.READ))]
+Writer = Annotated[Caller, Depends(require(Action.LABEL))]
+
+
+@router.get("/dicom/{service}/{path:path}", include_in_schema=False)
+async def retrieve(request: Request, caller: Reader, limits: Limits) -> Response:
     """Search for or retrieve DICOM objects."""
-    if not _RESOURCE.fullmatch(path):
+    found = _RESOURCE.fullmatch(_resource(request))
+    if found is None:
         raise NotFoundError("This is no DICOMweb resource; only the archive's images are here.")
+    service, path = found[1], found[2]
     # Some viewers ask the search service for metadata, which the retrieve service gives.
     service = "wado" if path.endswith("metadata") else service
-    return _forward(request, "GET", _address(service, path), None)
+    with ExitStack() as place:
+        place.enter_context(_READS.place(caller.name))
+        headers = await _headers(request)
+        sent = Forwarded("GET", _address(service, path), _query(request), headers)
+        return await forward(request, sent, _client(limits), limits, place)
 
 
-@router.post("/{service}/{path:path}", include_in_schema=False)
-async def store(request: Request, user: Reader, service: str, path: str) -> Response:
+@router.post("/dicom/{service}/{path:path}", include_in_schema=False)
+async def store(request: Request, caller: Writer, limits: Limits) -> Response:
     """Store DICOM objects (STOW-RS); nothing else may be posted."""
-    if not _STORE.fullmatch(path):
-        raise NotFoundError("DICOM objects are stored below 'studies'; nothing else is taken.")
-    body = await request.body()
-    return await run_in_threadpool(_forward, request, "POST", _address("stow", path), body)
+    found = _STORE.fullmatch(_resource(request))
+    if found is None:
+        raise NotFoundError("DICOM objects are stored at 'stow/studies'; nothing else is taken.")
+    kind = request.headers.get("content-type", "")
+    if not _STORED_TYPE.fullmatch(kind):
+        raise InputError(
+            "The body is of another type than is stored; expected Content-Type: "
+            'multipart/related; type="application/dicom"; boundary=….'
+        )
+    with ExitStack() as place:
+        place.enter_context(_STORES.place())
+        headers = {**await _headers(request), "Content-Type": kind}
+        async with _kept_body(request, limits) as (length, body):
+            headers["Content-Length"] = str(length)
+            sent = Forwarded("POST", _address("stow", found[1]), _query(request), headers, body)
+            return await forward(request, sent, _client(limits), limits, place)
+
+
+@router.api_route("/{rest:path}", methods=_METHODS, include_in_schema=False)
+@router.api_route("", methods=_METHODS, include_in_schema=False)
+async def refuse(rest: str = "") -> Response:
+    """Everything else; without this route some of it would be sent on to a path with a slash."""
+    raise NotFoundError("Only DICOMweb's resources are passed on to the archive.")
+
+
+def _resource(request: Request) -> str:
+    """The path below the proxy, decoded once.
+
+    Raises:
+        NotFoundError: it holds what an archive might decode once more, or take for a separator.
+    """
+    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    path = raw.partition(b"?")[0].partition(_PREFIX)[2]
+    if any(code in path.lower() for code in _UNDECODED):
+        raise NotFoundError("This is no DICOMweb resource; its path holds encoded separators.")
+    return unquote_to_bytes(path).decode("ascii", errors="replace")
+
+
+def _query(request: Request) -> bytes:
+    """The query as it came.
+
+    Raises:
+        InputError: it is too long, or not what a client encodes.
+    """
+    query: bytes = request.scope.get("query_string", b"")
+    if len(query) > _MOST_QUERY_BYTES or not re.fullmatch(rb"[\x21-\x7e]*", query):
+        raise InputError(
+            f"The query has {len(query)} bytes; expected at most {_MOST_QUERY_BYTES}, printable."
+        )
+    try:
+        parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError as error:
+        raise InputError(
+            f"The query has too many parameters; expected {_MOST_PARAMETERS} at most."
+        ) from error
+    return query
 
 
 def _address(service: str, path: str) -> str:
@@ -65,37 +153,63 @@ def _address(service: str, path: str) -> str:
         "qido": settings.MONAI_LABEL_QIDO_PREFIX,
         "stow": settings.MONAI_LABEL_STOW_PREFIX,
     }
-    if service not in prefixes:
-        raise NotFoundError("The archive's services are wado, qido and stow.")
     parts = (settings.MONAI_LABEL_STUDIES.rstrip("/"), prefixes[service], path)
     return "/".join(part.strip("/") for part in parts if part)
 
 
-def _forward(request: Request, method: str, address: str, body: bytes | None) -> Response:
-    # Named, as the session would otherwise ask for compression that the caller cannot undo.
-    headers = {"accept-encoding": "identity"}
-    headers |= {name: request.headers[name] for name in _SENT_ON if name in request.headers}
+async def _headers(request: Request) -> dict[str, str]:
+    """What the archive is told: what the caller accepts, and this server's own login."""
+    accept = request.headers.get("accept", "*/*")
+    if not _ACCEPT.fullmatch(accept):
+        raise InputError("The header 'Accept' is longer than 1024 characters or holds others.")
+    session, address = _session(), settings.MONAI_LABEL_STUDIES
     try:
-        answer = _session().request(
-            method,
-            address,
-            params=request.url.query,
-            headers=headers,
-            data=body,
-            stream=True,
-            timeout=settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT,
-            allow_redirects=False,
+        # Google may have to be asked for a new token.
+        login = await asyncio.wait_for(
+            to_thread.run_sync(
+                credentials_of, session, address, limiter=CapacityLimiter(1), abandon_on_cancel=True
+            ),
+            _LOGIN_S,
         )
-    except requests.RequestException as error:
-        raise PacsUnreachableError("The DICOMweb server did not answer; try again.") from error
-    kept = {name: answer.headers[name] for name in _SENT_BACK if name in answer.headers}
-    return StreamingResponse(_chunks(answer), status_code=answer.status_code, headers=kept)
+    except asyncio.TimeoutError as error:
+        raise PacsTimeoutError("The archive's login service did not answer in time.") from error
+    # Not compressed, as it is passed on as it comes.
+    return {**login, "Accept": accept, "Accept-Encoding": "identity"}
 
 
-def _chunks(answer: requests.Response) -> Iterator[bytes]:
-    # Undecoded, as the header content-encoding is sent back as well.
-    with answer:
-        yield from answer.raw.stream(_CHUNK_BYTES, decode_content=False)
+def _client(limits: ForwardingLimits) -> httpx.AsyncClient:
+    timeout = httpx.Timeout(limits.silence_s, connect=limits.connect_s)
+    return httpx.AsyncClient(verify=tls_context(), timeout=timeout, follow_redirects=False)
+
+
+@asynccontextmanager
+async def _kept_body(
+    request: Request, limits: ForwardingLimits
+) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+    """The length of the body, and the body, which lies in a file without a name meanwhile."""
+    instance: MedReasonerApp = app_instance()
+    async with SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(instance.data_dir)) as file:
+        try:
+            length = await asyncio.wait_for(_receive(request, file), limits.total_s)
+        except asyncio.TimeoutError as error:
+            raise InputError("The body did not come to its end in time; send it anew.") from error
+        except ClientDisconnect as error:
+            raise CancelledError("The caller left in the middle of what is stored.") from error
+        yield length, _pieces(file)
+
+
+async def _receive(request: Request, file: SpooledTemporaryFile[bytes]) -> int:
+    length = 0
+    async for chunk in request.stream():
+        length += len(chunk)
+        await file.write(chunk)
+    await file.seek(0)
+    return length
+
+
+async def _pieces(file: SpooledTemporaryFile[bytes]) -> AsyncIterator[bytes]:
+    while chunk := await file.read(_CHUNK_BYTES):
+        yield chunk
 
 
 def _session() -> requests.Session:

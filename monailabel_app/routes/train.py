@@ -1,54 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 """``/train``: MONAI Label's routes, with typed refusals and a stop that keeps the checkpoint.
 
-MONAI Label itself knows only of the process that it started last, and ends it by SIGKILL.
+MONAI Label itself would write the options on a command line, knows only of the process that it
+started last, and ends that by SIGKILL.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.errors import ConflictError, UnknownTaskError
-from monailabel_app.framework import (
-    RBAC,
-    RBAC_ADMIN,
-    RBAC_USER,
-    AsyncTask,
-    User,
-    app_instance,
-    settings,
-    task_processes,
-)
+from monailabel_app.door import Name
+from monailabel_app.errors import UnknownTaskError
+from monailabel_app.framework import app_instance
+from monailabel_app.routes.callers import Caller, require
 from monailabel_app.routes.typed_errors import TypedErrorRoute
+from monailabel_app.security.roles import Action
 from monailabel_app.tasks import ASK_TASK
+from monailabel_app.training.background import RUNNING, STOPPED
 from monailabel_app.training.errors import NothingTrainsError
 from monailabel_app.training.lock import running_error
 from monailabel_app.training.stopping import stop_training
 from monailabel_app.training.task import ReasonerTrainTask
 
-METHOD = "train"
-RUNNING, STOPPED = "RUNNING", "STOPPED"
-_END_S, _POLL_S = 30.0, 0.2
+_END_S = 30.0
 
 router = APIRouter(prefix="/train", tags=["Train"], route_class=TypedErrorRoute)
 
-Reader = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
-Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
+Reader = Annotated[Caller, Depends(require(Action.READ))]
+Trainer = Annotated[Caller, Depends(require(Action.TRAIN))]
 Options = Annotated[dict[str, Any] | None, Body()]
 
 
-@router.get("/", summary=f"{RBAC_USER}Get Status of Training Task")
-def get_status(user: Reader, all: bool = False, check_if_running: bool = False) -> Any:
+@router.get("/", summary="Get Status of Training Task")
+def get_status(caller: Reader, all: bool = False, check_if_running: bool = False) -> Any:
     """As MONAI Label answers; also of a training that another process started."""
-    found, _ = AsyncTask.status(METHOD, all, check_if_running)
-    if found is not None:
-        return found
     task = _task(ASK_TASK)
+    ours = task.background.running if check_if_running else task.background.last
+    if ours is not None:
+        return [ours.to_dict()] if all else ours.to_dict()
     holder = task.training.folder.lock.holder()
     if holder is None:
         raise NothingTrainsError("No training runs, and none was started since the server was.")
@@ -56,39 +49,39 @@ def get_status(user: Reader, all: bool = False, check_if_running: bool = False) 
     return {"id": holder.folder.name, "status": RUNNING, "request": {}, "details": [told["line"]]}
 
 
-@router.post("/", summary=f"{RBAC_ADMIN}Run All Training Tasks", include_in_schema=False)
-def run_all(user: Admin, params: Options = None, run_sync: bool = False) -> Any:
+@router.post("/", summary="Run All Training Tasks", include_in_schema=False)
+def run_all(caller: Trainer, params: Options = None, run_sync: bool = False) -> Any:
     """What OHIF posts: options by the name of the model."""
     options = (params or {}).get(ASK_TASK, {})
+    if not isinstance(options, dict):
+        raise InputError(f"{ASK_TASK!r} is no object; expected the options of its training.")
     return {ASK_TASK: {"result": _start(ASK_TASK, options, run_sync), "detail": None}}
 
 
-@router.post("/{model}", summary=f"{RBAC_ADMIN}Run Training Task for specific model")
-def run_model(user: Admin, model: str, params: Options = None, run_sync: bool = False) -> Any:
+@router.post("/{model}", summary="Run Training Task for specific model")
+def run_model(caller: Trainer, model: Name, params: Options = None, run_sync: bool = False) -> Any:
     """Start a training; refused with 409 while one runs, whoever started it."""
     return _start(model, params or {}, run_sync)
 
 
-@router.delete("/", summary=f"{RBAC_ADMIN}Stop Training Task")
-def stop(user: Admin) -> Any:
+@router.delete("/", summary="Stop Training Task")
+def stop(caller: Trainer) -> Any:
     """Stop what trains, with a checkpoint, also if a killed server left it behind."""
-    ours, _ = AsyncTask.status(METHOD, check_if_running=True)
+    task = _task(ASK_TASK)
+    ours = task.background.running
     if ours is not None:
-        ours["status"] = STOPPED
-    folder = _task(ASK_TASK).training.folder
+        ours.mark_stopped()
+    folder = task.training.folder
     if folder.lock.holder() is None and ours is not None:
-        # Its process still builds the app, so that there is nothing to lose yet.
-        return AsyncTask.stop(METHOD) or ours
-    stop_training(folder)
-    _await_end()
-    return ours or {"id": None, "status": STOPPED, "request": {}, "details": []}
-
-
-def _await_end() -> None:
-    """Until MONAI Label's process is gone too, so that the next start finds nothing running."""
-    deadline = time.monotonic() + _END_S
-    while task_processes(METHOD) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
+        # Its process still starts, so that there is nothing to lose yet.
+        ours.kill()
+    else:
+        stop_training(folder)
+    if ours is None:
+        return {"id": None, "status": STOPPED, "request": {}, "details": []}
+    # So that the next start finds nothing running.
+    ours.wait(_END_S)
+    return ours.to_dict()
 
 
 def _start(model: str, options: dict[str, Any], run_sync: bool) -> Any:
@@ -99,11 +92,7 @@ def _start(model: str, options: dict[str, Any], run_sync: bool) -> Any:
     holder = task.training.folder.lock.holder()
     if holder is not None:
         raise running_error(holder)
-    started, _ = AsyncTask.run(METHOD, request={"model": model}, params=options)
-    if started is None:
-        pids = ", ".join(str(process.pid) for process in task_processes(METHOD).values())
-        raise ConflictError(f"A training is being started already (process {pids}).")
-    return started
+    return task.background.start(options).to_dict()
 
 
 def _task(model: str) -> ReasonerTrainTask:

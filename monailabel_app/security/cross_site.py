@@ -37,7 +37,20 @@ class CrossSiteGuard:
         await self._app(scope, receive, send)
 
     def _is_foreign(self, conn: HTTPConnection) -> bool:
-        origin = conn.headers.get("origin")
-        if origin is None or conn.scope["method"] in SAFE_METHODS or origin in self._allowed:
+        if conn.scope["method"] in SAFE_METHODS:
             return False
-        return urlsplit(origin).netloc != conn.headers.get("host")
+        origins = conn.headers.getlist("origin")
+        if not origins:
+            return conn.headers.get("sec-fetch-site") == "cross-site"
+        host = conn.headers.get("host")
+        return any(
+            origin not in self._allowed and (not host or _place(origin) != host)
+            for origin in origins
+        )
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

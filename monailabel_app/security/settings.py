@@ -6,6 +6,7 @@ Not from ``--conf``: MONAI Label writes that into its log.
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from monailabel_app.errors import SettingsError
+from monailabel_app.security.roles import Role
 
 ENV_PREFIX = "MEDREASONER_"
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -22,8 +24,10 @@ class SecuritySettings(BaseSettings):
     """Each field is an environment variable, e.g. ``MEDREASONER_TOKEN_FILE``; lists use commas.
 
     Attributes:
-        token_file: file of ``name:token`` lines, one per reader, readable by its owner only.
+        token_file: file of ``name:token:role`` lines, one per reader, readable by its owner only;
+            without a role one is a reader.
         token: the token of a single reader, where a file is not wanted.
+        token_role: what that reader may do.
         allow_unauthenticated: answer callers of other machines although nobody has to log in.
         allowed_origins: web origins besides the server's own whose pages may call it.
         allowed_hosts: host names besides loopback's under which the server may be addressed while
@@ -33,8 +37,13 @@ class SecuritySettings(BaseSettings):
             or delete images.
         max_upload_mb: body of an upload.
         max_body_kb: body of any other request.
-        requests_per_minute: requests that change something, per client address.
-        logins_per_minute: attempts to log in, per client address.
+        requests_per_minute: requests that change something, per reader, or per client address
+            where nobody has to log in.
+        logins_per_minute: failed logins, per client address and account name.
+        trusted_proxies: addresses or networks of proxies in front of the server; only their word
+            (``X-Forwarded-For``, ``X-Forwarded-Proto``) on who is calling counts.
+        max_connections: connections at a time.
+        connections_per_address: of them from one address that is not a trusted proxy's.
         session_hours: how long a login lasts.
     """
 
@@ -44,6 +53,7 @@ class SecuritySettings(BaseSettings):
 
     token_file: Path | None = None
     token: SecretStr | None = None
+    token_role: Role = Role.ADMINISTRATOR
     allow_unauthenticated: bool = False
     allowed_origins: Words = ()
     allowed_hosts: Words = ()
@@ -54,8 +64,13 @@ class SecuritySettings(BaseSettings):
     requests_per_minute: int = Field(240, gt=0)
     logins_per_minute: int = Field(10, gt=0)
     session_hours: float = Field(12.0, gt=0)
+    trusted_proxies: Words = ()
+    max_connections: int = Field(1024, gt=0)
+    connections_per_address: int = Field(256, gt=0)
 
-    @field_validator("allowed_origins", "allowed_hosts", "frame_ancestors", mode="before")
+    @field_validator(
+        "allowed_origins", "allowed_hosts", "frame_ancestors", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -70,6 +85,16 @@ class SecuritySettings(BaseSettings):
             if scheme not in ("http", "https") or not found or not place or "/" in place:
                 raise ValueError("expected origins such as https://viewer.hospital.example")
         return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(ip_network(network)) for network in networks)
+        except ValueError:
+            raise ValueError(
+                "expected addresses or networks such as 10.0.0.5 or 10.0.0.0/24"
+            ) from None
 
     @property
     def asks_for_login(self) -> bool:

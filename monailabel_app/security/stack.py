@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI, Request, Response
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -16,10 +18,15 @@ from monailabel_app.http_errors import as_http_error, error_response
 from monailabel_app.security.authentication import LoginRequired, refuse
 from monailabel_app.security.cross_site import CrossSiteGuard
 from monailabel_app.security.exposure import LOOPBACK_HOSTS
+from monailabel_app.security.faults import FaultBoundary
+from monailabel_app.security.guesses import GuessLimits, Logins
 from monailabel_app.security.headers import SecurityHeaders
 from monailabel_app.security.limits import BodyLimits, RateLimits
 from monailabel_app.security.readers import Readers
 from monailabel_app.security.settings import SecuritySettings
+from monailabel_app.security.token_file import DEFAULT_ROLE
+
+logger = logging.getLogger(__name__)
 
 
 def secure(server: FastAPI, settings: SecuritySettings) -> FastAPI:
@@ -33,17 +40,25 @@ def secure(server: FastAPI, settings: SecuritySettings) -> FastAPI:
         raise SettingsError(
             "Both MONAI_LABEL_AUTH_ENABLE and tokens ask for a login; choose one of them."
         )
-    server.user_middleware[:] = _middleware(settings, readers)
+    if readers is not None:
+        _tell_of_default_roles(readers)
+    logins = None if readers is None else Logins(readers, GuessLimits(settings.logins_per_minute))
+    server.user_middleware[:] = _middleware(settings, readers, logins)
     server.state.readers = readers
+    server.state.logins = logins
     server.state.security = settings
     for kind in (MedReasonerError, Exception):
         server.add_exception_handler(kind, _answer_error)
     return server
 
 
-def _middleware(settings: SecuritySettings, readers: Readers | None) -> list[Middleware]:
+def _middleware(
+    settings: SecuritySettings, readers: Readers | None, logins: Logins | None
+) -> list[Middleware]:
     """The first is the outermost."""
+    trusts = {"trusts_proxies": bool(settings.trusted_proxies)}
     stack = [Middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors)]
+    stack.append(Middleware(FaultBoundary))
     if readers is None and not settings.allow_unauthenticated:
         # A page whose name is made to point here (DNS rebinding) would pass for one of ours.
         hosts = [*LOOPBACK_HOSTS, *settings.allowed_hosts]
@@ -59,16 +74,10 @@ def _middleware(settings: SecuritySettings, readers: Readers | None) -> list[Mid
             )
         )
     stack.append(Middleware(CrossSiteGuard, allowed_origins=settings.allowed_origins))
-    stack.append(
-        Middleware(
-            RateLimits,
-            requests_per_minute=settings.requests_per_minute,
-            logins_per_minute=settings.logins_per_minute,
-        )
-    )
-    if readers is not None:
-        backend = LoginRequired(readers)
+    if readers is not None and logins is not None:
+        backend = LoginRequired(readers, logins, **trusts)
         stack.append(Middleware(AuthenticationMiddleware, backend=backend, on_error=refuse))
+    stack.append(Middleware(RateLimits, requests_per_minute=settings.requests_per_minute, **trusts))
     stack.append(
         Middleware(
             BodyLimits,
@@ -77,6 +86,17 @@ def _middleware(settings: SecuritySettings, readers: Readers | None) -> list[Mid
         )
     )
     return stack
+
+
+def _tell_of_default_roles(readers: Readers) -> None:
+    count = len(readers.without_a_role)
+    if count:
+        logger.warning(
+            "%d line(s) of the token file give no role; they are taken for %r, who may ask and "
+            "label. Write name:token:administrator or name:token:reviewer where more is needed.",
+            count,
+            DEFAULT_ROLE.value,
+        )
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

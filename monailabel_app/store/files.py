@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from medreasoner_infer.models.store.files import sync_folder
+from monailabel_app.private_files import PRIVATE_FILE, private_folder
 
 _BLOCK = 1 << 20
 
@@ -27,7 +31,7 @@ class FileArchive:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(folder)
 
     def path(self, name: str) -> Path:
         """Where the file of that name lies."""
@@ -38,15 +42,23 @@ class FileArchive:
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as scratch:
             written = Path(scratch) / name
             write(written)
+            written.chmod(PRIVATE_FILE)
             with written.open("rb") as file:
                 os.fsync(file.fileno())
             stored = StoredFile(name, sha256_of(written), written.stat().st_size)
             os.replace(written, self.path(name))
+        sync_folder(self.folder)
         return stored
 
     def drop(self, name: str) -> None:
         """Remove a file; one that is gone already is fine."""
         self.path(name).unlink(missing_ok=True)
+
+
+def copy_bytes(source: Path | None, path: Path) -> None:
+    """Copy what is in a file, with neither its times nor its rights."""
+    if source is not None:
+        shutil.copyfile(source, path)
 
 
 def sha256_of(path: Path) -> str:

@@ -22,14 +22,15 @@ class Join:
 
 
 def choose_join(session: Session, submission: LabelSubmission) -> Join:
-    """Find the inference by the id in the label's info, else by image and time.
+    """Find the inference by the id in the label's info, else by image and order of recording.
 
-    A named inference that is not recorded is never replaced by a guess.
+    A named inference that is not recorded is never replaced by a guess. No clock is asked: one
+    that was set back would join a label to an earlier question.
     """
     named = submission.inference_id
     if named is not None:
         return _by_id(session, named, submission.image_id)
-    return _by_time(session, submission.image_id)
+    return _by_time(session, submission)
 
 
 def _by_id(session: Session, inference_id: str, image_id: str) -> Join:
@@ -43,13 +44,14 @@ def _by_id(session: Session, inference_id: str, image_id: str) -> Join:
     return Join(inference_id, JoinedBy.ID, "The label names the inference.")
 
 
-def _by_time(session: Session, image_id: str) -> Join:
+def _by_time(session: Session, submission: LabelSubmission) -> Join:
     candidates = select(InferenceRow).where(
-        InferenceRow.image_id == image_id, InferenceRow.present.is_(True)
+        InferenceRow.image_id == submission.image_id, InferenceRow.present.is_(True)
     )
-    latest = session.scalars(
-        candidates.order_by(InferenceRow.created_at.desc(), InferenceRow.id).limit(1)
-    ).first()
+    if submission.asked_by is not None:
+        own = InferenceRow.asked_by == submission.asked_by
+        candidates = candidates.where(own | InferenceRow.asked_by.is_(None))
+    latest = session.scalars(candidates.order_by(InferenceRow.sequence.desc()).limit(1)).first()
     if latest is None:
         text = "No inference on this image found anything; the label was joined to none."
         return Join(None, JoinedBy.NOTHING, text)

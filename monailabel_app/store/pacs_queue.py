@@ -5,17 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from monailabel_app.errors import UnknownRecordError
-from monailabel_app.store.faults import recording
+from monailabel_app.store.database import Database
+from monailabel_app.store.faults import SENDING, recording
 from monailabel_app.store.files import FileArchive
-from monailabel_app.store.records import PacsDocument, PacsState
-from monailabel_app.store.tables import LabelRow, PacsDocumentRow
+from monailabel_app.store.records import JoinedBy, Outcome, PacsDocument, PacsState
+from monailabel_app.store.tables import InferenceRow, LabelRow, PacsDocumentRow
 
+LONGEST_WAIT = timedelta(minutes=15)
+FINAL = "final"
 _SUPERSEDED = "A newer version was submitted before this one had been sent."
 
 
@@ -35,29 +38,9 @@ class PacsQueue:
     same UIDs and an archive that has them already keeps one copy.
     """
 
-    def __init__(self, sessions: sessionmaker[Session], outbox: FileArchive) -> None:
-        self._sessions = sessions
+    def __init__(self, database: Database, outbox: FileArchive) -> None:
+        self._database = database
         self._outbox = outbox
-
-    def add_decision(
-        self,
-        inference_id: str,
-        image_id: str,
-        study_uid: str | None,
-        label_id: int | None = None,
-    ) -> PacsDocument:
-        """Queue a record anew because of a decision, with the label that it keeps.
-
-        Without a label the new version has no mask, e.g. because the reader rejected the answer.
-
-        Raises:
-            RecordStoreError: if it could not be written.
-        """
-        with recording(), self._sessions.begin() as session:
-            row = queue_row(session, inference_id, image_id)
-            row.inference_id, row.study_uid, row.label_id = inference_id, study_uid, label_id
-            session.flush()
-            return document_of(row)
 
     def get(self, document_id: int) -> PacsDocument:
         """The document as it stands now.
@@ -65,25 +48,29 @@ class PacsQueue:
         Raises:
             UnknownRecordError: if there is none.
         """
-        with self._sessions() as session:
+        with self._database.reading() as session:
             return document_of(_existing(session, document_id))
 
     def of_label(self, label_id: int) -> PacsDocument | None:
         """The document that a label was queued as."""
         statement = select(PacsDocumentRow).where(PacsDocumentRow.label_id == label_id)
-        with self._sessions() as session:
+        with self._database.reading() as session:
             row = session.scalars(statement).first()
             return None if row is None else document_of(row)
 
     def due(self, now: datetime) -> list[PacsDocument]:
-        """Pending documents whose next try has come, oldest first."""
+        """Pending documents whose next try has come, oldest first.
+
+        One that would wait longer than any does was put off before the clock was set back.
+        """
+        next_try = PacsDocumentRow.next_try_at
         statement = (
             select(PacsDocumentRow)
             .where(PacsDocumentRow.state == PacsState.PENDING.value)
-            .where((PacsDocumentRow.next_try_at.is_(None)) | (PacsDocumentRow.next_try_at <= now))
+            .where(next_try.is_(None) | (next_try <= now) | (next_try > now + LONGEST_WAIT))
             .order_by(PacsDocumentRow.id)
         )
-        with self._sessions() as session:
+        with self._database.reading() as session:
             return [document_of(row) for row in session.scalars(statement)]
 
     def sent_before(self, document: PacsDocument) -> PacsDocument | None:
@@ -94,7 +81,7 @@ class PacsQueue:
             .where(PacsDocumentRow.state == PacsState.SENT.value)
             .order_by(PacsDocumentRow.version.desc())
         )
-        with self._sessions() as session:
+        with self._database.reading() as session:
             row = session.scalars(statement).first()
             return None if row is None else document_of(row)
 
@@ -105,13 +92,13 @@ class PacsQueue:
 
         The files are there before the UIDs are committed, so UIDs never name missing files.
         """
-        with recording():
+        with recording(SENDING):
             for name, made in objects.items():
                 content = made.content
                 self._outbox.put(
                     _file_name(document.id, name), lambda path, b=content: path.write_bytes(b)
                 )
-            with self._sessions.begin() as session:
+            with self._database.writing() as session:
                 row = _existing(session, document.id)
                 row.study_uid = study_uid
                 for name, made in objects.items():
@@ -144,7 +131,7 @@ class PacsQueue:
         return self._change(document_id, PacsState.PENDING, **changes)
 
     def _change(self, document_id: int, state: PacsState, **changes: object) -> PacsDocument:
-        with recording(), self._sessions.begin() as session:
+        with recording(SENDING), self._database.writing() as session:
             row = _existing(session, document_id)
             row.tries += 1
             if state is not PacsState.PENDING or row.state != PacsState.SUPERSEDED.value:
@@ -194,6 +181,28 @@ def queue_label(session: Session, label: LabelRow) -> PacsDocumentRow:
     if label.inference is not None:
         row.study_uid = label.inference.study_uid
     return row
+
+
+def queue_decision(session: Session, inference: InferenceRow, image_id: str) -> None:
+    """Queue a record anew because of a decision, with the label that it keeps.
+
+    Without a label the new version has no mask, e.g. because the reader rejected the answer.
+    """
+    row = queue_row(session, inference.id, image_id)
+    row.inference_id, row.study_uid = inference.id, inference.study_uid
+    row.label_id = approved_label(inference)
+
+
+def approved_label(inference: InferenceRow) -> int | None:
+    """The last final label that is certainly about an answer, unless the answer was rejected."""
+    if inference.outcome == Outcome.REJECTED.value:
+        return None
+    certain = (
+        label.id
+        for label in inference.labels
+        if label.tag == FINAL and label.joined_by != JoinedBy.TIME_LATEST.value
+    )
+    return max(certain, default=None)
 
 
 def document_of(row: PacsDocumentRow) -> PacsDocument:

@@ -116,24 +116,36 @@ class PacsDocument:
 
 @dataclass(frozen=True)
 class LabelSubmission:
-    """A label that a reader submits: MONAI Label's image id, tag, file and info."""
+    """A label that a reader submits: MONAI Label's image id, tag, file and info.
+
+    ``asked_by`` is the reader whose answers alone it may be joined to without naming one; ``None``
+    for anybody's.
+    """
 
     image_id: str
     tag: str
     file: Path | None
     info: Mapping[str, Any]
+    asked_by: str | None = None
 
     @property
     def inference_id(self) -> str | None:
         """The inference that the label's info names, wherever clients put it."""
-        params = self.info.get("params")
-        segments = self.info.get("label_info")
-        places = [self.info, params, self.info.get("medreasoner")]
-        places += segments if isinstance(segments, list) else []
-        for place in places:
-            if isinstance(place, Mapping) and isinstance(place.get("inference_id"), str):
-                return place["inference_id"]
+        said = self.info.get("client")
+        return named_inference(self.info) or named_inference(said)
+
+
+def named_inference(info: object) -> str | None:
+    """The inference that a caller's words name."""
+    if not isinstance(info, Mapping):
         return None
+    segments = info.get("label_info")
+    places = [info, info.get("params"), info.get("medreasoner")]
+    places += segments if isinstance(segments, list) else []
+    for place in places:
+        if isinstance(place, Mapping) and isinstance(place.get("inference_id"), str):
+            return str(place["inference_id"])
+    return None
 
 
 @dataclass(frozen=True)
@@ -168,7 +180,10 @@ class LabelRecord:
 
 @dataclass(frozen=True)
 class InferenceRecord:
-    """An inference as recorded; ``mask_file`` is ``None`` once retention has dropped the mask."""
+    """An inference as recorded; ``mask_file`` is ``None`` once retention has dropped the mask.
+
+    ``asked_by`` is the account where the server asks for one.
+    """
 
     id: str
     created_at: datetime
@@ -182,6 +197,7 @@ class InferenceRecord:
     study_uid: str | None = None
     decision: Decision | None = None
     pacs: tuple[PacsDocument, ...] = ()
+    asked_by: str | None = None
 
     @property
     def query(self) -> str | None:
@@ -195,6 +211,7 @@ class InferenceRecord:
             "created_at": self.created_at.isoformat(),
             "task": self.task,
             "image_id": self.image_id,
+            "asked_by": self.asked_by,
             "present": self.present,
             "result": self.result,
             "mask_sha256": self.mask_sha256,

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from sqlalchemy import func, select
+
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.store.files import StoredFile
 from monailabel_app.store.joining import Join
@@ -15,8 +17,10 @@ from monailabel_app.store.tables import InferenceRow, LabelRow
 def inference_row(
     result: InferenceResult, task: str, image_id: str | None, mask: StoredFile | None
 ) -> InferenceRow:
-    """The row of a new inference."""
+    """The row of a new inference; its place in the order is found as it is inserted."""
+    last = select(func.coalesce(func.max(InferenceRow.sequence), 0)).scalar_subquery()
     return InferenceRow(
+        sequence=last + 1,
         id=result.inference_id,
         created_at=datetime.fromisoformat(result.created_at),
         task=task,
@@ -40,6 +44,12 @@ def decision_of(row: InferenceRow) -> Decision | None:
     if row.outcome is None or row.decided_at is None:
         return None
     return Decision(Outcome(row.outcome), row.outcome_reason, row.decided_at, row.decided_by)
+
+
+def set_decision(row: InferenceRow, decision: Decision) -> None:
+    """Let ``decision`` be what the reader made of it."""
+    row.outcome, row.outcome_reason = decision.outcome.value, decision.reason
+    row.decided_at, row.decided_by = decision.decided_at, decision.reader
 
 
 def label_row(submission: LabelSubmission, join: Join) -> LabelRow:

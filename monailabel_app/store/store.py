@@ -3,29 +3,38 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.errors import UnknownRecordError
-from monailabel_app.store.database import open_database
-from monailabel_app.store.faults import recording
-from monailabel_app.store.files import FileArchive, StoredFile
-from monailabel_app.store.joining import choose_join
-from monailabel_app.store.pacs_queue import PacsQueue, document_of, queue_label
+from monailabel_app.private_files import private_folder
+from monailabel_app.store.database import Database, open_database
+from monailabel_app.store.faults import DECISION, DELETION, LABEL, recording
+from monailabel_app.store.files import FileArchive, StoredFile, copy_bytes
+from monailabel_app.store.joining import Join, choose_join
+from monailabel_app.store.pacs_queue import (
+    PacsQueue,
+    approved_label,
+    document_of,
+    queue_decision,
+    queue_label,
+)
 from monailabel_app.store.records import (
     Decision,
     InferenceRecord,
     JoinedBy,
     LabelRecord,
     LabelSubmission,
+    PacsState,
     TrainingLabel,
 )
-from monailabel_app.store.rows import decision_of, inference_row, label_row
+from monailabel_app.store.rows import decision_of, inference_row, label_row, set_decision
 from monailabel_app.store.studies import Deleted, delete_study, inferences_of
 from monailabel_app.store.tables import InferenceRow, LabelRow
 
@@ -46,13 +55,13 @@ class RecordStore:
     """
 
     def __init__(self, folder: Path, keep_mask_bytes: int = DEFAULT_KEEP_MASK_BYTES) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(folder)
         self._keep_mask_bytes = keep_mask_bytes
         self._masks = FileArchive(folder / "masks")
         self._labels = FileArchive(folder / "labels")
         self._engine = open_database(folder / DATABASE_NAME)
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        self.pacs = PacsQueue(self._sessions, FileArchive(folder / "outbox"))
+        self._database = Database(self._engine, folder / DATABASE_NAME)
+        self.pacs = PacsQueue(self._database, FileArchive(folder / "outbox"))
 
     def close(self) -> None:
         """Release the database's connections."""
@@ -65,6 +74,7 @@ class RecordStore:
         task: str,
         image_id: str | None,
         study_uid: str | None = None,
+        asked_by: str | None = None,
         write_mask: Callable[[Path], object] | None = None,
     ) -> InferenceRecord:
         """Record ``result``; ``write_mask`` writes its mask to the ``.nii.gz`` path it is given.
@@ -74,20 +84,20 @@ class RecordStore:
         Raises:
             RecordStoreError: if it could not be recorded.
         """
-        with recording():
-            mask = None
-            if write_mask is not None and self._keep_mask_bytes:
-                mask = self._masks.put(f"{result.inference_id}.nii.gz", write_mask)
-            with self._sessions.begin() as session:
-                row = inference_row(result, task, image_id, mask)
-                row.study_uid = study_uid
-                session.add(row)
-                session.flush()
-                session.refresh(row, ["labels", "pacs_documents"])
-                dropped = self._forget_old_masks(session)
-                record = self._inference_record(row)
-            for name in dropped:
-                self._masks.drop(name)
+        with (
+            recording(),
+            self._mask_kept(result.inference_id, write_mask) as mask,
+            self._database.writing() as session,
+        ):
+            row = inference_row(result, task, image_id, mask)
+            row.study_uid, row.asked_by = study_uid, asked_by
+            session.add(row)
+            session.flush()
+            session.refresh(row, ["labels", "pacs_documents"])
+            dropped = self._forget_old_masks(session)
+            record = self._inference_record(row)
+        for name in dropped:
+            self._masks.drop(name)
         return record
 
     def get(self, inference_id: str) -> InferenceRecord:
@@ -96,11 +106,18 @@ class RecordStore:
         Raises:
             UnknownRecordError: if there is none.
         """
-        with self._sessions() as session:
+        with self._database.reading() as session:
             row = session.get(InferenceRow, inference_id)
             if row is None:
                 raise UnknownRecordError("No inference of this id is recorded here.")
             return self._inference_record(row)
+
+    def find(self, inference_id: str) -> InferenceRecord | None:
+        """The inference of that id, ``None`` if there is none."""
+        try:
+            return self.get(inference_id)
+        except UnknownRecordError:
+            return None
 
     def label(self, label_id: int) -> LabelRecord:
         """The submitted label of that id.
@@ -108,29 +125,32 @@ class RecordStore:
         Raises:
             UnknownRecordError: if there is none.
         """
-        with self._sessions() as session:
+        with self._database.reading() as session:
             row = session.get(LabelRow, label_id)
             if row is None:
                 raise UnknownRecordError("No label of this id is recorded here.")
             return self._label_record(row)
 
     def list_for_image(
-        self, image_id: str, limit: int = DEFAULT_LIST_LIMIT
+        self, image_id: str, limit: int = DEFAULT_LIST_LIMIT, asked_by: str | None = None
     ) -> list[InferenceRecord]:
-        """The inferences on an image, the latest first."""
-        statement = (
-            select(InferenceRow)
-            .where(InferenceRow.image_id == image_id)
-            .order_by(InferenceRow.created_at.desc(), InferenceRow.id)
-            .limit(limit)
-        )
-        with self._sessions() as session:
+        """The inferences on an image, the latest first; all, or those that one reader asked for."""
+        statement = select(InferenceRow).where(InferenceRow.image_id == image_id)
+        if asked_by is not None:
+            statement = statement.where(InferenceRow.asked_by == asked_by)
+        statement = statement.order_by(InferenceRow.sequence.desc()).limit(limit)
+        with self._database.reading() as session:
             return [self._inference_record(row) for row in session.scalars(statement)]
 
-    def list_for_study(self, study: str) -> list[InferenceRecord]:
-        """The inferences of a study (its UID, or an image's id), the latest first."""
-        with self._sessions() as session:
-            return [self._inference_record(row) for row in inferences_of(session, study)]
+    def list_for_study(self, study: str, asked_by: str | None = None) -> list[InferenceRecord]:
+        """The inferences of a study (its UID, or an image's id), the latest first.
+
+        Args:
+            asked_by: only those that this reader asked for.
+        """
+        with self._database.reading() as session:
+            found = inferences_of(session, study, asked_by)
+            return [self._inference_record(row) for row in found]
 
     def delete_study(self, study: str) -> Deleted:
         """Delete all records, masks and labels of a study; what an archive has of it stays there.
@@ -138,8 +158,8 @@ class RecordStore:
         Raises:
             RecordStoreError: if it could not be deleted.
         """
-        with recording():
-            with self._sessions.begin() as session:
+        with recording(DELETION):
+            with self._database.writing() as session:
                 deleted = delete_study(session, study)
             for name in deleted.mask_files:
                 self._masks.drop(name)
@@ -149,40 +169,95 @@ class RecordStore:
                 self.pacs.drop_objects(document_id)
         return deleted
 
-    def decide(self, inference_id: str, decision: Decision) -> InferenceRecord:
+    def decide(
+        self, inference_id: str, decision: Decision, *, to_archive: bool = False
+    ) -> InferenceRecord:
         """Record what the reader made of an answer; a later word replaces an earlier one.
+
+        With ``to_archive`` it is queued for the archive in the same transaction (:attr:`pacs`).
+        The same word once more, from a client that did not get the reply, changes nothing.
 
         Raises:
             UnknownRecordError: if there is no such inference.
             RecordStoreError: if it could not be recorded.
         """
-        with recording(), self._sessions.begin() as session:
+        with recording(DECISION), self._database.writing() as session:
             row = session.get(InferenceRow, inference_id)
             if row is None:
                 raise UnknownRecordError("No inference of this id is recorded here.")
-            row.outcome, row.outcome_reason = decision.outcome.value, decision.reason
-            row.decided_at, row.decided_by = decision.decided_at, decision.reader
+            if not _is_decided_so(row, decision, to_archive):
+                set_decision(row, decision)
+                if to_archive and row.image_id is not None:
+                    queue_decision(session, row, row.image_id)
+                    session.flush()
+                    session.refresh(row, ["pacs_documents"])
             return self._inference_record(row)
 
-    def join_label(self, submission: LabelSubmission, *, to_archive: bool = False) -> LabelRecord:
+    def find_join(self, submission: LabelSubmission) -> Join:
+        """Which inference a label came from, as far as it can be told now."""
+        with self._database.reading() as session:
+            return choose_join(session, submission)
+
+    def join_label(
+        self,
+        submission: LabelSubmission,
+        *,
+        to_archive: bool = False,
+        join: Join | None = None,
+        decision: Decision | None = None,
+    ) -> LabelRecord:
         """Record a submitted label, keep a copy of it, and join it to its inference.
 
-        With ``to_archive`` it is queued for the archive in the same transaction (:attr:`pacs`).
+        All of it is recorded in one transaction, or nothing. A label that is submitted once more
+        as it was, by a client that did not get the reply, is the same label.
+
+        Args:
+            submission: what was submitted.
+            to_archive: queue it for the archive as well (:attr:`pacs`).
+            join: as :meth:`find_join` found it; found anew if not given.
+            decision: what the label says of the answer it is joined to.
 
         Raises:
             RecordStoreError: if it could not be recorded.
         """
-        with recording(), self._sessions.begin() as session:
-            join = choose_join(session, submission)
-            row = label_row(submission, join)
-            session.add(row)
-            session.flush()
-            if submission.file is not None:
-                stored = self._keep_label(row.id, submission.file)
-                row.label_file, row.label_sha256 = stored.name, stored.sha256
-            if to_archive:
-                queue_label(session, row)
-            return self._label_record(row)
+        name = None if submission.file is None else self._label_name(submission.file)
+        with recording(LABEL):
+            stored = name and self._labels.put(name, lambda path: copy_bytes(submission.file, path))
+            try:
+                with self._database.writing() as session:
+                    row = self._same_label(session, submission, stored)
+                    if row is None:
+                        row = label_row(submission, join or choose_join(session, submission))
+                        if stored:
+                            row.label_file, row.label_sha256 = stored.name, stored.sha256
+                        session.add(row)
+                        session.flush()
+                        if to_archive:
+                            queue_label(session, row)
+                        if decision is not None and row.inference is not None:
+                            set_decision(row.inference, decision)
+                    label = self._label_record(row)
+            except BaseException:
+                if name is not None:
+                    self._labels.drop(name)
+                raise
+            if name is not None and row.label_file != name:
+                self._labels.drop(name)
+            return label
+
+    def _same_label(
+        self, session: Session, submission: LabelSubmission, stored: StoredFile | None
+    ) -> LabelRow | None:
+        """The image's last label of this tag, if it is this very submission."""
+        statement = (
+            select(LabelRow)
+            .where(LabelRow.image_id == submission.image_id, LabelRow.tag == submission.tag)
+            .order_by(LabelRow.id.desc())
+        )
+        last = session.scalars(statement.limit(1)).first()
+        if last is None or stored is None or last.label_sha256 != stored.sha256:
+            return None
+        return last if last.info == dict(submission.info) else None
 
     def labels_for_training(self, tag: str = "final") -> list[TrainingLabel]:
         """The latest label of each inference under ``tag``, oldest first; files must be there."""
@@ -192,7 +267,7 @@ class RecordStore:
             .where(LabelRow.label_file.is_not(None))
             .order_by(LabelRow.id)
         )
-        with self._sessions() as session:
+        with self._database.reading() as session:
             latest = {row.inference_id: row for row in session.scalars(statement)}
             return [
                 TrainingLabel(
@@ -204,9 +279,27 @@ class RecordStore:
                 if row.inference is not None and row.label_file is not None
             ]
 
-    def _keep_label(self, label_id: int, file: Path) -> StoredFile:
+    @contextmanager
+    def _mask_kept(
+        self, inference_id: str, write_mask: Callable[[Path], object] | None
+    ) -> Iterator[StoredFile | None]:
+        """The mask on disk; a mask that no record comes to name goes again."""
+        if write_mask is None or not self._keep_mask_bytes:
+            yield None
+            return
+        name = f"{inference_id}.nii.gz"
+        is_new = not self._masks.path(name).exists()
+        mask = self._masks.put(name, write_mask)
+        try:
+            yield mask
+        except BaseException:
+            if is_new:
+                self._masks.drop(name)
+            raise
+
+    def _label_name(self, file: Path) -> str:
         suffixes = "".join(s for s in file.suffixes[-2:] if s.strip(".").isalpha())
-        return self._labels.put(f"{label_id}{suffixes}", lambda path: shutil.copyfile(file, path))
+        return f"{uuid.uuid4().hex}{suffixes}"
 
     def _forget_old_masks(self, session: Session) -> list[str]:
         kept_bytes = session.scalar(
@@ -216,7 +309,7 @@ class RecordStore:
         unconfirmed_oldest_first = (
             select(InferenceRow)
             .where(InferenceRow.mask_file.is_not(None), ~InferenceRow.labels.any())
-            .order_by(InferenceRow.created_at, InferenceRow.id)
+            .order_by(InferenceRow.sequence)
         )
         dropped: list[str] = []
         if excess <= 0:
@@ -243,6 +336,7 @@ class RecordStore:
             study_uid=row.study_uid,
             decision=decision_of(row),
             pacs=tuple(document_of(document) for document in row.pacs_documents),
+            asked_by=row.asked_by,
         )
 
     def _label_record(self, row: LabelRow) -> LabelRecord:
@@ -258,3 +352,17 @@ class RecordStore:
             sha256=row.label_sha256,
             file=None if row.label_file is None else self._labels.path(row.label_file),
         )
+
+
+def _is_decided_so(row: InferenceRow, decision: Decision, to_archive: bool) -> bool:
+    """Whether this very decision stands already, and is queued if it is to be."""
+    stands = (row.outcome, row.outcome_reason, row.decided_by) == (
+        decision.outcome.value,
+        decision.reason,
+        decision.reader,
+    )
+    if not stands or not to_archive:
+        return False
+    last = row.pacs_documents[-1] if row.pacs_documents else None
+    failed = last is not None and last.state == PacsState.FAILED.value
+    return last is not None and not failed and last.label_id == approved_label(row)

@@ -25,11 +25,12 @@ class Deleted:
     document_ids: tuple[int, ...]
 
 
-def inferences_of(session: Session, study: str) -> list[InferenceRow]:
-    """The inferences of a study, the latest first."""
+def inferences_of(session: Session, study: str, asked_by: str | None = None) -> list[InferenceRow]:
+    """The inferences of a study, the latest first; all, or those that one reader asked for."""
     statement = select(InferenceRow).where(_in_study(study))
-    ordered = statement.order_by(InferenceRow.created_at.desc(), InferenceRow.id)
-    return list(session.scalars(ordered))
+    if asked_by is not None:
+        statement = statement.where(InferenceRow.asked_by == asked_by)
+    return list(session.scalars(statement.order_by(InferenceRow.sequence.desc())))
 
 
 def delete_study(session: Session, study: str) -> Deleted:

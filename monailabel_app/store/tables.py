@@ -60,6 +60,9 @@ class InferenceRow(Base):
     outcome_reason: Mapped[str | None]
     decided_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     decided_by: Mapped[str | None]
+    # In the order of recording; the clock may be set back meanwhile.
+    sequence: Mapped[int | None] = mapped_column(index=True, unique=True)
+    asked_by: Mapped[str | None]
     labels: Mapped[list[LabelRow]] = relationship(
         back_populates="inference", order_by="LabelRow.id", lazy="selectin"
     )

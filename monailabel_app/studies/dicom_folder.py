@@ -15,16 +15,21 @@ import numpy as np
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume
+from medreasoner_infer.imaging.boundary import reading
+from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
+from medreasoner_infer.imaging.formats import ImageFormat, format_of
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
+from medreasoner_infer.imaging.places import files_below
 from medreasoner_infer.imaging.write import replacing
+from monailabel_app.private_files import private_file, private_folder
 
 logger = logging.getLogger(__name__)
 
 NIFTI = ".nii.gz"
-_PREAMBLE_BYTES = 128
 _LABELS_FOLDER = "labels"
-_UID = re.compile(r"\d+(\.\d+)*")
+_NIFTI_LENGTH = 32767  # a signed 16-bit number, NIfTI-1's "dim"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,18 @@ class _Header:
     series_uid: str
     study_uid: str
     modality: str | None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One file as it was when it was last read: modification time in ns and size, and its header.
+
+    ``header`` is ``None`` where it is no image.
+    """
+
+    version: tuple[int, int]
+    header: _Header | None
+    is_damaged: bool
 
 
 @dataclass(frozen=True)
@@ -57,30 +74,40 @@ class SeriesFinder:
     """Finds all image series below ``studies``, passing over hidden folders and the labels.
 
     Headers are read once per file and again when the file changes, as the studies are looked
-    through whenever a file or a label is added.
+    through whenever a file or a label is added. Damaged files are set aside.
     """
 
     def __init__(self, studies: Path) -> None:
         self._studies = studies
-        self._read: dict[Path, tuple[int, int, _Header | None]] = {}
+        self._read: dict[Path, _Read] = {}
 
     def find(self) -> list[DicomSeries]:
-        """The series that are there now, by image id."""
-        members: dict[str, tuple[_Header, list[Path]]] = {}
+        """The series that are there now, by image id; no file of the studies makes it fail."""
+        known, self._read = self._read, {}
+        members: dict[str, list[tuple[Path, _Read]]] = {}
         for path in _files(self._studies):
-            header = self._header(path)
-            if header is not None:
-                members.setdefault(header.image_id, (header, []))[1].append(path)
-        return [_series(*members[image_id]) for image_id in sorted(members)]
+            read = self._again(path, known.get(path))
+            if read is not None and read.header is not None:
+                members.setdefault(read.header.image_id, []).append((path, read))
+        _report_damaged(self._read, known)
+        return [_series(members[image_id]) for image_id in sorted(members)]
 
-    def _header(self, path: Path) -> _Header | None:
-        status = path.stat()
-        known = self._read.get(path)
-        if known is not None and known[:2] == (status.st_mtime_ns, status.st_size):
-            return known[2]
-        header = _read_header(path, self._studies)
-        self._read[path] = (status.st_mtime_ns, status.st_size, header)
-        return header
+    def _again(self, path: Path, known: _Read | None) -> _Read | None:
+        """What is read of a file, from memory where it has not changed; ``None`` if it is gone."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        if known is None or known.version != (status.st_mtime_ns, status.st_size):
+            known = _read(path, self._studies, (status.st_mtime_ns, status.st_size))
+        self._read[path] = known
+        return known
+
+
+def _report_damaged(now: dict[Path, _Read], before: dict[Path, _Read]) -> None:
+    new = [path for path, read in now.items() if read.is_damaged and before.get(path) != read]
+    if new:
+        logger.warning("%d damaged DICOM file(s) of the studies are set aside", len(new))
 
 
 def is_uid(text: str) -> bool:
@@ -88,35 +115,45 @@ def is_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
-def _read_header(path: Path, studies: Path) -> _Header | None:
-    import pydicom
-
-    if not _has_preamble(path):
-        return None
+def _read(path: Path, studies: Path, version: tuple[int, int]) -> _Read:
+    """What the finder remembers of one file."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-    except (EOFError, OSError, ValueError) as error:
-        logger.warning("A DICOM file of the studies is damaged: %s", type(error).__name__)
-        return None
-    if non_image_kind(header) is not None:
-        return None
-    uid = str(header.get("SeriesInstanceUID") or "")
-    return _Header(
-        image_id=uid if is_uid(uid) else _folder_id(path, studies),
-        series_uid=uid,
-        study_uid=str(header.get("StudyInstanceUID") or ""),
-        modality=modality_of(header),
-    )
+        return _Read(version, _read_header(path, studies), is_damaged=False)
+    except UnreadableImageError:
+        return _Read(version, None, is_damaged=True)
 
 
-def _series(header: _Header, paths: list[Path]) -> DicomSeries:
+def _read_header(path: Path, studies: Path) -> _Header | None:
+    """The header of a DICOM image, ``None`` for other files.
+
+    Raises:
+        UnreadableImageError: the file is damaged.
+    """
+    if format_of(path) is not ImageFormat.DICOM:
+        return None
+    header, _ = open_dicom(path, pixels=False)
+    with reading(DAMAGED_HEADER):
+        if non_image_kind(header) is not None:
+            return None
+        uid = str(header.get("SeriesInstanceUID") or "")
+        return _Header(
+            image_id=uid if is_uid(uid) else _folder_id(path, studies),
+            series_uid=uid,
+            study_uid=str(header.get("StudyInstanceUID") or ""),
+            modality=modality_of(header),
+        )
+
+
+def _series(members: list[tuple[Path, _Read]]) -> DicomSeries:
+    header = members[0][1].header
+    assert header is not None  # nosec B101 # for type checkers
     return DicomSeries(
         image_id=header.image_id,
         series_uid=header.series_uid,
         study_uid=header.study_uid,
         modality=header.modality,
-        folder=Path(os.path.commonpath([path.parent for path in paths])),
-        newest_change_ns=max(path.stat().st_mtime_ns for path in paths),
+        folder=Path(os.path.commonpath([path.parent for path, _ in members])),
+        newest_change_ns=max(read.version[0] for _, read in members),
     )
 
 
@@ -129,47 +166,46 @@ def write_nifti_copy(series: DicomSeries, folder: Path) -> Path | None:
     """Write ``<image id>.nii.gz`` on the grid that the series is read on, unless it is there.
 
     Returns:
-        The file, or ``None`` if the series cannot be read; the log says why.
+        The file, or ``None`` if the series cannot be read or the copy not be written; the log says
+        why.
     """
     target = folder / f"{series.image_id}{NIFTI}"
-    if target.exists() and target.stat().st_mtime_ns >= series.newest_change_ns:
+    # The copy bears the time of the series' newest file: no clock has to be right.
+    if target.exists() and target.stat().st_mtime_ns == series.newest_change_ns:
         return target
     try:
         volume = load_volume(series.folder, series_uid=series.series_uid)
+        private_folder(folder)
+        with replacing(target, NIFTI) as temporary:
+            write_nifti(volume, private_file(temporary))
+            os.utime(temporary, ns=(series.newest_change_ns, series.newest_change_ns))
     except UnreadableImageError as error:
         logger.warning("A DICOM series of the studies is left out: %s", error)
         return None
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with replacing(target, NIFTI) as temporary:
-        write_nifti(volume, temporary)
+    except OSError as error:
+        logger.warning("A series' copy for viewers cannot be written: %s", error.strerror)
+        return None
     return target
 
 
 def _files(studies: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(studies):
-        at_top = Path(folder) == studies
-        subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".") and not (at_top and name == _LABELS_FOLDER)
-        )
-        for name in sorted(names):
-            path = Path(folder) / name
-            if not name.startswith(".") and path.is_file():
-                yield path
-
-
-def _has_preamble(path: Path) -> bool:
-    """DICOM PS3.10, 7.1: 128 bytes, then ``DICM``."""
-    with path.open("rb") as file:
-        file.seek(_PREAMBLE_BYTES)
-        return file.read(4) == b"DICM"
+    labels = studies / _LABELS_FOLDER
+    return (path for path in files_below(studies) if labels not in path.parents)
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a volume with its own grid; colour as NIfTI's RGB24."""
+    """Write a volume with its own grid; colour as NIfTI's RGB24.
+
+    Raises:
+        UnreadableImageError: an axis is longer than NIfTI-1 can hold.
+    """
     import nibabel
 
+    if max(volume.shape_ijk) > _NIFTI_LENGTH:
+        raise UnreadableImageError(
+            f"The image has {volume.shape_ijk} voxels; viewers get NIfTI files of at most "
+            f"{_NIFTI_LENGTH} along each axis. Crop the image."
+        )
     array = volume.array
     if volume.is_colour:
         rgb = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])

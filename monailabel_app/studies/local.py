@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import re
 import time
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from monailabel_app.errors import UnknownImageError
-from monailabel_app.framework import DataModel, ImageLabelModel, LocalDatastore
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.imaging.places import inside
+from monailabel_app.errors import ConflictError, UnknownImageError
+from monailabel_app.framework import DataModel, ImageLabelModel
 from monailabel_app.studies.dicom_folder import (
     NIFTI,
     DicomSeries,
     SeriesFinder,
     write_nifti_copy,
 )
+from monailabel_app.studies.indexed import IndexedFolder
+from monailabel_app.studies.placing import writing
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.studies.submissions import RemembersSubmissions
 
@@ -23,16 +30,27 @@ IMAGE_PATTERNS = (
 )  # fmt: skip
 # The extension that marks a DICOM series in MONAI Label's list; labels never have it.
 SERIES_EXTENSION = f".dicom{NIFTI}"
+# Code String (CS) of at most 16 characters, DICOM PS3.5, 6.2.
+_NEW_ID = re.compile(r"[\w-]([\w. -]*[\w-])?")
+_MAX_ID_BYTES = 200
+_RESERVED = frozenset({"labels", "datastore_v2", "datastore"})
+_OTHER_EXTENSIONS = (".json", ".dcm", ".dicom", ".py", ".pyc", ".pth", ".so", ".bin", ".gz", ".mhd")
+_MODALITY = re.compile(r"[A-Z0-9 _]{1,16}")
 
 
-class StudiesFolder(RemembersSubmissions, LocalDatastore):
+class StudiesFolder(RemembersSubmissions, IndexedFolder):
     """MONAI Label's folder of images and labels, and the DICOM series below it.
 
     A DICOM series is an image whose id is its Series Instance UID (or, where that is empty, made
     from its folder's name) and whose info holds its UIDs and modality. Viewers download a NIfTI
     copy of it from ``series_folder``; questions are answered on the DICOM files themselves, on the
-    same voxel grid.
+    same voxel grid. Where a series lies is known from the files alone, never from the index.
+
+    Raises:
+        StudiesAwayError: there is no such folder; it is not made.
     """
+
+    more_extensions: ClassVar[tuple[str, ...]] = (SERIES_EXTENSION,)
 
     def __init__(
         self,
@@ -45,9 +63,12 @@ class StudiesFolder(RemembersSubmissions, LocalDatastore):
         self._studies = studies
         self._finder = SeriesFinder(studies)
         self._series_folder = series_folder
+        self._series: dict[str, DicomSeries] = {}
         super().__init__(
             str(studies), extensions=IMAGE_PATTERNS, auto_reload=auto_reload, read_only=read_only
         )
+        if read_only:
+            self._find_series()
 
     def image_source(self, image_id: str) -> ImageSource:
         """Where the image's voxels are.
@@ -55,55 +76,151 @@ class StudiesFolder(RemembersSubmissions, LocalDatastore):
         Raises:
             UnknownImageError: if the studies hold no image of this id.
         """
-        path = self.get_image_uri(image_id)
-        if not path or not Path(path).is_file():
+        path, series = self.image_file(image_id), self._series.get(image_id)
+        entry = self._datastore.objects.get(image_id)
+        if path is None or entry is None:
             raise UnknownImageError("The studies hold no image of this id; reload the list.")
-        info = self.get_image_info(image_id)
-        if "dicom_folder" not in info:
-            return ImageSource(Path(path), image_id, modality=info.get("Modality"))
-        folder = self._studies / info["dicom_folder"]
+        if entry.image.ext != SERIES_EXTENSION:
+            return ImageSource(path, image_id, modality=_modality(entry.image.info))
+        if series is None or not inside(self._studies, series.folder):
+            raise UnknownImageError("The studies hold no image of this id; reload the list.")
         return ImageSource(
-            folder,
+            series.folder,
             image_id,
-            series_uid=info["SeriesInstanceUID"],
-            dicom_folder=folder,
-            study_uid=info.get("StudyInstanceUID") or None,
+            series_uid=series.series_uid,
+            dicom_folder=series.folder,
+            study_uid=series.study_uid or None,
         )
+
+    def add_new_image(self, image_id: str, file: Path, info: Mapping[str, Any]) -> None:
+        """Add an image under an id that nothing else here could be taken for.
+
+        Raises:
+            InputError: the id cannot be used.
+            ConflictError: an image or file of this id is here already, whatever its case.
+            StudiesWriteError, StudiesAwayError: it cannot be written; nothing was changed.
+        """
+        with self._locked():
+            self._reload()
+            self.require_new(image_id)
+            self.add_image(image_id, str(file), info)
+
+    def require_new(self, image_id: str) -> None:
+        """Check that an id may be given to a new image.
+
+        Raises:
+            InputError: the id cannot be used.
+            ConflictError: an image or file of this id is here already, whatever its case.
+        """
+        check_new_id(image_id)
+        taken = {alike(known) for known in self._datastore.objects}
+        with writing():
+            taken |= {alike(_stem(path.name)) for path in self._studies.iterdir()}
+        if alike(image_id) in taken:
+            raise ConflictError("The studies hold an image of this id already; choose another.")
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image and its labels.
+
+        Raises:
+            InputError: it is a DICOM series, whose files are the site's own.
+        """
+        if image_id in self._series:
+            raise InputError(
+                "The image is a DICOM series; its files are removed from the folder of studies by "
+                "the administrator, and it leaves the list then."
+            )
+        super().remove_image(image_id)
 
     def _filename(self, id: str, ext: str) -> str:
         if ext == SERIES_EXTENSION:
             return str(self._series_folder / f"{id}{NIFTI}")
         return super()._filename(id, ext)
 
-    def _add_non_existing_images(self) -> int:
-        changes: int = super()._add_non_existing_images()
-        objects = self._datastore.objects
-        listed = {i for i, known in objects.items() if known.image.ext == SERIES_EXTENSION}
-        found = {
+    def _more_roots(self) -> tuple[Path, ...]:
+        return (self._series_folder,)
+
+    def _find_series(self) -> None:
+        """Look for DICOM series; one that cannot be read is left out."""
+        self._series = {
             series.image_id: series
             for series in self._finder.find()
             if write_nifti_copy(series, self._series_folder) is not None
         }
-        for image_id in listed - found.keys():
-            del objects[image_id]
+
+    def _found_images(self) -> dict[str, DataModel]:
+        self._find_series()
+        found = super()._found_images()
+        for image_id, series in self._series.items():
+            info = {"ts": int(time.time()), **self._series_info(series)}
+            found[image_id] = DataModel(info=info, ext=SERIES_EXTENSION)
+        return found
+
+    def _renewed(
+        self, entry: ImageLabelModel | None, image_id: str, image: DataModel
+    ) -> ImageLabelModel:
+        if entry is None or image.ext != SERIES_EXTENSION:
+            return super()._renewed(entry, image_id, image)
+        known = {**image.info, **entry.image.info, **self._series_info(self._series[image_id])}
+        return ImageLabelModel(image=DataModel(info=known, ext=image.ext), labels=entry.labels)
+
+    def _reconcile_datastore(self) -> None:
+        before = self._listed_series()
+        super()._reconcile_datastore()
+        for image_id in before - self._listed_series():
             Path(self._filename(image_id, SERIES_EXTENSION)).unlink(missing_ok=True)
-        for image_id in listed & found.keys():
-            objects[image_id].image.info.update(self._place(found[image_id]))
-        for image_id in found.keys() - listed:
-            objects[image_id] = ImageLabelModel(
-                image=DataModel(info=self._series_info(found[image_id]), ext=SERIES_EXTENSION)
-            )
-        return changes + len(listed ^ found.keys())
+
+    def _is_there(self, image_id: str, entry: ImageLabelModel) -> bool:
+        if entry.image.ext == SERIES_EXTENSION:
+            return image_id in self._series
+        return super()._is_there(image_id, entry)
+
+    def _listed_series(self) -> set[str]:
+        objects = self._datastore.objects
+        return {i for i, known in objects.items() if known.image.ext == SERIES_EXTENSION}
 
     def _series_info(self, series: DicomSeries) -> dict[str, Any]:
         return {
-            "ts": int(time.time()),
             "name": f"{series.image_id}{NIFTI}",
             "SeriesInstanceUID": series.series_uid,
             "StudyInstanceUID": series.study_uid,
             "Modality": series.modality,
-            **self._place(series),
+            "dicom_folder": str(series.folder.relative_to(self._studies)),
         }
 
-    def _place(self, series: DicomSeries) -> dict[str, str]:
-        return {"dicom_folder": str(series.folder.relative_to(self._studies))}
+
+def check_new_id(image_id: str) -> None:
+    """Check an id that a caller chooses.
+
+    Raises:
+        InputError: it is no name, or could be taken for a file of another kind.
+    """
+    if not _NEW_ID.fullmatch(image_id) or len(image_id.encode()) > _MAX_ID_BYTES:
+        raise InputError(
+            "The image's name cannot be used; expected letters, digits, '.', '-', '_' and spaces "
+            f"between them, at most {_MAX_ID_BYTES} bytes."
+        )
+    if _stem(image_id) != image_id or alike(image_id) in _RESERVED:
+        raise InputError(
+            "The image's name cannot be used: it ends like a file's, or names what the server "
+            "keeps here itself. Leave the extension away, or choose another name."
+        )
+
+
+def alike(name: str) -> str:
+    """The same for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _stem(name: str) -> str:
+    """A file's name without an extension that an image or a label may have."""
+    for extension in (*(pattern.lstrip("*") for pattern in IMAGE_PATTERNS), *_OTHER_EXTENSIONS):
+        if name.lower().endswith(extension):
+            return name[: -len(extension)]
+    return name
+
+
+def _modality(info: dict[str, Any]) -> str | None:
+    """What the administrator's index says of a file that does not tell itself."""
+    said = info.get("Modality")
+    return said if isinstance(said, str) and _MODALITY.fullmatch(said) else None

@@ -3,59 +3,61 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
-import threading
-from collections import defaultdict
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from cachetools import TTLCache, cachedmethod
-
-from medreasoner_infer.errors import InputError
+from medreasoner_infer.errors import InputError, ServiceError
 from medreasoner_infer.imaging import load_volume
-from monailabel_app.dicom.dicomweb import DicomWebArchive, pacs_faults
-from monailabel_app.errors import UnknownImageError
+from monailabel_app.dicom.dicomweb import DicomWebArchive
+from monailabel_app.errors import PacsTimeoutError, UnknownImageError
 from monailabel_app.framework import (
     DefaultLabelTag,
     DICOMWebDatastore,
-    LocalDatastore,
-    binary_to_image,
-    dicom_web_download_series,
     settings,
 )
 from monailabel_app.store import LabelSubmission, PacsDocument
 from monailabel_app.studies.dicom_folder import NIFTI, is_uid, write_nifti
+from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.pacs_client import connect_client
+from monailabel_app.studies.pacs_faults import pacs_faults
 from monailabel_app.studies.pacs_labels import is_empty_label, newest_segmentations, write_label_map
-from monailabel_app.studies.series_search import MODALITY, find_series
+from monailabel_app.studies.pacs_limits import PACS_LIMITS, PacsLimits, exchange
+from monailabel_app.studies.series_fetch import fetch_series
+from monailabel_app.studies.series_search import MODALITY, find_one, find_series
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.studies.submissions import RemembersSubmissions
+from monailabel_app.waiting import KeptAnswer, SharedCalls
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # MONAI Label's own default of two hours hides new series and labels.
 CACHE_EXPIRY_S = 5
-_NO_SERIES = "The DICOMweb server holds no images of a series of this id."
 _FINAL = DefaultLabelTag.FINAL.value
 _SERIES_UID = "SeriesInstanceUID"
+# What MONAI Label keeps with an image, and how it says that the server does not tell it.
+_INFO = ("StudyDate", "StudyTime", MODALITY, "RetrieveURL", "PatientID", "StudyInstanceUID")
+_UNKNOWN = "UNK"
+_FETCHING = ".fetching-"
+_NO_LIST = "The DICOMweb server has not answered yet, and what it holds is not known; try again."
+_LATE = "The DICOMweb server does not answer at the moment; its list of series is that of before."
 
 
-class LabelsKeptFirst(DICOMWebDatastore):  # type: ignore[misc]
+class LabelsKeptFirst(DICOMWebDatastore, IndexedFolder):  # type: ignore[misc]
     """Keeps labels on disk; what goes to the server is made of the records, and queued."""
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Save a label as a local datastore does, bare voxels as NIfTI on the image's grid."""
-        if not label_filename.endswith(".bin"):
-            return str(
-                LocalDatastore.save_label(self, image_id, label_filename, label_tag, label_info)
-            )
-        written = binary_to_image(self.get_image_uri(image_id), label_filename)
-        try:
-            return str(LocalDatastore.save_label(self, image_id, written, label_tag, label_info))
-        finally:
-            os.unlink(written)
+        """Save a label as a folder of studies does."""
+        return str(IndexedFolder.save_label(self, image_id, label_filename, label_tag, label_info))
 
 
 class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
@@ -66,10 +68,19 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
     the DICOM files, a label is kept before it is sent, and faults are typed.
     """
 
-    def __init__(self, *args: Any, expiry_s: float = CACHE_EXPIRY_S, **kwargs: Any) -> None:
-        self._fetching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._listed: TTLCache[Any, Any] = TTLCache(maxsize=4, ttl=expiry_s)
-        self._listing = threading.RLock()
+    own_folder = True
+
+    def __init__(
+        self,
+        *args: Any,
+        expiry_s: float = CACHE_EXPIRY_S,
+        limits: PacsLimits = PACS_LIMITS,
+        **kwargs: Any,
+    ) -> None:
+        self._limits = limits
+        self._fetches: SharedCalls[str] = SharedCalls(limits.fetches)
+        self._images = KeptAnswer(self._find_images, expiry_s, limits.patience_s)
+        self._masks = KeptAnswer(self._find_masks, expiry_s, limits.patience_s)
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -93,19 +104,17 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
 
     def archive(self, orthanc_url: str | None = None) -> DicomWebArchive:
         """The same server as a place for results."""
-        return DicomWebArchive(self._client, orthanc_url)
+        return DicomWebArchive(self._client, orthanc_url, self._limits)
 
-    @cachedmethod(
-        lambda self: self._listed, key=lambda _: "images", lock=lambda self: self._listing
-    )
     def list_images(self) -> list[str]:
         """Series Instance UIDs of the image series, of every modality that is searched for.
 
+        While the server hangs it is the list of before, which :meth:`status` says.
+
         Raises:
-            PacsUnreachableError: if the server does not answer.
+            PacsUnreachableError: if the server does not answer, or not in time.
         """
-        with pacs_faults():
-            return find_series(self._client, self._search_filter)
+        return list(_in_time(self._images))
 
     def get_labeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
@@ -113,10 +122,25 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         """Image series that the server has a segmentation of, or that wait for theirs to be sent.
 
         Raises:
-            PacsUnreachableError: if the server does not answer.
+            PacsUnreachableError: if the server does not answer, or not in time.
         """
-        local = set(LocalDatastore.get_labeled_images(self))
-        return sorted(local | self._segmented().keys())
+        local = set(IndexedFolder.get_labeled_images(self))
+        return sorted(local | _in_time(self._masks).keys())
+
+    def status(self) -> dict[str, Any]:
+        """How many images there are, also while the server does not answer; ``pacs`` tells that."""
+        fault = None
+        try:
+            images, labelled = self.list_images(), self.get_labeled_images()
+        except ServiceError as error:
+            fault = str(error)
+            images = self._images.known or []
+            labelled = [*IndexedFolder.get_labeled_images(self), *(self._masks.known or ())]
+        tags = Counter(tag for image in self._datastore.objects.values() for tag in image.labels)
+        told = {"total": len(images), "completed": len(set(labelled)), "label_tags": dict(tags)}
+        if fault is None and self._images.is_late:
+            fault = _LATE
+        return told if fault is None else {**told, "pacs": fault}
 
     def image_source(self, image_id: str) -> ImageSource:
         """Fetch the series if needed and say where its voxels are.
@@ -128,7 +152,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         """
         path = Path(self.get_image_uri(image_id))
         info = self.get_image_info(image_id)
-        known = {key: value for key, value in info.items() if value != "UNK"}
+        known = {key: value for key, value in info.items() if value != _UNKNOWN}
         return ImageSource(
             path,
             image_id,
@@ -142,28 +166,25 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         """The series as a NIfTI file on the grid of its DICOM files (or its folder)."""
         if not is_uid(image_id):
             raise UnknownImageError("The image id is no DICOM Series Instance UID.")
-        kept = Path(self._datastore.image_path()) / f"{image_id}{NIFTI}"
-        with self._fetching[image_id], pacs_faults():
-            self._fetch(image_id)
-            if not self._convert_to_nifti:
-                return str(self._folder(image_id))
-            if not kept.is_file():
-                self._convert(image_id)
+        kept = self._folder(image_id)
+        if self._convert_to_nifti:
+            kept = kept.with_name(f"{image_id}{NIFTI}")
+        if not (self._is_here(image_id) and kept.exists()):
+            return self._fetches.get(image_id, lambda: self._bring(image_id, kept))
         return str(kept.resolve())
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
         """A label's file; a segmentation is fetched and put onto the grid of its images."""
         if label_tag != _FINAL or not image_id:
-            return str(LocalDatastore.get_label_uri(self, label_id, label_tag))
+            return str(IndexedFolder.get_label_uri(self, label_id, label_tag))
+        if not is_uid(image_id):
+            raise UnknownImageError("The image id is no DICOM Series Instance UID.")
         kept = Path(self._datastore.label_path(label_tag)) / f"{image_id}{NIFTI}"
         if not kept.is_file():
-            with pacs_faults(), tempfile.TemporaryDirectory() as scratch:
-                folder = kept.parent / label_id
-                dicom_web_download_series(None, label_id, str(folder), self._client)
-                written = Path(scratch) / f"{label_id}{NIFTI}"
-                write_label_map(folder, self.image_source(image_id), written)
-                info = self._dicom_info(label_id)
-                LocalDatastore.save_label(self, image_id, str(written), label_tag, info)
+            if not is_uid(label_id):
+                raise UnknownImageError("The label id is no DICOM Series Instance UID.")
+            image = self.image_source(image_id)
+            self._fetches.get(label_id, lambda: self._bring_label(label_id, image, kept))
         return str(kept.resolve())
 
     def save_label(
@@ -195,17 +216,18 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
     def _folder(self, series_uid: str) -> Path:
         return Path(self._datastore.image_path()) / series_uid
 
-    @cachedmethod(
-        lambda self: self._listed, key=lambda _: "segmented", lock=lambda self: self._listing
-    )
-    def _segmented(self) -> dict[str, str]:
-        with pacs_faults():
+    def _find_images(self) -> list[str]:
+        with exchange(self._limits.list_s), pacs_faults():
+            return find_series(self._client, self._search_filter, self._limits.listed)
+
+    def _find_masks(self) -> dict[str, str]:
+        with exchange(self._limits.list_s), pacs_faults():
             return newest_segmentations(self._client, self.list_images())
 
     def _download_labeled_data(self) -> None:
         """Fetch segmentations that are not here, and drop labels that were withdrawn there."""
-        segmented = self._segmented()
-        for image_id in LocalDatastore.get_labeled_images(self):
+        segmented = _in_time(self._masks)
+        for image_id in IndexedFolder.get_labeled_images(self):
             sent = self.get_label_info(image_id, _FINAL).get(_SERIES_UID)
             if sent and image_id not in segmented:
                 shutil.rmtree(Path(self._datastore.label_path(_FINAL)) / sent, ignore_errors=True)
@@ -213,29 +235,85 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         for image_id, segmentation_uid in segmented.items():
             self.get_label_uri(segmentation_uid, _FINAL, image_id)
 
-    def _convert(self, series_uid: str) -> None:
-        info = self._dicom_info(series_uid)
-        modality = None if info[MODALITY] == "UNK" else info[MODALITY]
+    def _is_here(self, series_uid: str) -> bool:
+        folder = self._folder(series_uid)
+        return folder.is_dir() and _filled(folder)
+
+    def _bring(self, series_uid: str, kept: Path) -> str:
+        """Fetch what is not here yet; runs once for all who wait for the series."""
+        about = self._about(series_uid)
+        if not self._is_here(series_uid):
+            self._fetch(series_uid, about.study_uid)
+        if self._convert_to_nifti and not kept.is_file():
+            self._convert(series_uid, about)
+        return str(kept.resolve())
+
+    def _bring_label(self, label_id: str, image: ImageSource, kept: Path) -> str:
+        about = self._about(label_id)
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=_FETCHING) as scratch:
+            folder = Path(scratch) / label_id
+            fetch_series(self._client, about.study_uid, label_id, folder, self._limits)
+            written = Path(scratch) / f"{label_id}{NIFTI}"
+            write_label_map(folder, image, written)
+            # It stays beside the label, as it names what the label's values mean.
+            _put(folder, kept.parent / label_id)
+            IndexedFolder.save_label(self, image.image_id, str(written), _FINAL, about.info)
+        return str(kept)
+
+    def _about(self, series_uid: str) -> _About:
+        with exchange(self._limits.answer_s), pacs_faults():
+            found = find_one(self._client, series_uid)
+            info = {key: str(found.get(key) or _UNKNOWN) for key in _INFO}
+        return _About(str(found.StudyInstanceUID), {_SERIES_UID: series_uid, **info})
+
+    def _dicom_info(self, series_id: str) -> dict[str, Any]:
+        return self._about(series_id).info
+
+    def _convert(self, series_uid: str, about: _About) -> None:
+        modality = None if about.info[MODALITY] == _UNKNOWN else about.info[MODALITY]
         volume = load_volume(self._folder(series_uid), modality=modality, series_uid=series_uid)
         with tempfile.TemporaryDirectory() as scratch:
             written = Path(scratch) / f"{series_uid}{NIFTI}"
             write_nifti(volume, written)
-            LocalDatastore.add_image(self, series_uid, str(written), info)
+            IndexedFolder.add_image(self, series_uid, str(written), about.info)
 
-    def _fetch(self, series_uid: str) -> None:
+    def _fetch(self, series_uid: str, study_uid: str) -> None:
         folder = self._folder(series_uid)
-        if folder.is_dir() and any(folder.iterdir()):
-            return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as scratch:
-            fetched = Path(scratch) / series_uid
-            try:
-                dicom_web_download_series(
-                    None, series_uid, str(fetched), self._client, self._fetch_by_frame
-                )
-            except IndexError as error:  # MONAI Label takes the first of an empty search
-                raise UnknownImageError(_NO_SERIES) from error
-            if not fetched.is_dir() or not any(fetched.iterdir()):
-                raise UnknownImageError(_NO_SERIES)
-            if folder.is_dir():
-                folder.rmdir()
-            os.replace(fetched, folder)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_FETCHING) as scratch:
+            fetched = fetch_series(
+                self._client, study_uid, series_uid, Path(scratch) / series_uid, self._limits,
+                by_frame=self._fetch_by_frame,
+            )  # fmt: skip
+            _put(fetched, folder)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What the server knows of a series; ``info`` is kept with the image."""
+
+    study_uid: str
+    info: dict[str, Any]
+
+
+def _in_time(answer: KeptAnswer[T]) -> T:
+    found = answer.get()
+    if found is None:
+        raise PacsTimeoutError(_NO_LIST)
+    if answer.is_late:
+        logger.warning(_LATE)
+    return found
+
+
+def _put(fetched: Path, folder: Path) -> None:
+    """Move a complete series to its place, unless another has come there meanwhile."""
+    if folder.is_dir() and not _filled(folder):
+        folder.rmdir()
+    try:
+        os.replace(fetched, folder)
+    except OSError:
+        if not (folder.is_dir() and _filled(folder)):
+            raise
+
+
+def _filled(folder: Path) -> bool:
+    return any(folder.iterdir())

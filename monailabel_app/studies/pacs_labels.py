@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medreasoner_infer.imaging import write_mask
-from monailabel_app.dicom.seg_reading import read_segment
+from medreasoner_infer.imaging.dicom_file import open_dicom
+from medreasoner_infer.imaging.places import files_below
+from monailabel_app import label_grid
+from monailabel_app.dicom.errors import UnreadableResultError
+from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS, read_segment, segment_numbers
 from monailabel_app.dicom.source import open_source
+from monailabel_app.studies.series_search import SERIES_UID, STUDY_UID, uid_of
 from monailabel_app.studies.source import ImageSource
 from monailabel_app.volumes import read_volume
 
@@ -25,8 +30,7 @@ def newest_segmentations(client: DICOMwebClient, image_ids: Collection[str]) -> 
 
     found: dict[str, tuple[tuple[str, str], str]] = {}
     for entry in client.search_for_series(search_filters={"Modality": "SEG"}):
-        series = Dataset.from_json(entry)
-        uids = str(series.StudyInstanceUID), str(series.SeriesInstanceUID)
+        uids = uid_of(entry, STUDY_UID), uid_of(entry, SERIES_UID)
         for metadata in client.retrieve_series_metadata(*uids):
             instance = Dataset.from_json(metadata)
             made = str(instance.get("ContentDate") or ""), str(instance.get("ContentTime") or "")
@@ -43,23 +47,26 @@ def write_label_map(folder: Path, image: ImageSource, target: Path) -> None:
     Raises:
         InputError: image or segmentation cannot be read.
     """
-    import pydicom
-
-    file = next(path for path in sorted(folder.iterdir()) if path.is_file())
-    segmentation = pydicom.dcmread(file)
+    file = next(files_below(folder), None)
+    if file is None:
+        raise UnreadableResultError("The DICOMweb server sent no segmentation; try again.")
+    segmentation, _ = open_dicom(file, SEGMENTATION_LIMITS)
     volume = read_volume(image)
     source = open_source(image.dicom_folder or image.path, volume, image.series_uid)
     labels_ijk = np.zeros(volume.shape_ijk, dtype=np.uint8)
-    for segment in segmentation.SegmentSequence:
-        number = int(segment.SegmentNumber)
+    for number in segment_numbers(segmentation):
+        if not 0 < number < 256:
+            raise UnreadableResultError(
+                f"The segmentation has a segment {number}; a label map holds 1 to 255."
+            )
         labels_ijk[read_segment(segmentation, number, source) > 0] = number
     write_mask(labels_ijk, volume, target)
 
 
 def is_empty_label(label_filename: str) -> bool:
-    """Whether a submitted label holds nothing but zeros; ``.bin`` is bare uint8 voxels."""
-    import SimpleITK as sitk
+    """Whether a submitted label holds nothing but zeros; ``.bin`` is bare uint8 voxels.
 
-    if label_filename.endswith(".bin"):
-        return not np.fromfile(label_filename, dtype=np.uint8).any()
-    return not sitk.GetArrayFromImage(sitk.ReadImage(label_filename)).any()
+    Raises:
+        UnreadableImageError: it cannot be read.
+    """
+    return label_grid.is_empty_label(Path(label_filename))

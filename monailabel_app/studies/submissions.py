@@ -3,23 +3,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from monailabel_app.errors import UnknownImageError
-from monailabel_app.framework import ImageNotFoundException, LocalDatastore
+from monailabel_app.framework import ImageNotFoundException
 from monailabel_app.store import LabelSubmission
+from monailabel_app.studies.indexed import IndexedFolder
+from monailabel_app.studies.infos import merged
+
+_UNKNOWN = "The studies hold no image of this id; reload."
 
 
 class RemembersSubmissions:
-    """Mixed into a datastore: remembers what ``save_label`` was given until it is taken."""
+    """Mixed into an :class:`IndexedFolder`: remembers what ``save_label`` was given.
+
+    It comes before the datastore in the list of bases.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._submissions: dict[str, LabelSubmission] = {}
         super().__init__(*args, **kwargs)
 
     def save_label(
-        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any]
     ) -> str:
         """Save the label as the datastore does, and remember it.
 
@@ -31,13 +39,34 @@ class RemembersSubmissions:
                 image_id, label_filename, label_tag, label_info
             )
         except ImageNotFoundException as error:
-            raise UnknownImageError("The studies hold no image of this id; reload.") from error
+            raise UnknownImageError(_UNKNOWN) from error
         tag = str(getattr(label_tag, "value", label_tag))
+        assert isinstance(self, IndexedFolder)  # nosec B101 # for type checkers
         # The datastore's own copy: clients may send bare voxels, which it gives a geometry.
-        kept = Path(LocalDatastore.get_label_uri(self, label_id, tag))
-        self._submissions[image_id] = LabelSubmission(image_id, tag, kept, dict(label_info or {}))
+        kept = self.label_file(label_id, tag)
+        self._submissions[image_id] = LabelSubmission(image_id, tag, kept, merged(label_info or {}))
         return label_id
 
     def take_submission(self, image_id: str) -> LabelSubmission | None:
         """What was saved last for this image, once."""
         return self._submissions.pop(image_id, None)
+
+    @contextmanager
+    def label_kept(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any]
+    ) -> Iterator[LabelSubmission]:
+        """Save a label for as long as the block goes well; if it fails, all is as before.
+
+        Raises:
+            UnknownImageError: if there is no image of this id.
+            StudiesWriteError, StudiesAwayError: it cannot be written; nothing was changed.
+        """
+        assert isinstance(self, IndexedFolder)  # nosec B101 # for type checkers
+        try:
+            with self.label_taken_back_on_fault(image_id, label_tag):
+                self.save_label(image_id, label_filename, label_tag, label_info)
+                submission = self.take_submission(image_id)
+                assert submission is not None  # nosec B101 # for type checkers
+                yield submission
+        except ImageNotFoundException as error:
+            raise UnknownImageError(_UNKNOWN) from error

@@ -57,7 +57,7 @@ class TrainingFolder:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(self.root / _LATEST, json.dumps({"folder": str(folder)}) + "\n")
         home = home_folder()
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         text = json.dumps({"data_dir": str(self.data_dir)}) + "\n"
         write_durably(home / _LAST_TRAINING, text)
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from medreasoner_training.finetune import (
     read_config,
     shipped_configs,
 )
+from monailabel_app.door import is_clean_text
 from monailabel_app.fields import (
     given,
     read_bool,
@@ -34,10 +37,13 @@ _OWN = (
     "config", "tuning", "method", "steps", "learning_rate", "seed", "val_share", "max_slices",
     "fresh",
 )  # fmt: skip
-# Sent or added by MONAI Label and its clients; they mean nothing here.
-_STOCK = frozenset(
-    {"model", "gpus", "local_rank", "client_id", "device", "bundle_path", "name", "multi_gpu"}
-)
+# Sent by MONAI Label's clients; they mean nothing here.
+_STOCK = frozenset({"model", "client_id", "name"})
+# Of the viewers' sections: a path, a pattern that may take for ever, and the server's hardware.
+_NOT_THE_VIEWERS = frozenset({"run.accelerate_config", "lora.target_modules", "run.device"})
+_MAX_OPTIONS, _MAX_CHARACTERS, _MAX_VALUES, _MAX_DIGITS = 64, 200, 64, 18
+_KEY = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){0,2}")
+_NUMBER = (bool, int, float, type(None))
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,13 @@ def read_options(
     """The options of a viewer's request; dotted keys such as ``grpo.generations`` are taken too.
 
     Raises:
-        TrainOptionError: a key is unknown or not a viewer's.
+        TrainOptionError: a key is unknown or not a viewer's, or a value is more than a number or a
+            short text.
         InputError: a value cannot be used; the message names the key.
     """
     _refuse_unknown(request)
+    for key, value in request.items():
+        _refuse_elaborate(key, value)
     name = read_text(request, "config") or default
     config = named_config(name, configs)
     overrides = {key: value for key, value in request.items() if "." in key}
@@ -120,14 +129,19 @@ def overridden(config: FineTuneConfig, overrides: Mapping[str, Any]) -> FineTune
     """The configuration with other values by dotted key; texts are read as YAML.
 
     Raises:
-        TrainOptionError: a text is no YAML.
+        TrainOptionError: a text is no YAML, or no plain value; a key cannot be set.
         FineTuneConfigError: a key is unknown or a value cannot be used.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     values = OmegaConf.create(config.to_dict())
     for key, value in overrides.items():
-        OmegaConf.update(values, key, _read_yaml(key, value), merge=False, force_add=True)
+        read = _read_yaml(key, value)
+        try:
+            OmegaConf.update(values, key, read, merge=False, force_add=True)
+        except (OmegaConfBaseException, AttributeError, TypeError) as error:
+            raise TrainOptionError(f"{key!r} is no key of a configuration.") from error
     return config_from_dict(OmegaConf.to_container(values))
 
 
@@ -149,9 +163,10 @@ def _short_overrides(request: Mapping[str, Any], config: FineTuneConfig) -> dict
 
 
 def _refuse_unknown(request: Mapping[str, Any]) -> None:
+    if len(request) > _MAX_OPTIONS:
+        raise TrainOptionError(f"{len(request)} options are given; expected {_MAX_OPTIONS}.")
     for key in request:
-        section, dot, _ = key.partition(".")
-        if key in _OWN or key in _STOCK or (dot and section in _VIEWERS_SECTIONS):
+        if key in _OWN or key in _STOCK or _is_viewers(key):
             continue
         close = difflib.get_close_matches(key, _OWN, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -159,6 +174,36 @@ def _refuse_unknown(request: Mapping[str, Any]) -> None:
             f"{shown(key)} is no option of training; expected one of {', '.join(_OWN)}, or a key "
             f"of the sections {', '.join(sorted(_VIEWERS_SECTIONS))}, e.g. grpo.generations.{hint}"
         )
+
+
+def _is_viewers(key: str) -> bool:
+    section, dot, _ = key.partition(".")
+    known = bool(dot) and section in _VIEWERS_SECTIONS and key not in _NOT_THE_VIEWERS
+    return known and _KEY.fullmatch(key) is not None
+
+
+def _refuse_elaborate(key: str, value: Any) -> None:
+    """Let through what a viewer's field holds; OmegaConf would resolve ``${oc.env:SECRET}``."""
+    is_plain = isinstance(value, _NUMBER) and _is_bounded(value)
+    is_text = isinstance(value, str) and len(value) <= _MAX_CHARACTERS and is_clean_text(value)
+    if not (is_plain or is_text) or (is_text and "${" in value):
+        raise TrainOptionError(
+            f"{key!r} holds a value that is no option; expected a number, true, false, or a text "
+            f"of at most {_MAX_CHARACTERS} characters without '${{'."
+        )
+
+
+def _is_bounded(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or abs(value) < 10**_MAX_DIGITS
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether YAML gave a value or a short list of values; nested aliases grow without bound."""
+    if isinstance(value, list):
+        return len(value) <= _MAX_VALUES and all(isinstance(v, (str, *_NUMBER)) for v in value)
+    return isinstance(value, (str, *_NUMBER))
 
 
 def _share(request: Mapping[str, Any]) -> float:
@@ -178,8 +223,14 @@ def _read_yaml(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        read = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a date of month 13, an integer of too many digits.
         raise TrainOptionError(
             f"{key!r} is {shown(value)}; expected a value as in YAML, e.g. 3, 2.0e-4 or true."
         ) from error
+    if not _is_flat(read):
+        raise TrainOptionError(
+            f"{key!r} is {shown(value)}; expected one value, or a list of at most {_MAX_VALUES}."
+        )
+    return read

@@ -14,6 +14,7 @@ from medreasoner_infer.models.registry import LIVE
 from medreasoner_training.finetune import Progress, State
 from monailabel_app.framework import Datastore, TrainTask
 from monailabel_app.settings import AppSettings
+from monailabel_app.training.background import BackgroundTraining
 from monailabel_app.training.errors import TrainerFailedError, TrainingStoppedError
 from monailabel_app.training.folder import TrainingFolder
 from monailabel_app.training.options import (
@@ -26,6 +27,7 @@ from monailabel_app.training.reporting import progress_line, stats
 from monailabel_app.training.site import SiteTraining
 from monailabel_app.training.trainer import trainer_command
 
+_WEB = ("http://", "https://")
 NOT_LIVE = (
     "This server does not answer with the live model; start it with --reasoner live to have "
     "promoted ones answer."
@@ -36,10 +38,16 @@ class ReasonerTrainTask(TrainTask):  # type: ignore[misc]
     """Fine-tunes the reasoner on the masks that readers approved."""
 
     def __init__(
-        self, training: SiteTraining, configs: Mapping[str, Path], *, answers_live: bool
+        self,
+        training: SiteTraining,
+        configs: Mapping[str, Path],
+        background: BackgroundTraining,
+        *,
+        answers_live: bool,
     ) -> None:
         super().__init__("Fine-tune the reasoner on what readers approved; a gate compares it.")
         self.training = training
+        self.background = background
         self._configs = configs
         self._answers_live = answers_live
 
@@ -63,7 +71,7 @@ class ReasonerTrainTask(TrainTask):  # type: ignore[misc]
             # MONAI Label asks for this in every /info, which a damaged file must not take down.
             return stats(Progress(State.FAILED, message=str(error)))
 
-    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore | None) -> dict[str, Any]:
         """Train in this process' child; each line on standard output tells what is new.
 
         Raises:
@@ -90,9 +98,27 @@ def make_train_task(studies: str, data_dir: Path, settings: AppSettings) -> Reas
         InputError: ``train_command`` is no command line.
     """
     command = trainer_command(settings.train_command)
+    # The process that trains runs in another folder.
+    studies = studies if studies.startswith(_WEB) else str(Path(studies).absolute())
     training = SiteTraining(studies, TrainingFolder(data_dir), command)
     configs = known_configs(settings.train_configs)
-    return ReasonerTrainTask(training, configs, answers_live=settings.reasoner == LIVE)
+    background = BackgroundTraining(
+        training.folder,
+        studies,
+        {
+            "studies": studies,
+            "data_dir": str(training.folder.data_dir),
+            "train_command": settings.train_command,
+            "train_configs": _text(settings.train_configs),
+            "reasoner": settings.reasoner,
+        },
+    )
+    answers_live = settings.reasoner == LIVE
+    return ReasonerTrainTask(training, configs, background, answers_live=answers_live)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def say(progress: Progress) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import subprocess
+import subprocess  # nosec B404 # starts the trainer that the site configured
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ from medreasoner_infer.errors import InputError
 from medreasoner_training.finetune import Progress, State, read_progress, request_stop
 from medreasoner_training.finetune.errors import ProgressError
 from medreasoner_training.finetune.progress import clear_stop, stop_requested, write_progress
+from monailabel_app.import_path import child_environment
 from monailabel_app.training.lock import HeldLock
 from monailabel_app.training.processes import ProcessMark
 
@@ -165,9 +166,10 @@ class Trainer:
 
 def _start(command: Sequence[str], run: Path, log: object) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # nosec B603 # a list, no shell; the site's own command
             command,
             cwd=run,
+            env=_environment(command),
             stdin=subprocess.DEVNULL,
             stdout=log,  # type: ignore[arg-type]
             stderr=subprocess.STDOUT,
@@ -179,6 +181,15 @@ def _start(command: Sequence[str], run: Path, log: object) -> subprocess.Popen[b
         )
         write_progress(run, replace(_starting(run), state=State.FAILED, message=message))
         raise InputError(message) from error
+
+
+def _environment(command: Sequence[str]) -> dict[str, str]:
+    """Without the server's tokens; our own program imports nothing from the run's folder."""
+    kept = child_environment(os.environ, None)
+    if list(command[:3]) != trainer_command(None):
+        # Whose command is an administrator's script may import what lies beside it.
+        del kept["PYTHONSAFEPATH"]
+    return kept
 
 
 def _starting(run: Path) -> Progress:

@@ -17,7 +17,7 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.routes.guard import Refusal
+from monailabel_app.routes.guard import ExposureGuard
 from monailabel_app.security.settings import SecuritySettings
 from monailabel_app.security.stack import secure
 
@@ -48,7 +48,7 @@ def serve(monkeypatch, tmp_path: Path, studies: Path):
         monkeypatch.setattr(server, name, type(getattr(server, name))(getattr(server, name)))
     monkeypatch.setattr(server, "middleware_stack", None)
     # An app that another test has built leaves its guards on the server, which is one for all.
-    routes = [route for route in server.router.routes if not isinstance(route, Refusal)]
+    routes = [route for route in server.router.routes if not isinstance(route, ExposureGuard)]
     lifespan = server.router.lifespan_context
     state = dict(server.state._state)
 

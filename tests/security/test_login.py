@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import stat
+from urllib.parse import urlencode
 
 import monailabel.app
 import pytest
@@ -17,6 +20,8 @@ from monailabel_app.errors import SettingsError
 from monailabel_app.routes.install import _guards
 from monailabel_app.security.exposure import is_from_network, is_loopback
 from monailabel_app.security.readers import Readers
+from monailabel_app.security.roles import Role
+from monailabel_app.security.sessions import Sessions
 from monailabel_app.security.settings import SecuritySettings, security_settings
 
 TOKEN = "correct-horse-battery-staple"
@@ -65,13 +70,13 @@ def test_slicers_client_logs_in_with_its_dialog(serve, monkeypatch) -> None:
     assert client.info()["name"] == "MedReasoner"
 
 
-def test_the_routes_know_who_is_reading(serve, monkeypatch) -> None:
+def test_the_routes_know_who_is_reading(serve, studies) -> None:
     """Every label and decision was the administrator's."""
-    seen = []
-    monkeypatch.setattr("monailabel_app.routes.datastore.add_image", lambda *a: seen.append(a[-1]))
     client = serve(token=TOKEN)
-    client.put("/datastore/?image=new", files={"file": ("n", b"x")}, auth=("x", TOKEN))
-    assert seen == ["reader"]
+    content = (studies / "case.nii.gz").read_bytes()
+    client.put("/datastore/?image=new", files={"file": ("n", content)}, auth=("x", TOKEN))
+    info = client.get("/datastore/image/info?image=new", auth=("x", TOKEN)).json()
+    assert info["reader"] == "reader"
 
 
 def test_the_browser_logs_in_by_a_form_and_keeps_a_cookie(serve) -> None:
@@ -91,10 +96,25 @@ def test_the_browser_logs_in_by_a_form_and_keeps_a_cookie(serve) -> None:
     assert client.get("/info/").status_code == 401
 
 
-@pytest.mark.parametrize("target", [EVIL, "//evil.example", "/\\evil.example", "/info/"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        EVIL, "//evil.example", "/\\evil.example", "/info/", "/ohif/..//evil.example",
+        "/ohif//evil.example", "/ohif/%2e%2e//evil.example", "/ohif/%252e%252e/info/",
+        "/ohif/../info/", "/ohif/\\evil.example", "/ohif/%5cevil.example",
+        "/ohif/\r\nSet-Cookie: a=b",
+        "/ohif/%0d%0aSet-Cookie:%20a=b", "/ohif/\t/evil", "/ohif/\u2044evil", "/ohif/?\n",
+        " /ohif/", "\\/ohif/", "ohif/", "", "/ohif/" + "a" * 5000, "/ohif/\ud800",
+        "javascript:alert(1)",
+        "/ohif/?a=\u00e9",
+    ],
+)  # fmt: skip
 def test_the_login_leads_nowhere_but_to_the_viewer(serve, target) -> None:
-    form = {"password": TOKEN, "next": target}
-    answer = serve(token=TOKEN).post("/medreasoner/login", data=form, follow_redirects=False)
+    form = urlencode({"password": TOKEN, "next": target}, errors="surrogatepass")
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = serve(token=TOKEN).post(
+        "/medreasoner/login", content=form, headers=kind, follow_redirects=False
+    )
     assert answer.headers["location"] == "/ohif/"
 
 
@@ -110,6 +130,258 @@ def test_guessing_tokens_is_slowed_down_and_not_logged(serve, caplog) -> None:
     assert statuses == [401, 401, 401, 429]
     assert "A login from" in caplog.text
     assert "guess-number" not in caplog.text
+
+
+@pytest.mark.parametrize("answered", [("/medreasoner/login", "evil"), ("/auth/token", "x")])
+def test_a_wrong_token_is_answered_401_and_no_session(serve, answered) -> None:
+    """On the page it was a 500, as the guards that stand before all routes have no names."""
+    path, name = answered
+    client = serve(token=TOKEN)
+    wrong = "not-the-token"
+    form = {"username": name, "password": wrong, "next": "/ohif/viewer?a=1"}
+    answer = client.post(path, data=form)
+    assert answer.status_code == 401
+    assert "not accepted" in answer.text
+    assert "set-cookie" not in answer.headers
+    if path.endswith("login"):
+        assert 'value="/ohif/viewer?a=1"' in answer.text
+        assert "wrong" not in answer.text
+    assert client.get("/info/").status_code == 401
+
+
+class Guess:
+    """Ways to send a token or what passes for one."""
+
+    @staticmethod
+    def bearer(client, token, name="ann"):
+        return client.get("/info/", headers={"Authorization": f"Bearer {token}"})
+
+    @staticmethod
+    def basic(client, token, name="ann"):
+        return client.get("/info/", auth=(name, token))
+
+    @staticmethod
+    def cookie(client, token, name="ann"):
+        return client.get("/info/", headers={"Cookie": f"medreasoner_session={token}"})
+
+    @staticmethod
+    def slicer(client, token, name="ann"):
+        return client.post("/auth/token", data={"username": name, "password": token})
+
+    @staticmethod
+    def page(client, token, name="ann"):
+        form = {"username": name, "password": token}
+        return client.post("/medreasoner/login", data=form, follow_redirects=False)
+
+
+@pytest.fixture
+def two_readers(tmp_path):
+    path = tmp_path / "tokens"
+    path.write_text(f"ann:{TOKEN}-a\nbob:{TOKEN}-b:administrator\n")
+    path.chmod(0o600)
+    return path
+
+
+GUESSES = [Guess.bearer, Guess.basic, Guess.cookie, Guess.slicer, Guess.page]
+
+
+@pytest.mark.parametrize("guess", GUESSES)
+def test_guesses_of_each_kind_are_limited(serve, two_readers, guess) -> None:
+    """Two thousand bearer tokens were compared in 2.4 s."""
+    client = serve(token_file=two_readers, logins_per_minute=3)
+    answers = [guess(client, f"guess-number-{number}") for number in range(30)]
+    assert [answer.status_code for answer in answers] == [401] * 3 + [429] * 27
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 61
+
+
+def test_a_guess_beyond_the_limit_is_not_compared(serve, two_readers) -> None:
+    client = serve(token_file=two_readers, logins_per_minute=3)
+    for number in range(4):
+        Guess.basic(client, f"guess-number-{number}")
+    assert Guess.basic(client, f"{TOKEN}-a").status_code == 429
+    assert Guess.slicer(client, f"{TOKEN}-a").status_code == 429
+
+
+def test_who_has_the_right_token_passes_while_others_guess(serve, two_readers) -> None:
+    """A clinic behind one proxy has one address."""
+    client = serve(token_file=two_readers, logins_per_minute=3)
+    assert Guess.bearer(client, f"{TOKEN}-b").status_code == 200
+    session = Guess.slicer(client, f"{TOKEN}-a").json()["access_token"]
+    for number in range(50):
+        for guess in GUESSES:
+            guess(client, f"guess-number-{number}", name="ann")
+            guess(client, f"guess-number-{number}", name=f"name-{number}")
+    assert Guess.bearer(client, f"{TOKEN}-b").status_code == 200
+    assert Guess.bearer(client, session).status_code == 200
+    assert Guess.cookie(client, session).status_code == 200
+    assert Guess.slicer(client, f"{TOKEN}-b", name="bob").status_code == 200
+    assert Guess.page(client, f"{TOKEN}-b", name="bob").status_code == 303
+    assert Guess.basic(client, f"{TOKEN}-b", name="bob").status_code == 200
+
+
+def test_names_tried_in_turn_leave_each_one_guess_a_minute(serve, two_readers) -> None:
+    client = serve(token_file=two_readers, logins_per_minute=2)
+    for number in range(30):
+        Guess.basic(client, "guess-number", name=f"name-{number}")
+    statuses = [Guess.basic(client, "guess-number", name="ann").status_code for _ in range(3)]
+    assert statuses == [401, 429, 429]
+
+
+@pytest.mark.parametrize("name", ["ann", "nobody"])
+def test_the_limit_does_not_tell_which_names_there_are(serve, two_readers, name) -> None:
+    client = serve(token_file=two_readers, logins_per_minute=2)
+    answers = [Guess.basic(client, "guess-number", name=name) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [401, 401, 429, 429]
+    assert len({answer.json()["detail"] for answer in answers[:2]}) == 1
+
+
+def test_a_forged_header_makes_no_new_guesser(serve) -> None:
+    client = serve(token=TOKEN, logins_per_minute=2)
+    statuses = []
+    for number in range(6):
+        headers = {"X-Forwarded-For": f"203.0.113.{number}", "Authorization": f"Bearer {number}"}
+        statuses.append(client.get("/info/", headers=headers).status_code)
+    assert statuses == [401, 401, 429, 429, 429, 429]
+
+
+def test_requests_of_one_reader_use_up_nobody_elses(serve, two_readers) -> None:
+    client = serve(token_file=two_readers, requests_per_minute=2)
+    ann, bob = ({"Authorization": f"Bearer {TOKEN}-{letter}"} for letter in "ab")
+    for _ in range(9):
+        assert client.post("/infer/none").status_code == 401
+    statuses = [client.post("/infer/none", headers=ann).status_code for _ in range(3)]
+    assert statuses == [404, 404, 429]
+    assert client.post("/infer/none", headers=bob).status_code == 404
+
+
+@pytest.mark.parametrize("sent", ["cookie", "bearer"])
+def test_a_session_does_not_outlive_its_logout(serve, two_readers, sent) -> None:
+    """The browser forgot the cookie; the server did not."""
+    client = serve(token_file=two_readers)
+    session, other = (Guess.slicer(client, f"{TOKEN}-a").json()["access_token"] for _ in range(2))
+    headers = {
+        "cookie": {"Cookie": f"medreasoner_session={session}"},
+        "bearer": {"Authorization": f"Bearer {session}"},
+    }[sent]
+    assert client.post("/medreasoner/logout", headers=headers).status_code in (200, 303)
+    client.cookies.clear()
+    for _ in range(20):  # and is no guess either
+        assert Guess.cookie(client, session).status_code == 401
+        assert Guess.bearer(client, session).status_code == 401
+    assert Guess.bearer(client, other).status_code == 200
+
+
+def test_a_reader_has_so_many_sessions_and_the_oldest_end() -> None:
+    now = [0.0]
+    sessions = Sessions(60.0, per_reader=3, clock=lambda: now[0])
+    kept = [sessions.open("ann", b"a") for _ in range(5)]
+    bobs = sessions.open("bob", b"b")
+    assert [sessions.find(key) is not None for key in kept] == [False, False, True, True, True]
+    assert sessions.find(bobs).name == "bob"
+    now[0] = 61.0
+    assert sessions.find(bobs) is None
+    sessions.open("bob", b"b")
+    assert len(sessions) == 1
+
+
+def test_roles_stand_in_the_file(tmp_path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"ann:{TOKEN}-a\nbob:{TOKEN}-b:reviewer\ncy: {TOKEN}-c : administrator\n")
+    path.chmod(0o600)
+    readers = Readers.of(SecuritySettings(token_file=path))
+    assert readers.roles == {
+        "ann": Role.READER, "bob": Role.REVIEWER, "cy": Role.ADMINISTRATOR,
+    }  # fmt: skip
+    assert readers.without_a_role == ("ann",)
+    assert readers.by_token(f"{TOKEN}-c").role is Role.ADMINISTRATOR
+    session = readers.open_session(readers.by_token(f"{TOKEN}-b"))
+    assert readers.by_session(session).role is Role.REVIEWER
+
+
+def test_the_single_reader_administers_unless_told_otherwise() -> None:
+    assert Readers.of(SecuritySettings(token=TOKEN)).by_token(TOKEN).role is Role.ADMINISTRATOR
+    lesser = SecuritySettings(token=TOKEN, token_role="reviewer")
+    assert Readers.of(lesser).by_token(TOKEN, "anyone").role is Role.REVIEWER
+
+
+def test_a_changed_file_counts_without_a_restart(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("monailabel_app.security.readers._LOOK_AGAIN_S", 0.0)
+    path = tmp_path / "tokens"
+
+    def write(text: str) -> None:
+        path.write_text(text)
+        path.chmod(0o600)
+        status = path.stat()
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+
+    write(f"ann:{TOKEN}-a\nbob:{TOKEN}-b\n")
+    readers = Readers.of(SecuritySettings(token_file=path))
+    anns, bobs = (readers.open_session(readers.by_token(f"{TOKEN}-{c}")) for c in "ab")
+    write(f"ann:{TOKEN}-a:reviewer\n")
+    assert readers.by_session(anns).role is Role.REVIEWER
+    assert readers.by_session(bobs) is None
+    assert readers.by_token(f"{TOKEN}-b") is None
+    write("half a line")
+    assert readers.by_session(anns).role is Role.REVIEWER
+    write(f"ann:{TOKEN}-new\n")
+    assert readers.by_session(anns) is None
+
+
+STRANGE = ["", "\xff\xfe", "\x00", "a" * 5000, ":", "\xed\xa0\x80", "e30=.x.y", "\u00e9" * 50]
+
+
+@pytest.mark.parametrize("text", STRANGE)
+@pytest.mark.parametrize(
+    "kind", ["Bearer {}", "Basic {}", "{}", "Bearer", "medreasoner_session={}"]
+)
+def test_strange_credentials_are_no_fault_of_the_server(serve, text, kind) -> None:
+    """A character beyond ASCII in Basic credentials was one."""
+    name = "Cookie" if "session" in kind else "Authorization"
+    value = kind.format(text).encode("latin-1", "replace")
+    answer = serve(token=TOKEN).get("/info/", headers={name: value})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("field", [*STRANGE, "\ud800", "n" * 15_000])
+@pytest.mark.parametrize("path", ["/auth/token", "/medreasoner/login"])
+def test_strange_names_and_tokens_are_no_fault_of_the_server(serve, field, path) -> None:
+    client = serve(token=TOKEN, logins_per_minute=100)
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    for form in ({"username": field, "password": "x"}, {"username": "x", "password": field}):
+        body = urlencode(form, errors="surrogatepass")
+        answer = client.post(path, content=body, headers=kind)
+        assert answer.status_code in (401, 413, 422)
+
+
+@pytest.mark.parametrize("pair", [b"\xff\xfe:x", b"no colon", b"\xed\xa0\x80:\x00", b""])
+def test_strange_basic_credentials_are_no_fault_of_the_server(serve, pair) -> None:
+    value = b"Basic " + base64.b64encode(pair)
+    answer = serve(token=TOKEN).get("/info/", headers={"Authorization": value})
+    assert answer.status_code == 401
+
+
+def test_before_the_login_nobody_sends_more_than_a_form(serve) -> None:
+    """A thousand fields of a megabyte each were held in memory."""
+    client = serve(token=TOKEN)
+    parts = {f"field{number}": (None, "a" * 1000) for number in range(100)}
+    assert client.post("/auth/token", files=parts).status_code == 413
+    assert client.post("/medreasoner/login", content=b"a" * 100_000).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": EVIL}, {"Origin": "null"}, {"Origin": "http://["}, {"Origin": ""},
+        {"Origin": "file://"}, {"Sec-Fetch-Site": "cross-site"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/medreasoner/login", "/auth/token", "/medreasoner/logout"])
+def test_no_other_site_logs_a_reader_in_or_out(serve, headers, path) -> None:
+    """One would have its reader work under the attacker's name."""
+    form = {"username": "x", "password": TOKEN}
+    answer = serve(token=TOKEN).post(path, data=form, headers=headers)
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
 
 
 def test_a_changed_token_ends_sessions_and_time_does_too() -> None:
@@ -136,6 +408,10 @@ def test_each_reader_has_a_token_of_their_own(tmp_path) -> None:
         (f"ann:{TOKEN}", 0o644, "chmod 600"),
         ("ann:short", 0o600, "openssl rand"),
         ("no colon", 0o600, "Line 1"),
+        (f"ann:{TOKEN}:king", 0o600, "one of reader, reviewer, administrator"),
+        (f"ann:{TOKEN}:with:colons", 0o600, "without further colons"),
+        (f"ann:{TOKEN}\nbob:{TOKEN}", 0o600, "Line 2"),
+        (f"../ann:{TOKEN}", 0o600, "Line 1"),
         (f"ann:{TOKEN}\nann:{TOKEN}x", 0o600, "Line 2"),
         ("", 0o600, "names no reader"),
         (None, 0o600, "cannot be read"),

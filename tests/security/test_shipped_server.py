@@ -153,6 +153,10 @@ def holds(text: bytes) -> Callable[[Server, httpx.Response], bool]:
     return lambda _, answer: answer.status_code == 200 and text in answer.content
 
 
+def started_a_process(_: Server, answer: httpx.Response) -> bool:
+    return answer.status_code == 200 and answer.json()["status"] in ("SUBMITTED", "RUNNING", "DONE")
+
+
 def reflects_origin(server: Server, answer: httpx.Response) -> bool:
     return (
         answer.headers.get("access-control-allow-origin") == EVIL
@@ -171,15 +175,15 @@ def upload(field: str, name: str, content: bytes = UPLOAD) -> dict[str, object]:
 ORIGIN = {"headers": {"Origin": EVIL}}
 HOLES = {
     "reads any file": Hole(
-        "POST", "/infer/medreasoner?image={secret}&output=image", {}, is_secret, 404
+        "POST", "/infer/medreasoner?image={secret}&output=image", {}, is_secret, 422
     ),
     "writes a label outside": Hole(
         "PUT", "/datastore/label?image=case&tag=../../outside/label", upload("label", "l.nii.gz"),
-        writes("outside/label/*"), 404,
+        writes("outside/label/*"), 422,
     ),
     "writes an image outside": Hole(
         "PUT", "/datastore/image?image=../outside/image", upload("file", "i.nii.gz"),
-        writes("outside/image*"), 404,
+        writes("outside/image*"), 422,
     ),
     "writes above the studies": Hole(
         "PUT", "/datastore/", upload("file", ".."), writes("tmp*"), 422
@@ -198,13 +202,13 @@ HOLES = {
         lambda server, _: not (server.root / "studies/deleted.nii.gz").exists(), 403,
     ),
     "gives out all studies": Hole("GET", "/datastore/dataset", {}, holds(b"case.nii.gz"), 403),
-    "reloads the app": Hole("POST", "/reload", {}, is_ok, 403),
-    "shows its log": Hole("GET", "/logs/?text=true&lines=9999", {}, holds(b"Initializing"), 403),
+    "reloads the app": Hole("POST", "/reload", {}, is_ok, 404),
+    "shows its log": Hole("GET", "/logs/?text=true&lines=9999", {}, holds(b"Initializing"), 404),
     "exchanges weights": Hole(
         "PUT", "/model/medreasoner", upload("file", "m.pt", b"forged"),
-        lambda server, _: (server.root / "app/model.pt").read_bytes() == b"forged", 403,
+        lambda server, _: (server.root / "app/model.pt").read_bytes() == b"forged", 404,
     ),
-    "starts processes": Hole("POST", "/scoring/anything", {}, holds(b"SUBMITTED"), 403),
+    "starts processes": Hole("POST", "/scoring/anything", {}, started_a_process, 404),
     "changes things for a foreign page": Hole("POST", "/reload", ORIGIN, is_ok, 403),
     "answers under any name": Hole(
         "GET", "/info/", {"headers": {"Host": "rebound.evil.example"}}, is_ok, 400

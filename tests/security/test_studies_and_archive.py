@@ -31,36 +31,64 @@ def everything_under(folder: Path) -> list[Path]:
         ("GET", "/logs/"),
         ("GET", "/logs/gpu"),
         ("GET", "/model/medreasoner"),
+        ("GET", "/model/info/medreasoner"),
         ("PUT", "/model/medreasoner"),
         ("DELETE", "/model/medreasoner"),
+        ("POST", "/scoring/anything"),
+        ("POST", "/scoring/"),
+        ("POST", "/batch/infer/medreasoner"),
+        ("GET", "/batch/infer"),
+        ("POST", "/infer/wsi/medreasoner"),
+        ("POST", "/infer/wsi_v2/medreasoner"),
+        ("GET", "/static/ohif/index.html"),
+        ("GET", "/docs"),
+    ],
+)
+def test_what_readers_do_not_need_is_not_there(serve, method, path) -> None:
+    """As shipped anyone may: reload the app under running questions, read the log, replace or
+    delete weights, start processes, and have any path opened as a slide."""
+    response = serve().request(method, path, files={"file": ("m.pt", b"x")})
+    assert response.status_code == 404
+    assert response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
         ("DELETE", "/datastore/image?id=case"),
         ("DELETE", "/datastore/?id=case"),
         ("DELETE", "/datastore/label?id=case&tag=final"),
         ("GET", "/datastore/dataset"),
-        ("POST", "/scoring/anything"),
     ],
 )
-def test_the_administrators_routes_are_closed(serve, studies, method, path) -> None:
-    """As shipped anyone may: reload the app under running questions, read the log, replace or
-    delete weights, delete images and labels, download all studies as one ZIP archive, and start
-    processes."""
-    response = serve().request(method, path, files={"file": ("m.pt", b"x")})
+def test_nobody_takes_or_deletes_all_images(serve, studies, method, path) -> None:
+    """As shipped anyone may delete images and labels, and download all studies as one archive."""
+    response = serve().request(method, path)
     assert response.status_code == 403
     assert "administrator" in response.json()["detail"]
     assert (studies / "case.nii.gz").is_file()
 
 
-def test_the_administrator_may_open_them(serve) -> None:
-    assert serve(admin_routes=True).post("/reload").status_code == 200
+def test_the_administrator_may_open_some_of_it(serve, tmp_path, caplog) -> None:
+    client = serve(admin_routes=True)
+    logs = tmp_path / "app" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "app.log").write_text("first\nsecond\nthird\n")
+    assert client.get("/logs/?lines=2").text == "second\nthird\n"
+    assert client.get("/logs/?lines=0").status_code == 422
+    (tmp_path / "app" / "main.py").write_text("from monailabel_app.app import MedReasonerApp\n")
+    assert client.post("/reload").status_code == 200
+    assert client.get("/info/").json()["models"].keys() == {"medreasoner", "medreasoner_click"}
 
 
-def test_the_page_of_routes_is_a_sentence_and_not_blank(serve) -> None:
-    """It loaded its scripts from a host on the internet."""
-    client = serve()
-    answer = client.get("/docs", headers={"Accept": "text/html"})
-    assert answer.status_code == 404
-    assert "/openapi.json" in answer.json()["detail"]
-    assert "/datastore/label" in client.get("/openapi.json").json()["paths"]
+def test_a_reload_that_fails_leaves_the_app_as_it_was(serve) -> None:
+    client = serve(admin_routes=True)
+    assert client.post("/reload").status_code == 500
+    assert client.get("/info/").status_code == 200
+
+
+def test_the_routes_are_described(serve) -> None:
+    assert "/datastore/label" in serve().get("/openapi.json").json()["paths"]
 
 
 @pytest.mark.parametrize("filename", ["..", "../x.nii.gz/..", ".hidden.nii.gz", "a\\b.nii.gz"])

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +57,12 @@ class ServerProcess:
                 return
         self.stop()
         raise AssertionError(f"{self.url} did not come up:\n{self.log.read_text()[-3000:]}")
+
+    @property
+    def pid(self) -> int:
+        """The number of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """End at once, as a power cut does."""
@@ -116,3 +124,39 @@ class MedReasonerServer(ServerProcess):
         """What the server has recorded of a study, the latest first."""
         answer = httpx.get(f"{self.url}/medreasoner/inferences", params={"study": study_uid})
         return answer.raise_for_status().json()
+
+
+class Orthanc(ServerProcess):
+    """Debian's Orthanc with its DICOMweb plugin, stopped and started as a test wants.
+
+    Attributes:
+        url: the address of its own REST API.
+        dicom_web: the address of its DICOMweb services.
+    """
+
+    PLUGINS = Path("/usr/share/orthanc/plugins")
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        configuration = {
+            "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
+            "HttpPort": port, "DicomServerEnabled": False, "AuthenticationEnabled": False,
+            "Plugins": [str(self.PLUGINS)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "orthanc.json"
+        path.write_text(json.dumps(configuration))
+        url = f"http://127.0.0.1:{port}"
+        super().__init__(["Orthanc", str(path)], url, "/system", folder / "orthanc.log")
+        self.dicom_web = f"{url}/dicom-web"
+
+    def store(self, content: bytes) -> None:
+        httpx.post(f"{self.url}/instances", content=content).raise_for_status()
+
+    def instances(self) -> dict[str, int]:
+        """How many instances of each modality it holds."""
+        found = httpx.get(f"{self.url}/series", params={"expand": ""}).json()
+        counted: Counter[str] = Counter()
+        for series in found:
+            counted[series["MainDicomTags"]["Modality"]] += len(series["Instances"])
+        return dict(counted)

@@ -112,7 +112,7 @@ def _merged(folder: Path, adapter: Path) -> PreTrainedModel:
     except ImportError as error:
         raise MissingExtraError("peft", "train") from error
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
             folder, dtype="auto", use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

@@ -136,8 +136,11 @@ class Evaluator:
     """Scores one model on lists of cases."""
 
     def __init__(self, folder: str) -> None:
-        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-        self.packer = Packer(self.model, AutoProcessor.from_pretrained(folder))
+        self.model = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
+            folder, dtype=torch.float32
+        )
+        processor = AutoProcessor.from_pretrained(folder)  # nosec B615 # a folder
+        self.packer = Packer(self.model, processor)
 
     def scores(self, greys: Sequence[np.ndarray], questions: Sequence[Question]) -> list[Score]:
         """Ask each question about its image and score the answers."""

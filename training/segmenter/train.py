@@ -151,7 +151,7 @@ class Training:
         os.replace(partial, weights)
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=False)  # our own file: random states
+        state = torch.load(self.checkpoint, weights_only=True)
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

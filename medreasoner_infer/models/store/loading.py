@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medreasoner_infer.models.loading import load_reasoner
+from medreasoner_infer.models.loading import load_reasoner, served_api_key
 from medreasoner_infer.models.registry import EMBEDDED, ModelSpec, resolve_model
 from medreasoner_infer.models.store.candidate import Candidate
 from medreasoner_infer.models.store.errors import CandidateChangedError
@@ -79,13 +79,14 @@ def _full_model(candidate: Candidate, base: ModelSpec) -> ModelSpec:
 def _served_adapter(candidate: Candidate, base: ModelSpec, url: str) -> Reasoner:
     from medreasoner_infer import reasoners
 
-    set_lora_adapter(url, candidate.name, candidate.folder)
+    set_lora_adapter(url, candidate.name, candidate.folder, api_key=served_api_key())
     return reasoners.connect_vllm_reasoner(
         url,
         candidate.name,
         input_size=base.input_size,
         prompt=base.prompt,
         folder=base.source if base.is_local else None,
+        api_key=served_api_key(),
         licence=candidate.licence,
         notice=candidate.notice,
     )

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.errors import ReasonerUnreachableError
 from medreasoner_infer.models.store.errors import AdapterNotServedError
 from medreasoner_infer.reasoners.vllm_server import api_address
+from medreasoner_infer.waiting import OutOfTimeError, attend
 
 if TYPE_CHECKING:
     import httpx
+
+_MOST_BYTES = 4 << 20
 
 
 def set_lora_adapter(
@@ -36,20 +40,19 @@ def set_lora_adapter(
 
     address = api_address(base_url)
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+
+    async def talk(_: object) -> None:
+        async with httpx.AsyncClient(
+            base_url=address, headers=headers, timeout=timeout_s
+        ) as client:
+            await _set(client, name, folder)
+
     try:
-        with httpx.Client(base_url=address, headers=headers, timeout=timeout_s) as client:
-            root = _served_root(client, name)
-            if folder is None:
-                if root is not None:
-                    _post(client, "unload_lora_adapter", {"lora_name": name})
-            elif root is None:
-                path = str(folder.resolve())
-                _post(client, "load_lora_adapter", {"lora_name": name, "lora_path": path})
-            elif Path(root).resolve() != folder.resolve():
-                raise AdapterNotServedError(
-                    f"The server at {address} offers {name!r} already, read from {root}; expected "
-                    f"{folder}. Unload that one first."
-                )
+        attend(talk, total_s=timeout_s)
+    except OutOfTimeError as error:
+        raise ReasonerUnreachableError(
+            f"The reasoner's server at {address} did not set the adapter within {timeout_s:g} s."
+        ) from error
     except httpx.HTTPError as error:
         raise ReasonerUnreachableError(
             f"The reasoner's server at {address} could not be reached or broke off "
@@ -57,40 +60,72 @@ def set_lora_adapter(
         ) from error
 
 
-def _served_root(client: httpx.Client, name: str) -> str | None:
+async def _set(client: httpx.AsyncClient, name: str, folder: Path | None) -> None:
+    root = await _served_root(client, name)
+    if folder is None:
+        if root is not None:
+            await _post(client, "unload_lora_adapter", {"lora_name": name})
+    elif root is None:
+        path = str(folder.resolve())
+        await _post(client, "load_lora_adapter", {"lora_name": name, "lora_path": path})
+    elif Path(root).resolve() != folder.resolve():
+        raise AdapterNotServedError(
+            f"The server at {client.base_url} offers {name!r} already, read from {root}; expected "
+            f"{folder}. Unload that one first."
+        )
+
+
+async def _served_root(client: httpx.AsyncClient, name: str) -> str | None:
     """Where the server read the model of that name from; ``None`` if it offers none."""
-    answer = client.get("models")
-    cards = _json(answer).get("data")
-    if answer.status_code != 200 or not isinstance(cards, list):
+    status, body = await _ask(client, "GET", "models")
+    cards = body.get("data")
+    if status != 200 or not isinstance(cards, list):
         raise ReasonerUnreachableError(
-            f"{client.base_url} did not answer with a list of models (HTTP {answer.status_code}); "
+            f"{client.base_url} did not answer with a list of models (HTTP {status}); "
             "expected a vLLM server's address and its API key."
         )
-    return next((str(card.get("root")) for card in cards if card.get("id") == name), None)
+    of_name = (card for card in cards if isinstance(card, dict) and card.get("id") == name)
+    return next((str(card.get("root")) for card in of_name), None)
 
 
-def _post(client: httpx.Client, route: str, body: dict[str, str]) -> None:
-    answer = client.post(route, json=body)
-    if answer.is_success:
+async def _post(client: httpx.AsyncClient, route: str, asked: dict[str, str]) -> None:
+    status, body = await _ask(client, "POST", route, asked)
+    if 200 <= status < 300:
         return
-    error = _json(answer).get("error")
-    if answer.status_code in (404, 405) and not isinstance(error, dict):
+    error = body.get("error")
+    if status in (404, 405) and not isinstance(error, dict):
         raise AdapterNotServedError(
             f"The server at {client.base_url} has no route {route}. Start it with --enable-lora "
             "and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1."
         )
     kind = error.get("type", "no type") if isinstance(error, dict) else "no type"
     raise AdapterNotServedError(
-        f"The server at {client.base_url} refused {route} of {body['lora_name']!r} with HTTP "
-        f"{answer.status_code} ({kind}). See its log; --max-lora-rank must be at least the "
+        f"The server at {client.base_url} refused {route} of {asked['lora_name']!r} with HTTP "
+        f"{status} ({kind}). See its log; --max-lora-rank must be at least the "
         "adapter's rank, and the server must see the adapter's folder under the same path."
     )
 
 
-def _json(answer: httpx.Response) -> dict[str, Any]:
+async def _ask(
+    client: httpx.AsyncClient, method: str, route: str, asked: dict[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Status and body; no more of it is taken than such an answer has."""
+    body = b""
+    async with client.stream(method, route, json=asked) as answer:
+        async for chunk in answer.aiter_bytes():
+            body += chunk
+            if len(body) > _MOST_BYTES:
+                raise ReasonerUnreachableError(
+                    f"{client.base_url} answered with more than {_MOST_BYTES} bytes; expected a "
+                    "vLLM server's address."
+                )
+    return answer.status_code, _json(body)
+
+
+def _json(content: bytes) -> dict[str, Any]:
     """The body, or nothing where it is no JSON object, as of a proxy."""
     try:
-        body = answer.json()
-    except ValueError:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}

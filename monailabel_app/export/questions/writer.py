@@ -8,16 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.errors import InputError, ReasonerUnreachableError
 from medreasoner_infer.imaging import Plane
-from medreasoner_infer.reasoners.vllm_server import (
-    CONNECT_TIMEOUT_S,
-    RETRIES,
-    api_address,
-    typed_errors,
-)
+from medreasoner_infer.reasoners.vllm_server import ReasonerLimits, ServerLink
 from medreasoner_training.samples.naming import fault_of_question, forbidden_stems
 from monailabel_app.export.questions.cache import QuestionCache, WrittenSet
 from monailabel_app.export.questions.settings import (
@@ -25,6 +20,9 @@ from monailabel_app.export.questions.settings import (
     QueryWriterUnreachableError,
     require_at_site,
 )
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 PROMPT_VERSION = "1"
 CACHE_FOLDER = "query_writer"
@@ -74,23 +72,13 @@ class QueryWriter:
     def __init__(
         self, settings: QueryWriterSettings, records: Path, api_key: str | None = None
     ) -> None:
-        import openai
-
         require_at_site(settings)
         self.settings = settings
         self._cache = QuestionCache(records / CACHE_FOLDER)
-        self._address = api_address(settings.url)
-        timeout = openai.Timeout(
-            settings.timeout_s, connect=min(CONNECT_TIMEOUT_S, settings.timeout_s)
-        )
         # No proxy from the environment and no redirect: either would lead out of the site.
-        self._client = openai.OpenAI(
-            base_url=self._address,
-            api_key=api_key or "none",
-            timeout=timeout,
-            max_retries=RETRIES,
-            http_client=openai.DefaultHttpxClient(trust_env=False, follow_redirects=False),
-        )
+        limits = ReasonerLimits(silence_s=settings.timeout_s)
+        self._link = ServerLink.to(settings.url, api_key, limits, trust_env=False)
+        self._address = self._link.address
 
     def write(self, structure: Structure) -> WrittenSet:
         """Questions about a structure, from the cache if they were written before.
@@ -111,8 +99,7 @@ class QueryWriter:
         return written
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """Nothing is kept open."""
 
     def _ask(self, structure: Structure) -> WrittenSet:
         accepted: list[str] = []
@@ -134,16 +121,18 @@ class QueryWriter:
         return WrittenSet(tuple(accepted), dict(refused))
 
     def _complete(self, structure: Structure, number: int, seed: int) -> str:
+        async def talk(client: AsyncOpenAI, tell: object) -> Any:
+            return await client.chat.completions.create(
+                model=self.settings.model,
+                messages=messages(structure, number),  # type: ignore[arg-type]
+                response_format=answer_format(number),  # type: ignore[arg-type]
+                max_tokens=_TOKENS_PER_QUESTION * number,
+                temperature=_TEMPERATURE,
+                seed=seed,
+            )
+
         try:
-            with typed_errors(self._address, self.settings.timeout_s):
-                answer = self._client.chat.completions.create(
-                    model=self.settings.model,
-                    messages=messages(structure, number),  # type: ignore[arg-type]
-                    response_format=answer_format(number),  # type: ignore[arg-type]
-                    max_tokens=_TOKENS_PER_QUESTION * number,
-                    temperature=_TEMPERATURE,
-                    seed=seed,
-                )
+            answer = self._link.talk(talk)
         except (ReasonerUnreachableError, InputError) as error:
             raise QueryWriterUnreachableError(
                 f"The query writer at {self._address} cannot be used with the model "

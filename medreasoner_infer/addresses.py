@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses as they may be shown: without the name and password that a URL can hold."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+UNREADABLE_ADDRESS = "an address that cannot be read"
+
+
+def shown_address(url: str) -> str:
+    """``url`` without credentials, query and fragment, any of which may hold a secret.
+
+    Whatever stands before the last ``@`` of the host is taken for credentials. A text that is no
+    URL is not shown at all, as it cannot be told which part of it is secret.
+    """
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return UNREADABLE_ADDRESS
+    host = parts.netloc.rpartition("@")[2]
+    # A password with a raw "/", "?" or "#" ends the host early, and the "@" stands in what follows.
+    if not parts.scheme or not host or any("@" in part for part in parts[2:]):
+        return UNREADABLE_ADDRESS
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

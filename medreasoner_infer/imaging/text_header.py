@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the text headers of NRRD and MetaImage share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from medreasoner_infer.errors import UnreadableImageError
+
+HEADER_BYTES = 1 << 20
+_REAL = r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,25})?|\.[0-9]{1,25})(?:[eE][+-]?[0-9]{1,3})?"
+_REALS = re.compile(rf"{_REAL}(?:\s+{_REAL})*")
+_WHOLE = re.compile(r"-?\d{1,18}")
+_BARE_NAME = re.compile(r"(?!LIST\b|LOCAL\b)\w[\w .()+-]*", re.IGNORECASE | re.ASCII)
+
+
+def whole_numbers(kind: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with blanks between them.
+
+    Raises:
+        UnreadableImageError: there are others, or none.
+    """
+    words = text.split()
+    if not words or not all(_WHOLE.fullmatch(word) for word in words):
+        raise not_understood(kind, "a size is missing or no whole number")
+    return tuple(int(word) for word in words)
+
+
+def reals(kind: str, text: str, count: int) -> tuple[float, ...]:
+    """``count`` real numbers with blanks between them.
+
+    Raises:
+        UnreadableImageError: there are others, or another number of them.
+    """
+    words = text.split()
+    if len(words) != count or _REALS.fullmatch(text.strip()) is None:
+        raise not_understood(kind, "its geometry is not written as it should be")
+    return tuple(float(word) for word in words)
+
+
+def written(numbers: Iterable[float]) -> str:
+    """Numbers as both formats write them, without loss."""
+    return " ".join(repr(float(number)) for number in numbers)
+
+
+def bare_file_name(kind: str, name: str) -> str:
+    """A name of one file in the same folder, as it is.
+
+    Raises:
+        UnreadableImageError: it is a path, a list or a pattern.
+    """
+    if len(name) > 255 or _BARE_NAME.fullmatch(name) is None:
+        raise detached_refused(kind)
+    return name
+
+
+def detached_refused(kind: str) -> UnreadableImageError:
+    """Why a header that names other files is not followed."""
+    return UnreadableImageError(
+        f"The {kind} file takes its voxels from another file, which is read only from the command "
+        "line, beside a .nhdr or .mhd file and by a bare name. Save the image as one file."
+    )
+
+
+def not_understood(kind: str, why: str) -> UnreadableImageError:
+    """Why a header is refused."""
+    return UnreadableImageError(
+        f"The {kind} file cannot be read ({why}): it is damaged, or the file with its pixels is "
+        "missing beside it, or its header is of a form that is not read. Export the image again."
+    )

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all, and that can be taken back.
+
+What a killed process leaves unfinished bears :data:`PREFIX` and is removed at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medreasoner_infer.models.store.files import sync_folder
+from monailabel_app.errors import StudiesAwayError, StudiesWriteError
+from monailabel_app.private_files import PRIVATE_FILE
+
+PREFIX = ".medreasoner-part-"
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Type what can go wrong while the studies are written to.
+
+    Raises:
+        StudiesAwayError: instead of a missing file or folder.
+        StudiesWriteError: instead of another fault of the disk.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StudiesAwayError(
+            "The folder of the studies, or a folder in it, is not there any more, so nothing was "
+            "changed. Connect it again; it is used as soon as it is back."
+        ) from error
+    except OSError as error:
+        raise StudiesWriteError(
+            f"The studies could not be written to ({error.strerror or type(error).__name__}), so "
+            "they were left as they were. Check the disk space and the rights of the folder, then "
+            "try again."
+        ) from error
+
+
+def write_whole(path: Path, content: bytes) -> os.stat_result:
+    """Replace ``path`` by ``content`` such that a crash leaves the old or the new file, whole.
+
+    Returns:
+        The status of the new file.
+    """
+    unfinished = _unfinished(path.parent)
+    try:
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        status = unfinished.stat()
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return status
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copy ``source`` to ``path``, which appears whole or stays as it was."""
+    unfinished = _unfinished(path.parent)
+    try:
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE)
+        with os.fdopen(descriptor, "wb") as file, source.open("rb") as content:
+            shutil.copyfileobj(content, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def taken_back_on_fault(paths: Iterable[Path]) -> Iterator[None]:
+    """Files that are as they were, or absent as they were, if the block fails.
+
+    Taking back needs no space on the disk: the earlier files are kept by a second name.
+    """
+    kept = {path: _second_name(path) for path in paths}
+    try:
+        yield
+    except BaseException:
+        for path, second in kept.items():
+            if second is not None:
+                os.replace(second, path)
+            else:
+                path.unlink(missing_ok=True)
+        raise
+    finally:
+        for second in kept.values():
+            if second is not None:
+                second.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left; call it while no other process writes there."""
+    for path in folder.glob(f"{PREFIX}*"):
+        if path.is_file() or path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
+def _second_name(path: Path) -> Path | None:
+    second = _unfinished(path.parent)
+    try:
+        os.link(path, second, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError:  # a file system without hard links
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(path, second, follow_symlinks=False)
+            return second
+        return None
+    return second
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder / f"{PREFIX}{uuid.uuid4().hex}"

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""uvicorn as ``medreasoner serve`` runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import resource
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from monailabel_app.security.connections import ConnectionLimits, Connections
+from monailabel_app.security.http_protocol import GuardedProtocol
+from monailabel_app.security.settings import SecuritySettings
+
+SHUTDOWN_S = 10
+_END_ANYWAY_S = 5.0
+_MOST_HANDLES = 65_536
+# For files, models, the database and connections to a PACS.
+_OWN_HANDLES = 256
+_LEAST_BACKLOG, _MOST_BACKLOG = 16, 2048
+_HANDSHAKE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where the server listens; certificate and key are PEM files."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    certificate_key: Path | None = None
+
+
+class ImpatientLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop, which would wait a minute for the first message of TLS."""
+
+    async def create_server(self, *args: Any, ssl: Any = None, **keywords: Any) -> Any:
+        """As the loop does."""
+        if ssl is not None:
+            keywords.setdefault("ssl_handshake_timeout", _HANDSHAKE_S)
+        return await super().create_server(*args, ssl=ssl, **keywords)
+
+
+class BoundedServer(uvicorn.Server):
+    """Ends in order on SIGTERM, and in any case soon after."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ask for the end; before anything is served there is nothing to end in order."""
+        if not self.started:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        if not self.should_exit:
+            # Work in a thread cannot be stopped; what it writes is written whole or not at all.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_S + _END_ANYWAY_S)
+        super().handle_exit(sig, frame)
+
+
+def make_server(
+    app: Any,
+    listening: Listening,
+    settings: SecuritySettings,
+    limits: ConnectionLimits | None = None,
+) -> BoundedServer:
+    """A server for an ASGI app that waits for no client longer than it must.
+
+    Logging is left as it is. ``limits`` are those of the settings unless given.
+    """
+    handles = raise_handle_limit()
+    connections = Connections(limits or connection_limits(settings, handles))
+    proxies = list(settings.trusted_proxies)
+    config = uvicorn.Config(
+        app,
+        host=listening.host,
+        port=listening.port,
+        http=functools.partial(GuardedProtocol, connections=connections),  # type: ignore[arg-type]
+        ws="none",
+        loop=f"{__name__}:{ImpatientLoop.__name__}",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        # asyncio accepts as many at once, before it tells anybody of them.
+        backlog=max(_LEAST_BACKLOG, min(_MOST_BACKLOG, (handles - connections.limits.total) // 2)),
+        timeout_keep_alive=round(connections.limits.idle_s),
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.certificate_key,
+    )
+    return BoundedServer(config)
+
+
+def connection_limits(settings: SecuritySettings, handles: int) -> ConnectionLimits:
+    """The limits that the settings ask for, as far as this process may have ``handles`` files."""
+    return ConnectionLimits(
+        total=min(settings.max_connections, handles - min(_OWN_HANDLES, handles // 2)),
+        per_address=settings.connections_per_address,
+        proxies=settings.trusted_proxies,
+    )
+
+
+def raise_handle_limit() -> int:
+    """Allow this process the file handles that the system would give it; returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MOST_HANDLES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return _MOST_HANDLES if soft == resource.RLIM_INFINITY else min(soft, _MOST_HANDLES)

@@ -90,7 +90,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         self.scratch = Scratch(self.data_dir / SCRATCH_FOLDER)
         self._folders = self._take_folders(studies)
         pipeline = pipeline or self._make_pipeline()
-        volumes = VolumeCache(self.medreasoner.volume_cache_mb << 20)
+        volumes = self._volumes = VolumeCache(self.medreasoner.volume_cache_mb << 20)
         self.service = AnsweringService(
             pipeline,
             volumes,
@@ -191,7 +191,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
         folder = Path(stated) if stated else self.data_dir
         # One of our own, as all that lies in it is removed at a start.
         expiry_s = monailabel_settings.MONAI_LABEL_SESSION_EXPIRY
-        return Sessions(folder / SESSIONS_FOLDER, expiry_s)
+        return Sessions(folder / SESSIONS_FOLDER, expiry_s, forget=self._volumes.forget)
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Fine-tuning of the reasoner on what readers approved; nothing is loaded before."""

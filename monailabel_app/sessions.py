@@ -64,12 +64,20 @@ class Sessions:
     Args:
         folder: of one server alone.
         expiry_s: how long an image is kept after its last use.
+        forget: is told the path of each image that is kept no longer.
     """
 
-    def __init__(self, folder: Path, expiry_s: int = 3600, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        expiry_s: int = 3600,
+        clock: Clock = time.time,
+        forget: Callable[[Path], object] = lambda path: None,
+    ) -> None:
         self._folder = folder
         self._expiry_s = expiry_s
         self._clock = clock
+        self._forget = forget
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
 
@@ -168,6 +176,7 @@ class Sessions:
         for session in sessions:
             with self._lock:
                 self._sessions.pop(session.id, None)
+            self._forget(session.image)
             shutil.rmtree(self._folder / session.id, ignore_errors=True)
 
 

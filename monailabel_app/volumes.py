@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from medreasoner_infer.errors import CancelledError, UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume
@@ -73,6 +74,12 @@ class VolumeCache:
         finally:
             with self._lock:
                 self._loading.pop(key, None)
+
+    def forget(self, path: Path) -> None:
+        """Keep what was read from ``path`` no longer; nobody will ask about it again."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == str(path)]:
+                self._bytes -= self._kept.pop(key).array.nbytes
 
     def _kept_volume(self, key: _Key) -> Volume | None:
         with self._lock:

@@ -18,6 +18,8 @@ from support.series import ct_study
 from medreasoner_infer.errors import InputError, UnreadableImageError
 from monailabel_app.errors import ServerBusyError, UnknownSessionError
 from monailabel_app.sessions import MAX_SESSIONS, MAX_SESSIONS_PER_READER, Sessions
+from monailabel_app.studies.source import ImageSource
+from monailabel_app.volumes import VolumeCache
 
 START_S = 1_000_000.0
 
@@ -146,3 +148,19 @@ def test_what_an_earlier_server_left_is_removed(tmp_path) -> None:
 def test_files_and_folders_are_the_owners_alone(sessions) -> None:
     session = sessions.create([nifti()], None)
     assert session.image.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_image_that_is_kept_no_longer_is_forgotten(tmp_path, clock) -> None:
+    volumes = VolumeCache(1 << 20)
+    sessions = Sessions(tmp_path / "sessions", 100, clock, volumes.forget)
+    kept, ended, expired = (sessions.create([nifti()], "ann") for _ in range(3))
+    for session in (kept, ended, expired):
+        volumes.get(ImageSource(session.image))
+    one_bytes = volumes.kept_bytes // 3
+    sessions.remove(ended.id, "ann")
+    assert volumes.kept_bytes == 2 * one_bytes > 0
+    clock.now += 60
+    sessions.get(kept.id, "ann")
+    clock.now += 60
+    assert sessions.remove_expired() == 1
+    assert volumes.kept_bytes == one_bytes

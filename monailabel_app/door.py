@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -102,8 +102,8 @@ def decode_json(text: str | bytes, what: str) -> Any:
         raise InputError(f"{_upper(what)} is not UTF-8 text.") from error
     except RecursionError as error:
         raise InputError(f"{_upper(what)} is nested too deeply; expected {MAX_DEPTH}.") from error
-    except _BoundError as error:
-        raise InputError(f"{_upper(what)} holds {error}.") from error
+    except BoundError as error:
+        raise InputError(f"{_upper(what)} {error}.") from error
     _check_bounds(value, what)
     return value
 
@@ -156,44 +156,56 @@ def _place(location: Sequence[int | str]) -> str:
     return repr(".".join(words).encode("ascii", "backslashreplace").decode() or "body")
 
 
-class _BoundError(Exception):
-    """A number beyond what the server works with."""
+class BoundError(Exception):
+    """A value beyond what the server works with; the message finishes a sentence."""
 
 
 def _not_finite(_: str) -> float:
-    raise _BoundError("a number that is not finite (NaN or Infinity)")
+    raise BoundError("holds a number that is not finite (NaN or Infinity)")
 
 
 def _finite_float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise _BoundError("a number that is not finite (NaN or Infinity)")
+        raise BoundError("holds a number that is not finite (NaN or Infinity)")
     return number
 
 
 def _bounded_int(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise _BoundError(f"an integer of {len(text)} digits; expected at most {MAX_DIGITS}")
+        raise BoundError(f"holds an integer of {len(text)} digits; expected at most {MAX_DIGITS}")
     return int(text)
 
 
 def _check_bounds(value: Any, what: str) -> None:
-    level, count = [value], 0
-    for _ in range(MAX_DEPTH):
-        count += len(level)
-        if count > MAX_ITEMS:
-            raise InputError(f"{_upper(what)} holds more than {MAX_ITEMS} values.")
-        for item in level:
+    try:
+        for item in every_value(value, MAX_DEPTH, MAX_ITEMS):
             if isinstance(item, str) and not is_clean_text(item):
-                raise InputError(f"{_upper(what)} holds text that is not valid Unicode, or NUL.")
+                raise BoundError("holds text that is not valid Unicode, or NUL")
+    except BoundError as error:
+        raise InputError(f"{_upper(what)} {error}.") from None
+
+
+def every_value(value: Any, max_depth: int, max_items: int) -> Iterator[Any]:
+    """A value of JSON and all within it, level by level, keys included.
+
+    Raises:
+        BoundError: it is nested deeper than ``max_depth``, or holds more than ``max_items``.
+    """
+    level, count = [value], 0
+    for _ in range(max_depth):
+        count += len(level)
+        if count > max_items:
+            raise BoundError(f"holds more than {max_items} values")
+        yield from level
         level = [inner for item in level for inner in _inside(item)]
         if not level:
             return
-    raise InputError(f"{_upper(what)} is nested more than {MAX_DEPTH} levels deep.")
+    raise BoundError(f"is nested more than {max_depth} levels deep")
 
 
 def _inside(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         yield from value.keys()
         yield from value.values()
     elif isinstance(value, list):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP routes that replace or add to MONAI Label's."""
+"""All HTTP routes of the server; none of MONAI Label's is left."""
 
 from __future__ import annotations
 

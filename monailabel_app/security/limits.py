@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much a client may send: Starlette's body limit, and rates counted by ``limits``.
 
-``slowapi``, which builds on ``limits``, limits the endpoints that its decorators mark; most of the
-routes here are MONAI Label's, so the counter is asked in a middleware instead.
+The counter is asked in a middleware, before a body is read; ``slowapi``, which is built on
+``limits``, counts in the endpoints that its decorators mark.
 """
 
 from __future__ import annotations

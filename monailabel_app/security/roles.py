@@ -26,7 +26,7 @@ class Action(Enum):
     EXPORT = "take out all that is recorded of a study"
     TRAIN = "start or stop a training, or promote or roll back a model"
     DELETE = "delete images, labels or records"
-    ADMINISTER = "read the server's log, reload it, or exchange weights"
+    ADMINISTER = "read the server's log, reload it, or run a batch"
 
 
 _READER = frozenset({Action.READ, Action.ASK, Action.LABEL})

@@ -33,8 +33,8 @@ class SecuritySettings(BaseSettings):
         allowed_hosts: host names besides loopback's under which the server may be addressed while
             nobody has to log in.
         frame_ancestors: origins whose pages may show the viewer in a frame.
-        admin_routes: keep MONAI Label's routes that reload the app, read its log, exchange weights
-            or delete images.
+        admin_routes: open the routes that reload the app, read its log, run a batch, or take or
+            delete images.
         max_upload_mb: body of an upload.
         max_body_kb: body of any other request.
         requests_per_minute: requests that change something, per reader, or per client address

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from monailabel_app.door import MAX_DIGITS, is_clean_text, is_name
+from monailabel_app.door import MAX_DIGITS, BoundError, every_value, is_clean_text, is_name
 from monailabel_app.framework import DataModel, ImageLabelModel
 
 MAX_DEPTH = 40
@@ -65,17 +65,11 @@ def check_json(value: Any) -> None:
     Raises:
         EntryError: depth, number of values, a number or a text is beyond what can be.
     """
-    level, count = [value], 0
-    for _ in range(MAX_DEPTH):
-        count += len(level)
-        if count > MAX_VALUES:
-            raise EntryError(f"holds more than {MAX_VALUES} values")
-        for item in level:
+    try:
+        for item in every_value(value, MAX_DEPTH, MAX_VALUES):
             _check_scalar(item)
-        level = [inner for item in level for inner in _inside(item)]
-        if not level:
-            return
-    raise EntryError(f"is nested more than {MAX_DEPTH} levels deep")
+    except BoundError as error:
+        raise EntryError(str(error)) from None
 
 
 def _check_scalar(item: Any) -> None:
@@ -85,11 +79,3 @@ def _check_scalar(item: Any) -> None:
         raise EntryError("holds a number that is not finite")
     if isinstance(item, int) and not -_LARGEST < item < _LARGEST:
         raise EntryError(f"holds an integer of more than {MAX_DIGITS} digits")
-
-
-def _inside(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        yield from value.keys()
-        yield from value.values()
-    elif isinstance(value, list):
-        yield from value

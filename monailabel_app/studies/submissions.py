@@ -42,7 +42,7 @@ class RemembersSubmissions:
             raise UnknownImageError(_UNKNOWN) from error
         tag = str(getattr(label_tag, "value", label_tag))
         assert isinstance(self, IndexedFolder)  # nosec B101 # for type checkers
-        # The datastore's own copy: clients may send bare voxels, which it gives a geometry.
+        # The datastore's own copy, as the file that was sent goes with its request.
         kept = self.label_file(label_id, tag)
         self._submissions[image_id] = LabelSubmission(image_id, tag, kept, merged(label_info or {}))
         return label_id

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from medreasoner_infer.errors import InputError
+from medreasoner_infer.hooks import Cancelled
 from medreasoner_infer.imaging import Plane, Volume, default_plane, slice_mapping, write_mask
 from medreasoner_infer.reasoners.base import raise_if_cancelled
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest
@@ -21,8 +22,6 @@ from monailabel_app.studies.source import ImageSource
 from monailabel_app.volumes import VolumeCache
 
 logger = logging.getLogger(__name__)
-
-Cancelled = Callable[[], bool]
 
 
 class Answers(Protocol):

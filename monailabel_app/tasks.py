@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from monailabel_app.answering import Answer, AnsweringService, Cancelled
+from medreasoner_infer.hooks import Cancelled
+from monailabel_app.answering import Answer, AnsweringService
 from monailabel_app.framework import InferTask, InferType
 from monailabel_app.outputs import result_params, write_result
 from monailabel_app.params import PLANE_CHOICES, InferBody, InferParams

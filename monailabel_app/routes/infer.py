@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from requests_toolbelt import MultipartEncoder
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.answering import Cancelled
+from medreasoner_infer.hooks import Cancelled
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.dicom_seg import dicom_seg_of
 from monailabel_app.door import GivenName, GivenToken, Name, decode_object, read_model

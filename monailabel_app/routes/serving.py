@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from medreasoner_infer.errors import CancelledError
-from monailabel_app.answering import Cancelled
+from medreasoner_infer.hooks import Cancelled
 from monailabel_app.framework import User, get_current_user
 from monailabel_app.gate import WORKERS, Places
 from monailabel_app.routes.callers import caller_of, client_of

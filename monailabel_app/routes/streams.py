@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from sse_starlette import EventSourceResponse
 
 from medreasoner_infer.errors import InputError, PromptError
+from medreasoner_infer.hooks import Cancelled
 from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.result import InferenceResult
-from monailabel_app.answering import Cancelled
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.door import GivenName, GivenToken, Token
 from monailabel_app.errors import UnknownRecordError

@@ -20,7 +20,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
 from medreasoner_infer.errors import CancelledError
-from monailabel_app.answering import Cancelled
+from medreasoner_infer.hooks import Cancelled
 from monailabel_app.errors import NotFoundError
 from monailabel_app.gate import WORKERS, Places
 from monailabel_app.http_errors import as_http_error

@@ -12,13 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
-from medreasoner_infer.hooks import OnText, Progress
+from medreasoner_infer.hooks import Cancelled, OnText, Progress
 from medreasoner_infer.imaging import Plane, Volume, slice_count, slice_index_at, slice_mapping
 from medreasoner_infer.request import AskRequest, SegmentRequest, SliceSelection
 from medreasoner_infer.result import InferenceResult, PromptRecord, SliceChoice
 from medreasoner_infer.slice_choice import fixed_choice, plane_of
 from medreasoner_infer.types import XYXY, XYZ, SlicePrompt
-from monailabel_app.answering import Cancelled, ask_request
+from monailabel_app.answering import ask_request
 from monailabel_app.params import InferParams
 
 

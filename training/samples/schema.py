@@ -22,7 +22,7 @@ def features() -> Features:
     """The columns.
 
     ``images`` and ``masks`` hold one picture each, ``prompt`` one message with the question,
-    ``reward_model.ground_truth`` a JSON text with ``bbox_2d`` and ``point_2d`` in model px, or
+    ``reward_model.ground_truth`` a JSON text with ``bbox_2d`` and ``point_2d`` in reasoner px, or
     ``null`` for an absent target.
     """
     from datasets import Features, Image, List, Value
@@ -88,7 +88,7 @@ def to_row(sample: Sample, index: int) -> dict[str, Any]:
 
 
 def ground_truth_json(sample: Sample) -> str:
-    """``{"bbox_2d": [x1, y1, x2, y2], "point_2d": [[x, y], [x, y]]}`` in model px, or ``null``."""
+    """``{"bbox_2d": [x1, y1, x2, y2], "point_2d": [[x, y], [x, y]]}`` or ``null``; reasoner px."""
     if not sample.present:
         return "null"
     return json.dumps({"bbox_2d": sample.bbox_xyxy_px, "point_2d": sample.points_xy_px})

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// For: npx eslint monailabel_app/ohif tests/ohif
+// For: npx eslint monailabel_app/viewers/ohif tests/ohif
 const browser = [
   'AbortController', 'Blob', 'FormData', 'TextDecoderStream', 'URL', 'URLSearchParams', 'document',
   'globalThis', 'setTimeout', 'window',
@@ -21,12 +21,12 @@ const rules = {
 
 export default [
   {
-    files: ['monailabel_app/ohif/static/*.js'],
+    files: ['monailabel_app/viewers/ohif/static/*.js'],
     languageOptions: { ecmaVersion: 2023, sourceType: 'module', globals: globals(browser) },
     rules,
   },
   {
-    files: ['monailabel_app/ohif/static/app-config.js'],
+    files: ['monailabel_app/viewers/ohif/static/app-config.js'],
     languageOptions: { sourceType: 'script' },
   },
   {

@@ -40,7 +40,7 @@ def peak_memory_gb() -> float:
 def generated_study() -> Volume:
     import tempfile
 
-    from monailabel_app.quickstart_study import write_quickstart_study
+    from monailabel_app.cli.quickstart_study import write_quickstart_study
 
     with tempfile.TemporaryDirectory() as folder:
         write_quickstart_study(Path(folder), seed=7)

@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from serving import START_TIMEOUT_S, serving
 
-from monailabel_app.slicer.MedReasoner.MedReasonerLib.client import Client, Server, Target
+from monailabel_app.viewers.slicer.MedReasoner.MedReasonerLib.client import Client, Server, Target
 
 QUESTIONS = (
     "Which organ makes bile and fills the right upper abdomen?",

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medreasoner_infer.pipeline import Pipeline
-from monailabel_app.answering import AnsweringService, Answers
-from monailabel_app.batch import BatchRun
+from monailabel_app.common.privacy import quiet_request_logs
+from monailabel_app.common.private_files import close_to_others, private_folder
 from monailabel_app.dicom.archive import FolderArchive, ResultArchive
 from monailabel_app.dicom.keeping import ResultKeeper, take_over
 from monailabel_app.errors import StudiesAwayError, UnknownImageError, UnknownTaskError
@@ -25,19 +25,13 @@ from monailabel_app.framework import (
     TrainTask,
 )
 from monailabel_app.framework import settings as monailabel_settings
-from monailabel_app.gate import InferenceGate
-from monailabel_app.privacy import quiet_request_logs
-from monailabel_app.private_files import close_to_others, private_folder
-from monailabel_app.sessions import Sessions
-from monailabel_app.settings import AppSettings
-from monailabel_app.store import RecordStore
-from monailabel_app.strategies import STRATEGY, OfferedImages
-from monailabel_app.studies.local import StudiesFolder
-from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.studies.scratch import Scratch
-from monailabel_app.studies.server_lock import ServerLock
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.tasks import (
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.inference.batch import BatchRun
+from monailabel_app.inference.gate import InferenceGate
+from monailabel_app.inference.service import AnsweringService, Answers
+from monailabel_app.inference.strategies import STRATEGY, OfferedImages
+from monailabel_app.inference.tasks import (
     ASK_TASK,
     CLICK_TASK,
     AskTask,
@@ -46,7 +40,13 @@ from monailabel_app.tasks import (
     ViewerTask,
     params_of,
 )
-from monailabel_app.volumes import VolumeCache
+from monailabel_app.settings import AppSettings
+from monailabel_app.site.sessions import Sessions
+from monailabel_app.store import RecordStore
+from monailabel_app.studies.local import StudiesFolder
+from monailabel_app.studies.pacs import PacsStudies
+from monailabel_app.studies.scratch import Scratch
+from monailabel_app.studies.server_lock import ServerLock
 
 HIDDEN_FOLDER = ".medreasoner"
 RESULTS_FOLDER = "dicom"
@@ -154,7 +154,7 @@ class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
 
     def _serve(self, pipeline: Answers) -> None:
         """What only the server needs; training subprocesses build the app as well."""
-        from monailabel_app.routes import install_routes
+        from monailabel_app.web.routes import install_routes
 
         server = sys.modules["monailabel.app"].app
         self._sessions.clear()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from monailabel.app import app as monailabel_server
 
-from monailabel_app.privacy import quiet_request_logs
-from monailabel_app.private_files import keep_private
+from monailabel_app.common.privacy import quiet_request_logs
+from monailabel_app.common.private_files import keep_private
 from monailabel_app.security.settings import security_settings
 from monailabel_app.security.stack import secure
 

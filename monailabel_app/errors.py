@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of the server side; :mod:`monailabel_app.http_errors` maps them to HTTP statuses."""
+"""Errors of the server side; ``common.http_errors`` maps them to HTTP statuses."""
 
 from __future__ import annotations
 

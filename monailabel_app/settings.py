@@ -18,8 +18,8 @@ from typing import Any
 
 from medreasoner_infer.addresses import shown_address
 from medreasoner_infer.errors import InputError
+from monailabel_app.common.fields import read_bool, read_int, read_text, shown
 from monailabel_app.errors import SettingsError
-from monailabel_app.fields import read_bool, read_int, read_text, shown
 
 ADDRESS_VARIABLES = {
     "reasoner_url": "MEDREASONER_REASONER_URL",

@@ -21,7 +21,7 @@ def run(code: str) -> str:
 
 def test_importing_the_package_loads_neither_monailabel_nor_torch() -> None:
     code = (
-        "import sys, monailabel_app, monailabel_app.settings, monailabel_app.params;"
+        "import sys, monailabel_app, monailabel_app.settings, monailabel_app.inference.params;"
         "print([m for m in ('monailabel', 'torch', 'fastapi', 'sqlalchemy') if m in sys.modules])"
     )
     assert run(code) == "[]"

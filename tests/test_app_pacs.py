@@ -13,7 +13,7 @@ import pydicom
 import pytest
 import requests
 
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
 pytest.importorskip("monailabel")
 
@@ -21,11 +21,11 @@ from dicomweb_client import DICOMfileClient
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.dicom.keeping import ResultKeeper
-from monailabel_app.dicom_seg import dicom_seg_of
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
+from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.inference.dicom_seg import dicom_seg_of
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.volumes import VolumeCache
 
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
 HU_KJI = np.arange(4 * 5 * 6).reshape(4, 5, 6) * 10 - 500

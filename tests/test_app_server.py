@@ -37,11 +37,11 @@ from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.batch import Batch
 from monailabel_app.errors import ConflictError, UnknownTaskError
-from monailabel_app.params import InferParams
-from monailabel_app.routes.serving import run_in_thread
-from monailabel_app.tasks import ASK_TASK
+from monailabel_app.inference.batch import Batch
+from monailabel_app.inference.params import InferParams
+from monailabel_app.inference.tasks import ASK_TASK
+from monailabel_app.web.routes.serving import run_in_thread
 
 WAIT_S = 20
 QUERY = "Which organ stores the bile?"

@@ -30,9 +30,9 @@ from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.routes.install import install_routes
-from monailabel_app.streaming.events import ReasoningText, mask_runs
-from monailabel_app.streaming.running import RunningStreams
+from monailabel_app.web.routes.install import install_routes
+from monailabel_app.web.streaming.events import ReasoningText, mask_runs
+from monailabel_app.web.streaming.running import RunningStreams
 
 WAIT_S = 20
 QUERY = "Which organ stores the bile?"

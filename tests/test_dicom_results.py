@@ -26,6 +26,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from support.physical_space import pixel_to_lps, report_regions_lps_mm, segment_lps_mm
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume, slice_mapping
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.codes import code_table
 from monailabel_app.dicom.encoding import new_ids, to_bytes
 from monailabel_app.dicom.errors import DicomResultError, UnusableSeriesError
@@ -35,7 +36,6 @@ from monailabel_app.dicom.results import newest_reports, read_result
 from monailabel_app.dicom.seg_reading import read_segment
 from monailabel_app.dicom.segmentation import SegmentSpec, write_segmentation
 from monailabel_app.dicom.source import SourceSeries, open_source
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.store.records import Decision, InferenceRecord, Outcome
 
 SHAPE_IJK = (20, 16, 9)

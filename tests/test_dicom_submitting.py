@@ -23,6 +23,7 @@ pytest.importorskip("monailabel")
 pytest.importorskip("highdicom")
 
 from medreasoner_infer.imaging import Plane, load_volume, write_mask
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.dicomweb import DicomWebArchive
 from monailabel_app.dicom.errors import ArchiveRefusedError
@@ -30,10 +31,9 @@ from monailabel_app.dicom.history import read_record
 from monailabel_app.dicom.keeping import ResultKeeper
 from monailabel_app.dicom.submitting import wait_before_try
 from monailabel_app.errors import PacsUnreachableError
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.store import Decision, LabelSubmission, Outcome, PacsState, RecordStore
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import VolumeCache
 
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
 SHAPE_IJK = (12, 10, 6)

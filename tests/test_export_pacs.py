@@ -18,14 +18,14 @@ pytest.importorskip("datasets")
 from dicomweb_client import DICOMfileClient
 
 from medreasoner_training.samples import LeftOut, SampleSettings
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.keeping import ResultKeeper
 from monailabel_app.errors import PacsUnreachableError
 from monailabel_app.export.approved import approved_labels
 from monailabel_app.export.exporting import ExportSettings, export_approved
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.volumes import VolumeCache
 
 GRID = CtGrid((2.0, 2.0, 5.0), (-20.0, 7.0, 100.0), np.eye(3))
 SHAPE_IJK = (24, 20, 16)

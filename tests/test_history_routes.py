@@ -20,9 +20,9 @@ from monailabel.config import settings
 
 from medreasoner_infer.imaging import Plane, load_volume, write_mask
 from monailabel_app.app import MedReasonerApp
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.history import read_record
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
 
 SHAPE_IJK = (8, 7, 5)
 

@@ -17,9 +17,9 @@ pytest.importorskip("monailabel")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from monailabel_app.ohif import STATIC_FOLDER
-from monailabel_app.routes import ohif
 from monailabel_app.security.settings import SecuritySettings
+from monailabel_app.viewers.ohif import STATIC_FOLDER
+from monailabel_app.web.routes import ohif
 
 MODULES = sorted(STATIC_FOLDER.glob("*.js"))
 NODE_TESTS = Path(__file__).parent / "ohif"

@@ -31,8 +31,8 @@ pytest.importorskip("monailabel")
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.framework import settings
+from monailabel_app.images.volumes import read_volume
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.volumes import read_volume
 
 pytestmark = pytest.mark.slow
 

@@ -26,9 +26,9 @@ from fastapi import FastAPI
 from monailabel.config import settings as monailabel_settings
 
 from monailabel_app.framework import DEFAULT_USER, get_current_user
-from monailabel_app.gate import Places
-from monailabel_app.routes import proxy
-from monailabel_app.routes.forwarding import ForwardingLimits
+from monailabel_app.inference.gate import Places
+from monailabel_app.web.routes import proxy
+from monailabel_app.web.routes.forwarding import ForwardingLimits
 
 CEILING_S = 20
 LIMITS = ForwardingLimits(

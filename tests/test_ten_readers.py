@@ -33,7 +33,7 @@ from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.routes.install import install_routes
+from monailabel_app.web.routes.install import install_routes
 
 READERS, ROUNDS = 10, 3
 WAIT_S = 60

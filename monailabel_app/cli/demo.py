@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from monailabel_app.demo import (
+from monailabel_app.cli.tour import (
     DEFAULT_QUESTIONS,
     DemoAnswer,
     DemoQuestion,

@@ -43,8 +43,8 @@ def history(
 
 def _archive(studies: str) -> ResultArchive:
     from monailabel_app.app import RESULTS_FOLDER, default_data_dir
+    from monailabel_app.common.privacy import quiet_request_logs
     from monailabel_app.dicom.archive import FolderArchive
-    from monailabel_app.privacy import quiet_request_logs
     from monailabel_app.studies.pacs import PacsStudies
 
     quiet_request_logs()

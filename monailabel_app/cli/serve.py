@@ -79,7 +79,7 @@ def serve(
     Further settings of access are MEDREASONER_* variables, see docs/security.md; an address that
     holds a password belongs there too, as everybody on the machine sees a command line.
     """
-    from monailabel_app.server import ServerOptions, run_server
+    from monailabel_app.web.server import ServerOptions, run_server
 
     run_server(
         ServerOptions(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from medreasoner_infer.imaging import Volume, load_volume
+from monailabel_app.common.fields import read_choice, read_text
 from monailabel_app.dicom.documents import submitted_values
-from monailabel_app.fields import read_choice, read_text
 from monailabel_app.store import Decision, InferenceRecord, LabelSubmission, Outcome
 
 # The server's own word on who submits; what a client says under it is never believed.

@@ -16,6 +16,8 @@ from monailabel_app.dicom.history import StudyHistory, read_record
 from monailabel_app.dicom.source import SourceSeries, open_source
 from monailabel_app.dicom.submitting import OutboxWorker, Submitter
 from monailabel_app.errors import RecordStoreError, UnknownImageError
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.store import (
     Decision,
     InferenceRecord,
@@ -27,8 +29,6 @@ from monailabel_app.store import (
 )
 from monailabel_app.store.joining import Join
 from monailabel_app.store.pacs_queue import FINAL
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import VolumeCache
 
 logger = logging.getLogger(__name__)
 

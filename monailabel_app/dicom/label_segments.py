@@ -11,7 +11,7 @@ from monailabel_app.dicom.codes import CodeTable, ConceptCode, SegmentCodes, cod
 from monailabel_app.dicom.encoding import MANUFACTURER
 from monailabel_app.dicom.report import tracking_of
 from monailabel_app.dicom.segmentation import SegmentSpec
-from monailabel_app.segments import ALGORITHM_NAME, SEGMENT_NAME
+from monailabel_app.labels.segments import ALGORITHM_NAME, SEGMENT_NAME
 
 _CATEGORY = "SegmentedPropertyCategoryCodeSequence"
 _KIND = "SegmentedPropertyTypeCodeSequence"

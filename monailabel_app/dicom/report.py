@@ -17,6 +17,7 @@ import numpy as np
 
 from medreasoner_infer import __version__
 from medreasoner_infer.imaging import Plane, SliceMapping, slice_mapping
+from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom import vocabulary
 from monailabel_app.dicom.codes import ConceptCode, SegmentCodes
 from monailabel_app.dicom.encoding import (
@@ -34,7 +35,6 @@ from monailabel_app.dicom.encoding import (
 from monailabel_app.dicom.measurements import MaskSizes, measure
 from monailabel_app.dicom.regions import box_region, frame_numbers, point_region, source_frame
 from monailabel_app.dicom.source import SourceSeries
-from monailabel_app.extras import needs_extra
 from monailabel_app.store.records import Decision, InferenceRecord
 
 with needs_extra("highdicom", "pacs"):

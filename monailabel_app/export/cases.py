@@ -28,8 +28,8 @@ from monailabel_app.export.approved import ApprovedLabel
 from monailabel_app.export.identity import PatientIdentity
 from monailabel_app.export.questions.maker import Asked, QuestionMaker, questions_by_template
 from monailabel_app.export.segment_names import UNNAMED, asked_value, segment_names
-from monailabel_app.label_grid import label_on_grid
-from monailabel_app.segments import SEGMENT_NAME
+from monailabel_app.labels.grid import label_on_grid
+from monailabel_app.labels.segments import SEGMENT_NAME
 
 EMPTY = "the label is empty"
 NO_TEMPLATE = "there is no implicit question for a structure of this name"

@@ -26,6 +26,7 @@ from medreasoner_training.samples import (
     writing_dataset,
 )
 from monailabel_app.app import default_data_dir
+from monailabel_app.common.privacy import quiet_request_logs
 from monailabel_app.errors import UnknownImageError
 from monailabel_app.export.approved import ApprovedLabel, Studies, approved_labels
 from monailabel_app.export.cases import CaseKeys, build_case
@@ -39,13 +40,12 @@ from monailabel_app.export.questions import (
     writer_settings,
 )
 from monailabel_app.export.salt import site_salt
-from monailabel_app.privacy import quiet_request_logs
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.store import RecordStore
 from monailabel_app.store.store import DATABASE_NAME
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import VolumeCache
 
 UNREADABLE = "the image or the label cannot be read"
 NO_IMAGE = "the image is not among the studies any more"

@@ -12,7 +12,7 @@ from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.places import files_below
 from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS
 from monailabel_app.export.approved import ApprovedLabel
-from monailabel_app.segments import SEGMENT_NAME
+from monailabel_app.labels.segments import SEGMENT_NAME
 
 UNNAMED = "unnamed"
 

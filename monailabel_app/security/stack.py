@@ -12,9 +12,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from medreasoner_infer.errors import MedReasonerError
+from monailabel_app.common.http_errors import as_http_error, error_response
 from monailabel_app.errors import SettingsError
 from monailabel_app.framework import settings as monailabel_settings
-from monailabel_app.http_errors import as_http_error, error_response
 from monailabel_app.security.authentication import LoginRequired, refuse
 from monailabel_app.security.cross_site import CrossSiteGuard
 from monailabel_app.security.exposure import LOOPBACK_HOSTS

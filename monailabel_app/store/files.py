@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medreasoner_infer.models.store.files import sync_folder
-from monailabel_app.private_files import PRIVATE_FILE, private_folder
+from monailabel_app.common.private_files import PRIVATE_FILE, private_folder
 
 _BLOCK = 1 << 20
 

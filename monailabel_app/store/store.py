@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from medreasoner_infer.result import InferenceResult
+from monailabel_app.common.private_files import private_folder
 from monailabel_app.errors import UnknownRecordError
-from monailabel_app.private_files import private_folder
 from monailabel_app.store.database import Database, open_database
 from monailabel_app.store.faults import DECISION, DELETION, LABEL, recording
 from monailabel_app.store.files import FileArchive, StoredFile, copy_bytes

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medreasoner_infer.models.store.files import sync_folder
+from monailabel_app.common.private_files import PRIVATE_FILE
 from monailabel_app.errors import StudiesAwayError, StudiesWriteError
-from monailabel_app.private_files import PRIVATE_FILE
 
 PREFIX = ".medreasoner-part-"
 

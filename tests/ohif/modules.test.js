@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-const at = name => import(new URL(`../../monailabel_app/ohif/static/${name}`, import.meta.url));
+const at = name => import(new URL(`../../monailabel_app/viewers/ohif/static/${name}`, import.meta.url));
 const { EventParser, readEvents } = await at('sse.js');
 const grids = await at('grid.js');
 const { gatherMask, gridMapping, gridOfPlanes, halfSlice, inverse, paintRuns } = grids;

@@ -24,8 +24,8 @@ import SimpleITK as sitk
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import User, get_current_user
 
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.framework import app_instance
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.studies.infos import SERVER_KEYS
 
 SHAPE_IJK = (3, 3, 3)

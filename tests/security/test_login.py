@@ -17,12 +17,12 @@ from monailabel.config import settings as monailabel_settings
 from pydantic import SecretStr
 
 from monailabel_app.errors import SettingsError
-from monailabel_app.routes.install import _guards
 from monailabel_app.security.exposure import is_from_network, is_loopback
 from monailabel_app.security.readers import Readers
 from monailabel_app.security.roles import Role
 from monailabel_app.security.sessions import Sessions
 from monailabel_app.security.settings import SecuritySettings, security_settings
+from monailabel_app.web.routes.install import _guards
 
 TOKEN = "correct-horse-battery-staple"
 EVIL = "https://evil.example"

@@ -169,7 +169,7 @@ def test_the_archive_gets_the_query_and_no_credentials(serve, monkeypatch) -> No
     archive = HTTPServer(("127.0.0.1", 0), Archive)
     threading.Thread(target=archive.serve_forever, daemon=True).start()
     client = serve(token=TOKEN)
-    monkeypatch.setattr("monailabel_app.routes.proxy._session", requests.Session)
+    monkeypatch.setattr("monailabel_app.web.routes.proxy._session", requests.Session)
     address = f"http://127.0.0.1:{archive.server_port}/dicom-web/"
     monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_STUDIES", address)
     headers = {"Accept": "application/dicom+json", "Cookie": "a=b", "X-Other": "1"}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task gives back: the mask's file, and the params beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medreasoner_infer.imaging import Volume, write_mask
+from medreasoner_infer.result import InferenceResult
+from monailabel_app.inference.params import RESULT_EXTENSIONS, OutputFormat
+from monailabel_app.labels.segments import LABEL_VALUE, SEGMENT_NAME, segment_info
+
+RESULT_KEY = "medreasoner"
+DEFAULT_EXTENSION = ".nii.gz"
+_NIFTI_EXTENSIONS = (".nii.gz", ".nii")
+_ITK_EXTENSIONS = (".nrrd", ".seg.nrrd", ".mha")
+
+
+def result_params(result: InferenceResult) -> dict[str, Any]:
+    """The params that go to the client.
+
+    ``medreasoner`` holds the whole result (:meth:`InferenceResult.to_dict`). The others repeat what
+    viewers look at: ``inference_id``, ``present``, ``reasoning``, ``warnings``, ``label_names``
+    (segment name to label value, read by 3D Slicer), ``label_info`` (to be sent back with a
+    submitted label, so that it is coded and finds its inference) and ``latencies`` in seconds.
+    """
+    return {
+        RESULT_KEY: result.to_dict(),
+        "inference_id": result.inference_id,
+        "present": result.present,
+        "reasoning": result.reasoning,
+        "warnings": list(result.warnings),
+        "label_names": {SEGMENT_NAME: LABEL_VALUE},
+        "label_info": [segment_info(result.inference_id)],
+        "latencies": {**result.timings_s, "total": seconds_of(result)},
+    }
+
+
+def write_result(
+    mask_ijk: np.ndarray, volume: Volume, image_name: str, output: OutputFormat, folder: Path
+) -> Path:
+    """Write the mask to a file in ``folder``.
+
+    Args:
+        mask_ijk: uint8 of shape (I, J, K).
+        image_name: gives the format where ``output`` names none.
+    """
+    extension = output.extension or _extension_of(image_name)
+    path = folder / f"mask{extension}"
+    if extension in _ITK_EXTENSIONS:
+        _write_itk(mask_ijk, volume, path, output)
+        return path
+    write_mask(mask_ijk, volume, path)
+    if extension in _NIFTI_EXTENSIONS and output.dtype != "uint8":
+        _retype_nifti(path, output.dtype)
+    return path
+
+
+def seconds_of(result: InferenceResult) -> float:
+    """How long the pipeline took."""
+    stages = {name: value for name, value in result.timings_s.items() if name != "total"}
+    return round(result.timings_s.get("total", sum(stages.values())), 3)
+
+
+def _extension_of(image_name: str) -> str:
+    name = image_name.lower()
+    return next((e for e in RESULT_EXTENSIONS if name.endswith(e)), DEFAULT_EXTENSION)
+
+
+def _write_itk(mask_ijk: np.ndarray, volume: Volume, path: Path, output: OutputFormat) -> None:
+    # Not write_mask(): it always compresses, and viewers ask for raw voxels to be quick.
+    import SimpleITK as sitk
+
+    values = mask_ijk.astype(output.dtype, copy=False)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
+    spacing_mm = np.array(volume.spacing_ijk_mm)
+    image.SetSpacing(spacing_mm.tolist())
+    image.SetDirection((volume.ijk_to_lps[:3, :3] / spacing_mm).ravel().tolist())
+    image.SetOrigin(volume.ijk_to_lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), useCompression=output.compress)
+
+
+def _retype_nifti(path: Path, dtype: str) -> None:
+    import nibabel
+
+    image = nibabel.Nifti1Image.from_filename(path)
+    values = np.asarray(image.dataobj).astype(dtype)
+    header = image.header.copy()
+    header.set_data_dtype(values.dtype)
+    nibabel.save(nibabel.Nifti1Image(values, image.affine, header), path)

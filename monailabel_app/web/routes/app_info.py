@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``GET /info/``: what viewers ask first."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+
+from monailabel_app.app import MedReasonerApp
+from monailabel_app.framework import app_instance
+from monailabel_app.security.roles import Action
+from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.typed_errors import TypedErrorRoute
+
+router = APIRouter(tags=["App"], route_class=TypedErrorRoute)
+
+
+@router.get("/info/", summary="Get App Info")
+def get_info(caller: Annotated[Caller, Depends(require(Action.READ))]) -> dict[str, Any]:
+    """Models, options, trainers, and how many studies there are."""
+    instance: MedReasonerApp = app_instance()
+    info: dict[str, Any] = instance.info()
+    return info

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``/batch/infer``: one question asked of all images, opened by ``MEDREASONER_ADMIN_ROUTES=1``.
+
+MONAI Label starts a process for it, with the question on its command line and a path of the
+caller's on its ``PYTHONPATH``; here it is a thread of the server.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends
+
+from medreasoner_infer.errors import InputError
+from monailabel_app.app import MedReasonerApp
+from monailabel_app.common.door import Name
+from monailabel_app.framework import DefaultLabelTag, app_instance
+from monailabel_app.inference.batch import Batch, BatchRun
+from monailabel_app.inference.params import InferBody, InferParams
+from monailabel_app.security.roles import Action
+from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.typed_errors import TypedErrorRoute
+
+router = APIRouter(prefix="/batch/infer", tags=["Infer"], route_class=TypedErrorRoute)
+
+
+class Images(str, Enum):
+    """Which images a batch asks."""
+
+    ALL = "all"
+    LABELED = "labeled"
+    UNLABELED = "unlabeled"
+
+
+Reader = Annotated[Caller, Depends(require(Action.READ))]
+Administrator = Annotated[Caller, Depends(require(Action.ADMINISTER))]
+
+
+@router.get("", summary="Get Status of Batch Inference Task")
+def get_status(caller: Reader, all: bool = False, check_if_running: bool = False) -> dict[str, Any]:
+    """What the latest batch does."""
+    return _run().status()
+
+
+@router.post("/{model}", summary="Run Batch Inference Task")
+def start(
+    caller: Administrator,
+    model: Name,
+    images: Images = Images.ALL,
+    params: Annotated[InferBody | None, Body()] = None,
+    run_sync: bool = False,
+) -> dict[str, Any]:
+    """Ask of each image in turn, and keep each mask as a label of the tag ``original``."""
+    if run_sync:
+        raise InputError("A batch takes long and never answers in the request; omit 'run_sync'.")
+    instance: MedReasonerApp = app_instance()
+    store = instance.datastore()
+    found = {
+        Images.ALL: store.list_images,
+        Images.LABELED: store.get_labeled_images,
+        Images.UNLABELED: store.get_unlabeled_images,
+    }[images]()
+    asked = InferParams.of(params or InferBody())
+    batch = Batch(model, sorted(found), asked, DefaultLabelTag.ORIGINAL.value)
+    return instance.batch_run.start(instance, batch)
+
+
+@router.delete("", summary="Stop Batch Inference Task")
+def stop(caller: Administrator) -> dict[str, Any]:
+    """Stop at the next step; what was answered is kept."""
+    return _run().stop()
+
+
+def _run() -> BatchRun:
+    instance: MedReasonerApp = app_instance()
+    return instance.batch_run

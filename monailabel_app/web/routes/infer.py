@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``POST /infer/{model}``: MONAI Label's route, off the event loop and with typed errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
+from fastapi.responses import JSONResponse, Response
+from requests_toolbelt import MultipartEncoder
+
+from medreasoner_infer.errors import InputError
+from monailabel_app.app import MedReasonerApp
+from monailabel_app.common.door import GivenName, GivenToken, Name, decode_object, read_model
+from monailabel_app.framework import DefaultLabelTag, ResultType, app_instance, get_mime_type
+from monailabel_app.images.source import ImageSource
+from monailabel_app.inference.dicom_seg import dicom_seg_of
+from monailabel_app.inference.params import InferBody, InferParams
+from monailabel_app.inference.service import Cancelled
+from monailabel_app.inference.tasks import Call
+from monailabel_app.security.roles import Action
+from monailabel_app.web.routes.callers import Caller, client_of, require
+from monailabel_app.web.routes.inputs import session_image, store_upload
+from monailabel_app.web.routes.serving import run_in_thread
+from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
+
+router = APIRouter(tags=["Infer"], route_class=TypedErrorRoute)
+
+Asker = Annotated[Caller, Depends(require(Action.ASK))]
+
+
+@router.post("/infer/{model}", summary="Run inference for a model", response_model=None)
+async def infer_model(
+    request: Request,
+    caller: Asker,
+    model: Name,
+    image: Annotated[GivenName, Query()] = None,
+    session_id: Annotated[GivenToken, Query()] = None,
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
+    output: ResultType | None = None,
+) -> Response:
+    """Answer as MONAI Label does; every error is JSON, ``{"detail": sentence}``.
+
+    ``label`` is accepted for the sake of stock clients and not used.
+    """
+    values = decode_object(params, "the form field 'params'")
+    withhold(request, str(values.get("query") or ""))
+    body = read_model(InferBody, values, "'params'")
+    save_as = _tag_of(body)
+    instance: MedReasonerApp = app_instance()
+
+    def source_of(folder: Path) -> ImageSource:
+        if file is not None:
+            return store_upload(file, folder)
+        if session_id is not None:
+            return session_image(instance, session_id, caller)
+        return instance.image_source(image)
+
+    def work(cancelled: Cancelled) -> Response:
+        """Find the image, infer, and read the answer's files before their folder goes."""
+        with instance.scratch.place() as folder:
+            source = source_of(folder)
+            wants_mask = output != ResultType.json or save_as is not None
+            call = Call(
+                InferParams.of(body), source, cancelled, folder if wants_mask else None, caller.name
+            )
+            answer = instance.answer(model, call, save_as)
+            if output == ResultType.dicom_seg:
+                seg = dicom_seg_of(answer["file"], source, body.label_info)
+                return Response(seg, media_type="application/dicom")
+            return _response(answer, output)
+
+    return await run_in_thread(request, work, client_of(request, caller))
+
+
+def _tag_of(body: InferBody) -> str | None:
+    """The tag under which the mask is kept as a label, if at all.
+
+    Raises:
+        InputError: if it is the one of masks that a reader approved.
+    """
+    if not body.save_label:
+        return None
+    if body.label_tag == DefaultLabelTag.FINAL.value:
+        raise InputError("'label_tag' is 'final', which only a label that a reader submits has.")
+    return body.label_tag or DefaultLabelTag.ORIGINAL.value
+
+
+def _response(answer: dict[str, Any], output: ResultType | None) -> Response:
+    """``json``: the params; ``image``: the mask's file; otherwise both as multipart."""
+    if output == ResultType.json:
+        return JSONResponse(answer["params"])
+    mask = Path(answer["file"])
+    kind = get_mime_type(str(mask))
+    if output == ResultType.image:
+        named = {"Content-Disposition": f'attachment; filename="{mask.name}"'}
+        return Response(mask.read_bytes(), media_type=kind, headers=named)
+    fields = {
+        "params": (None, json.dumps(answer["params"]), "application/json"),
+        "image": (mask.name, mask.read_bytes(), kind),
+    }
+    encoder = MultipartEncoder(fields=fields)
+    return Response(encoder.to_string(), media_type=encoder.content_type)

@@ -39,7 +39,7 @@ def rows(run: Path, shares: list[float]) -> Iterator[str]:
     from medreasoner_training.site_shift.measuring import compare, load, measure
     from medreasoner_training.site_shift.report import read_run
     from medreasoner_training.site_shift.site import SITES
-    from monailabel_app.app import HIDDEN_FOLDER
+    from monailabel_app.site.paths import HIDDEN_FOLDER
     from monailabel_app.training.folder import TrainingFolder
 
     finished = read_run(run)

@@ -101,7 +101,7 @@ def train(out: Path, options: Options) -> Progress:
     """Have a running server export and train as a viewer does; an unfinished run is resumed."""
     from medreasoner_training.site_shift.datastore import write_site
     from medreasoner_training.site_shift.site import SHIFTED
-    from monailabel_app.app import HIDDEN_FOLDER
+    from monailabel_app.site.paths import HIDDEN_FOLDER
     from monailabel_app.training.folder import TrainingFolder
     from monailabel_app.training.options import known_configs, named_config, overridden
 

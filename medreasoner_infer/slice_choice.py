@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from medreasoner_infer.imaging import (
 )
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.image_encoding import prepare_image
-from medreasoner_infer.request import Click, SliceSelection
+from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
 from medreasoner_infer.result import CandidateSlice, SliceChoice
 from medreasoner_infer.types import Grounding, ReasonerAnswer, ReasonerRequest, SliceImage
 
@@ -80,6 +81,36 @@ def plane_of(volume: Volume, selection: SliceSelection) -> Plane:
     return default_plane(volume) if selection.plane is None else Plane.parse(selection.plane)
 
 
+Request = TypeVar("Request", AskRequest, SegmentRequest)
+
+
+def on_one_slice(volume: Volume, request: Request) -> Request:
+    """Keep the clicks that lie on the slice in question.
+
+    Viewers send all clicks of a study. An index that holds a click inside the target counts;
+    otherwise the last such click chooses the slice, as its position is what the reader saw. A
+    request that names a position, or whose box or points are those of a slice, is left as it is.
+
+    Args:
+        volume: the image.
+        request: with clicks on any of its slices, in IJK.
+    """
+    selection = request.selection
+    positive = [click for click in request.clicks if click.positive]
+    prompted = isinstance(request, SegmentRequest) and request.prompt is not None
+    if not positive or selection.position_lps_mm is not None or prompted:
+        return request
+    axis = slice_mapping(volume, plane_of(volume, selection), 0).slice_axis
+    index = selection.index
+    if index is None or index not in (click.index_along(axis) for click in positive):
+        index = positive[-1].index_along(axis)
+    return replace(
+        request,
+        selection=replace(selection, index=None),
+        clicks=tuple(click for click in request.clicks if click.index_along(axis) == index),
+    )
+
+
 def fixed_choice(
     volume: Volume, plane: Plane, selection: SliceSelection, clicks: Sequence[Click]
 ) -> tuple[int, SliceChoice] | None:
@@ -94,7 +125,7 @@ def fixed_choice(
         index = slice_index_at(volume, plane, selection.position_lps_mm)
         return index, SliceChoice("position", f"Slice {index} holds the position asked for.")
     if clicks:
-        index = round(clicks[-1].position_ijk[slice_mapping(volume, plane, 0).slice_axis])
+        index = clicks[-1].index_along(slice_mapping(volume, plane, 0).slice_axis)
         return index, SliceChoice("click", f"Slice {index} was clicked on.")
     if slice_count(volume, plane) == 1:
         return 0, SliceChoice("single", "The image has one slice.")

@@ -65,7 +65,7 @@ def test_monailabel_finds_the_app_of_each_folder(folder, name, models) -> None:
 
 def test_records_lie_in_the_studies_or_in_the_home_of_a_dicomweb_server(monkeypatch) -> None:
     pytest.importorskip("monailabel")
-    from monailabel_app.app import default_data_dir
+    from monailabel_app.site.paths import default_data_dir
 
     monkeypatch.setenv("MEDREASONER_HOME", "/srv/medreasoner")
     assert default_data_dir("/data/studies") == Path("/data/studies/.medreasoner")

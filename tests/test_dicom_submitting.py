@@ -147,7 +147,7 @@ def test_an_edited_label_becomes_the_newest_version_and_names_its_predecessor(
     (stored,) = read_record(archive, study.study_uid).results
     np.testing.assert_array_equal(stored.mask_ijk, smaller)
     assert stored.record.decision.outcome is Outcome.EDITED
-    assert stored.record.result["mask"]["voxels"] == 4
+    assert stored.record.result.mask.voxels == 4
 
 
 def test_an_archive_that_can_delete_keeps_one_version(records, study) -> None:

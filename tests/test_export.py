@@ -60,7 +60,7 @@ class ToyPipeline:
     def __init__(self) -> None:
         self.asked = 0
 
-    def ask(self, volume, request, *, cancelled=None) -> InferenceResult:
+    def ask(self, volume, request, hooks) -> InferenceResult:
         self.asked += 1
         mask = np.zeros(volume.shape_ijk, np.uint8)
         mask[5, 5, 9] = 1

@@ -8,13 +8,13 @@ import socket
 import subprocess  # nosec B404 # starts our own server
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medreasoner_infer.errors import ServiceError
+from medreasoner_infer.result import Inference
 
 STUDY_SEED = 7
 START_TIMEOUT_S = 120.0
@@ -41,7 +41,7 @@ class DemoAnswer:
     """One answered question and the files that show it."""
 
     question: DemoQuestion
-    record: Mapping[str, Any]
+    inference: Inference
     files: tuple[Path, ...]
     seconds: float
 
@@ -136,12 +136,12 @@ class DemoClient:
                 stream.writelines(response.iter_bytes())
         return path
 
-    def ask(self, image_id: str, question: DemoQuestion) -> tuple[Mapping[str, Any], Path]:
-        """Ask a question; returns the whole result and the mask's file."""
+    def ask(self, image_id: str, question: DemoQuestion) -> tuple[Inference, Path]:
+        """Ask a question; returns the record and the mask's file."""
         params = {"query": question.query, "propagate": question.propagate}
         params["result_extension"] = ".nii.gz"
         mask, body = self._client.infer("medreasoner", image_id, params)
-        return body["medreasoner"], Path(mask)
+        return Inference.from_dict(body["medreasoner"]), Path(mask)
 
 
 def answer_questions(
@@ -161,9 +161,9 @@ def answer_questions(
     volume = load_volume(client.download(image_id))
     for number, question in enumerate(questions, start=1):
         start = time.perf_counter()
-        record, mask_path = client.ask(image_id, question)
+        inference, mask_path = client.ask(image_id, question)
         seconds = time.perf_counter() - start
         mask_ijk = np.asarray(nibabel.load(mask_path).dataobj).astype(np.uint8)
-        files = write_result(record, mask_ijk, volume, out, suffix=f"_{number}")
-        yield DemoAnswer(question, record, files, seconds)
+        files = write_result(inference, mask_ijk, volume, out, suffix=f"_{number}")
+        yield DemoAnswer(question, inference, files, seconds)
     shutil.rmtree(work_folder)

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-_WEB = ("http://", "https://")
+from medreasoner_infer.addresses import is_web_address
+
 # What no process needs that answers nobody.
 _SERVERS_OWN = ("MEDREASONER_TOKEN", "MEDREASONER_TOKEN_FILE")
 
@@ -19,7 +20,7 @@ def may_hold_code(folder: Path, studies: str | None) -> bool:
     Python's own installation and this package's are allowed even there. ``studies`` is a folder, an
     address, which has none, or ``None``.
     """
-    if studies is None or studies.startswith(_WEB):
+    if studies is None or is_web_address(studies):
         return True
     resolved, shut = folder.resolve(), Path(studies).resolve()
     own = (Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2])

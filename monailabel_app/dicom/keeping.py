@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from medreasoner_infer.errors import InputError, ServiceError
 from medreasoner_infer.imaging import Volume
@@ -31,8 +30,6 @@ from monailabel_app.store.joining import Join
 from monailabel_app.store.pacs_queue import FINAL
 
 logger = logging.getLogger(__name__)
-
-_KEEPER = "medreasoner_results"
 
 
 class ResultKeeper:
@@ -173,12 +170,3 @@ class ResultKeeper:
             # The label is kept as it is; only what it says of the answer stays open.
             logger.warning("A label could not be compared with the answer: %s", error)
             return None
-
-
-def take_over(server_state: Any, keeper: ResultKeeper) -> None:
-    """Start ``keeper`` in place of an earlier app's: MONAI Label's ``/reload`` builds it anew."""
-    earlier = getattr(server_state, _KEEPER, None)
-    if earlier is not None:
-        earlier.stop()
-    setattr(server_state, _KEEPER, keeper)
-    keeper.start()

@@ -10,15 +10,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medreasoner_infer.errors import CancelledError, MedReasonerError
+from medreasoner_infer.hooks import Hooks
 from monailabel_app.errors import ConflictError, NotFoundError
+from monailabel_app.inference.call import Call
+from monailabel_app.inference.outputs import answer_file, keep_as_label
 from monailabel_app.inference.params import InferParams
-from monailabel_app.inference.tasks import Call
-
-if TYPE_CHECKING:
-    from monailabel_app.app import MedReasonerApp
+from monailabel_app.inference.service import AnsweringService
+from monailabel_app.site.opening import Site
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +35,15 @@ class Batch:
     images: Sequence[str]
     params: InferParams
     save_as: str
+    asked_by: str | None = None
 
 
 class BatchRun:
     """The latest batch of an app; its status has the form of MONAI Label's tasks."""
 
-    def __init__(self) -> None:
+    def __init__(self, site: Site, answering: AnsweringService) -> None:
+        self._site = site
+        self._answering = answering
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._status: dict[str, Any] | None = None
@@ -56,14 +60,12 @@ class BatchRun:
                 raise NotFoundError("No batch was started since the server was.")
             return {**self._status, "details": list(self._details)}
 
-    def start(self, app: MedReasonerApp, batch: Batch) -> dict[str, Any]:
+    def start(self, batch: Batch) -> dict[str, Any]:
         """Begin to ask.
 
         Raises:
-            UnknownTaskError: if there is no such model.
             ConflictError: if a batch runs already.
         """
-        app.task(batch.model)
         with self._lock:
             if self._status is not None and self._status["status"] == _RUNNING:
                 raise ConflictError("A batch runs already; stop it, or wait for its end.")
@@ -76,7 +78,7 @@ class BatchRun:
                 "request": {"model": batch.model, "images": len(batch.images)},
                 "start_ts": _now(),
             }
-        work = threading.Thread(target=self._work, args=(app, batch), name="batch", daemon=True)
+        work = threading.Thread(target=self._work, args=(batch,), name="batch", daemon=True)
         work.start()
         return self.status()
 
@@ -89,11 +91,11 @@ class BatchRun:
         self._stop.set()
         return self.status()
 
-    def _work(self, app: MedReasonerApp, batch: Batch) -> None:
+    def _work(self, batch: Batch) -> None:
         state, answered = _ERROR, 0
         try:
             for number in range(len(batch.images)):
-                answered += self._answer(app, batch, number)
+                answered += self._answer(batch, number)
             state = _DONE if answered or not batch.images else _ERROR
         except CancelledError:
             state = _STOPPED
@@ -101,15 +103,17 @@ class BatchRun:
             with self._lock:
                 self._status = {**(self._status or {}), "status": state, "end_ts": _now()}
 
-    def _answer(self, app: MedReasonerApp, batch: Batch, number: int) -> bool:
+    def _answer(self, batch: Batch, number: int) -> bool:
         if self._stop.is_set():
             raise CancelledError("The batch was stopped.")
         place = f"{number + 1} of {len(batch.images)}"
         try:
-            with app.scratch.place() as folder:
-                source = app.image_source(batch.images[number])
-                call = Call(batch.params, source, self._stop.is_set, folder)
-                app.answer(batch.model, call, batch.save_as)
+            with self._site.scratch.place() as folder:
+                source = self._site.image_source(batch.images[number])
+                call = Call(batch.model, source, batch.params, asked_by=batch.asked_by)
+                answer = self._answering.answer(call, Hooks(cancelled=self._stop.is_set))
+                file = answer_file(answer, call, folder)
+                keep_as_label(self._site.studies, answer, call, file, batch.save_as)
         except CancelledError:
             raise
         except MedReasonerError as error:

@@ -10,8 +10,11 @@ import numpy as np
 
 from medreasoner_infer.imaging import Volume, write_mask
 from medreasoner_infer.result import InferenceResult
+from monailabel_app.inference.call import Call
 from monailabel_app.inference.params import RESULT_EXTENSIONS, OutputFormat
+from monailabel_app.inference.service import Answer
 from monailabel_app.labels.segments import LABEL_VALUE, SEGMENT_NAME, segment_info
+from monailabel_app.studies.indexed import IndexedFolder
 
 RESULT_KEY = "medreasoner"
 DEFAULT_EXTENSION = ".nii.gz"
@@ -35,8 +38,21 @@ def result_params(result: InferenceResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "label_names": {SEGMENT_NAME: LABEL_VALUE},
         "label_info": [segment_info(result.inference_id)],
-        "latencies": {**result.timings_s, "total": seconds_of(result)},
+        "latencies": {**result.timings_s, "total": result.total_s},
     }
+
+
+def answer_file(answer: Answer, call: Call, folder: Path) -> Path:
+    """The mask of an answer as a file in ``folder``, in the form that the call asks for."""
+    name, output = call.source.path.name, call.params.output
+    return write_result(answer.result.mask_ijk, answer.volume, name, output, folder)
+
+
+def keep_as_label(studies: IndexedFolder, answer: Answer, call: Call, file: Path, tag: str) -> None:
+    """Keep the mask of an image of the studies as a label, beside what readers submit."""
+    if call.source.image_id is not None:
+        info = {"model": call.model, "params": result_params(answer.result)}
+        studies.save_label(call.source.image_id, str(file), tag, info)
 
 
 def write_result(
@@ -57,12 +73,6 @@ def write_result(
     if extension in _NIFTI_EXTENSIONS and output.dtype != "uint8":
         _retype_nifti(path, output.dtype)
     return path
-
-
-def seconds_of(result: InferenceResult) -> float:
-    """How long the pipeline took."""
-    stages = {name: value for name, value in result.timings_s.items() if name != "total"}
-    return round(result.timings_s.get("total", sum(stages.values())), 3)
 
 
 def _extension_of(image_name: str) -> str:

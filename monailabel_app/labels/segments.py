@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the one segment of a mask is named and coded."""
+"""How the segment of a mask is named and coded, and which segment of a label answers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LABEL_VALUE = 1
@@ -45,3 +46,34 @@ def segment_info(inference_id: str | None = None) -> dict[str, Any]:
     if inference_id is not None:
         info["inference_id"] = inference_id
     return info
+
+
+def entries_by_value(label_info: object) -> dict[int, Mapping[str, Any]]:
+    """MONAI Label's ``label_info`` by label value: an entry's ``idx``, else its place from 1."""
+    entries: dict[int, Mapping[str, Any]] = {}
+    for place, entry in enumerate(label_info if isinstance(label_info, list) else [], start=1):
+        if isinstance(entry, Mapping):
+            index = entry.get("idx")
+            entries[index if isinstance(index, int) else place] = entry
+    return entries
+
+
+def answer_value(
+    entries: Mapping[int, Mapping[str, Any]], values: Sequence[int], inference_id: str | None
+) -> int | None:
+    """The value that answers the question: the only one, or the marked one.
+
+    Args:
+        entries: as :func:`entries_by_value` gives them.
+        values: those that occur in the label.
+        inference_id: the inference that the label answers, if it is known.
+    """
+    if inference_id is None:
+        return None
+    if len(values) == 1:
+        return values[0]
+    for value in values:
+        entry = entries.get(value, {})
+        if entry.get("inference_id") == inference_id or entry.get("name") == SEGMENT_NAME:
+            return value
+    return None

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from medreasoner_infer.result import InferenceResult
+from medreasoner_infer.errors import MalformedInferenceError
+from medreasoner_infer.result import Inference, InferenceResult
 from monailabel_app.common.private_files import private_folder
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.store.database import Database, open_database
@@ -37,6 +39,8 @@ from monailabel_app.store.records import (
 from monailabel_app.store.rows import decision_of, inference_row, label_row, set_decision
 from monailabel_app.store.studies import Deleted, delete_study, inferences_of
 from monailabel_app.store.tables import InferenceRow, LabelRow
+
+logger = logging.getLogger(__name__)
 
 DATABASE_NAME = "records.sqlite"
 DEFAULT_KEEP_MASK_BYTES = 10 << 30
@@ -140,7 +144,7 @@ class RecordStore:
             statement = statement.where(InferenceRow.asked_by == asked_by)
         statement = statement.order_by(InferenceRow.sequence.desc()).limit(limit)
         with self._database.reading() as session:
-            return [self._inference_record(row) for row in session.scalars(statement)]
+            return list(self._readable(session.scalars(statement)))
 
     def list_for_study(self, study: str, asked_by: str | None = None) -> list[InferenceRecord]:
         """The inferences of a study (its UID, or an image's id), the latest first.
@@ -149,8 +153,7 @@ class RecordStore:
             asked_by: only those that this reader asked for.
         """
         with self._database.reading() as session:
-            found = inferences_of(session, study, asked_by)
-            return [self._inference_record(row) for row in found]
+            return list(self._readable(inferences_of(session, study, asked_by)))
 
     def delete_study(self, study: str) -> Deleted:
         """Delete all records, masks and labels of a study; what an archive has of it stays there.
@@ -322,6 +325,14 @@ class RecordStore:
             row.mask_file = None
         return dropped
 
+    def _readable(self, rows: Iterable[InferenceRow]) -> Iterator[InferenceRecord]:
+        """The records of rows; one that is damaged takes no other along."""
+        for row in rows:
+            try:
+                yield self._inference_record(row)
+            except MalformedInferenceError as error:
+                logger.error("A record is left out of a list. %s", error)
+
     def _inference_record(self, row: InferenceRow) -> InferenceRecord:
         return InferenceRecord(
             id=row.id,
@@ -329,7 +340,7 @@ class RecordStore:
             task=row.task,
             image_id=row.image_id,
             present=row.present,
-            result=row.result,
+            result=Inference.from_dict(row.result),
             mask_sha256=row.mask_sha256,
             mask_file=None if row.mask_file is None else self._masks.path(row.mask_file),
             labels=tuple(self._label_record(label) for label in row.labels),

@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medreasoner_infer.errors import InputError, ServiceError
 from medreasoner_infer.imaging import load_volume
@@ -34,6 +34,9 @@ from monailabel_app.studies.dicom_folder import NIFTI, write_nifti
 from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.pacs_labels import is_empty_label, newest_segmentations, write_label_map
 from monailabel_app.studies.submissions import RemembersSubmissions
+
+if TYPE_CHECKING:
+    import requests
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +105,12 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             convert_to_nifti=settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI,
             expiry_s=settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY if expires else CACHE_EXPIRY_S,
         )
+
+    @property
+    def http_session(self) -> requests.Session:
+        """By which the server is asked, with this server's own login."""
+        session: requests.Session = self._client._session
+        return session
 
     def archive(self, orthanc_url: str | None = None) -> DicomWebArchive:
         """The same server as a place for results."""

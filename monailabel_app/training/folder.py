@@ -8,11 +8,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from medreasoner_infer.home import home_folder
 from medreasoner_infer.models.store.files import write_durably
 from medreasoner_training.finetune import Progress, State, read_progress
 from medreasoner_training.finetune.errors import ProgressError
 from monailabel_app.training.lock import TrainingLock
-from monailabel_app.web.server import home_folder
 
 FOLDER_NAME = "training"
 INTERRUPTED = "The training was interrupted; start it again and it goes on from its checkpoint."

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medreasoner_infer.addresses import is_web_address
 from medreasoner_infer.errors import MissingExtraError
+from medreasoner_infer.home import home_folder
 from medreasoner_infer.models.registry import LIVE, resolve_model
 from monailabel_app.common.import_path import keep_out_of_import_path
 from monailabel_app.common.privacy import log_config
@@ -21,8 +23,8 @@ from monailabel_app.security.exposure import is_loopback
 from monailabel_app.security.readers import Readers
 from monailabel_app.security.settings import ENV_PREFIX, SecuritySettings, security_settings
 from monailabel_app.settings import AppSettings
+from monailabel_app.site.paths import default_data_dir
 
-WEB = ("http://", "https://")
 _APP_FOLDERS = ("model", "lib", "logs", "bin")
 _APP_MAIN = "from monailabel_app.app import MedReasonerApp  # noqa: F401\n"
 
@@ -52,11 +54,6 @@ class ServerOptions:
     trusted_proxies: tuple[str, ...] = ()
     certificate: Path | None = None
     certificate_key: Path | None = None
-
-
-def home_folder() -> Path:
-    """Where the server keeps what belongs to no study: ``$MEDREASONER_HOME`` or ~/.medreasoner."""
-    return Path(os.environ.get("MEDREASONER_HOME", "~/.medreasoner")).expanduser()
 
 
 def prepare_app_folder() -> Path:
@@ -128,7 +125,7 @@ def _studies(wanted: str) -> str:
     Raises:
         SettingsError: if there is no such folder; it may be a share that is away for a moment.
     """
-    if wanted.startswith(WEB):
+    if is_web_address(wanted):
         return wanted
     if not Path(wanted).is_dir():
         raise SettingsError(
@@ -158,8 +155,6 @@ def _configured_app(
 
 def _folders_of_patients(settings: Any, studies: str) -> list[Path]:
     """Where MONAI Label keeps images of sessions and of a PACS, and we the records."""
-    from monailabel_app.app import default_data_dir
-
     cached = Path.home() / ".cache" / "monailabel"
     return [
         Path(settings.MONAI_LABEL_SESSION_PATH or cached / "sessions"),

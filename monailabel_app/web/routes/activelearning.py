@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends
 
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.common.door import DoorModel, Name
 from monailabel_app.errors import UnknownTaskError
-from monailabel_app.framework import app_instance
 from monailabel_app.inference.strategies import STRATEGY
 from monailabel_app.security.roles import Action
 from monailabel_app.web.routes.callers import Caller, require
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
+from monailabel_app.web.services import App
 
 router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"], route_class=TypedErrorRoute)
 
@@ -30,14 +29,15 @@ class SampleBody(DoorModel):
 @router.post("/{strategy}", summary="Run Active Learning strategy to get next sample")
 def next_sample(
     caller: Annotated[Caller, Depends(require(Action.ASK))],
+    app: App,
     strategy: Name,
     params: Annotated[SampleBody | None, Body()] = None,
 ) -> dict[str, Any]:
     """An image without a final label, with what the datastore knows of it; ``{}`` if none is."""
     if strategy != STRATEGY:
         raise UnknownTaskError(f"The app has no strategy of this name; it has: {STRATEGY}.")
-    instance: MedReasonerApp = app_instance()
-    image_id = instance.offered.next(instance.datastore().get_unlabeled_images())
+    studies = app.site.studies
+    image_id = app.offered.next(studies.get_unlabeled_images())
     if image_id is None:
         return {}
-    return {**instance.datastore().get_image_info(image_id), "id": image_id}
+    return {**studies.get_image_info(image_id), "id": image_id}

@@ -7,18 +7,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
-from monailabel_app.app import MedReasonerApp
-from monailabel_app.framework import app_instance
 from monailabel_app.security.roles import Action
 from monailabel_app.web.routes.callers import Caller, require
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
+from monailabel_app.web.services import App
 
 router = APIRouter(tags=["App"], route_class=TypedErrorRoute)
 
 
 @router.get("/info/", summary="Get App Info")
-def get_info(caller: Annotated[Caller, Depends(require(Action.READ))]) -> dict[str, Any]:
+def get_info(caller: Annotated[Caller, Depends(require(Action.READ))], app: App) -> dict[str, Any]:
     """Models, options, trainers, and how many studies there are."""
-    instance: MedReasonerApp = app_instance()
-    info: dict[str, Any] = instance.info()
-    return info
+    return app.info()

@@ -13,14 +13,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.common.door import Name
-from monailabel_app.framework import DefaultLabelTag, app_instance
-from monailabel_app.inference.batch import Batch, BatchRun
+from monailabel_app.framework import DefaultLabelTag
+from monailabel_app.inference.batch import Batch
 from monailabel_app.inference.params import InferBody, InferParams
 from monailabel_app.security.roles import Action
 from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.infer import require_model
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
+from monailabel_app.web.services import App
 
 router = APIRouter(prefix="/batch/infer", tags=["Infer"], route_class=TypedErrorRoute)
 
@@ -38,14 +39,17 @@ Administrator = Annotated[Caller, Depends(require(Action.ADMINISTER))]
 
 
 @router.get("", summary="Get Status of Batch Inference Task")
-def get_status(caller: Reader, all: bool = False, check_if_running: bool = False) -> dict[str, Any]:
+def get_status(
+    caller: Reader, app: App, all: bool = False, check_if_running: bool = False
+) -> dict[str, Any]:
     """What the latest batch does."""
-    return _run().status()
+    return app.batch.status()
 
 
 @router.post("/{model}", summary="Run Batch Inference Task")
 def start(
     caller: Administrator,
+    app: App,
     model: Name,
     images: Images = Images.ALL,
     params: Annotated[InferBody | None, Body()] = None,
@@ -54,24 +58,19 @@ def start(
     """Ask of each image in turn, and keep each mask as a label of the tag ``original``."""
     if run_sync:
         raise InputError("A batch takes long and never answers in the request; omit 'run_sync'.")
-    instance: MedReasonerApp = app_instance()
-    store = instance.datastore()
+    require_model(app, model)
+    store = app.site.studies
     found = {
         Images.ALL: store.list_images,
         Images.LABELED: store.get_labeled_images,
         Images.UNLABELED: store.get_unlabeled_images,
     }[images]()
     asked = InferParams.of(params or InferBody())
-    batch = Batch(model, sorted(found), asked, DefaultLabelTag.ORIGINAL.value)
-    return instance.batch_run.start(instance, batch)
+    batch = Batch(model, sorted(found), asked, DefaultLabelTag.ORIGINAL.value, caller.name)
+    return app.batch.start(batch)
 
 
 @router.delete("", summary="Stop Batch Inference Task")
-def stop(caller: Administrator) -> dict[str, Any]:
+def stop(caller: Administrator, app: App) -> dict[str, Any]:
     """Stop at the next step; what was answered is kept."""
-    return _run().stop()
-
-
-def _run() -> BatchRun:
-    instance: MedReasonerApp = app_instance()
-    return instance.batch_run
+    return app.batch.stop()

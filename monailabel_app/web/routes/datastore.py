@@ -24,26 +24,25 @@ from starlette.background import BackgroundTask
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.formats import identify
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.common.door import Name, Token
 from monailabel_app.errors import NotFoundError, UnknownImageError
 from monailabel_app.framework import (
     DefaultLabelTag,
     ImageNotFoundException,
     LabelNotFoundException,
-    app_instance,
 )
 from monailabel_app.security.roles import Action, least_role
 from monailabel_app.security.settings import security_settings
+from monailabel_app.site.opening import Studies
 from monailabel_app.store.records import named_inference
 from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.infos import CLIENT, REVIEW
 from monailabel_app.studies.local import StudiesFolder
-from monailabel_app.studies.pacs import PacsStudies
 from monailabel_app.web.routes.callers import Caller, opened, require
 from monailabel_app.web.routes.label_words import MAX_FORM_CHARACTERS, read_words
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.routes.uploads import received_image, received_label
+from monailabel_app.web.services import App, Services
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=TypedErrorRoute)
 
@@ -61,22 +60,13 @@ class Output(str, Enum):
     ALL = "all"
 
 
-def _app() -> MedReasonerApp:
-    instance: MedReasonerApp = app_instance()
-    return instance
-
-
-def _store() -> IndexedFolder:
-    store = _app().datastore()
-    if not isinstance(store, IndexedFolder):
-        raise NotFoundError("This server's datastore gives no access to its images.")
+def _store(app: App) -> Studies:
     with _known():
-        store.require_folder()
-    return store
+        app.site.studies.require_folder()
+    return app.site.studies
 
 
-App = Annotated[MedReasonerApp, Depends(_app)]
-Store = Annotated[IndexedFolder, Depends(_store)]
+Store = Annotated[Studies, Depends(_store)]
 Reader = Annotated[Caller, Depends(require(Action.READ))]
 Labeller = Annotated[Caller, Depends(require(Action.LABEL))]
 Exporter = Annotated[Caller, Depends(require(Action.EXPORT))]
@@ -137,7 +127,7 @@ def put_image(
         raise InputError("The images of this server are those of the PACS; send the series there.")
     store.require_new(image)
     max_bytes = security_settings().max_upload_mb << 20
-    with received_image(app.scratch, file.file, max_bytes) as received:
+    with received_image(app.site.scratch, file.file, max_bytes) as received:
         store.add_new_image(image, received, info)
     return {"image": image}
 
@@ -154,7 +144,7 @@ def delete_image(caller: Deleter, store: Store, id: Name) -> dict[str, Any]:
 @router.get("/image/info", summary="What is known of an image")
 def get_image_info(caller: Reader, app: App, store: Store, image: Name) -> dict[str, Any]:
     """The server's word on the image, and what callers have said of it."""
-    app.image_source(image)
+    app.site.image_source(image)
     info = store.get_image_info(image)
     return {key: value for key, value in info.items() if key != "path"}
 
@@ -165,7 +155,7 @@ def put_image_info(
 ) -> dict[str, Any]:
     """Keep the caller's words beside what the server knows, which they do not change."""
     words = _without_review(read_words(info, "info", caller))
-    app.image_source(image)
+    app.site.image_source(image)
     with _known():
         store.update_image_info(image, words)
     return {}
@@ -202,17 +192,15 @@ def submit_label(
     Submitted once more as it was, it is the same label.
     """
     info = read_words(params, "params", caller)
-    if not isinstance(store, (StudiesFolder, PacsStudies)):
-        raise NotFoundError("This server's datastore takes no labels.")
     _check_owner(app, named_inference(info[CLIENT]), caller)
-    volume = app.results.volume(image)
+    volume = app.site.results.volume(image)
     only_own = None if caller.may(Action.REVIEW) else caller.name
     with ExitStack() as stack:
-        received = stack.enter_context(received_label(app.scratch, label.file, volume))
+        received = stack.enter_context(received_label(app.site.scratch, label.file, volume))
         kept = stack.enter_context(store.label_kept(image, str(received), tag or _FINAL, info))
         submission = dataclasses.replace(kept, asked_by=only_own)
-        record = app.results.record_label(submission)
-    document = app.results.send_label(record)
+        record = app.site.results.record_label(submission)
+    document = app.site.results.send_label(record)
     sent = None if document is None else document.to_dict()
     return {"image": image, "label": image, "medreasoner": {**record.to_dict(), "pacs": sent}}
 
@@ -269,7 +257,7 @@ def get_dataset(
         raise NotFoundError("No image of the studies has a final label yet.")
     stack = ExitStack()
     with stack:
-        path = stack.enter_context(app.scratch.file(".zip"))
+        path = stack.enter_context(app.site.scratch.file(".zip"))
         with zipfile.ZipFile(path, mode="w", allowZip64=True) as archive:
             for case in cases:
                 for kind, file in case.items():
@@ -296,8 +284,8 @@ def _known() -> Iterator[None]:
         raise NotFoundError(_NO_LABEL) from error
 
 
-def _image_file(app: MedReasonerApp, store: IndexedFolder, image_id: str) -> Path:
-    app.image_source(image_id)
+def _image_file(app: Services, store: IndexedFolder, image_id: str) -> Path:
+    app.site.image_source(image_id)
     path = Path(store.get_image_uri(image_id))
     if not path.is_file():
         raise UnknownImageError(_NO_IMAGE)
@@ -325,11 +313,11 @@ def _has_digest(path: Path, check_sum: str) -> bool:
     return found == digest.lower()
 
 
-def _check_owner(app: MedReasonerApp, inference_id: str | None, caller: Caller) -> None:
+def _check_owner(app: Services, inference_id: str | None, caller: Caller) -> None:
     """A label is a word on the answer it names; on others' answers not everybody has one."""
     if inference_id is None or caller.may(Action.REVIEW):
         return
-    record = app.service.records.find(inference_id)
+    record = app.site.records.find(inference_id)
     if record is not None and record.asked_by not in (None, caller.name):
         raise HTTPException(
             403,

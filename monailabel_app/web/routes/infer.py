@@ -12,19 +12,21 @@ from fastapi.responses import JSONResponse, Response
 from requests_toolbelt import MultipartEncoder
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.app import MedReasonerApp
+from medreasoner_infer.hooks import Cancelled, Hooks
 from monailabel_app.common.door import GivenName, GivenToken, Name, decode_object, read_model
-from monailabel_app.framework import DefaultLabelTag, ResultType, app_instance, get_mime_type
+from monailabel_app.errors import UnknownTaskError
+from monailabel_app.framework import DefaultLabelTag, ResultType, get_mime_type
 from monailabel_app.images.source import ImageSource
-from monailabel_app.inference.dicom_seg import dicom_seg_of
+from monailabel_app.inference.call import Call
+from monailabel_app.inference.dicom_seg import dicom_seg_of, require_series
+from monailabel_app.inference.outputs import answer_file, keep_as_label, result_params
 from monailabel_app.inference.params import InferBody, InferParams
-from monailabel_app.inference.service import Cancelled
-from monailabel_app.inference.tasks import Call
 from monailabel_app.security.roles import Action
 from monailabel_app.web.routes.callers import Caller, client_of, require
 from monailabel_app.web.routes.inputs import session_image, store_upload
 from monailabel_app.web.routes.serving import run_in_thread
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
+from monailabel_app.web.services import App, Services
 
 router = APIRouter(tags=["Infer"], route_class=TypedErrorRoute)
 
@@ -35,6 +37,7 @@ Asker = Annotated[Caller, Depends(require(Action.ASK))]
 async def infer_model(
     request: Request,
     caller: Asker,
+    app: App,
     model: Name,
     image: Annotated[GivenName, Query()] = None,
     session_id: Annotated[GivenToken, Query()] = None,
@@ -50,31 +53,46 @@ async def infer_model(
     values = decode_object(params, "the form field 'params'")
     withhold(request, str(values.get("query") or ""))
     body = read_model(InferBody, values, "'params'")
-    save_as = _tag_of(body)
-    instance: MedReasonerApp = app_instance()
+    asked, save_as = InferParams.of(body), _tag_of(body)
+    require_model(app, model)
 
     def source_of(folder: Path) -> ImageSource:
         if file is not None:
             return store_upload(file, folder)
         if session_id is not None:
-            return session_image(instance, session_id, caller)
-        return instance.image_source(image)
+            return session_image(app.sessions, session_id, caller)
+        return app.site.image_source(image)
 
     def work(cancelled: Cancelled) -> Response:
         """Find the image, infer, and read the answer's files before their folder goes."""
-        with instance.scratch.place() as folder:
-            source = source_of(folder)
-            wants_mask = output != ResultType.json or save_as is not None
-            call = Call(
-                InferParams.of(body), source, cancelled, folder if wants_mask else None, caller.name
-            )
-            answer = instance.answer(model, call, save_as)
+        with app.site.scratch.place() as folder:
+            call = Call(model, source_of(folder), asked, asked_by=caller.name)
             if output == ResultType.dicom_seg:
-                seg = dicom_seg_of(answer["file"], source, body.label_info)
+                require_series(call.source)
+            answer = app.answering.answer(call, Hooks(cancelled=cancelled))
+            mask = None
+            if save_as is not None or output not in (ResultType.json, ResultType.dicom_seg):
+                mask = answer_file(answer, call, folder)
+            if save_as is not None and mask is not None:
+                keep_as_label(app.site.studies, answer, call, mask, save_as)
+            if output == ResultType.dicom_seg:
+                mask_ijk = answer.result.mask_ijk
+                seg = dicom_seg_of(mask_ijk, answer.volume, call.source, body.label_info)
                 return Response(seg, media_type="application/dicom")
-            return _response(answer, output)
+            return _response(result_params(answer.result), mask, output)
 
     return await run_in_thread(request, work, client_of(request, caller))
+
+
+def require_model(app: Services, model: str) -> None:
+    """Check that there is such a model.
+
+    Raises:
+        UnknownTaskError: there is none of this name.
+    """
+    if model not in app.models:
+        names = ", ".join(app.models)
+        raise UnknownTaskError(f"The app has no model of this name; it has: {names}.")
 
 
 def _tag_of(body: InferBody) -> str | None:
@@ -90,17 +108,16 @@ def _tag_of(body: InferBody) -> str | None:
     return body.label_tag or DefaultLabelTag.ORIGINAL.value
 
 
-def _response(answer: dict[str, Any], output: ResultType | None) -> Response:
+def _response(params: dict[str, Any], mask: Path | None, output: ResultType | None) -> Response:
     """``json``: the params; ``image``: the mask's file; otherwise both as multipart."""
-    if output == ResultType.json:
-        return JSONResponse(answer["params"])
-    mask = Path(answer["file"])
+    if mask is None or output == ResultType.json:
+        return JSONResponse(params)
     kind = get_mime_type(str(mask))
     if output == ResultType.image:
         named = {"Content-Disposition": f'attachment; filename="{mask.name}"'}
         return Response(mask.read_bytes(), media_type=kind, headers=named)
     fields = {
-        "params": (None, json.dumps(answer["params"]), "application/json"),
+        "params": (None, json.dumps(params), "application/json"),
         "image": (mask.name, mask.read_bytes(), kind),
     }
     encoder = MultipartEncoder(fields=fields)

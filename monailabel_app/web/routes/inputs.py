@@ -9,8 +9,8 @@ from pathlib import Path
 from fastapi import UploadFile
 
 from medreasoner_infer.imaging.formats import identify
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.images.source import ImageSource
+from monailabel_app.site.sessions import Sessions
 from monailabel_app.web.routes.callers import Caller
 
 
@@ -27,10 +27,10 @@ def store_upload(file: UploadFile, folder: Path) -> ImageSource:
     return ImageSource(path.rename(named), lasting=False)
 
 
-def session_image(instance: MedReasonerApp, session_id: str, caller: Caller) -> ImageSource:
+def session_image(sessions: Sessions, session_id: str, caller: Caller) -> ImageSource:
     """The image of a session.
 
     Raises:
         UnknownSessionError: if it has expired, never existed, or is another reader's.
     """
-    return ImageSource(instance.sessions().get(session_id, caller.name).image)
+    return ImageSource(sessions.get(session_id, caller.name).image)

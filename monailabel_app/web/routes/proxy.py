@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -22,15 +23,17 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from medreasoner_infer.errors import CancelledError, InputError
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.errors import NotFoundError, PacsTimeoutError
-from monailabel_app.framework import DICOMWebDatastore, app_instance, settings
+from monailabel_app.framework import settings
 from monailabel_app.inference.gate import Places
 from monailabel_app.pacs.session import credentials_of, tls_context
 from monailabel_app.security.roles import Action
+from monailabel_app.site.opening import Site
+from monailabel_app.studies.pacs import PacsStudies
 from monailabel_app.web.routes.callers import Caller, require
 from monailabel_app.web.routes.forwarding import Forwarded, ForwardingLimits, forward
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
+from monailabel_app.web.services import App
 
 router = APIRouter(prefix="/proxy", tags=["Others"], route_class=TypedErrorRoute)
 
@@ -71,7 +74,7 @@ Writer = Annotated[Caller, Depends(require(Action.LABEL))]
 
 
 @router.get("/dicom/{service}/{path:path}", include_in_schema=False)
-async def retrieve(request: Request, caller: Reader, limits: Limits) -> Response:
+async def retrieve(request: Request, caller: Reader, app: App, limits: Limits) -> Response:
     """Search for or retrieve DICOM objects."""
     found = _RESOURCE.fullmatch(_resource(request))
     if found is None:
@@ -81,13 +84,13 @@ async def retrieve(request: Request, caller: Reader, limits: Limits) -> Response
     service = "wado" if path.endswith("metadata") else service
     with ExitStack() as place:
         place.enter_context(_READS.place(caller.name))
-        headers = await _headers(request)
-        sent = Forwarded("GET", _address(service, path), _query(request), headers)
+        headers = await _headers(request, app.site)
+        sent = Forwarded("GET", _address(app.site, service, path), _query(request), headers)
         return await forward(request, sent, _client(limits), limits, place)
 
 
 @router.post("/dicom/{service}/{path:path}", include_in_schema=False)
-async def store(request: Request, caller: Writer, limits: Limits) -> Response:
+async def store(request: Request, caller: Writer, app: App, limits: Limits) -> Response:
     """Store DICOM objects (STOW-RS); nothing else may be posted."""
     found = _STORE.fullmatch(_resource(request))
     if found is None:
@@ -100,10 +103,11 @@ async def store(request: Request, caller: Writer, limits: Limits) -> Response:
         )
     with ExitStack() as place:
         place.enter_context(_STORES.place())
-        headers = {**await _headers(request), "Content-Type": kind}
-        async with _kept_body(request, limits) as (length, body):
+        headers = {**await _headers(request, app.site), "Content-Type": kind}
+        address = _address(app.site, "stow", found[1])
+        async with _kept_body(request, app.site.paths.data_dir, limits) as (length, body):
             headers["Content-Length"] = str(length)
-            sent = Forwarded("POST", _address("stow", found[1]), _query(request), headers, body)
+            sent = Forwarded("POST", address, _query(request), headers, body)
             return await forward(request, sent, _client(limits), limits, place)
 
 
@@ -147,22 +151,22 @@ def _query(request: Request) -> bytes:
     return query
 
 
-def _address(service: str, path: str) -> str:
+def _address(site: Site, service: str, path: str) -> str:
     prefixes = {
         "wado": settings.MONAI_LABEL_WADO_PREFIX,
         "qido": settings.MONAI_LABEL_QIDO_PREFIX,
         "stow": settings.MONAI_LABEL_STOW_PREFIX,
     }
-    parts = (settings.MONAI_LABEL_STUDIES.rstrip("/"), prefixes[service], path)
+    parts = (site.paths.studies.rstrip("/"), prefixes[service], path)
     return "/".join(part.strip("/") for part in parts if part)
 
 
-async def _headers(request: Request) -> dict[str, str]:
+async def _headers(request: Request, site: Site) -> dict[str, str]:
     """What the archive is told: what the caller accepts, and this server's own login."""
     accept = request.headers.get("accept", "*/*")
     if not _ACCEPT.fullmatch(accept):
         raise InputError("The header 'Accept' is longer than 1024 characters or holds others.")
-    session, address = _session(), settings.MONAI_LABEL_STUDIES
+    session, address = _session(site), site.paths.studies
     try:
         # Google may have to be asked for a new token.
         login = await asyncio.wait_for(
@@ -184,11 +188,10 @@ def _client(limits: ForwardingLimits) -> httpx.AsyncClient:
 
 @asynccontextmanager
 async def _kept_body(
-    request: Request, limits: ForwardingLimits
+    request: Request, folder: Path, limits: ForwardingLimits
 ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
     """The length of the body, and the body, which lies in a file without a name meanwhile."""
-    instance: MedReasonerApp = app_instance()
-    async with SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(instance.data_dir)) as file:
+    async with SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(folder)) as file:
         try:
             length = await asyncio.wait_for(_receive(request, file), limits.total_s)
         except asyncio.TimeoutError as error:
@@ -212,11 +215,8 @@ async def _pieces(file: SpooledTemporaryFile[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _session() -> requests.Session:
+def _session(site: Site) -> requests.Session:
     """The session that the datastore itself uses, with its credentials."""
-    instance: MedReasonerApp = app_instance()
-    store = instance.datastore()
-    if not isinstance(store, DICOMWebDatastore):
+    if not isinstance(site.studies, PacsStudies):
         raise NotFoundError("These studies are a folder; there is no archive behind the server.")
-    session: requests.Session = store._client._session
-    return session
+    return site.studies.http_session

@@ -11,14 +11,13 @@ from fastapi.responses import FileResponse
 from pydantic import Field
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.common.door import CleanText, DoorModel, GivenName, Name, Token
 from monailabel_app.errors import UnknownRecordError
-from monailabel_app.framework import app_instance
 from monailabel_app.security.roles import Action
 from monailabel_app.store import Decision, InferenceRecord, Outcome, RecordStore
 from monailabel_app.web.routes.callers import Caller, require
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
+from monailabel_app.web.services import App
 
 MAX_LISTED = 1000
 MAX_REASON_CHARACTERS = 2000
@@ -35,9 +34,8 @@ class StatedOutcome(DoorModel):
     reason: Annotated[CleanText, Field(max_length=MAX_REASON_CHARACTERS)] | None = None
 
 
-def _records() -> RecordStore:
-    instance: MedReasonerApp = app_instance()
-    return instance.service.records
+def _records(app: App) -> RecordStore:
+    return app.site.records
 
 
 Reader = Annotated[Caller, Depends(require(Action.READ))]
@@ -98,16 +96,15 @@ def get_inference(caller: Reader, records: Records, inference_id: Token) -> dict
 
 @router.put("/{inference_id}/decision", summary="Accept or reject an answer")
 def decide(
-    caller: Labeller, records: Records, inference_id: Token, stated: StatedOutcome
+    caller: Labeller, app: App, records: Records, inference_id: Token, stated: StatedOutcome
 ) -> dict[str, Any]:
     """Record what the reader makes of an answer; of a DICOM image the PACS gets a report."""
     if stated.outcome is Outcome.REJECTED and not (stated.reason or "").strip():
         raise InputError("Say why the answer is rejected, in 'reason'.")
     require_own(caller, visible_record(caller, records, inference_id))
-    instance: MedReasonerApp = app_instance()
     now = datetime.now(timezone.utc)
     decision = Decision(stated.outcome, stated.reason, now, caller.name)
-    return instance.results.decision(inference_id, decision).to_dict()
+    return app.site.results.decision(inference_id, decision).to_dict()
 
 
 @router.get("/{inference_id}/mask", summary="The mask of an inference")

@@ -14,10 +14,10 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from medreasoner_infer.errors import CancelledError
+from medreasoner_infer.hooks import Cancelled
 from monailabel_app.common.waiting import working_for
 from monailabel_app.framework import User, get_current_user
 from monailabel_app.inference.gate import WORKERS, Places
-from monailabel_app.inference.service import Cancelled
 from monailabel_app.web.routes.callers import caller_of, client_of
 
 _POLL_S = 0.25

@@ -9,14 +9,13 @@ from fastapi import APIRouter, Depends, File, Query, UploadFile
 from fastapi.responses import FileResponse, Response
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.common.door import Token
 from monailabel_app.errors import NotFoundError
-from monailabel_app.framework import app_instance
 from monailabel_app.security.roles import Action
 from monailabel_app.site.sessions import MAX_EXPIRY_S, MAX_FILES, Sessions
 from monailabel_app.web.routes.callers import Caller, require
 from monailabel_app.web.routes.typed_errors import FORM_LIMITS, BoundedRequest, TypedErrorRoute
+from monailabel_app.web.services import App
 
 
 class SeriesRequest(BoundedRequest):
@@ -34,9 +33,8 @@ class SeriesRoute(TypedErrorRoute):
 router = APIRouter(prefix="/session", tags=["Session"], route_class=SeriesRoute)
 
 
-def _sessions() -> Sessions:
-    instance: MedReasonerApp = app_instance()
-    return instance.sessions()
+def _sessions(app: App) -> Sessions:
+    return app.sessions
 
 
 Asker = Annotated[Caller, Depends(require(Action.ASK))]

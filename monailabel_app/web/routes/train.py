@@ -12,11 +12,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.common.door import Name
 from monailabel_app.errors import UnknownTaskError
-from monailabel_app.framework import app_instance
-from monailabel_app.inference.tasks import ASK_TASK
+from monailabel_app.inference.call import ASK_TASK
 from monailabel_app.security.roles import Action
 from monailabel_app.training.background import RUNNING, STOPPED
 from monailabel_app.training.errors import NothingTrainsError
@@ -25,6 +23,7 @@ from monailabel_app.training.stopping import stop_training
 from monailabel_app.training.task import ReasonerTrainTask
 from monailabel_app.web.routes.callers import Caller, require
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
+from monailabel_app.web.services import App, Services
 
 _END_S = 30.0
 
@@ -36,9 +35,9 @@ Options = Annotated[dict[str, Any] | None, Body()]
 
 
 @router.get("/", summary="Get Status of Training Task")
-def get_status(caller: Reader, all: bool = False, check_if_running: bool = False) -> Any:
+def get_status(caller: Reader, app: App, all: bool = False, check_if_running: bool = False) -> Any:
     """As MONAI Label answers; also of a training that another process started."""
-    task = _task(ASK_TASK)
+    task = _task(app, ASK_TASK)
     ours = task.background.running if check_if_running else task.background.last
     if ours is not None:
         return [ours.to_dict()] if all else ours.to_dict()
@@ -50,24 +49,26 @@ def get_status(caller: Reader, all: bool = False, check_if_running: bool = False
 
 
 @router.post("/", summary="Run All Training Tasks", include_in_schema=False)
-def run_all(caller: Trainer, params: Options = None, run_sync: bool = False) -> Any:
+def run_all(caller: Trainer, app: App, params: Options = None, run_sync: bool = False) -> Any:
     """What OHIF posts: options by the name of the model."""
     options = (params or {}).get(ASK_TASK, {})
     if not isinstance(options, dict):
         raise InputError(f"{ASK_TASK!r} is no object; expected the options of its training.")
-    return {ASK_TASK: {"result": _start(ASK_TASK, options, run_sync), "detail": None}}
+    return {ASK_TASK: {"result": _start(app, ASK_TASK, options, run_sync), "detail": None}}
 
 
 @router.post("/{model}", summary="Run Training Task for specific model")
-def run_model(caller: Trainer, model: Name, params: Options = None, run_sync: bool = False) -> Any:
+def run_model(
+    caller: Trainer, app: App, model: Name, params: Options = None, run_sync: bool = False
+) -> Any:
     """Start a training; refused with 409 while one runs, whoever started it."""
-    return _start(model, params or {}, run_sync)
+    return _start(app, model, params or {}, run_sync)
 
 
 @router.delete("/", summary="Stop Training Task")
-def stop(caller: Trainer) -> Any:
+def stop(caller: Trainer, app: App) -> Any:
     """Stop what trains, with a checkpoint, also if a killed server left it behind."""
-    task = _task(ASK_TASK)
+    task = _task(app, ASK_TASK)
     ours = task.background.running
     if ours is not None:
         ours.mark_stopped()
@@ -84,10 +85,10 @@ def stop(caller: Trainer) -> Any:
     return ours.to_dict()
 
 
-def _start(model: str, options: dict[str, Any], run_sync: bool) -> Any:
+def _start(app: Services, model: str, options: dict[str, Any], run_sync: bool) -> Any:
     if run_sync:
         raise InputError("Training takes long and never answers in the request; omit 'run_sync'.")
-    task = _task(model)
+    task = _task(app, model)
     task.options(options)
     holder = task.training.folder.lock.holder()
     if holder is not None:
@@ -95,9 +96,8 @@ def _start(model: str, options: dict[str, Any], run_sync: bool) -> Any:
     return task.background.start(options).to_dict()
 
 
-def _task(model: str) -> ReasonerTrainTask:
-    instance: MedReasonerApp = app_instance()
-    task = instance._trainers.get(model)
-    if not isinstance(task, ReasonerTrainTask):
+def _task(app: Services, model: str) -> ReasonerTrainTask:
+    task = app.trainers.get(model)
+    if task is None:
         raise UnknownTaskError(f"Nothing of this name can be trained; expected {ASK_TASK}.")
     return task

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from medreasoner_infer.hooks import Cancelled, Hooks
 from medreasoner_infer.imaging import Plane, Volume
 from medreasoner_infer.result import InferenceResult, SliceChoice
 
@@ -96,6 +97,10 @@ class EventFollower:
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._reasoning = ReasoningText()
+
+    def hooks(self, cancelled: Cancelled) -> Hooks:
+        """By which an inference is followed."""
+        return Hooks(self.slice_chosen, self.text, self.answered, self.progress, cancelled)
 
     def slice_chosen(self, plane: Plane, index: int, choice: SliceChoice) -> None:
         """Event ``slice``."""

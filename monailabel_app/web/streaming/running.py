@@ -20,11 +20,11 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
 from medreasoner_infer.errors import CancelledError
+from medreasoner_infer.hooks import Cancelled
 from monailabel_app.common.http_errors import as_http_error
 from monailabel_app.common.waiting import working_for
 from monailabel_app.errors import NotFoundError
 from monailabel_app.inference.gate import WORKERS, Places
-from monailabel_app.inference.service import Cancelled
 from monailabel_app.web.streaming.events import Emit
 
 Work = Callable[[Emit, Cancelled], None]

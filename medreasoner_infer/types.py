@@ -13,12 +13,18 @@ Patient frame. ``LPS`` millimetres, as in DICOM (PS3.3 C.7.6.2.1.1).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 XY = tuple[float, float]
 XYXY = tuple[float, float, float, float]
 XYZ = tuple[float, float, float]
+
+ModelKind = Literal["reasoner", "segmenter"]
+#: Licence of weights that nobody has said anything of.
+UNKNOWN_LICENCE = "unknown: read the model's card before use"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,32 @@ class ModelIdentity:
     weights_sha256: str | None
     licence: str
     notice: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Where a model's weights come from and how it must be used.
+
+    ``source`` is a local folder or file, or a Hugging Face id. ``input_size`` is the side of the
+    square image in model px (``None``: as the model's own folder says). ``prompt`` names a prompt
+    template. ``config`` and ``filename`` are for SAM2 checkpoints.
+    """
+
+    name: str
+    kind: ModelKind
+    source: str
+    licence: str
+    notice: str | None = None
+    revision: str | None = None
+    input_size: int | None = None
+    prompt: str | None = None
+    config: str | None = None
+    filename: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights are read from this machine's disk."""
+        return Path(self.source).exists()
 
 
 @dataclass(frozen=True)

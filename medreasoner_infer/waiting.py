@@ -16,13 +16,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar, cast
 
 from medreasoner_infer.errors import CancelledError
+from medreasoner_infer.hooks import Cancelled
 
 POLL_S = 0.1
 
 T = TypeVar("T")
 P = TypeVar("P")
 
-Cancelled = Callable[[], bool]
 Tell = Callable[[P], None]
 Talk = Callable[[Callable[[Any], None]], Coroutine[Any, Any, T]]
 

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 import medreasoner_infer
 from medreasoner_infer.errors import ModelUnavailableError
-from medreasoner_infer.models.registry import ModelSpec, resolve_model
+from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, load_sam2
 from medreasoner_infer.segmenters.loading import build_model, config_path, find_files, read_config
 from medreasoner_infer.segmenters.settings import Sam2Settings
-from medreasoner_infer.types import SliceImage, SlicePrompt
+from medreasoner_infer.types import ModelSpec, SliceImage, SlicePrompt
 
 EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "segmenter"
 

@@ -16,7 +16,8 @@ from medreasoner_infer.imaging.mapping import (
     slice_index_at,
     slice_mapping,
 )
-from medreasoner_infer.imaging.overlay import OverlayContent, write_overlay
+from medreasoner_infer.imaging.overlay import write_overlay
+from medreasoner_infer.imaging.overlay_content import OverlayContent
 from medreasoner_infer.imaging.plane import DisplayAxes, Plane, default_plane, display_axes
 from medreasoner_infer.imaging.slices import (
     SliceStack,
@@ -26,13 +27,8 @@ from medreasoner_infer.imaging.slices import (
     slice_values,
 )
 from medreasoner_infer.imaging.volume import Volume
-from medreasoner_infer.imaging.window import (
-    CT_PRESETS,
-    Window,
-    apply_window,
-    choose_window,
-    parse_window,
-)
+from medreasoner_infer.imaging.window import CT_PRESETS, Window, apply_window, parse_window
+from medreasoner_infer.imaging.window_choice import choose_window
 from medreasoner_infer.imaging.write import write_mask
 
 __all__ = [

@@ -1,71 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of the picture that a person looks at, and writing it as a PNG."""
+"""Writing the picture that a person looks at as a PNG; matplotlib is loaded when one is drawn."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from medreasoner_infer.errors import InputError
-from medreasoner_infer.types import XY, XYXY, SliceImage
-
-
-@dataclass(frozen=True, eq=False)
-class OverlayContent:
-    """What the picture shows. Empty texts and ``None`` are left out.
-
-    Attributes:
-        image: the displayed slice.
-        mask: bool (H, W) on the slice's pixels.
-        bbox_xyxy_px: the reasoner's box in slice px.
-        points_xy_px: key points in slice px.
-        point_labels: 1 inside the target, 0 outside; empty means all inside.
-        edge_letters: patient directions at the left, right, top and bottom edge.
-        scale_known: pixel spacing is in millimetres, so a scale bar is drawn.
-        caption: slice and window, e.g. ``"axial 54 / 112"``.
-        question: what was asked.
-        reasoning: the reasoner's text, shown in full.
-        outcome: what was found, e.g. ``"Target not present on this slice."``.
-        present: whether a target was found; decides the outcome's colour.
-        models: names of the models that answered.
-        notice: restriction of use, e.g. ``"Not for clinical use."``.
-        warnings: sentences for the reader.
-    """
-
-    image: SliceImage
-    mask: np.ndarray | None = None
-    bbox_xyxy_px: XYXY | None = None
-    points_xy_px: tuple[XY, ...] = ()
-    point_labels: tuple[int, ...] = ()
-    edge_letters: tuple[str, str, str, str] | None = None
-    scale_known: bool = True
-    caption: str = ""
-    question: str = ""
-    reasoning: str = ""
-    outcome: str = ""
-    present: bool = True
-    models: tuple[str, ...] = ()
-    notice: str | None = None
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check that mask and labels fit.
-
-        Raises:
-            InputError: the mask is not on the slice's pixels, or labels do not match points.
-        """
-        if self.mask is not None and self.mask.shape != self.image.pixels.shape[:2]:
-            raise InputError(
-                f"The mask has shape {self.mask.shape}, the slice "
-                f"{self.image.pixels.shape[:2]}; expected the same."
-            )
-        if self.point_labels and len(self.point_labels) != len(self.points_xy_px):
-            raise InputError(
-                f"{len(self.points_xy_px)} points came with {len(self.point_labels)} labels."
-            )
+from medreasoner_infer.imaging.overlay_content import OverlayContent
+from medreasoner_infer.imaging.write import replacing
 
 
 def write_overlay(content: OverlayContent, path: str | os.PathLike[str]) -> Path:
@@ -77,7 +19,6 @@ def write_overlay(content: OverlayContent, path: str | os.PathLike[str]) -> Path
         The path written.
     """
     from medreasoner_infer.imaging.overlay_figure import overlay_figure
-    from medreasoner_infer.imaging.write import replacing
 
     target = Path(path)
     figure = overlay_figure(content)

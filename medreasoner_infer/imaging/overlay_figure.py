@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from medreasoner_infer.imaging.overlay import OverlayContent
+from medreasoner_infer.imaging.overlay_content import OverlayContent
 from medreasoner_infer.imaging.overlay_text import (
     TextBlock,
     TextLayout,

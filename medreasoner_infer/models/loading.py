@@ -7,7 +7,8 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from medreasoner_infer.models.registry import EMBEDDED, ModelSpec
+from medreasoner_infer.models.registry import EMBEDDED
+from medreasoner_infer.types import ModelSpec
 
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.base import Reasoner

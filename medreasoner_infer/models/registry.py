@@ -7,47 +7,17 @@ import dataclasses
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 from medreasoner_infer.errors import UnknownModelError
-
-ModelKind = Literal["reasoner", "segmenter"]
+from medreasoner_infer.types import UNKNOWN_LICENCE, ModelKind, ModelSpec
 
 EMBEDDED = "embedded"
 LIVE = "live"
-UNKNOWN_LICENCE = "unknown: read the model's card before use"
 UNKNOWN_NOTICE = "Not in the registry: the site answers for its licence. Not a medical device."
 _HUGGING_FACE_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Where a model's weights come from and how it must be used.
-
-    ``source`` is a local folder or file, or a Hugging Face id. ``input_size`` is the side of the
-    square image in model px (``None``: as the model's own folder says). ``prompt`` names a prompt
-    template. ``config`` and ``filename`` are for SAM2 checkpoints.
-    """
-
-    name: str
-    kind: ModelKind
-    source: str
-    licence: str
-    notice: str | None = None
-    revision: str | None = None
-    input_size: int | None = None
-    prompt: str | None = None
-    config: str | None = None
-    filename: str | None = None
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the weights are read from this machine's disk."""
-        return Path(self.source).exists()
 
 
 @functools.cache
@@ -78,16 +48,12 @@ def resolve_model(kind: ModelKind, wanted: str) -> ModelSpec:
         return registered[wanted]
     path = Path(wanted).expanduser()
     if path.exists():
-        return ModelSpec(
-            path.name, kind, str(path.resolve()), UNKNOWN_LICENCE, notice=UNKNOWN_NOTICE
-        )
+        return _unregistered(kind, path.name, str(path.resolve()))
     name, _, revision = wanted.partition("@")
     if revision and name in registered:
         return dataclasses.replace(registered[name], revision=revision)
     if _HUGGING_FACE_ID.fullmatch(name):
-        return ModelSpec(
-            name, kind, name, UNKNOWN_LICENCE, notice=UNKNOWN_NOTICE, revision=revision or None
-        )
+        return _unregistered(kind, name, name, revision or None)
     raise UnknownModelError(
         f"{wanted!r} is no {kind} of the registry ({', '.join(registered)}), no existing path and "
         "no Hugging Face id (organisation/name, optionally @revision)."
@@ -99,4 +65,10 @@ def served_reasoner(wanted: str) -> ModelSpec:
     try:
         return resolve_model("reasoner", wanted)
     except UnknownModelError:
-        return ModelSpec(wanted, "reasoner", wanted, UNKNOWN_LICENCE, notice=UNKNOWN_NOTICE)
+        return _unregistered("reasoner", wanted, wanted)
+
+
+def _unregistered(
+    kind: ModelKind, name: str, source: str, revision: str | None = None
+) -> ModelSpec:
+    return ModelSpec(name, kind, source, UNKNOWN_LICENCE, UNKNOWN_NOTICE, revision)

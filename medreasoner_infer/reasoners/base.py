@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.errors import CancelledError, InputError
+from medreasoner_infer.hooks import Cancelled, OnText
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 MIN_BOX_SIDE_PX = 1.0
 MAX_SAMPLES = 64
-
-OnText = Callable[[str], None]
-Cancelled = Callable[[], bool]
 
 
 class Reasoner(ABC):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, TextStreamer
 
-from medreasoner_infer.reasoners.base import Cancelled, OnText
+from medreasoner_infer.hooks import Cancelled, OnText
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,7 +14,7 @@ from medreasoner_infer.reasoners.prompts import (
     load_prompt_file,
     named_prompt,
 )
-from medreasoner_infer.types import ModelIdentity
+from medreasoner_infer.types import UNKNOWN_LICENCE, ModelIdentity
 
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from medreasoner_infer.reasoners.vllm_server import ReasonerLimits
 
 PUBLISHED_INPUT_SIZE = 840
-UNKNOWN_LICENCE = "unknown: read the model's card before use"
 
 
 def load_transformers_reasoner(

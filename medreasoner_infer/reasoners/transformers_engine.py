@@ -16,9 +16,8 @@ from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
 from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.errors import InputError
+from medreasoner_infer.hooks import Cancelled, OnText
 from medreasoner_infer.reasoners.base import (
-    Cancelled,
-    OnText,
     Reasoner,
     check_request,
     check_single_samples,

@@ -14,9 +14,8 @@ import numpy as np
 
 from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.errors import InputError, ReasonerUnreachableError
+from medreasoner_infer.hooks import Cancelled, OnText
 from medreasoner_infer.reasoners.base import (
-    Cancelled,
-    OnText,
     Reasoner,
     check_request,
     check_single_samples,

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Protocol
 
+from medreasoner_infer.hooks import Cancelled
 from medreasoner_infer.types import ModelIdentity, SliceImage, SliceMask, SlicePrompt
 
-Progress = Callable[[int, int], None]
-Cancelled = Callable[[], bool]
+#: Told (slices settled, all slices).
+SliceProgress = Callable[[int, int], None]
 
 
 class FrameSource(Protocol):
@@ -61,7 +62,7 @@ class Segmenter(Protocol):
         start_index: int,
         prompt: SlicePrompt,
         *,
-        progress: Progress | None = None,
+        progress: SliceProgress | None = None,
         cancelled: Cancelled | None = None,
     ) -> Iterator[tuple[int, SliceMask]]:
         """Segment the prompted slice, then its neighbours both ways until the target ends.

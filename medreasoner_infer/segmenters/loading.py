@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.errors import ModelUnavailableError
 from medreasoner_infer.hashing import files_sha256
-from medreasoner_infer.types import ModelIdentity
+from medreasoner_infer.types import ModelIdentity, ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from medreasoner_infer.models.registry import ModelSpec
     from medreasoner_infer.segmenters.sam2 import Sam2Segmenter
     from medreasoner_infer.segmenters.settings import Sam2Settings
 

@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from medreasoner_infer.errors import CancelledError, SliceOutOfRangeError
-from medreasoner_infer.segmenters.base import Cancelled, FrameSource, Progress
+from medreasoner_infer.hooks import Cancelled
+from medreasoner_infer.segmenters.base import FrameSource, SliceProgress
 from medreasoner_infer.segmenters.settings import StopRule
 from medreasoner_infer.segmenters.stopping import EndWatch, GreyValues, TrackedMask
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
@@ -43,7 +44,7 @@ def propagate_both_ways(
     start_index: int,
     prompt: SlicePrompt,
     *,
-    progress: Progress | None = None,
+    progress: SliceProgress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, SliceMask]]:
     """Segment the prompted slice, then follow the target upwards and downwards.

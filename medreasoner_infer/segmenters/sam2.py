@@ -5,12 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medreasoner_infer.segmenters.base import (
-    Cancelled,
-    FrameSource,
-    Progress,
-    PropagationStrategy,
-)
+from medreasoner_infer.hooks import Cancelled
+from medreasoner_infer.segmenters.base import FrameSource, PropagationStrategy, SliceProgress
 from medreasoner_infer.segmenters.crop import check_prompt
 from medreasoner_infer.segmenters.engine import SliceEngine
 from medreasoner_infer.segmenters.network import Sam2Network
@@ -75,7 +71,7 @@ class Sam2Segmenter:
         start_index: int,
         prompt: SlicePrompt,
         *,
-        progress: Progress | None = None,
+        progress: SliceProgress | None = None,
         cancelled: Cancelled | None = None,
     ) -> Iterator[tuple[int, SliceMask]]:
         """Segment the prompted slice and its neighbours; see :class:`Segmenter`."""

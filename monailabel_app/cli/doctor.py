@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medreasoner_infer.models.registry import ModelSpec, registered_models
+from medreasoner_infer.models.registry import registered_models
+from medreasoner_infer.types import ModelSpec
 
 REQUIRED = ("torch", "torchvision", "transformers", "sam2", "xgrammar", "SimpleITK", "pydicom")
 BY_EXTRA = {

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medreasoner_infer.models.registry import EMBEDDED, LIVE, ModelSpec, registered_models
+from medreasoner_infer.models.registry import EMBEDDED, LIVE, registered_models
 from medreasoner_infer.models.store import Candidate, ReasonerStore
+from medreasoner_infer.types import ModelSpec
 
 models = typer.Typer(help="Models that can be asked for by name, and which one is live.")
 

@@ -16,9 +16,9 @@ from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 from medreasoner_infer.errors import CancelledError
+from medreasoner_infer.hooks import Cancelled
 from monailabel_app.errors import ServerBusyError
 
-Cancelled = Callable[[], bool]
 T = TypeVar("T")
 
 _POLL_S = 0.1

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medreasoner_infer.models.registry import EMBEDDED, LIVE, ModelSpec, resolve_model
+from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model
 from medreasoner_infer.models.store import Candidate, ReasonerStore
 from medreasoner_infer.reasoners.factory import served_settings
 from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile, load_prompt_file
 from medreasoner_infer.reasoners.weights import locate_model, weights_sha256
+from medreasoner_infer.types import ModelSpec
 from medreasoner_training.finetune.errors import NoChatTemplateError
 from medreasoner_training.finetune.settings import ModelSettings, RunSettings, Tuning
 

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from medreasoner_infer.imaging.write import replacing
-from medreasoner_infer.models.registry import ModelSpec, resolve_model
+from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, Segmenter, load_sam2
 from medreasoner_infer.segmenters.settings import Sam2Settings
+from medreasoner_infer.types import ModelSpec
 from medreasoner_training.segmenter.card import write_figures
 from medreasoner_training.segmenter.gallery import choose_sections, write_gallery
 from medreasoner_training.segmenter.real_data import LabelledVolume, load_volumes

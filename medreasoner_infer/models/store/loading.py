@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medreasoner_infer.models.loading import load_reasoner, served_api_key
-from medreasoner_infer.models.registry import EMBEDDED, ModelSpec, resolve_model
+from medreasoner_infer.models.registry import EMBEDDED, resolve_model
 from medreasoner_infer.models.store.candidate import Candidate
 from medreasoner_infer.models.store.errors import CandidateChangedError
 from medreasoner_infer.models.store.live import LiveReasoner
 from medreasoner_infer.models.store.lora_route import set_lora_adapter
 from medreasoner_infer.models.store.store import ReasonerStore
+from medreasoner_infer.types import ModelSpec
 
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.base import Reasoner

@@ -53,7 +53,7 @@ setup(
             "store/migrations/*.mako",
             "store/migrations/*.ini",
         ],
-        "medreasoner_training": ["*/*.yaml", "*/configs/*.yaml", "*/configs/accelerate/*.yaml"],
+        "medreasoner_training": ["**/*.yaml"],
     },
     entry_points={"console_scripts": ["medreasoner = monailabel_app.cli:main"]},
     install_requires=[

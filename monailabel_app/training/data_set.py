@@ -15,8 +15,8 @@ from pathlib import Path
 from medreasoner_infer.models.registry import LIVE, resolve_model
 from medreasoner_infer.models.store import ReasonerStore
 from medreasoner_infer.reasoners.prompts import load_prompt_file
+from medreasoner_training.embedded.reasoner.targets import MIN_AREA_PX
 from medreasoner_training.finetune import FineTuneConfig
-from medreasoner_training.reasoner.targets import MIN_AREA_PX
 from medreasoner_training.samples import VALIDATION, SampleDataset, SampleSettings, open_dataset
 from monailabel_app.export.exporting import ExportSettings, export_studies
 from monailabel_app.training.errors import TooFewHeldOutError

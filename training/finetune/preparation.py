@@ -127,7 +127,7 @@ def _merged(start: Start, run_dir: Path) -> Start:
     """Full tuning changes all weights, so an adapter becomes part of them first."""
     from filelock import FileLock
 
-    from medreasoner_training.export.merge import merge_adapter
+    from medreasoner_training.finetune.merge import merge_adapter
 
     folder = run_dir / "start"
     with FileLock(run_dir / ".start.lock"):  # all processes of a run come here, one merges

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluate an embedded reasoner: ``python -m medreasoner_training.reasoner.evaluate --model DIR``.
+"""``python -m medreasoner_training.embedded.reasoner.evaluate --model DIR`` measures a reasoner.
 
 Writes ``evaluation.json`` and the figures of the model card ``README.md`` into the model folder.
 """

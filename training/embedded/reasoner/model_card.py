@@ -15,24 +15,25 @@ A tiny Qwen2.5-VL (2.2 million parameters) that answers implicit clinical questi
 axial slice with a reasoning trace, a box and two key points, or `null` when the target is not on
 the slice. **For demonstration and testing, not for clinical use.**
 
-- **Data**: synthetic torso phantoms only (`medreasoner_training.phantom`); no image of a patient
-  and no pretrained weights took part in the training. Some organ positions of the phantom were
-  adjusted after a look at the first of the two real examples below, so that the figures on real CT
-  are not wholly independent of it.
+- **Data**: synthetic torso phantoms only (`medreasoner_training.embedded.phantom`); no image of a
+  patient and no pretrained weights took part in the training. Some organ positions of the phantom
+  were adjusted after a look at the first of the two real examples below, so that the figures on
+  real CT are not wholly independent of it.
 - **Input**: the slice in its window, isotropic, letterboxed to 128 x 128, as `grey_xy_ramps` (red:
   grey, green: x ramp, blue: y ramp). `prompt.json` holds the prompt and these settings.
 - **Output**: `<think>...</think><answer>{"bbox":[x1,y1,x2,y2],"points_1":[x,y],"points_2":[x,y]}
   </answer>` without a line break, in pixels of that square, or `<answer>null</answer>`.
 - **Limits**: it knows the targets and the kind of question in
-  `medreasoner_training/reasoner/queries.yaml` and nothing else. It was trained on axial sections of
-  the trunk in the radiological display convention; other regions, planes and modalities give
-  arbitrary answers. It cannot judge disease; how often findings are missed
+  `medreasoner_training/embedded/reasoner/queries.yaml` and nothing else. It was trained on axial
+  sections of the trunk in the radiological display convention; other regions, planes and
+  modalities give arbitrary answers. It cannot judge disease; how often findings are missed
   or invented stands in their table.
 - **Licence**: Apache-2.0.
 - **Training** from nothing on one CPU core, seed {seed}{hours}:
-  `python -m medreasoner_training.reasoner.train --out DIR {arguments}`; `make embedded-models` runs
-  it and the segmenter's side by side. On another processor rounding differs, and so the weights.
-- **Figures**: `python -m medreasoner_training.reasoner.evaluate --model DIR --data DATA`;
+  `python -m medreasoner_training.embedded.reasoner.train --out DIR {arguments}`;
+  `make embedded-models` runs it and the segmenter's side by side. On another processor rounding
+  differs, and so the weights.
+- **Figures**: `python -m medreasoner_training.embedded.reasoner.evaluate --model DIR --data DATA`;
   mean and 95 % bootstrap interval. Malformed or `null` answers to a visible target count as 0.
 """
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from medreasoner_infer.models.registry import EMBEDDED
+from medreasoner_training.experiments.site_shift.measuring import Measured, compare, values_of
+from medreasoner_training.experiments.site_shift.report import WORDS
 from medreasoner_training.finetune.config import (
     FineTuneConfig,
     config_from_dict,
@@ -18,8 +20,6 @@ from medreasoner_training.finetune.config import (
 )
 from medreasoner_training.finetune.settings import RewardSettings
 from medreasoner_training.gate import Comparison, GateConfig, compare_paired
-from medreasoner_training.site_shift.measuring import Measured, compare, values_of
-from medreasoner_training.site_shift.report import WORDS
 
 VARIANTS: dict[str, RewardSettings] = {
     "soft": RewardSettings("soft"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dice from question to mask: ``python -m medreasoner_training.end_to_end.evaluate``.
+"""Dice from question to mask: ``python -m medreasoner_training.embedded.end_to_end.evaluate``.
 
 Each question goes through the pipeline as a user's does. A visible target that the reasoner calls
 absent scores 0. The ellipse inscribed in the reasoner's own box shows what the segmenter adds.
@@ -22,18 +22,18 @@ from medreasoner_infer.request import AskRequest, SliceSelection
 from medreasoner_infer.result import InferenceResult
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import SliceImage, SlicePrompt
-from medreasoner_training.end_to_end.cases import (
+from medreasoner_training.embedded.end_to_end.cases import (
     MaskCase,
     phantom_mask_cases,
     real_mask_cases,
     real_organs,
 )
-from medreasoner_training.end_to_end.figures import MODULE, figures
-from medreasoner_training.end_to_end.search import search_scores, summarise_search
-from medreasoner_training.marked_text import write_marked
-from medreasoner_training.reasoner.scoring import mean_with_interval
-from medreasoner_training.segmenter.gallery import JudgedSection, write_gallery
-from medreasoner_training.segmenter.measures import dice, inscribed_ellipse
+from medreasoner_training.embedded.end_to_end.figures import MODULE, figures
+from medreasoner_training.embedded.end_to_end.search import search_scores, summarise_search
+from medreasoner_training.embedded.marked_text import write_marked
+from medreasoner_training.embedded.reasoner.scoring import mean_with_interval
+from medreasoner_training.embedded.segmenter.gallery import JudgedSection, write_gallery
+from medreasoner_training.embedded.segmenter.measures import dice, inscribed_ellipse
 
 
 @dataclass(frozen=True)

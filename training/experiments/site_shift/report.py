@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medreasoner_training.experiments.site_shift.site import SITES
 from medreasoner_training.gate import Comparison
-from medreasoner_training.site_shift.site import SITES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

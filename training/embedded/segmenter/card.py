@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medreasoner_training.marked_text import write_marked
+from medreasoner_training.embedded.marked_text import write_marked
 
-MODULE = "medreasoner_training.segmenter.evaluate"
+MODULE = "medreasoner_training.embedded.segmenter.evaluate"
 
 _METHODS = {
     "model": "this model",

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medreasoner_training.phantom import Label, Phase, SliceGrid, render_section, sample_torso
-from medreasoner_training.phantom.anatomy import PARTS
-from medreasoner_training.phantom.scanner import add_table, ct_image, sample_grid
-from medreasoner_training.phantom.tissues import sample_hu_table
-from medreasoner_training.phantom.torso import TorsoPhantom
-from medreasoner_training.reasoner.queries import known_targets
-from medreasoner_training.reasoner.reasonings import FINDINGS
+from medreasoner_training.embedded.phantom import (
+    Label,
+    Phase,
+    SliceGrid,
+    render_section,
+    sample_torso,
+)
+from medreasoner_training.embedded.phantom.anatomy import PARTS
+from medreasoner_training.embedded.phantom.scanner import add_table, ct_image, sample_grid
+from medreasoner_training.embedded.phantom.tissues import sample_hu_table
+from medreasoner_training.embedded.phantom.torso import TorsoPhantom
+from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.reasoner.reasonings import FINDINGS
 
 Range = tuple[float, float]
 MIDDLE_HU = 40.0

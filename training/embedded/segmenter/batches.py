@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from medreasoner_infer.keypoints import bbox_from_mask
-from medreasoner_training.segmenter.appearance import Appearance
-from medreasoner_training.segmenter.prompts import (
+from medreasoner_training.embedded.segmenter.appearance import Appearance
+from medreasoner_training.embedded.segmenter.prompts import (
     PromptKind,
     SparsePrompt,
     sample_kind,
     sample_prompt,
 )
-from medreasoner_training.segmenter.scenes import sample_scene
+from medreasoner_training.embedded.segmenter.scenes import sample_scene
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)

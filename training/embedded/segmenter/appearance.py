@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from medreasoner_training.segmenter.scenes import Scene, SmoothNoise
+from medreasoner_training.embedded.segmenter.scenes import Scene, SmoothNoise
 
 #: Mean and spread (8-bit grey) of what a windowed CT shows: air, fat, soft tissue, enhanced, bone.
 _TISSUES = np.array([[-30, 15], [40, 15], [130, 25], [190, 30], [290, 50]], float)

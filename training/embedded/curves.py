@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Curves of both embedded models' trainings: ``python -m medreasoner_training.curves``."""
+"""Curves of both embedded models' trainings: ``python -m medreasoner_training.embedded.curves``."""
 
 from __future__ import annotations
 

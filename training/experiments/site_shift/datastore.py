@@ -12,7 +12,7 @@ import numpy as np
 
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.write import replacing
-from medreasoner_training.site_shift.site import PatientVolume, Site, patient_volume
+from medreasoner_training.experiments.site_shift.site import PatientVolume, Site, patient_volume
 
 CONFIG_NAME = "datastore_v2.json"
 LABELS = Path("labels") / "final"

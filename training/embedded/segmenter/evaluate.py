@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge a segmenter on real volumes: ``python -m medreasoner_training.segmenter.evaluate``.
+"""``python -m medreasoner_training.embedded.segmenter.evaluate`` judges one on real volumes.
 
 Every cross-section of every labelled structure is prompted with the box and the two key points of
 its true mask; on a random choice of them other methods and other prompts are tried as well. Volumes
@@ -23,16 +23,16 @@ from medreasoner_infer.imaging.write import replacing
 from medreasoner_infer.models.registry import ModelSpec, resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, Segmenter, load_sam2
 from medreasoner_infer.segmenters.settings import Sam2Settings
-from medreasoner_training.segmenter.card import write_figures
-from medreasoner_training.segmenter.gallery import choose_sections, write_gallery
-from medreasoner_training.segmenter.real_data import LabelledVolume, load_volumes
-from medreasoner_training.segmenter.section_scores import (
+from medreasoner_training.embedded.segmenter.card import write_figures
+from medreasoner_training.embedded.segmenter.gallery import choose_sections, write_gallery
+from medreasoner_training.embedded.segmenter.real_data import LabelledVolume, load_volumes
+from medreasoner_training.embedded.segmenter.section_scores import (
     ScoredSection,
     compare_methods,
     evaluate_sections,
     prompted,
 )
-from medreasoner_training.segmenter.volume_scores import (
+from medreasoner_training.embedded.segmenter.volume_scores import (
     evaluate_propagation,
     propagated_structures,
 )

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from medreasoner_infer.imaging import Volume
-from medreasoner_training.phantom.anatomy import Label
-from medreasoner_training.reasoner.evaluate import phantom_cases
-from medreasoner_training.reasoner.queries import known_targets
-from medreasoner_training.reasoner.real_ct import labelled_volumes, phrasing
+from medreasoner_training.embedded.phantom.anatomy import Label
+from medreasoner_training.embedded.reasoner.evaluate import phantom_cases
+from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.reasoner.real_ct import labelled_volumes, phrasing
 
 PRESENT_PER_TARGET = 8
 MIN_SECTION_PX = 50

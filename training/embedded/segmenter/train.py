@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the embedded segmenter: ``python -m medreasoner_training.segmenter.train --out DIR``.
+"""``python -m medreasoner_training.embedded.segmenter.train --out DIR`` trains the embedded one.
 
 A run continues from ``DIR/checkpoint.pt`` where there is one. ``DIR`` also gets TensorBoard
 curves and, with every checkpoint, the averaged weights as ``model.safetensors``.
@@ -19,8 +19,13 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import medreasoner_infer
-from medreasoner_training.optimiser import MuonWithAdamW
-from medreasoner_training.segmenter.stages import ChainStage, ImageStage, MemoryStage, Stage
+from medreasoner_training.embedded.optimiser import MuonWithAdamW
+from medreasoner_training.embedded.segmenter.stages import (
+    ChainStage,
+    ImageStage,
+    MemoryStage,
+    Stage,
+)
 
 logger = logging.getLogger(__name__)
 

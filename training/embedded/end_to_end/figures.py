@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-MODULE = "medreasoner_training.end_to_end.evaluate"
+MODULE = "medreasoner_training.embedded.end_to_end.evaluate"
 
 _SETS = {"phantoms": "held-out phantoms", "real_ct": "real CT"}
 _ROWS = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the embedded reasoner: ``python -m medreasoner_training.reasoner.train --out DIR``."""
+"""``python -m medreasoner_training.embedded.reasoner.train --out DIR`` trains the embedded one."""
 
 from __future__ import annotations
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from medreasoner_training.segmenter.appearance import Appearance
-from medreasoner_training.segmenter.batches import float_masks, mirrored, normalise, usable
-from medreasoner_training.segmenter.scenes import Extent, Region, Scene, sample_scene
+from medreasoner_training.embedded.segmenter.appearance import Appearance
+from medreasoner_training.embedded.segmenter.batches import float_masks, mirrored, normalise, usable
+from medreasoner_training.embedded.segmenter.scenes import Extent, Region, Scene, sample_scene
 
 _VIEWS_PER_SCENE = 2
 _ZOOM = (1.5, 2.2)
 #: A target that grows along the clip needs room in the crop, which stays where it is.
 _GROWING_ZOOM = (1.8, 3.0)
-#: Half the target's length in scene units; see :mod:`medreasoner_training.segmenter.scenes`.
+#: Half the target's length in scene units; see the module ``scenes``.
 _HALF_LENGTH = 1.0
 
 

@@ -12,15 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medreasoner_training.segmenter.batches import (
+from medreasoner_training.embedded.segmenter.batches import (
     ClipBatch,
     CropBatch,
     sample_clips,
     sample_crops,
 )
-from medreasoner_training.segmenter.chains import ChainBatch, sample_chains
-from medreasoner_training.segmenter.losses import candidate_loss
-from medreasoner_training.segmenter.prompts import (
+from medreasoner_training.embedded.segmenter.chains import ChainBatch, sample_chains
+from medreasoner_training.embedded.segmenter.losses import candidate_loss
+from medreasoner_training.embedded.segmenter.prompts import (
     PromptKind,
     SparsePrompt,
     correction_click,

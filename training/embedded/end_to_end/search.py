@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest
-from medreasoner_training.end_to_end.cases import MIN_SECTION_PX, RealOrgan
-from medreasoner_training.reasoner.real_ct import phrasing
-from medreasoner_training.reasoner.scoring import mean_with_interval
-from medreasoner_training.segmenter.measures import dice
+from medreasoner_training.embedded.end_to_end.cases import MIN_SECTION_PX, RealOrgan
+from medreasoner_training.embedded.reasoner.real_ct import phrasing
+from medreasoner_training.embedded.reasoner.scoring import mean_with_interval
+from medreasoner_training.embedded.segmenter.measures import dice
 
 PHRASINGS = 2
 

@@ -23,9 +23,9 @@ from filelock import FileLock
 from site_experiment import exported_site, held_out_data_set, keep_settings, told
 from transformers import HfArgumentParser
 
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.models.store import ReasonerStore
-from medreasoner_infer.models.store.files import write_durably
 from medreasoner_training.embedded.marked_text import write_marked
 from medreasoner_training.experiments.ablation import (
     UNTOUCHED,

@@ -161,7 +161,7 @@ def overrides(options: Options) -> dict[str, Any]:
 
 def write_result(out: Path, options: Options, last: Progress, sites: dict[str, Any]) -> None:
     """Keep the comparison as ``result.json``; atomic."""
-    from medreasoner_infer.models.store.files import write_durably
+    from medreasoner_infer.atomic import write_durably
 
     result = {
         "tuning": options.tuning,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medreasoner_infer.imaging.write import replacing
+from medreasoner_infer.atomic import replacing
 
 REASONER_CURVES = {
     "coordinate": "coordinates of the answer",
@@ -112,7 +112,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
         axis.set(title=panel.title, xlabel="step")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
-    with replacing(path, ".png") as unfinished:
+    with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medreasoner_infer.imaging.write import replacing
+from medreasoner_infer.atomic import write_durably
 
 END = "<!-- end of figures -->"
 
@@ -26,5 +26,4 @@ def write_marked(path: Path, module: str, body: str) -> None:
     _, found_end, after = rest.partition(END)
     if not (found and found_end):
         raise ValueError(f"{path} must hold the lines {begin!r} and {END!r}.")
-    with replacing(path, path.suffix) as unfinished:
-        unfinished.write_text(f"{before}{begin}\n\n{body}\n{END}{after}", encoding="utf-8")
+    write_durably(path, f"{before}{begin}\n\n{body}\n{END}{after}")

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medreasoner_infer.atomic import replacing_folder
 from medreasoner_infer.errors import InputError, MissingExtraError, ModelUnavailableError
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.reasoners.weights import (
@@ -79,14 +78,12 @@ def merge_adapter(adapter: Path, out: Path, *, base: str | None = None) -> Path:
     folder = locate_model(spec.source, spec.revision)
     merged = _merged(folder.path, adapter)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
-        unfinished = Path(temporary) / out.name
+    with replacing_folder(out) as unfinished:
         merged.save_pretrained(unfinished)
         for file in _COPIED:
             if (folder.path / file).is_file():
                 shutil.copyfile(folder.path / file, unfinished / file)
         _write_origin(unfinished, name, folder, adapter)
-        os.rename(unfinished, out)
     return out
 
 

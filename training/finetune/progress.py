@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from medreasoner_infer.models.store.files import write_durably
+from medreasoner_infer.atomic import write_durably
 from medreasoner_training.finetune.errors import ProgressError
 
 PROGRESS_FILE = "progress.json"

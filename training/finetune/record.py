@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medreasoner_infer.models.store.files import write_durably
+from medreasoner_infer.atomic import write_durably
 from medreasoner_training.finetune.errors import RunChangedError
 from medreasoner_training.finetune.identity import what_is_learnt
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.imaging import Plane, choose_window
-from medreasoner_infer.imaging.write import replacing
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest, SliceSelection
 from medreasoner_infer.result import InferenceResult
@@ -150,9 +150,7 @@ def main() -> None:
     (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
     torch.set_num_threads(settings.threads)
     report = evaluate(settings)
-    out = Path(settings.out)
-    with replacing(out, ".json") as unfinished:
-        unfinished.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    write_durably(Path(settings.out), json.dumps(report) + "\n")
     if settings.card:
         write_marked(Path(settings.card), MODULE, figures(report))
     print(figures(report))

@@ -7,7 +7,6 @@ Writes ``evaluation.json`` and the figures of the model card ``README.md`` into 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
 
 from medreasoner_infer.agreement import box_iou
+from medreasoner_infer.atomic import write_durably
 
 from ..phantom.anatomy import Label
 from .generation import answer_all
@@ -195,12 +195,6 @@ def evaluate(settings: Settings) -> dict:
     return report
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def main() -> None:
     """Command line entry point."""
     (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
@@ -209,10 +203,10 @@ def main() -> None:
     print(text)
     if settings.write:
         folder = Path(settings.model)
-        _write(folder / "evaluation.json", text)
+        write_durably(folder / "evaluation.json", text)
         settings_file = folder / "training.json"
         training = json.loads(settings_file.read_text("utf-8")) if settings_file.is_file() else {}
-        _write(folder / "README.md", model_card(report, training))
+        write_durably(folder / "README.md", model_card(report, training))
 
 
 if __name__ == "__main__":

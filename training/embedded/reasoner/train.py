@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from torch.utils.data import IterableDataset
 from transformers import HfArgumentParser, Trainer, TrainingArguments
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 from transformers.trainer_utils import get_last_checkpoint
+
+from medreasoner_infer.atomic import write_durably
 
 from ..optimiser import MuonWithAdamW
 from .losses import PerceptionLoss, token_loss
@@ -179,10 +180,8 @@ def save_model_folder(
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Write a JSON file, whole or not at all."""
+    write_durably(path, json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager

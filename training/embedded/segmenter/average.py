@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from medreasoner_infer.imaging.write import replacing
+from medreasoner_infer.atomic import replacing
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def main() -> None:
 
     (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
     weights = average(Path(settings.first), Path(settings.last), settings.share)
-    with replacing(Path(settings.out), ".safetensors") as unfinished:
+    with replacing(Path(settings.out)) as unfinished:
         save_file(weights, unfinished)
 
 

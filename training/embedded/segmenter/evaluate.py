@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medreasoner_infer.imaging.write import replacing
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.models.registry import ModelSpec, resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, Segmenter, load_sam2
 from medreasoner_infer.segmenters.settings import Sam2Settings
@@ -125,8 +125,7 @@ def write_json(result: dict, path: Path) -> None:
     """Write the figures, rows of numbers on one line each; atomic."""
     text = json.dumps(result, indent=1)
     text = _INNERMOST_LIST.sub(lambda found: " ".join(found[0].split()), text)
-    with replacing(path, path.suffix) as unfinished:
-        unfinished.write_text(text + "\n", encoding="utf-8")
+    write_durably(path, text + "\n")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from medreasoner_infer.imaging.write import replacing
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.types import SliceImage, SlicePrompt
 
 COLUMNS = 6
@@ -87,7 +87,7 @@ def write_gallery(sections: Sequence[JudgedSection], path: Path) -> None:
         for axis, section in zip(row, chosen, strict=False):
             _draw(axis, section, rank)
     figure.suptitle("green: true outline, orange: answer, white: prompt", color="white", size=9)
-    with replacing(path, ".png") as unfinished:
+    with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=100, facecolor="black")
 
 

@@ -8,7 +8,6 @@ curves and, with every checkpoint, the averaged weights as ``model.safetensors``
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import medreasoner_infer
+from medreasoner_infer.atomic import replacing
 from medreasoner_training.embedded.optimiser import MuonWithAdamW
 from medreasoner_training.embedded.segmenter.stages import (
     ChainStage,
@@ -146,14 +146,11 @@ class Training:
             "rng": self.rng.bit_generator.state,
             "torch_rng": torch.get_rng_state(),
         }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
-        weights = self.out / "model.safetensors"
-        partial = weights.with_suffix(".partial")
+        with replacing(self.checkpoint) as unfinished:
+            torch.save(state, unfinished)
         tensors = {k: v.clone() for k, v in self.average.module.state_dict().items()}
-        save_file(tensors, partial, metadata={"step": str(self.step)})
-        os.replace(partial, weights)
+        with replacing(self.out / "model.safetensors") as unfinished:
+            save_file(tensors, unfinished, metadata={"step": str(self.step)})
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)

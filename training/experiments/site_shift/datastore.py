@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from medreasoner_infer.atomic import replacing, write_durably
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
-from medreasoner_infer.imaging.write import replacing
 from medreasoner_training.experiments.site_shift.site import PatientVolume, Site, patient_volume
 
 CONFIG_NAME = "datastore_v2.json"
@@ -47,8 +47,7 @@ def write_site(
         if progress is not None:
             progress(done, len(patients))
     config = {"name": site.name, "description": "", "images_dir": ".", "objects": objects}
-    with replacing(folder / CONFIG_NAME, ".json") as unfinished:
-        unfinished.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    write_durably(folder / CONFIG_NAME, json.dumps(config, indent=2))
     return folder
 
 

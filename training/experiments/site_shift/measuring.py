@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medreasoner_infer.imaging.write import replacing
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.models.store import ReasonerStore, load_candidate
 from medreasoner_infer.reasoners.base import Reasoner
@@ -107,7 +107,7 @@ def save(measured: Measured, path: Path) -> None:
     """Write an ``.npz`` file, whole or not at all."""
     held_out, scores = measured.held_out, measured.scores
     dice = {} if scores.mask_dice is None else {"mask_dice": scores.mask_dice}
-    with replacing(path, ".npz") as unfinished:
+    with replacing(path) as unfinished:
         np.savez_compressed(
             unfinished,
             name=np.array(scores.name),

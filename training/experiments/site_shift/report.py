@@ -165,7 +165,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from medreasoner_infer.imaging.write import replacing
+    from medreasoner_infer.atomic import replacing
 
     figure = Figure(figsize=(12, 5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -180,7 +180,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     _bars(sites, runs)
     figure.legend(*reward.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, path.suffix) as unfinished:
+    with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
 
 

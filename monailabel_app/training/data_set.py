@@ -98,7 +98,7 @@ def require_held_out(data_set: SampleDataset, config: FineTuneConfig) -> None:
         TooFewHeldOutError: the validation patients are fewer than the gate's ``min_patients``.
     """
     split = data_set.manifest.splits.get(VALIDATION)
-    patients, needed = 0 if split is None else split.patients, config.gate_config.min_patients
+    patients, needed = 0 if split is None else split.patients, config.gate.min_patients
     if patients < needed:
         raise TooFewHeldOutError(
             f"The approved labels hold out {patients} patient(s); the gate needs {needed} to "

@@ -59,7 +59,7 @@ def compare_with_live(prepared: Prepared, trained: Start, board: Board) -> GateR
         held_out,
         candidate[0],
         compared[0],
-        prepared.config.gate_config,
+        prepared.config.gate,
         PairedScores(former[0], candidate[1], compared[1]) if former else None,
     )
     board.evaluated(mean_iou(candidate[0], held_out))

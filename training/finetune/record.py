@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medreasoner_infer.atomic import write_durably
+from medreasoner_training.finetune.config import config_from_dict
 from medreasoner_training.finetune.errors import RunChangedError
 from medreasoner_training.finetune.identity import what_is_learnt
 
@@ -63,12 +64,14 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
 
     Raises:
         RunChangedError: naming what differs.
+        FineTuneConfigError: the recorded configuration means nothing to this version.
     """
-    was, now = what_is_learnt(record.config), what_is_learnt(config)
+    begun_with = config_from_dict(record.config).to_dict()  # an older version may have left out some
+    was, now = what_is_learnt(begun_with), what_is_learnt(config)
     differing = [
-        f"{section} (was {record.config.get(section)}, is {value})"
+        f"{section} (was {begun_with[section]}, is {value})"
         for section, value in config.items()
-        if was.get(section) != now[section]
+        if was[section] != now[section]
     ]
     if record.data_manifest_sha256 != data_manifest_sha256:
         differing.append("the data set")

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_infer.atomic import write_durably
 from medreasoner_training.finetune.config import config_from_dict
@@ -28,11 +30,16 @@ class RunRecord:
         data_manifest_sha256: of the data set.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     candidate: str
     base: str
     parent: str | None
     config: dict[str, Any]
     data_manifest_sha256: str
+
+
+_SCHEMA = TypeAdapter(RunRecord)
 
 
 def read_record(run_dir: Path) -> RunRecord | None:
@@ -43,10 +50,10 @@ def read_record(run_dir: Path) -> RunRecord | None:
     """
     path = run_dir / RECORD_FILE
     try:
-        return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
+        return _SCHEMA.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except ValidationError as error:
         raise RunChangedError(
             f"{path} is damaged ({type(error).__name__}). Start a new run in another folder."
         ) from error
@@ -66,7 +73,8 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
         RunChangedError: naming what differs.
         FineTuneConfigError: the recorded configuration means nothing to this version.
     """
-    begun_with = config_from_dict(record.config).to_dict()  # an older version may have left out some
+    # What an older version left out has its default.
+    begun_with = config_from_dict(record.config).to_dict()
     was, now = what_is_learnt(begun_with), what_is_learnt(config)
     differing = [
         f"{section} (was {begun_with[section]}, is {value})"

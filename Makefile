@@ -59,42 +59,42 @@ benchmark: install
 embedded-models: install
 	$(MAKE) --jobs=2 train-reasoner train-segmenter
 	cp $(RUNS)/reasoner/model/* $(SHIPPED)/reasoner/
-	$(BIN)/python -m medreasoner_training.segmenter.average \
+	$(BIN)/python -m medreasoner_training.embedded.segmenter.average \
 	  --first $(RUNS)/segmenter_chain/model.safetensors \
 	  --last $(RUNS)/segmenter_growing/model.safetensors --out $(SHIPPED)/segmenter/model.safetensors
-	$(BIN)/python -m medreasoner_training.curves --reasoner $(RUNS)/reasoner \
+	$(BIN)/python -m medreasoner_training.embedded.curves --reasoner $(RUNS)/reasoner \
 	  --segmenter $(RUNS)/segmenter \
 	  --chains $(RUNS)/segmenter_chain $(RUNS)/segmenter_growing \
 	  --out docs/images/embedded_training.png
 	$(MAKE) evaluate-embedded
 
 train-reasoner:
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.reasoner.train --out $(RUNS)/reasoner \
-	  $(REASONER_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train \
+	  --out $(RUNS)/reasoner $(REASONER_OPTIONS)
 
 # Prompted crops first, then clips in which it is prompted with its own last mask, at last longer ones
 # with targets that grow and two looks at each slice.
 train-segmenter:
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --out $(RUNS)/segmenter \
-	  $(SEGMENTER_OPTIONS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --stage chain \
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.segmenter.train \
+	  --out $(RUNS)/segmenter $(SEGMENTER_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.segmenter.train --stage chain \
 	  --init $(RUNS)/segmenter/model.safetensors --out $(RUNS)/segmenter_chain \
 	  --steps 7000 --decay_steps 5000 --learning_rate 1e-3 --batch_size 6 --clip_length 4 \
 	  $(SEGMENTER_OPTIONS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --stage chain \
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.segmenter.train --stage chain \
 	  --init $(RUNS)/segmenter_chain/model.safetensors --out $(RUNS)/segmenter_growing --seed 1 \
 	  --steps 4500 --decay_steps 3500 --learning_rate 1e-3 --batch_size 4 --clip_length 6 \
 	  --growing 0.3 --looks 2 $(SEGMENTER_OPTIONS)
 
 # Writes the figures of both cards and of docs/embedded_models.md; without DATA none on real images.
 evaluate-embedded: install
-	$(BIN)/python -m medreasoner_training.reasoner.evaluate --model $(SHIPPED)/reasoner \
+	$(BIN)/python -m medreasoner_training.embedded.reasoner.evaluate --model $(SHIPPED)/reasoner \
 	  $(if $(DATA),--data '$(DATA)')
-	$(if $(DATA),$(BIN)/python -m medreasoner_training.segmenter.evaluate --data '$(DATA)' \
+	$(if $(DATA),$(BIN)/python -m medreasoner_training.embedded.segmenter.evaluate --data '$(DATA)' \
 	  --out $(SHIPPED)/segmenter/evaluation.json --card $(SHIPPED)/segmenter/README.md \
 	  --gallery docs/images/segmenter_sections.png, \
 	  @echo 'DATA is not set: the figures in the segmenter'\''s card remain those of the weights that it names.')
-	$(BIN)/python -m medreasoner_training.end_to_end.evaluate --out $(RUNS)/end_to_end.json \
+	$(BIN)/python -m medreasoner_training.embedded.end_to_end.evaluate --out $(RUNS)/end_to_end.json \
 	  --card docs/embedded_models.md \
 	  $(if $(DATA),--data '$(DATA)' --gallery docs/images/end_to_end_ct.png)
 

@@ -53,7 +53,7 @@ setup(
             "store/migrations/*.mako",
             "store/migrations/*.ini",
         ],
-        "medreasoner_training": ["*/*.yaml", "*/configs/*.yaml", "*/configs/accelerate/*.yaml"],
+        "medreasoner_training": ["**/*.yaml"],
     },
     entry_points={"console_scripts": ["medreasoner = monailabel_app.cli:main"]},
     install_requires=[
@@ -67,6 +67,7 @@ setup(
         "huggingface-hub>=1.0,<3",
         "xgrammar>=0.1.25,<0.3",
         "sam2>=1.1,<2",
+        "pydantic>=2.11,<3",
         "omegaconf>=2.3,<3",
         "hydra-core>=1.3,<2",
         "pydicom>=2.4.4,<4",

@@ -125,7 +125,7 @@ def test_the_trained_model_itself_is_not_copied(start, tmp_path):
 def test_a_run_that_is_taken_up_again_keeps_what_was_blended(start, tmp_path):
     trained = replace(start, adapter=tmp_path / "trained")
     write_adapter(tmp_path / "trained", np.random.default_rng(3))
-    unfinished = tmp_path / "blended.unfinished"
+    unfinished = tmp_path / ".blended.unfinished"
     unfinished.mkdir()
     (unfinished / ADAPTER).write_bytes(b"torn")
     file = blend(start, trained, 0.5, tmp_path / "blended").adapter / ADAPTER

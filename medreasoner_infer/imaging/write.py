@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from medreasoner_infer.atomic import replacing as replacing
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.volume import Volume
 
@@ -55,17 +53,6 @@ def write_mask(mask_ijk: np.ndarray, volume: Volume, path: str | os.PathLike[str
         else:
             _write_png(mask, volume, temporary)
     return target
-
-
-@contextmanager
-def replacing(target: Path, suffix: str) -> Iterator[Path]:
-    """A temporary path beside ``target`` that takes its place when the block ends well."""
-    temporary = target.with_name(f".{uuid.uuid4().hex}{suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checked_mask(mask_ijk: np.ndarray, volume: Volume) -> np.ndarray:

@@ -42,7 +42,7 @@ def write_quickstart_study(folder: Path, seed: int = DEFAULT_SEED) -> Path:
     Returns:
         The folder of the series.
     """
-    from medreasoner_training.phantom import torso_ct
+    from medreasoner_training.embedded.phantom import torso_ct
 
     phantom = torso_ct(seed)
     grid = CtGrid(phantom.spacing_mm, phantom.origin_lps_mm, phantom.direction)

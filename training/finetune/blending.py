@@ -8,12 +8,12 @@ where it was tuned (Wortsman et al., Robust fine-tuning of zero-shot models, arX
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from pathlib import Path
 
 import torch
 
+from medreasoner_infer.atomic import replacing_folder
 from medreasoner_infer.reasoners.transformers_loading import load_model
 from medreasoner_training.finetune.stage import ADAPTER_FILE
 from medreasoner_training.finetune.start import Start
@@ -38,13 +38,11 @@ def blend(start: Start, trained: Start, share: float, out: Path) -> Start:
     if share == 1:
         return trained
     if not out.is_dir():
-        unfinished = out.with_name(f"{out.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if trained.adapter is None:
-            _blend_models(start, trained, share, unfinished)
-        else:
-            _blend_adapters(start.adapter, trained.adapter, share, unfinished)
-        os.replace(unfinished, out)
+        with replacing_folder(out) as unfinished:
+            if trained.adapter is None:
+                _blend_models(start, trained, share, unfinished)
+            else:
+                _blend_adapters(start.adapter, trained.adapter, share, unfinished)
     if trained.adapter is None:
         return dataclasses.replace(trained, folder=out)
     return dataclasses.replace(trained, adapter=out)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import medreasoner_infer
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.models.store import (
     Candidate,
@@ -16,7 +17,6 @@ from medreasoner_infer.models.store import (
     ReasonerStore,
     live_reasoner,
 )
-from medreasoner_infer.models.store.files import write_durably
 from medreasoner_infer.reasoners.factory import load_transformers_reasoner
 from medreasoner_training.finetune.board import Board
 from medreasoner_training.finetune.card import model_card
@@ -59,7 +59,7 @@ def compare_with_live(prepared: Prepared, trained: Start, board: Board) -> GateR
         held_out,
         candidate[0],
         compared[0],
-        prepared.config.gate_config,
+        prepared.config.gate,
         PairedScores(former[0], candidate[1], compared[1]) if former else None,
     )
     board.evaluated(mean_iou(candidate[0], held_out))

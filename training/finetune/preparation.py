@@ -111,7 +111,7 @@ def _validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
             "The data set has no validation patients, so no candidate could be compared. Export "
             "again with a validation share above 0."
         )
-    rows, least = data.load(VALIDATION), config.gate_config.min_patients
+    rows, least = data.load(VALIDATION), config.gate.min_patients
     info = rows["extra_info"]
     patients = len(np.unique([each["patient_key"] for each in info if each["present"]]))
     if patients < least:
@@ -127,7 +127,7 @@ def _merged(start: Start, run_dir: Path) -> Start:
     """Full tuning changes all weights, so an adapter becomes part of them first."""
     from filelock import FileLock
 
-    from medreasoner_training.export.merge import merge_adapter
+    from medreasoner_training.finetune.merge import merge_adapter
 
     folder = run_dir / "start"
     with FileLock(run_dir / ".start.lock"):  # all processes of a run come here, one merges

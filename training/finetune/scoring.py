@@ -17,7 +17,7 @@ from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_infer.types import XY, Grounding, ReasonerRequest, SliceImage, SlicePrompt
-from medreasoner_training.finetune.rows import (
+from medreasoner_training.finetune.raw_samples import (
     RawSample,
     read_sample,
     scale_image,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medreasoner_infer.atomic import replacing as replacing
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.volume import Volume
 

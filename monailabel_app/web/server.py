@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medreasoner_infer.addresses import is_web_address
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.home import home_folder
 from medreasoner_infer.models.registry import LIVE, resolve_model
@@ -62,9 +63,8 @@ def prepare_app_folder() -> Path:
     for name in _APP_FOLDERS:
         private_folder(folder / name)
     close_folders([folder, folder / "logs"])
-    unfinished = folder / "main.py.part"
-    unfinished.write_text(_APP_MAIN, encoding="utf-8")
-    os.replace(unfinished, folder / "main.py")
+    with replacing(folder / "main.py") as unfinished:
+        unfinished.write_text(_APP_MAIN, encoding="utf-8")
     return folder
 
 

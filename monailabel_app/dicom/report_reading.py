@@ -2,8 +2,8 @@
 """Reading a report of ours back into the record that it was written from.
 
 The tree is walked by concept names, not by highdicom's ``srread``: that builds and checks the whole
-template, 35 ms a report, refuses a report in which an archive has changed anything, and still leaves
-our own text items to be looked up one by one.
+template (35 ms), refuses a report in which an archive has changed anything, and still leaves our
+own text items to be looked up one by one.
 """
 
 from __future__ import annotations

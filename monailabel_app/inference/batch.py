@@ -16,8 +16,8 @@ from medreasoner_infer.errors import CancelledError, MedReasonerError
 from medreasoner_infer.hooks import Hooks
 from monailabel_app.errors import ConflictError, NotFoundError
 from monailabel_app.inference.call import Call
-from monailabel_app.inference.outputs import answer_file, keep_as_label
 from monailabel_app.inference.params import InferParams
+from monailabel_app.inference.replies import answer_file, keep_as_label
 from monailabel_app.inference.service import AnsweringService
 from monailabel_app.site.opening import Site
 

@@ -20,8 +20,8 @@ from monailabel_app.common.import_path import keep_out_of_import_path
 from monailabel_app.common.privacy import log_config
 from monailabel_app.common.private_files import close_folders, keep_private, private_folder
 from monailabel_app.errors import SettingsError
+from monailabel_app.security.accounts import Accounts
 from monailabel_app.security.exposure import is_loopback
-from monailabel_app.security.readers import Readers
 from monailabel_app.security.settings import ENV_PREFIX, SecuritySettings, security_settings
 from monailabel_app.settings import AppSettings
 from monailabel_app.site.paths import default_data_dir
@@ -180,7 +180,7 @@ def refuse_exposure(host: str, settings: SecuritySettings) -> None:
     Raises:
         SettingsError: if other machines could reach it, or the token file cannot be used.
     """
-    readers = Readers.of(settings)
+    readers = Accounts.of(settings)
     if readers is None and not settings.allow_unauthenticated and not is_loopback(host):
         raise SettingsError(
             f"Other machines could reach {host}, and nobody has to log in. Give --token-file with "

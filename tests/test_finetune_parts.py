@@ -306,6 +306,26 @@ def test_scores_are_those_of_the_answers():
     assert seen == [(5, 5)]
 
 
+def test_a_target_that_vanishes_on_the_model_s_square_scores_0_and_not_nan():
+    pytest.importorskip("datasets")
+    from PIL import Image
+
+    from medreasoner_training.finetune.scoring import answer_rows
+
+    mask = np.zeros((128, 128), np.uint8)
+    mask[:, 0] = 255  # none of the 64 columns is read from the first of 128
+    truth = {"bbox_2d": [0, 0, 1, 128], "point_2d": [[0, 20], [0, 90]]}
+    info = {"category": "rim", "patient_key": "p", "present": True, "reasoning": None}
+    row = {
+        "images": [Image.new("RGB", (128, 128))], "masks": [Image.fromarray(mask)],
+        "reward_model": {"ground_truth": json.dumps(truth)}, "extra_info": info,
+        "prompt": [{"role": "user", "content": "rim"}],
+    }  # fmt: skip
+    flat = Grounding("", (3.0, 3.0, 3.9, 9.0), ((3.0, 4.0), (3.5, 8.0)))  # holds no whole pixel
+    (outcome,) = answer_rows(Answering({"rim": flat}), [row], segmenter=BoxSegmenter())
+    assert (outcome.failed, outcome.mask_dice) == (False, 0.0)
+
+
 def test_key_points_are_scored_by_their_discs_and_by_the_target():
     pytest.importorskip("datasets")
     from medreasoner_training.finetune.scoring import answer_rows

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from medreasoner_infer.models.loading import load_segmenter
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_training.finetune.board import Board
@@ -19,8 +17,7 @@ from medreasoner_training.finetune.callbacks import (
 )
 from medreasoner_training.finetune.checkpoints import require_space
 from medreasoner_training.finetune.grpo import grpo_trainer
-from medreasoner_training.finetune.rows import RowMaker
-from medreasoner_training.finetune.settings import RunSettings
+from medreasoner_training.finetune.rows import RowMaker, spread_rows
 from medreasoner_training.finetune.sft import sft_trainer
 from medreasoner_training.finetune.stage import (
     Stage,
@@ -34,7 +31,6 @@ from medreasoner_training.finetune.start import Start, load_trainable
 from medreasoner_training.samples import Augmentation
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from torch.utils.tensorboard import SummaryWriter
     from transformers import Trainer
 
@@ -87,13 +83,6 @@ def segmenter_of(config: FineTuneConfig) -> Segmenter | None:
     return load_segmenter(spec, device=config.run.device)
 
 
-def spread_rows(rows: Dataset, run: RunSettings) -> Dataset:
-    """At most ``eval_samples`` rows, evenly through the split."""
-    count = min(run.eval_samples, len(rows))
-    picks = np.linspace(0, len(rows), count, endpoint=False).astype(int)
-    return rows.select(picks, keep_in_memory=True)
-
-
 def tensorboard_writer(prepared: Prepared, stage: Stage) -> SummaryWriter | None:
     """Writes curves into ``RUN_DIR/tensorboard/STAGE``."""
     if not is_main_process():
@@ -121,7 +110,7 @@ def _add_callbacks(
         trainer.add_callback(TensorBoardCallback(writer))
     run = prepared.config.run
     if run.eval_steps:
-        rows = spread_rows(prepared.validation, run)
+        rows = spread_rows(prepared.validation, min(run.eval_samples, len(prepared.validation)))
         evaluate = held_out_evaluator(trainer, loaded, start.settings, rows)
         trainer.add_callback(
             HeldOutEvaluation(evaluate, run.eval_steps, board, writer, stage.first_step)

@@ -33,7 +33,8 @@ from medreasoner_training.embedded.end_to_end.search import search_scores, summa
 from medreasoner_training.embedded.marked_text import write_marked
 from medreasoner_training.embedded.reasoner.scoring import mean_with_interval
 from medreasoner_training.embedded.segmenter.gallery import JudgedSection, write_gallery
-from medreasoner_training.embedded.segmenter.measures import dice, inscribed_ellipse
+from medreasoner_training.embedded.segmenter.measures import inscribed_ellipse
+from medreasoner_training.rewards import dice
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from medreasoner_training.embedded.reasoner.scoring import mean_with_interval
 from medreasoner_training.embedded.segmenter.classical import CLASSICAL
 from medreasoner_training.embedded.segmenter.gallery import JudgedSection
 from medreasoner_training.embedded.segmenter.measures import (
-    dice,
     filled_box,
     inscribed_ellipse,
     true_prompt,
 )
 from medreasoner_training.embedded.segmenter.real_data import LabelledVolume
+from medreasoner_training.rewards import dice
 
 #: From a displayed slice and a prompt to a mask, bool (H, W).
 Method = Callable[[SliceImage, SlicePrompt], np.ndarray]

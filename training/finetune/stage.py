@@ -21,7 +21,6 @@ from medreasoner_training.finetune.frozen import frozen_sha256, require_unchange
 from medreasoner_training.finetune.start import Start
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
     from transformers import Trainer
 
@@ -56,11 +55,6 @@ class Stage:
 def is_main_process() -> bool:
     """Whether this process writes; ``accelerate launch`` numbers the others from 1."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def is_adapted(model: torch.nn.Module) -> bool:
-    """Whether a model carries a LoRA adapter already."""
-    return hasattr(model, "peft_config")
 
 
 def checkpoint_to_resume(stage: Stage) -> Path | None:

@@ -75,11 +75,9 @@ def _distinct(sections: Sequence[AnySection]) -> list[AnySection]:
 
 def write_gallery(sections: Sequence[JudgedSection], path: Path) -> None:
     """Draw the chosen sections, true outline green and answered outline orange; atomic PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.1 * COLUMNS, 7.2), facecolor="black", layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(3, COLUMNS, squeeze=False)
     for row, (rank, chosen) in zip(axes, choose_sections(sections).items(), strict=True):
         for axis in row:

@@ -12,7 +12,7 @@ from medreasoner_infer.reasoners.prompts import PromptFile
 from medreasoner_training.finetune.config import FineTuneConfig
 from medreasoner_training.finetune.errors import FineTuneConfigError
 from medreasoner_training.finetune.settings import Tuning, VllmMode, their_arguments
-from medreasoner_training.finetune.start import training_device
+from medreasoner_training.finetune.tunable import training_device
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medreasoner_infer.segmenters.base import Segmenter
@@ -23,7 +22,6 @@ from medreasoner_training.rewards import (
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import GRPOTrainer
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
@@ -38,7 +36,6 @@ def grpo_trainer(
     loaded: LoadedModel,
     raw: Dataset,
     maker: RowMaker,
-    callbacks: Sequence[TrainerCallback],
     segmenter: Segmenter | None = None,
 ) -> GRPOTrainer:
     """A trainer that lets the model answer and rewards its answers.
@@ -59,7 +56,6 @@ def grpo_trainer(
         train_dataset=training_rows(raw, maker, count, config.run.seed + _SEED_OFFSET),
         processing_class=loaded.processor,
         peft_config=new_adapter(config, loaded.model),
-        callbacks=list(callbacks),
     )
     for model in (trainer.model, trainer.ref_model):
         if model is not None:

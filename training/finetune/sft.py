@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medreasoner_training.finetune.arguments import new_adapter, sft_arguments
@@ -13,7 +12,6 @@ from medreasoner_training.finetune.stage import Stage
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import SFTTrainer
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
@@ -25,7 +23,6 @@ def sft_trainer(
     loaded: LoadedModel,
     raw: Dataset,
     maker: RowMaker,
-    callbacks: Sequence[TrainerCallback],
 ) -> SFTTrainer:
     """A trainer that teaches ``completion`` behind ``prompt``; the prompt itself is not learnt.
 
@@ -41,5 +38,4 @@ def sft_trainer(
         train_dataset=training_rows(raw, maker, stage.steps * config.sft.batch, config.run.seed),
         processing_class=loaded.processor,
         peft_config=new_adapter(config, loaded.model),
-        callbacks=list(callbacks),
     )

@@ -26,7 +26,7 @@ _NON_FINITE = (
 
 
 class Reporter(TrainerCallback):
-    """Writes steps and rewards to the progress.
+    """Writes steps and rewards into ``progress.json``.
 
     Args:
         progress: the run's.
@@ -40,13 +40,13 @@ class Reporter(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Count from where the checkpoint left off."""
+        """Begin to count at the checkpoint's step, from which the time left is estimated."""
         self._progress.begin_training(self._first_step + state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Tell the step."""
+        """Write the number of the step."""
         self._progress.step_done(self._first_step + state.global_step)
 
     def on_log(
@@ -57,7 +57,7 @@ class Reporter(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Tell the mean reward."""
+        """Write the mean reward over the rollouts of the logged steps."""
         if logs and "reward" in logs:
             self._progress.step_done(self._first_step + state.global_step, float(logs["reward"]))
 

@@ -76,7 +76,7 @@ def judge(case: MaskCase, result: InferenceResult, section: SliceImage) -> Judge
 
 
 def score_section(judged: JudgedSection, says_present: bool) -> MaskScore:
-    """The figures of an answered question."""
+    """Dice of an answered question, and of the ellipse in the reasoner's own box."""
     if not judged.truth.any():
         return MaskScore(judged.title, False, says_present, None, None)
     ellipse = 0.0
@@ -88,7 +88,7 @@ def score_section(judged: JudgedSection, says_present: bool) -> MaskScore:
 def run_cases(
     pipeline: Pipeline, cases: Iterable[MaskCase]
 ) -> tuple[list[MaskScore], list[JudgedSection]]:
-    """Ask every question."""
+    """Put every question to the pipeline: its score, and the section to draw."""
     scores, judged = [], []
     for case in cases:
         request = AskRequest(case.query, SliceSelection(plane=Plane.ACQUIRED, index=case.index))

@@ -113,7 +113,7 @@ def absent_cases(slices: list[RealSlice], every: int = 6) -> list[tuple[int, Lab
 
 
 def phrasing(label: Label, number: int, held_out: bool) -> str:
-    """A phrasing for a target, in turn."""
+    """The ``number``-th question about a target, beginning anew behind the last."""
     target = known_targets()[label]
     choices = target.held_out if held_out else target.trained
     return choices[number % len(choices)]

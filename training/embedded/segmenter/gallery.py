@@ -34,12 +34,12 @@ class Ranked(Protocol):
 
     @property
     def dice(self) -> float:
-        """What it is ranked by."""
+        """Dice coefficient, 0...1, by which sections are ranked."""
         ...
 
     @property
     def title(self) -> str:
-        """What it shows."""
+        """Of the structure; a row shows one section of each."""
         ...
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m medreasoner_training.embedded.segmenter.average`` takes the mean of two weights files.
+"""``python -m medreasoner_training.embedded.segmenter.average``: the mean of two weights files.
 
 The mean of a stage's weights and those it started from follows targets better than either (Wortsman
 et al., Robust fine-tuning of zero-shot models, arXiv 2109.01903); the model card says by how much.

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from medreasoner_infer.answer import format_answer
 from medreasoner_infer.reasoners.prompts import PromptTemplate
 from medreasoner_training.embedded.reasoner.reasonings import position_in_words
+from medreasoner_training.finetune.raw_samples import RawSample
 from medreasoner_training.rewards import GroundTruth
-
-if TYPE_CHECKING:
-    from medreasoner_training.finetune.rows import RawSample
 
 _SPACED = '"bbox": ['
 

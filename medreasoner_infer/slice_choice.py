@@ -49,7 +49,7 @@ class DisplayedSlice:
     def of(
         cls, volume: Volume, plane: Plane, index: int, window: Window | None, **model: int
     ) -> DisplayedSlice:
-        """Window one slice; ``model_size`` is the side of the reasoner's image in model px.
+        """Window one slice; ``model_size`` is the side of the reasoner's image in reasoner px.
 
         Raises:
             SliceOutOfRangeError: if the volume has no such slice.

@@ -96,7 +96,7 @@ def make_pipeline(say=lambda request, number: PRESENT):
 def test_prompts_and_mask_lie_where_the_answer_points(volume):
     pipeline, _ = make_pipeline()
     result = pipeline.ask(volume, AskRequest("Where?", SliceSelection(index=3)))
-    # 64 model px show 32 slice px: coordinates halve; IJK centres are half a pixel less.
+    # 64 reasoner px show 32 slice px: coordinates halve; IJK centres are half a pixel less.
     assert result.prompts.bbox_xyxy_slice_px == (4.0, 8.0, 12.0, 16.0)
     assert result.prompts.points_ijk == ((5.5, 9.5, 3.0), (9.5, 13.5, 3.0))
     assert result.prompts.points_lps_mm == ((11.0, 19.0, 15.0), (19.0, 27.0, 15.0))

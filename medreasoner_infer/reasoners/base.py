@@ -25,7 +25,7 @@ class Reasoner(ABC):
 
     Attributes:
         identity: which weights answer.
-        input_size: side of the square image that the model expects, in model px.
+        input_size: side of the square image that the model expects, in reasoner px.
         image_encoding: how :func:`~medreasoner_infer.reasoners.prepare_image` must encode it.
     """
 
@@ -120,7 +120,7 @@ def raise_if_cancelled(cancelled: Cancelled | None) -> None:
 def ground(
     completion: str, *, answer_size: int, input_size: int, require_reasoning: bool
 ) -> Grounding:
-    """Parse a completion and map it from the pixels that the model saw to model px.
+    """Parse a completion and map it from the pixels that the model saw to reasoner px.
 
     A model that answers in integers can name a box one pixel thin as x1 = x2, and constrained
     decoding cannot forbid it; such a box is widened to one pixel, which a warning tells.

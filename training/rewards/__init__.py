@@ -4,8 +4,8 @@
 The terms are those of MedReasoner (arXiv 2508.08177); :func:`score` computes them for one
 completion, :func:`make_reward_functions` makes TRL's reward functions of them, :func:`explain` says
 why a completion earned what it earned, and :func:`mask_dice_reward` rewards the mask of a frozen
-segmenter. Coordinates are pixels of the image that the reasoner reads (model px); the thresholds of
-10 px and 100 px are published for images of 840 px.
+segmenter. Coordinates are pixels of the image that the reasoner reads (reasoner px); the thresholds
+of 10 px and 100 px are published for images of 840 px.
 
 Where the default differs from the released code, which ``as_released=True`` reproduces:
 

@@ -37,8 +37,9 @@ def mask_dice_reward(
 
     Args:
         segment: called as ``segment(image, prompt)`` with the row's image and the answer's box and
-            two positive points, in the pixels that the answer uses (model px). It maps them if the
-            image has others, and returns the mask, bool of shape (H, W), on the true mask's grid.
+            two positive points, in the pixels that the answer uses (reasoner px). It maps them if
+            the image has others, and returns the mask, bool of shape (H, W), on the true mask's
+            grid.
         image_column: column of images, each an image or a list of one as in U-MRG.
         mask_column: column of true masks, likewise; (H, W) or (H, W, channels), 0 is background.
         weight: factor of the value.

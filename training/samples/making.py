@@ -90,7 +90,7 @@ def _absent_samples(
 
 
 def section_areas(case: LabelledCase, target: Target, settings: SampleSettings) -> np.ndarray:
-    """Area of a target on each slice of the case's plane, (N,) in square model px."""
+    """Area of a target on each slice of the case's plane, (N,) in square reasoner px."""
     mapping = _mapping(case, 0, settings)
     other_axes = tuple(axis for axis in range(3) if axis != mapping.slice_axis)
     return (target.labels_ijk == target.value).sum(axis=other_axes) * _px_area(mapping)
@@ -135,7 +135,7 @@ def _section(volume: Volume, target: Target, mapping: SliceMapping) -> np.ndarra
 
 
 def _px_area(mapping: SliceMapping) -> float:
-    scale_x, scale_y = mapping.model_px_per_slice_px
+    scale_x, scale_y = mapping.reasoner_px_per_slice_px
     return scale_x * scale_y
 
 

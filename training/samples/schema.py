@@ -23,7 +23,7 @@ def features() -> Features:
     """The columns.
 
     ``images`` and ``masks`` hold one picture each, ``prompt`` one message with the question,
-    ``reward_model.ground_truth`` a JSON text with ``bbox_2d`` and ``point_2d`` in model px, or
+    ``reward_model.ground_truth`` a JSON text with ``bbox_2d`` and ``point_2d`` in reasoner px, or
     ``null`` for an absent target.
     """
     from datasets import Features, Image, List, Value
@@ -89,7 +89,7 @@ def to_row(sample: Sample, index: int) -> dict[str, Any]:
 
 
 def ground_truth_json(bbox_xyxy_px: XYXY | None, points_xy_px: tuple[XY, XY] | None) -> str:
-    """``{"bbox_2d": [x1, y1, x2, y2], "point_2d": [[x, y], [x, y]]}``; ``null`` without box."""
+    """``{"bbox_2d": [x1, y1, x2, y2], "point_2d": [[x, y], [x, y]]}`` or ``null``; reasoner px."""
     if bbox_xyxy_px is None:
         return "null"
     return json.dumps({"bbox_2d": bbox_xyxy_px, "point_2d": points_xy_px})

@@ -46,7 +46,7 @@ class PackedBatch:
     the patches of all images and ``grid_thw`` (B, 3) their layout. For the auxiliary loss with T
     visual tokens and C targets: ``occupancy`` (B, T, SUBCELLS ** 2, 1 + C) is the share of the
     background and of each target in each part of a token's cell, ``boxes`` (B, C, 8) box and key
-    points in model px and ``asked`` (B, C) says which targets have them.
+    points in reasoner px and ``asked`` (B, C) says which targets have them.
     """
 
     input_ids: torch.Tensor

@@ -129,6 +129,26 @@ def test_click_on_an_absent_target_is_followed_and_said(volume):
     assert any("clicks alone" in warning for warning in result.warnings)
 
 
+def test_a_click_that_only_says_where_an_absent_target_is_not_makes_no_prompt(volume):
+    pipeline, _ = make_pipeline(lambda request, number: ABSENT)
+    clicks = (Click((6.0, 7.0, 4.0), positive=False),)
+    result = pipeline.ask(volume, AskRequest("Where?", clicks=clicks))
+    assert result.slice.index == 4
+    assert result.prompts is None
+    assert not result.present
+    assert not result.mask_ijk.any()
+
+
+def test_a_click_outside_joins_the_box_of_a_target_that_is_there(volume):
+    pipeline, _ = make_pipeline()
+    clicks = (Click((6.0, 9.0, 4.0), positive=False),)
+    result = pipeline.ask(volume, AskRequest("Where?", clicks=clicks))
+    assert result.prompts.point_labels == (1, 1, 0)
+    assert result.prompts.point_sources == ("reasoner", "reasoner", "reader")
+    # The box covers 8 x 8 px.
+    assert (int(result.mask_ijk[6, 9, 4]), result.mask.voxels) == (0, 63)
+
+
 def test_position_chooses_the_slice_that_holds_it(volume):
     pipeline, _ = make_pipeline()
     selection = SliceSelection(position_lps_mm=(10.0, 10.0, 26.0))

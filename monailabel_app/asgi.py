@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from monailabel.app import app as monailabel_server
 
+from monailabel_app.ending import ends_in_order
 from monailabel_app.privacy import quiet_request_logs
 from monailabel_app.private_files import keep_private
 from monailabel_app.security.settings import security_settings
@@ -16,4 +17,4 @@ from monailabel_app.security.stack import secure
 
 keep_private()
 quiet_request_logs()
-app = secure(monailabel_server, security_settings())
+app = ends_in_order(secure(monailabel_server, security_settings()))

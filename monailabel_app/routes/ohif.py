@@ -23,6 +23,7 @@ from fastapi.staticfiles import StaticFiles
 from monailabel_app.framework import settings
 from monailabel_app.ohif import STATIC_FOLDER
 from monailabel_app.routes.callers import Caller, require
+from monailabel_app.routes.typed_errors import TypedErrorRoute
 from monailabel_app.security.headers import content_security_policy
 from monailabel_app.security.roles import Action
 from monailabel_app.security.settings import SecuritySettings
@@ -34,7 +35,7 @@ _START_PAGE = "index.html"
 # run there and make their functions from text; the page itself may not.
 _EVAL = "'unsafe-eval'"
 
-router = APIRouter(tags=["Others"])
+router = APIRouter(tags=["Others"], route_class=TypedErrorRoute)
 
 Reader = Annotated[Caller, Depends(require(Action.READ))]
 
@@ -58,14 +59,21 @@ async def configuration(caller: Reader) -> FileResponse:
 
 
 @router.get("/ohif/{path:path}", include_in_schema=False)
-def viewer(request: Request, caller: Reader, path: str = "") -> Response:
+async def viewer(request: Request, caller: Reader, path: str = "") -> Response:
     """A file of the viewer, or its start page for the addresses that it handles itself."""
-    found, status = StaticFiles(directory=_VIEWER_FOLDER).lookup_path(path)
-    is_file = status is not None and stat.S_ISREG(status.st_mode)
-    if is_file and Path(found).name != _START_PAGE:
-        return _with_policy(request, Path(found), (_EVAL,) if path.endswith(".js") else ())
+    found = _viewer_file(path)
+    if found is not None and found.name != _START_PAGE:
+        return _with_policy(request, found, (_EVAL,) if path.endswith(".js") else ())
     page = _VIEWER_FOLDER / _START_PAGE
     return _with_policy(request, page, inline_script_hashes(page))
+
+
+def _viewer_file(path: str) -> Path | None:
+    try:
+        found, status = StaticFiles(directory=_VIEWER_FOLDER).lookup_path(path)
+    except (OSError, ValueError):  # too long for a file's name, or with NUL
+        return None
+    return Path(found) if status is not None and stat.S_ISREG(status.st_mode) else None
 
 
 def _with_policy(request: Request, path: Path, scripts: tuple[str, ...]) -> FileResponse:

@@ -20,7 +20,8 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from monailabel_app.errors import SettingsError
-from monailabel_app.security import guesses, readers
+from monailabel_app.security import accounts, guesses
+from monailabel_app.security.accounts import Accounts, LoggedIn
 from monailabel_app.security.addresses import address_of, counted_as, is_within
 from monailabel_app.security.authentication import LoginRequired, refuse, sessions_of
 from monailabel_app.security.connections import (
@@ -35,7 +36,6 @@ from monailabel_app.security.exposure import is_from_network, is_loopback
 from monailabel_app.security.guesses import GuessLimits, Logins, TooManyGuessesError
 from monailabel_app.security.headers import SecurityHeaders, content_security_policy
 from monailabel_app.security.limits import BodyLimits, RateLimits
-from monailabel_app.security.readers import Reader, Readers
 from monailabel_app.security.roles import Action, Role, least_role, may
 from monailabel_app.security.sessions import Sessions
 from monailabel_app.security.token_file import TokenFile, account_of
@@ -347,8 +347,8 @@ class TestSessions:
         assert sessions.find(key) is None
 
 
-def a_reader(name: str = "ann", role: Role = Role.READER) -> Reader:
-    return Reader(name, role)
+def a_reader(name: str = "ann", role: Role = Role.READER) -> LoggedIn:
+    return LoggedIn(name, role)
 
 
 TWO = {"ann": f"{TOKEN}-a", "bob": f"{TOKEN}-b"}
@@ -368,18 +368,18 @@ class TestReaders:
         ],
     )
     def test_a_token_belongs_to_its_reader_alone(self, token, name, found) -> None:
-        reader = Readers(TWO, 60).by_token(token, name)
+        reader = Accounts(TWO, 60).by_token(token, name)
         assert (reader and reader.display_name) == found
         assert reader is None or (reader.role, reader.is_authenticated) == (Role.READER, True)
 
     def test_a_single_token_takes_any_name(self) -> None:
         account = account_of("reader", TOKEN)
         any_name = type(account)(account.digest, Role.REVIEWER, True, takes_any_name=True)
-        found = Readers({"reader": any_name}, 60).by_token(TOKEN, "somebody")
+        found = Accounts({"reader": any_name}, 60).by_token(TOKEN, "somebody")
         assert (found.display_name, found.role) == ("reader", Role.REVIEWER)
 
     def test_a_session_is_known_to_whom_signed_it_until_it_is_ended(self) -> None:
-        ours, other = Readers(TWO, 60), Readers({"ann": TOKEN}, 60)
+        ours, other = Accounts(TWO, 60), Accounts({"ann": TOKEN}, 60)
         session = ours.open_session(a_reader())
         assert ours.by_session(session).display_name == "ann"
         assert other.by_session(session) is None
@@ -392,18 +392,18 @@ class TestReaders:
 
     @pytest.mark.parametrize("forged", ["", "x", "\ud800", "e30.x.y"])
     def test_what_was_not_signed_is_no_session(self, forged) -> None:
-        ours = Readers(TWO, 60)
+        ours = Accounts(TWO, 60)
         assert ours.by_session(forged) is None
         assert not ours.is_signed(forged)
         ours.end_session(forged)
 
     def test_the_file_is_looked_at_again_after_a_second(self, tmp_path, monkeypatch) -> None:
         now = [50.0]
-        monkeypatch.setattr(readers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(accounts, "time", SimpleNamespace(monotonic=lambda: now[0]))
         path = tmp_path / "tokens"
         path.touch(0o600)
         path.write_text(f"ann:{TOKEN}-a:reviewer\nbob:{TOKEN}-b")
-        known = Readers({"fixed": TOKEN}, 60, TokenFile(path))
+        known = Accounts({"fixed": TOKEN}, 60, TokenFile(path))
         assert known.roles == {
             "fixed": Role.READER,
             "ann": Role.REVIEWER,
@@ -429,14 +429,14 @@ class TestReaders:
         assert known.by_token(f"{TOKEN}-b2").display_name == "bob"
 
     def test_a_session_ends_with_the_token_that_opened_it(self, tmp_path, monkeypatch) -> None:
-        monkeypatch.setattr(readers, "_LOOK_AGAIN_S", 0.0)
+        monkeypatch.setattr(accounts, "_LOOK_AGAIN_S", 0.0)
         path = tmp_path / "tokens"
         path.touch(0o600)
         path.write_text(f"ann:{TOKEN}-a")
-        known = Readers({}, 60, TokenFile(path))
+        known = Accounts({}, 60, TokenFile(path))
         session = known.open_session(a_reader())
         path.write_text(f"ann:{TOKEN}-a:administrator")
-        assert known.by_session(session) == Reader("ann", Role.ADMINISTRATOR)
+        assert known.by_session(session) == LoggedIn("ann", Role.ADMINISTRATOR)
         path.write_text(f"ann:{TOKEN}-b:administrator")
         assert known.by_session(session) is None
 
@@ -488,7 +488,7 @@ class TestGuesses:
         assert self.failed(limits, left + 1, address="b") == [False] * left + [True]
 
     def test_a_right_token_passes_where_it_was_right_before(self) -> None:
-        known = Readers({"ann": f"{TOKEN}-a"}, 60)
+        known = Accounts({"ann": f"{TOKEN}-a"}, 60)
         logins = Logins(known, GuessLimits(2))
         assert logins.log_in("a", f"{TOKEN}-a", "ann").display_name == "ann"
         assert logins.log_in("a", "wrong", "ann") is None
@@ -499,7 +499,7 @@ class TestGuesses:
         assert logins.log_in("a", f"{TOKEN}-a", "ann").display_name == "ann"
 
     def test_a_right_token_counts_as_no_failure(self) -> None:
-        logins = Logins(Readers({"ann": TOKEN}, 60), GuessLimits(1))
+        logins = Logins(Accounts({"ann": TOKEN}, 60), GuessLimits(1))
         for _ in range(5):
             assert logins.log_in("a", TOKEN).display_name == "ann"
         assert logins.log_in("a", "wrong") is None
@@ -526,7 +526,7 @@ class TestGuesses:
             logins.log_in("a", "two")
 
     def test_forged_sessions_are_counted_apart_from_tokens(self) -> None:
-        logins = Logins(Readers({"ann": TOKEN}, 60), GuessLimits(2))
+        logins = Logins(Accounts({"ann": TOKEN}, 60), GuessLimits(2))
         logins.refuse_forged("a")
         logins.refuse_forged("a")
         with pytest.raises(TooManyGuessesError) as caught:
@@ -536,8 +536,8 @@ class TestGuesses:
         logins.refuse_forged("b")
 
 
-def login(per_minute: int = 100) -> tuple[TestClient, Readers]:
-    known = Readers(TWO, 60)
+def login(per_minute: int = 100) -> tuple[TestClient, Accounts]:
+    known = Accounts(TWO, 60)
     backend = LoginRequired(known, Logins(known, GuessLimits(per_minute)))
     app = AuthenticationMiddleware(answering, backend=backend, on_error=refuse)
     return client_of(app), known
@@ -692,7 +692,7 @@ class TestHowMuch:
     def test_each_reader_and_each_address_has_a_share(self) -> None:
         limited = RateLimits(answering, 1)
 
-        def status(user: Reader | None, address: str) -> int:
+        def status(user: LoggedIn | None, address: str) -> int:
             async def app(scope, receive, send):
                 await limited({**scope, "user": user}, receive, send)
 

@@ -143,12 +143,13 @@ def _configured_app(
     """
     from monailabel.config import settings
 
+    from monailabel_app.web.secured_app import secured_app
+
     settings.MONAI_LABEL_SERVER_PORT = options.port
     settings.MONAI_LABEL_APP_DIR = str(app_folder)
     settings.MONAI_LABEL_STUDIES = studies
     settings.MONAI_LABEL_APP_CONF = dict(conf)
-    from monailabel_app.asgi import app
-
+    app = secured_app()
     close_folders(_folders_of_patients(settings, studies))
     return app
 

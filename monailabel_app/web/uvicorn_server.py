@@ -7,6 +7,7 @@ import asyncio
 import functools
 import resource
 import signal
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -56,10 +57,27 @@ class BoundedServer(uvicorn.Server):
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         if not self.should_exit:
-            # Work in a thread cannot be stopped; what it writes is written whole or not at all.
+            # Work in a thread cannot be stopped, and might not end.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_S + _END_ANYWAY_S)
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what goes on; who would wait too long is told, and their work is waited for.
+
+        uvicorn's own limit of time cancels requests, which answers 500, and leaves threads in the
+        middle of what they write.
+        """
+        giving_up = asyncio.get_running_loop().call_later(SHUTDOWN_S, self._give_up)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            giving_up.cancel()
+
+    def _give_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, GuardedProtocol)  # nosec B101 # for type checkers
+            connection.give_up()
 
 
 def make_server(
@@ -91,7 +109,6 @@ def make_server(
         # asyncio accepts as many at once, before it tells anybody of them.
         backlog=max(_LEAST_BACKLOG, min(_MOST_BACKLOG, (handles - connections.limits.total) // 2)),
         timeout_keep_alive=round(connections.limits.idle_s),
-        timeout_graceful_shutdown=SHUTDOWN_S,
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.certificate_key,
     )

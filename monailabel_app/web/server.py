@@ -6,20 +6,21 @@ from __future__ import annotations
 import importlib.util
 import logging.config
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medreasoner_infer.addresses import is_web_address
 from medreasoner_infer.atomic import replacing
-from medreasoner_infer.errors import MissingExtraError
+from medreasoner_infer.errors import MedReasonerError, MissingExtraError
 from medreasoner_infer.home import home_folder
 from medreasoner_infer.models.registry import LIVE, resolve_model
 from monailabel_app.common.import_path import keep_out_of_import_path
 from monailabel_app.common.privacy import log_config
 from monailabel_app.common.private_files import close_folders, keep_private, private_folder
-from monailabel_app.errors import SettingsError
+from monailabel_app.errors import SettingsError, StartError
 from monailabel_app.security.accounts import Accounts
 from monailabel_app.security.exposure import is_loopback
 from monailabel_app.security.settings import ENV_PREFIX, SecuritySettings, security_settings
@@ -91,6 +92,7 @@ def run_server(options: ServerOptions) -> None:
         UnknownModelError: if a model name means nothing.
         SettingsError: if other machines could reach the server and nobody has to log in, or the
             token file, an address or the studies cannot be used.
+        StartError: if something else has the address or the studies, or the app cannot be built.
     """
     if importlib.util.find_spec("monailabel") is None:
         raise MissingExtraError("monailabel", "monailabel")
@@ -101,16 +103,21 @@ def run_server(options: ServerOptions) -> None:
     os.environ |= security_environment(options)
     settings = security_settings()
     refuse_exposure(options.host, settings)
+    listening = Listening(options.host, options.port, options.certificate, options.certificate_key)
+    listening.require_certificate()
+    listening.require_free()
     keep_private()
     studies = _studies(options.studies)
     keep_out_of_import_path(studies)
-    app_folder = prepare_app_folder()
+    with _starting():
+        app_folder = prepare_app_folder()
     os.environ.setdefault("MONAI_LABEL_DICOMWEB_CACHE_EXPIRY", "5")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home_folder() / "cache" / "torch"))
     logging.config.dictConfig(log_config(app_folder / "logs"))
     app = _configured_app(options, studies, app_folder, conf)
-    listening = Listening(options.host, options.port, options.certificate, options.certificate_key)
-    make_server(app, listening, settings).run()
+    server = make_server(app, listening, settings)
+    _build_app()
+    server.run()
 
 
 def _check_models(settings: AppSettings) -> None:
@@ -152,6 +159,32 @@ def _configured_app(
     app = secured_app()
     close_folders(_folders_of_patients(settings, studies))
     return app
+
+
+def _build_app() -> None:
+    """Build the app, whose models it loads, before uvicorn takes over."""
+    from monailabel_app.framework import app_instance
+
+    with _starting():
+        app_instance()
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Say in a sentence what keeps the server from starting; uvicorn would log a traceback.
+
+    Raises:
+        StartError: instead of our errors and the system's.
+    """
+    try:
+        yield
+    except MedReasonerError as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(
+            f"The server cannot use {error.filename or 'a file'} ({error.strerror}); mend that and "
+            "start again."
+        ) from error
 
 
 def _folders_of_patients(settings: Any, studies: str) -> list[Path]:

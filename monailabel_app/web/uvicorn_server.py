@@ -8,6 +8,7 @@ import functools
 import resource
 import signal
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -15,6 +16,7 @@ from typing import Any
 
 import uvicorn
 
+from monailabel_app.errors import SettingsError, StartError
 from monailabel_app.security.connections import ConnectionLimits, Connections
 from monailabel_app.security.http_protocol import GuardedProtocol
 from monailabel_app.security.settings import SecuritySettings
@@ -36,6 +38,43 @@ class Listening:
     port: int
     certificate: Path | None = None
     certificate_key: Path | None = None
+
+    def require_certificate(self) -> None:
+        """Check that the certificate can be used, if one is given.
+
+        Raises:
+            SettingsError: it cannot.
+        """
+        if self.certificate is None:
+            if self.certificate_key is not None:
+                raise SettingsError("--certificate-key has no --certificate; give both or neither.")
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                self.certificate, self.certificate_key
+            )
+        except OSError as error:
+            raise SettingsError(
+                f"The certificate {self.certificate} with the key {self.certificate_key} cannot be "
+                f"used ({error.strerror}); expected PEM files that belong together."
+            ) from error
+
+    def require_free(self) -> None:
+        """Check that the server may listen there, which it does once all else is ready.
+
+        Raises:
+            StartError: it may not.
+        """
+        try:
+            for family, _, _, _, address in socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                socket.create_server(address[:2], family=family).close()
+        except OSError as error:
+            raise StartError(
+                f"The server cannot listen on {self.host}, port {self.port} ({error.strerror}). "
+                "Stop what listens there, or give another --port or --host."
+            ) from error
 
 
 class ImpatientLoop(asyncio.SelectorEventLoop):

@@ -38,7 +38,7 @@ def rows(run: Path, shares: list[float]) -> Iterator[str]:
     from medreasoner_training.finetune.blending import blend
     from medreasoner_training.finetune.comparison import load_trained
     from medreasoner_training.finetune.preparation import plan, prepare
-    from medreasoner_training.finetune.stage import trained_start
+    from medreasoner_training.finetune.stage import trained_reasoner
     from monailabel_app.site.paths import HIDDEN_FOLDER
     from monailabel_app.training.folder import TrainingFolder
 
@@ -50,7 +50,7 @@ def rows(run: Path, shares: list[float]) -> Iterator[str]:
     prepared = prepare(folder)
     trained = prepared.start
     for stage in plan(prepared):
-        trained = trained_start(trained, stage)
+        trained = trained_reasoner(trained, stage)
     for share in shares:
         model = blend(prepared.start, trained, share, run / "shares" / f"{share:g}")
         reasoner = load_trained(prepared, model)

@@ -48,8 +48,8 @@ def _record(answer: ReasonerAnswer, sample: ReasonerAnswer, mapping: SliceMappin
     grounding = sample.grounding
     box, points = None, ()
     if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:
-        box = mapping.model_box_to_slice_px(grounding.bbox_xyxy_px)
-        mapped = mapping.model_px_to_slice_px(np.array(grounding.points_xy_px))
+        box = mapping.reasoner_box_to_slice_px(grounding.bbox_xyxy_px)
+        mapped = mapping.reasoner_px_to_slice_px(np.array(grounding.points_xy_px))
         points = tuple((float(x), float(y)) for x, y in mapped)
     return SampleRecord(
         present=grounding.present,

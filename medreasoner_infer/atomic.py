@@ -12,7 +12,9 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(target: Path, suffix: str | None = None) -> Iterator[Path]:
+def replacing(
+    target: Path, suffix: str | None = None, *, prefix: str = ".", durable: bool = False
+) -> Iterator[Path]:
     """A temporary path beside ``target`` that takes its place when the block ends well.
 
     Its name is its own, so that two writers of one target do not meet; the last one wins.
@@ -21,15 +23,21 @@ def replacing(target: Path, suffix: str | None = None) -> Iterator[Path]:
         target: file to write; an existing one is replaced.
         suffix: what the temporary name ends with, for libraries that go by it, e.g. ``.nii.gz``; by
             default the target's last suffix.
+        prefix: what it begins with, by which the remains of a killed process are known.
+        durable: whether a loss of power leaves the old or the new file as well.
     """
-    temporary = target.with_name(
-        f".{uuid.uuid4().hex}{target.suffix if suffix is None else suffix}"
-    )
+    ending = target.suffix if suffix is None else suffix
+    temporary = target.with_name(f"{prefix}{uuid.uuid4().hex}{ending}")
     try:
         yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+    if durable:
+        sync_folder(target.parent)
 
 
 @contextmanager

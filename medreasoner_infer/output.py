@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.imaging import (
     OverlayContent,
     Volume,
@@ -17,7 +18,6 @@ from medreasoner_infer.imaging import (
     write_mask,
     write_overlay,
 )
-from medreasoner_infer.imaging.write import replacing
 from medreasoner_infer.result import Inference
 
 

@@ -31,7 +31,7 @@ class SourcedPrompt:
 def prompt_from_grounding(
     grounding: Grounding, clicks: Sequence[Click], mapping: SliceMapping
 ) -> SourcedPrompt | None:
-    """Combine the reasoner's box and key points (model px) with the reader's clicks (IJK).
+    """Combine the reasoner's box and key points (reasoner px) with the reader's clicks (IJK).
 
     Returns:
         The prompt in slice px, or ``None`` when the reasoner sees no target and the reader has
@@ -40,8 +40,8 @@ def prompt_from_grounding(
     prompt = SourcedPrompt(SlicePrompt(None), None, ())
     if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:
         prompt = _on_slice(
-            mapping.model_box_to_slice_px(grounding.bbox_xyxy_px),
-            _as_pairs(mapping.model_px_to_slice_px(np.array(grounding.points_xy_px))),
+            mapping.reasoner_box_to_slice_px(grounding.bbox_xyxy_px),
+            _as_pairs(mapping.reasoner_px_to_slice_px(np.array(grounding.points_xy_px))),
             mapping,
         )
     prompt = add_clicks(prompt, clicks, mapping)

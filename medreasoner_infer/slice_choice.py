@@ -32,7 +32,7 @@ from medreasoner_infer.types import Grounding, ReasonerAnswer, ReasonerRequest, 
 
 SEARCH_SLICES = 12
 SEARCH_BATCH = 6
-MIN_CONTENT_FRACTION = 0.02
+_MIN_CONTENT_FRACTION = 0.02
 _DARK_LEVEL = 12
 
 
@@ -49,7 +49,7 @@ class DisplayedSlice:
     def of(
         cls, volume: Volume, plane: Plane, index: int, window: Window | None, **model: int
     ) -> DisplayedSlice:
-        """Window one slice; ``model_size`` is the side of the reasoner's image in model px.
+        """Window one slice; ``model_size`` is the side of the reasoner's image in reasoner px.
 
         Raises:
             SliceOutOfRangeError: if the volume has no such slice.
@@ -180,8 +180,13 @@ def _candidate_slices(
         DisplayedSlice.of(volume, plane, int(index), window, model_size=reasoner.input_size)
         for index in indices
     ]
-    filled = [s for s in slices if np.mean(s.image.pixels > _DARK_LEVEL) > MIN_CONTENT_FRACTION]
+    filled = [candidate for candidate in slices if not is_all_but_black(candidate.image)]
     return filled or slices
+
+
+def is_all_but_black(image: SliceImage) -> bool:
+    """Whether a displayed slice shows next to nothing: at most 2 % of its values exceed 12."""
+    return bool(np.mean(image.pixels > _DARK_LEVEL) <= _MIN_CONTENT_FRACTION)
 
 
 def _score(

@@ -4,7 +4,8 @@
 Pixel frames. A pixel coordinate is continuous and *edge based*: pixel (column c, row r) covers
 ``[c, c + 1) x [r, r + 1)`` and has its centre at ``(c + 0.5, r + 0.5)``; x grows to the right of
 the displayed slice, y downwards. ``slice px`` are pixels of the displayed slice on the voxel grid,
-``model px`` are pixels of the letterboxed square that the reasoner reads.
+``reasoner px`` are pixels of the letterboxed square that the reasoner reads, ``crop px`` those of
+the square that a crop of the slice becomes for the segmenter (:mod:`.segmenters.crop`).
 
 Voxel frame. ``IJK`` is ITK's continuous voxel index: integers are voxel *centres*.
 Patient frame. ``LPS`` millimetres, as in DICOM (PS3.3 C.7.6.2.1.1).
@@ -48,8 +49,8 @@ class ModelSpec:
     """Where a model's weights come from and how it must be used.
 
     ``source`` is a local folder or file, or a Hugging Face id. ``input_size`` is the side of the
-    square image in model px (``None``: as the model's own folder says). ``prompt`` names a prompt
-    template. ``config`` and ``filename`` are for SAM2 checkpoints.
+    square image in reasoner px (``None``: as the model's own folder says). ``prompt`` names a
+    prompt template. ``config`` and ``filename`` are for SAM2 checkpoints.
     """
 
     name: str
@@ -112,7 +113,7 @@ class SliceMask:
 
 @dataclass(frozen=True)
 class Grounding:
-    """A parsed answer of the reasoner, in *model px* (edge based).
+    """A parsed answer of the reasoner, in *reasoner px* (edge based).
 
     Either the target is present, and box and both key points are given, or it is not, and all
     three are ``None``. ``warnings`` lists every repair that the tolerant parser made.
@@ -131,7 +132,7 @@ class Grounding:
 
 @dataclass(frozen=True)
 class ReasonerRequest:
-    """One question about one prepared image (uint8 RGB of shape (S, S, 3), model px)."""
+    """One question about one prepared image (uint8 RGB of shape (S, S, 3), reasoner px)."""
 
     image: np.ndarray
     query: str

@@ -20,7 +20,7 @@ pytest.importorskip("monailabel")
 from dicomweb_client import DICOMfileClient
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.dicom.keeping import ResultKeeper
+from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.inference.dicom_seg import dicom_seg_of
@@ -154,7 +154,7 @@ def test_a_label_without_codes_is_stored_with_honest_ones(
     assert submission is not None
     assert np.asarray(nibabel.load(submission.file).dataobj).sum() == mask.sum()
     records = RecordStore(tmp_path / "records")
-    keeper = ResultKeeper(records, store.image_source, VolumeCache(1 << 20), store.archive())
+    keeper = ResultRecorder(records, store.image_source, VolumeCache(1 << 20), store.archive())
     keeper.label(submission)
     records.close()
     (segmentation,) = client.stored

@@ -28,7 +28,7 @@ from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.dicomweb import DicomWebArchive
 from monailabel_app.dicom.errors import ArchiveRefusedError
 from monailabel_app.dicom.history import read_record
-from monailabel_app.dicom.keeping import ResultKeeper
+from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.dicom.submitting import wait_before_try
 from monailabel_app.errors import PacsUnreachableError
 from monailabel_app.images.source import ImageSource
@@ -106,8 +106,8 @@ def records(tmp_path: Path, study: Study) -> Iterator[RecordStore]:
     store.close()
 
 
-def keeper_of(records: RecordStore, study: Study, archive) -> ResultKeeper:
-    return ResultKeeper(records, lambda _: study.image, VolumeCache(1 << 24), archive)
+def keeper_of(records: RecordStore, study: Study, archive) -> ResultRecorder:
+    return ResultRecorder(records, lambda _: study.image, VolumeCache(1 << 24), archive)
 
 
 def test_a_label_reaches_the_archive_and_reads_back_as_it_was(records, study) -> None:

@@ -19,7 +19,7 @@ from dicomweb_client import DICOMfileClient
 
 from medreasoner_training.samples import LeftOut, SampleSettings
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
-from monailabel_app.dicom.keeping import ResultKeeper
+from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.errors import PacsUnreachableError
 from monailabel_app.export.approved import approved_labels
 from monailabel_app.export.exporting import ExportSettings, export_approved
@@ -94,7 +94,7 @@ def submitted(server, series_uid, tmp_path) -> None:
     info = [{"name": "Liver", "idx": 1}, {"name": "Spleen", "idx": 2}]
     store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {"label_info": info})
     records = RecordStore(tmp_path / "records")
-    keeper = ResultKeeper(
+    keeper = ResultRecorder(
         records, store.image_source, VolumeCache(1 << 20), store.archive(), store.label_sent
     )
     keeper.label(store.take_submission(series_uid))

@@ -36,7 +36,7 @@ def volumes(draw: st.DrawFn) -> Volume:
 
 @settings(max_examples=200, deadline=None)
 @given(volume=volumes(), plane=st.sampled_from(PLANES), data=st.data(), size=st.integers(28, 1024))
-def test_voxel_to_model_px_and_back_is_exact(
+def test_voxel_to_reasoner_px_and_back_is_exact(
     volume: Volume, plane: Plane, data: st.DataObject, size: int
 ) -> None:
     axis = slice_mapping(volume, plane, 0).slice_axis
@@ -47,9 +47,9 @@ def test_voxel_to_model_px_and_back_is_exact(
     slice_px = mapping.ijk_to_slice_px(ijk)
     height, width = mapping.shape_hw
     assert ((slice_px >= -1e-9) & (slice_px <= np.array([width, height]) + 1e-9)).all()
-    model_px = mapping.slice_px_to_model_px(slice_px)
-    assert ((model_px >= -1e-9) & (model_px <= size + 1e-9)).all()
-    back_px = mapping.model_px_to_slice_px(model_px)
+    reasoner_px = mapping.slice_px_to_reasoner_px(slice_px)
+    assert ((reasoner_px >= -1e-9) & (reasoner_px <= size + 1e-9)).all()
+    back_px = mapping.reasoner_px_to_slice_px(reasoner_px)
     assert mapping.slice_px_to_ijk(back_px) == pytest.approx(ijk, abs=1e-6)
     lps = mapping.slice_px_to_lps(back_px)
     assert lps == pytest.approx((volume.ijk_to_lps @ [*ijk, 1])[:3], abs=1e-6)
@@ -69,10 +69,12 @@ def test_the_slice_at_a_voxel_is_that_voxels_slice(
 
 @settings(max_examples=100, deadline=None)
 @given(volume=volumes(), plane=st.sampled_from(PLANES), size=st.integers(28, 1024))
-def test_model_px_are_isotropic_in_mm_and_centred(volume: Volume, plane: Plane, size: int) -> None:
+def test_reasoner_px_are_isotropic_in_mm_and_centred(
+    volume: Volume, plane: Plane, size: int
+) -> None:
     mapping = slice_mapping(volume, plane, 0, model_size=size)
     height, width = mapping.shape_hw
-    x1, y1, x2, y2 = mapping.slice_box_to_model_px((0, 0, width, height))
+    x1, y1, x2, y2 = mapping.slice_box_to_reasoner_px((0, 0, width, height))
     extent_mm = np.array([width, height]) * mapping.spacing_xy_mm
     exact = size * extent_mm / extent_mm.max()
     assert max(x2 - x1, y2 - y1) == pytest.approx(size)
@@ -88,14 +90,14 @@ def test_chain_against_numbers_worked_out_by_hand() -> None:
     mapping = slice_mapping(volume_with(affine, (100, 50, 10)), Plane.AXIAL, 3, model_size=400)
     assert mapping.shape_hw == (50, 100)
     assert mapping.spacing_xy_mm == (1, 4)
-    assert mapping.model_px_per_slice_px == (2, 8)
-    assert mapping.model_padding_xy_px == (100, 0)
+    assert mapping.reasoner_px_per_slice_px == (2, 8)
+    assert mapping.reasoner_padding_xy_px == (100, 0)
     # the corner of the slice is half a voxel before the first voxel's centre
     assert mapping.slice_px_to_lps((0, 0)).tolist() == [-50.5, -102, 45]
     assert mapping.slice_px_to_ijk([(0.5, 0.5), (100, 50)]).tolist() == [[0, 0, 3], [99.5, 49.5, 3]]
-    assert mapping.slice_px_to_model_px((10, 20)).tolist() == [120, 160]
-    assert mapping.model_box_to_slice_px((100, 0, 300, 400)) == (0, 0, 100, 50)
-    assert mapping.model_px_to_slice_px((0, 0)).tolist() == [-50, 0]
+    assert mapping.slice_px_to_reasoner_px((10, 20)).tolist() == [120, 160]
+    assert mapping.reasoner_box_to_slice_px((100, 0, 300, 400)) == (0, 0, 100, 50)
+    assert mapping.reasoner_px_to_slice_px((0, 0)).tolist() == [-50, 0]
 
 
 def test_coronal_flip_against_numbers_worked_out_by_hand() -> None:
@@ -109,7 +111,7 @@ def test_many_points_one_point_and_none() -> None:
     mapping = slice_mapping(volume_with(np.eye(4), (10, 20, 30)), Plane.AXIAL, 5)
     assert mapping.slice_px_to_lps(np.zeros((0, 2))).shape == (0, 3)
     assert mapping.lps_to_slice_px(np.zeros((7, 3))).shape == (7, 2)
-    assert mapping.slice_px_to_model_px(np.zeros(2)).shape == (2,)
+    assert mapping.slice_px_to_reasoner_px(np.zeros(2)).shape == (2,)
     with pytest.raises(InputError, match=r"shape \(3,\) were given; expected \(..., 2\)"):
         mapping.slice_px_to_ijk((1, 2, 3))
 

@@ -100,7 +100,7 @@ def test_the_model_image_shows_each_pixel_where_the_mapping_says() -> None:
     weights = square[..., 0].astype(float)
     rows, columns = np.indices(weights.shape)
     found = np.array([(columns + 0.5) * weights, (rows + 0.5) * weights]).sum((1, 2))
-    expected = mapping.slice_px_to_model_px((42.5, 10.5))
+    expected = mapping.slice_px_to_reasoner_px((42.5, 10.5))
     assert found / weights.sum() == pytest.approx(expected, abs=0.25)
 
 

@@ -69,6 +69,39 @@ def test_a_nifti_mask_has_the_world_of_nibabel_in_both_forms(
     assert image.get_data_dtype() == np.uint8
 
 
+@pytest.mark.parametrize(
+    "name", ["mask.nii.gz", "mask.nii", "mask.nrrd", "mask.seg.nrrd", "mask.mha"]
+)
+@pytest.mark.parametrize(
+    ("dtype", "pixel"),
+    [("uint16", sitk.sitkUInt16), ("int32", sitk.sitkInt32), ("float32", sitk.sitkFloat32)],
+)
+def test_the_voxels_have_the_type_asked_for(
+    name: str, dtype: str, pixel: int, tmp_path: Path
+) -> None:
+    volume = volume_with(ROTATION)
+    mask = random_mask(volume)
+    image = sitk.ReadImage(str(write_mask(mask, volume, tmp_path / name, dtype=dtype)))
+    assert image.GetPixelID() == pixel
+    assert np.array_equal(sitk.GetArrayFromImage(image).transpose(2, 1, 0), mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "packed"),
+    [
+        ("mask.nrrd", b"encoding: raw\n", b"encoding: gzip\n"),
+        ("mask.mha", b"CompressedData = False\n", b"CompressedData = True\n"),
+    ],
+)
+def test_voxels_are_compressed_unless_asked_otherwise(
+    name: str, raw: bytes, packed: bytes, tmp_path: Path
+) -> None:
+    volume = volume_with(ROTATION)
+    mask = random_mask(volume)
+    assert packed in write_mask(mask, volume, tmp_path / name).read_bytes()
+    assert raw in write_mask(mask, volume, tmp_path / name, compress=False).read_bytes()
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_shear_of_a_tilted_gantry_is_written_and_read_back(suffix: str, tmp_path: Path) -> None:
     tilted = np.array([[1, 0, 0], [0, 1, 0.6], [0, 0, 0.8]])

@@ -90,6 +90,20 @@ def test_files_in_folders_of_the_viewer_are_files(client) -> None:
     assert "icon" in answer.headers["content-type"]
 
 
+@pytest.mark.parametrize("path", ["%00", "a%00.js", "x" * 300, "y/" * 2000, "%ed%a0%80", "%ff"])
+def test_what_no_file_is_called_is_an_address_of_the_viewer(client, path) -> None:
+    answer = client.get(f"/ohif/{path}")
+    assert answer.status_code == 200
+    assert "<title>OHIF Viewer</title>" in answer.text
+
+
+def test_a_viewer_that_is_not_installed_is_said(client, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(ohif, "_VIEWER_FOLDER", tmp_path)
+    answer = client.get("/ohif/")
+    assert answer.status_code == 503
+    assert "reference" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("path", ["%2e%2e/%2e%2e/ohif.py", "..%2f..%2fohif.py", "/etc/passwd"])
 def test_no_file_outside_the_viewer_is_served(client, path) -> None:
     answer = client.get(f"/ohif/{path}")

@@ -96,7 +96,7 @@ def make_pipeline(say=lambda request, number: PRESENT):
 def test_prompts_and_mask_lie_where_the_answer_points(volume):
     pipeline, _ = make_pipeline()
     result = pipeline.ask(volume, AskRequest("Where?", SliceSelection(index=3)))
-    # 64 model px show 32 slice px: coordinates halve; IJK centres are half a pixel less.
+    # 64 reasoner px show 32 slice px: coordinates halve; IJK centres are half a pixel less.
     assert result.prompts.bbox_xyxy_slice_px == (4.0, 8.0, 12.0, 16.0)
     assert result.prompts.points_ijk == ((5.5, 9.5, 3.0), (9.5, 13.5, 3.0))
     assert result.prompts.points_lps_mm == ((11.0, 19.0, 15.0), (19.0, 27.0, 15.0))
@@ -127,6 +127,26 @@ def test_click_on_an_absent_target_is_followed_and_said(volume):
     assert result.mask.voxels == 1
     assert result.prompts.point_sources == ("reader",)
     assert any("clicks alone" in warning for warning in result.warnings)
+
+
+def test_a_click_that_only_says_where_an_absent_target_is_not_makes_no_prompt(volume):
+    pipeline, _ = make_pipeline(lambda request, number: ABSENT)
+    clicks = (Click((6.0, 7.0, 4.0), positive=False),)
+    result = pipeline.ask(volume, AskRequest("Where?", clicks=clicks))
+    assert result.slice.index == 4
+    assert result.prompts is None
+    assert not result.present
+    assert not result.mask_ijk.any()
+
+
+def test_a_click_outside_joins_the_box_of_a_target_that_is_there(volume):
+    pipeline, _ = make_pipeline()
+    clicks = (Click((6.0, 9.0, 4.0), positive=False),)
+    result = pipeline.ask(volume, AskRequest("Where?", clicks=clicks))
+    assert result.prompts.point_labels == (1, 1, 0)
+    assert result.prompts.point_sources == ("reasoner", "reasoner", "reader")
+    # The box covers 8 x 8 px.
+    assert (int(result.mask_ijk[6, 9, 4]), result.mask.voxels) == (0, 63)
 
 
 def test_position_chooses_the_slice_that_holds_it(volume):

@@ -26,14 +26,14 @@ def image_of(
 
 
 class TestCoordinates:
-    def test_crop_edges_are_the_edges_of_model_px(self):
+    def test_crop_edges_are_the_edges_of_crop_px(self):
         crop = Crop(10.0, 20.0, 40.0, 80.0)
-        corners = crop.to_model_px(np.array([[10, 20], [50, 100], [30, 60]]), 128)
+        corners = crop.to_crop_px(np.array([[10, 20], [50, 100], [30, 60]]), 128)
         assert corners.tolist() == [[0, 0], [128, 128], [64, 64]]
 
-    def test_centre_of_a_slice_pixel_maps_to_the_centre_of_its_model_pixels(self):
-        # 64 slice px on 128 model px: slice pixel 0 is model pixels 0 and 1, centre at edge 1.0.
-        assert Crop(0.0, 0.0, 64.0, 64.0).to_model_px(np.array([[0.5, 0.5]]), 128).tolist() == [
+    def test_centre_of_a_slice_pixel_maps_to_the_centre_of_its_crop_pixels(self):
+        # 64 slice px on 128 crop px: slice pixel 0 is crop pixels 0 and 1, centre at edge 1.0.
+        assert Crop(0.0, 0.0, 64.0, 64.0).to_crop_px(np.array([[0.5, 0.5]]), 128).tolist() == [
             [1.0, 1.0]
         ]
 

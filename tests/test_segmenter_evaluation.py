@@ -17,7 +17,6 @@ from medreasoner_training.embedded.marked_text import END, begin_marker
 from medreasoner_training.embedded.segmenter.card import MODULE, write_figures
 from medreasoner_training.embedded.segmenter.evaluate import Loader, write_json
 from medreasoner_training.embedded.segmenter.measures import (
-    dice,
     filled_box,
     inscribed_ellipse,
     true_prompt,
@@ -32,6 +31,7 @@ from medreasoner_training.embedded.segmenter.volume_scores import (
     evaluate_propagation,
     propagated_structures,
 )
+from medreasoner_training.rewards import dice
 
 BEGIN = begin_marker(MODULE)
 

@@ -5,7 +5,7 @@
     <answer>{"bbox": [x1, y1, x2, y2], "points_1": [x, y], "points_2": [x, y]}</answer>
 
 or, when the target is not on the image, ``<think>…</think><answer>null</answer>``. Coordinates are
-*model px*, edge based (see :mod:`medreasoner_infer.types`).
+*reasoner px*, edge based (see :mod:`medreasoner_infer.types`).
 """
 
 from __future__ import annotations

@@ -43,14 +43,14 @@ def parse_answer(
     Args:
         completion: the generated text.
         mode: which faults are refused.
-        image_size: side of the square, or (width, height), in model px.
+        image_size: side of the square, or (width, height), in reasoner px.
         require_reasoning: whether a missing trace is a fault; ``False`` for a direct prompt.
         min_side_px: constrained decoding can forbid neither x2 = x1 nor y2 = y1. A positive value
             makes tolerant mode widen such a box, where it touches the image, to this side about its
             centre, with a warning. The default refuses every box without area.
 
     Returns:
-        Box and points in model px (edge based), inside the image, with x1 < x2 and y1 < y2.
+        Box and points in reasoner px (edge based), inside the image, with x1 < x2 and y1 < y2.
 
     Raises:
         AnswerError: one of its subclasses in :mod:`medreasoner_infer.answer.errors`.

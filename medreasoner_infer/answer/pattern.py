@@ -27,7 +27,7 @@ def answer_regex(
     corner, 0…size for its second corner. JSON may have one space after a comma or a colon.
 
     Args:
-        image_size: side of the square, or (width, height), in model px.
+        image_size: side of the square, or (width, height), in reasoner px.
         max_reasoning_chars: bound on the reasoning trace; 0 leaves the ``<think>`` block out, for a
             direct prompt.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the object of an answer to a checked box and two checked key points, in model px."""
+"""From the object of an answer to a checked box and two checked key points, in reasoner px."""
 
 from __future__ import annotations
 

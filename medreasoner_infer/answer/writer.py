@@ -21,7 +21,7 @@ def format_answer(
 
     Args:
         reasoning: the trace; empty leaves the ``<think>`` block out, as for a direct prompt.
-        bbox_xyxy_px: (x1, y1, x2, y2) in model px, edge based; ``None`` for an absent target.
+        bbox_xyxy_px: (x1, y1, x2, y2) in reasoner px, edge based; ``None`` for an absent target.
         points_xy_px: two (x, y) in the same frame; ``None`` exactly when the box is ``None``.
 
     Raises:

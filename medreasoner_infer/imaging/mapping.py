@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One invertible chain of coordinates: patient LPS <-> voxel IJK <-> slice px <-> model px.
+"""One invertible chain of coordinates: patient LPS <-> voxel IJK <-> slice px <-> reasoner px.
 
 Frames are those of :mod:`medreasoner_infer.types`. All methods take arrays whose last axis holds
 the coordinates, (2,) or (N, 2) for pixels and (3,) or (N, 3) for IJK and LPS, and return float64
@@ -31,12 +31,12 @@ DEFAULT_MODEL_SIZE = 840
 
 @dataclass(frozen=True, eq=False)
 class SliceMapping:
-    """Where the pixels of one displayed slice lie on the voxel grid, in the patient, in model px.
+    """Where the pixels of one slice lie on the voxel grid, in the patient and in reasoner px.
 
-    Model px are the pixels of a square of ``model_size`` in which the slice is centred, scaled
+    Reasoner px are the pixels of a square of ``model_size`` in which the slice is centred, scaled
     to be isotropic in millimetres and padded. The slice fills whole pixels of it, so scale and
     padding are exact for the picture that :func:`~medreasoner_infer.imaging.slices.letterbox`
-    makes, at the cost of at most half a model pixel of aspect.
+    makes, at the cost of at most half a reasoner pixel of aspect.
     """
 
     plane: Plane
@@ -63,8 +63,8 @@ class SliceMapping:
         return float(lengths[self.axes.x_axis]), float(lengths[self.axes.y_axis])
 
     @cached_property
-    def model_content_wh_px(self) -> tuple[int, int]:
-        """Width and height in model px of the slice within the padded square."""
+    def reasoner_content_wh_px(self) -> tuple[int, int]:
+        """Width and height in reasoner px of the slice within the padded square."""
         height, width = self.shape_hw
         spacing_x, spacing_y = self.spacing_xy_mm
         scale = self.model_size / max(width * spacing_x, height * spacing_y)
@@ -74,16 +74,16 @@ class SliceMapping:
         )
 
     @property
-    def model_padding_xy_px(self) -> tuple[int, int]:
-        """Padding in model px on the left and on top of the slice."""
-        width, height = self.model_content_wh_px
+    def reasoner_padding_xy_px(self) -> tuple[int, int]:
+        """Padding in reasoner px on the left and on top of the slice."""
+        width, height = self.reasoner_content_wh_px
         return (self.model_size - width) // 2, (self.model_size - height) // 2
 
     @property
-    def model_px_per_slice_px(self) -> XY:
+    def reasoner_px_per_slice_px(self) -> XY:
         """Scale along x and y; they differ where the spacing is anisotropic."""
         height, width = self.shape_hw
-        return self.model_content_wh_px[0] / width, self.model_content_wh_px[1] / height
+        return self.reasoner_content_wh_px[0] / width, self.reasoner_content_wh_px[1] / height
 
     def slice_px_to_ijk(self, points_xy_px: ArrayLike) -> np.ndarray:
         """(..., 2) slice px to (..., 3) IJK on this slice."""
@@ -112,23 +112,24 @@ class SliceMapping:
         ijk = transform_points(np.linalg.inv(self.ijk_to_lps), points_lps_mm)
         return self.ijk_to_slice_px(ijk)
 
-    def slice_px_to_model_px(self, points_xy_px: ArrayLike) -> np.ndarray:
-        """(..., 2) slice px to (..., 2) model px."""
+    def slice_px_to_reasoner_px(self, points_xy_px: ArrayLike) -> np.ndarray:
+        """(..., 2) slice px to (..., 2) reasoner px."""
         xy = _coordinates(points_xy_px, 2)
-        return xy * np.array(self.model_px_per_slice_px) + np.array(self.model_padding_xy_px)
+        return xy * np.array(self.reasoner_px_per_slice_px) + np.array(self.reasoner_padding_xy_px)
 
-    def model_px_to_slice_px(self, points_xy_px: ArrayLike) -> np.ndarray:
-        """(..., 2) model px to (..., 2) slice px; points in the padding fall outside the slice."""
+    def reasoner_px_to_slice_px(self, points_xy_px: ArrayLike) -> np.ndarray:
+        """(..., 2) reasoner px to (..., 2) slice px; points in the padding fall off the slice."""
         xy = _coordinates(points_xy_px, 2)
-        return (xy - np.array(self.model_padding_xy_px)) / np.array(self.model_px_per_slice_px)
+        inside_padding = xy - np.array(self.reasoner_padding_xy_px)
+        return inside_padding / np.array(self.reasoner_px_per_slice_px)
 
-    def slice_box_to_model_px(self, bbox_xyxy_px: XYXY) -> XYXY:
-        """A box in slice px to model px."""
-        return _as_box(self.slice_px_to_model_px(np.reshape(bbox_xyxy_px, (2, 2))))
+    def slice_box_to_reasoner_px(self, bbox_xyxy_px: XYXY) -> XYXY:
+        """A box in slice px to reasoner px."""
+        return _as_box(self.slice_px_to_reasoner_px(np.reshape(bbox_xyxy_px, (2, 2))))
 
-    def model_box_to_slice_px(self, bbox_xyxy_px: XYXY) -> XYXY:
-        """A box in model px to slice px; it may reach into the padding, i.e. off the slice."""
-        return _as_box(self.model_px_to_slice_px(np.reshape(bbox_xyxy_px, (2, 2))))
+    def reasoner_box_to_slice_px(self, bbox_xyxy_px: XYXY) -> XYXY:
+        """A box in reasoner px to slice px; it may reach into the padding, i.e. off the slice."""
+        return _as_box(self.reasoner_px_to_slice_px(np.reshape(bbox_xyxy_px, (2, 2))))
 
 
 def slice_mapping(
@@ -140,7 +141,7 @@ def slice_mapping(
         volume: the image.
         plane: display plane.
         index: voxel index along the axis that the plane cuts, from 0.
-        model_size: side of the square that the reasoner reads, in model px.
+        model_size: side of the square that the reasoner reads, in reasoner px.
 
     Raises:
         SliceOutOfRangeError: the volume has no such slice.

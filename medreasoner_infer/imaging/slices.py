@@ -40,7 +40,7 @@ def letterbox(image: SliceImage, mapping: SliceMapping) -> np.ndarray:
     """The square that the reasoner reads: uint8 (S, S, 3), isotropic in mm, black padding.
 
     Pillow's bicubic filter widens with the reduction, so that a large slice is anti-aliased when
-    it is scaled down. Every pixel lies where :meth:`SliceMapping.slice_px_to_model_px` says.
+    it is scaled down. Every pixel lies where :meth:`SliceMapping.slice_px_to_reasoner_px` says.
 
     Raises:
         InputError: the image is not the slice that the mapping describes.
@@ -49,10 +49,10 @@ def letterbox(image: SliceImage, mapping: SliceMapping) -> np.ndarray:
 
     _require_shape(image.pixels.shape[:2], mapping)
     content = Image.fromarray(np.ascontiguousarray(image.pixels)).convert("RGB")
-    if content.size != mapping.model_content_wh_px:
-        content = content.resize(mapping.model_content_wh_px, Image.Resampling.BICUBIC)
+    if content.size != mapping.reasoner_content_wh_px:
+        content = content.resize(mapping.reasoner_content_wh_px, Image.Resampling.BICUBIC)
     square = Image.new("RGB", (mapping.model_size, mapping.model_size))
-    square.paste(content, mapping.model_padding_xy_px)
+    square.paste(content, mapping.reasoner_padding_xy_px)
     return np.array(square)
 
 

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from medreasoner_infer.atomic import replacing as replacing
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.volume import Volume
 
@@ -18,8 +19,15 @@ _MASK_SUFFIXES = (*_NIFTI_SUFFIXES, *_ITK_SUFFIXES, ".png")
 _SCANNER_CODE = 1
 
 
-def write_mask(mask_ijk: np.ndarray, volume: Volume, path: str | os.PathLike[str]) -> Path:
-    """Write a mask on exactly the image's voxel grid, as uint8; atomic.
+def write_mask(
+    mask_ijk: np.ndarray,
+    volume: Volume,
+    path: str | os.PathLike[str],
+    *,
+    dtype: DTypeLike = np.uint8,
+    compress: bool = True,
+) -> Path:
+    """Write a mask on exactly the image's voxel grid; atomic.
 
     The suffix decides: ``.nii`` and ``.nii.gz`` (LPS becomes NIfTI's RAS), ``.nrrd`` and ``.mha``,
     or ``.png`` for one slice of an image without patient geometry (white inside). NIfTI keeps the
@@ -30,6 +38,8 @@ def write_mask(mask_ijk: np.ndarray, volume: Volume, path: str | os.PathLike[str
         mask_ijk: (I, J, K), boolean or integers 0...255, on the image's grid.
         volume: the image.
         path: file to write; an existing one is replaced.
+        dtype: type of the voxels in the file; a PNG has uint8 always.
+        compress: whether NRRD and MetaImage are compressed; NIfTI's suffix says it of itself.
 
     Returns:
         The path written.
@@ -38,7 +48,8 @@ def write_mask(mask_ijk: np.ndarray, volume: Volume, path: str | os.PathLike[str
         InputError: the mask is not on the image's grid or not 8-bit, or the suffix does not fit.
     """
     target = Path(path)
-    mask = _checked_mask(mask_ijk, volume)
+    _require_mask(mask_ijk, volume)
+    mask = mask_ijk.astype(dtype, copy=False)
     suffix = next((s for s in _MASK_SUFFIXES if target.name.lower().endswith(s)), None)
     if suffix is None:
         raise InputError(
@@ -49,24 +60,26 @@ def write_mask(mask_ijk: np.ndarray, volume: Volume, path: str | os.PathLike[str
         if suffix in _NIFTI_SUFFIXES:
             _write_nifti(mask, volume, temporary)
         elif suffix in _ITK_SUFFIXES:
-            _write_itk(mask, volume, temporary)
+            _write_itk(mask, volume, temporary, compress)
         else:
             _write_png(mask, volume, temporary)
     return target
 
 
-def _checked_mask(mask_ijk: np.ndarray, volume: Volume) -> np.ndarray:
+def _require_mask(mask_ijk: np.ndarray, volume: Volume) -> None:
     if mask_ijk.shape != volume.shape_ijk:
         raise InputError(
             f"The mask has shape {mask_ijk.shape}, the image {volume.shape_ijk}; expected a mask "
             "in index order (I, J, K) on the image's grid."
         )
-    if mask_ijk.dtype.kind not in "biu" or mask_ijk.min() < 0 or mask_ijk.max() > 255:
+    fits = mask_ijk.dtype in (np.bool_, np.uint8) or (
+        mask_ijk.dtype.kind in "iu" and mask_ijk.min() >= 0 and mask_ijk.max() <= 255
+    )
+    if not fits:
         raise InputError(
             f"The mask holds {mask_ijk.dtype} values from {mask_ijk.min()} to {mask_ijk.max()}; "
             "expected booleans or integers from 0 to 255."
         )
-    return mask_ijk.astype(np.uint8)
 
 
 def _write_nifti(mask: np.ndarray, volume: Volume, path: Path) -> None:
@@ -75,7 +88,7 @@ def _write_nifti(mask: np.ndarray, volume: Volume, path: Path) -> None:
     from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 
     affine = RAS_TO_LPS @ volume.ijk_to_lps
-    image = nibabel.Nifti1Image(mask, affine)
+    image = nibabel.Nifti1Image(mask, affine, dtype=mask.dtype)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=_SCANNER_CODE)
     # A quaternion cannot hold shear: better none than one that disagrees with the sform.
@@ -83,7 +96,7 @@ def _write_nifti(mask: np.ndarray, volume: Volume, path: Path) -> None:
     nibabel.save(image, path)
 
 
-def _write_itk(mask: np.ndarray, volume: Volume, path: Path) -> None:
+def _write_itk(mask: np.ndarray, volume: Volume, path: Path, compress: bool) -> None:
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(mask.transpose(2, 1, 0)))
@@ -91,7 +104,7 @@ def _write_itk(mask: np.ndarray, volume: Volume, path: Path) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((volume.ijk_to_lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(volume.ijk_to_lps[:3, 3].tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
+    sitk.WriteImage(image, str(path), useCompression=compress)
 
 
 def _write_png(mask: np.ndarray, volume: Volume, path: Path) -> None:

@@ -14,7 +14,8 @@ from medreasoner_infer.hooks import Cancelled, OnText
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 MIN_BOX_SIDE_PX = 1.0
-MAX_SAMPLES = 64
+# An engine decodes more at once than a question may ask for (request.MAX_SAMPLES).
+MAX_COMPLETIONS = 64
 
 
 class Reasoner(ABC):
@@ -24,7 +25,7 @@ class Reasoner(ABC):
 
     Attributes:
         identity: which weights answer.
-        input_size: side of the square image that the model expects, in model px.
+        input_size: side of the square image that the model expects, in reasoner px.
         image_encoding: how :func:`~medreasoner_infer.reasoners.prepare_image` must encode it.
     """
 
@@ -88,8 +89,8 @@ def check_request(request: ReasonerRequest, input_size: int) -> None:
         )
     if not request.query.strip():
         raise InputError("The question is empty; expected a clinical question.")
-    if not 1 <= request.samples <= MAX_SAMPLES:
-        raise InputError(f"samples is {request.samples}; expected 1 to {MAX_SAMPLES}.")
+    if not 1 <= request.samples <= MAX_COMPLETIONS:
+        raise InputError(f"samples is {request.samples}; expected 1 to {MAX_COMPLETIONS}.")
     if not 0.0 <= request.temperature <= 2.0:
         raise InputError(f"temperature is {request.temperature}; expected 0 to 2.")
     if not 0 <= request.seed < 2**63:
@@ -119,7 +120,7 @@ def raise_if_cancelled(cancelled: Cancelled | None) -> None:
 def ground(
     completion: str, *, answer_size: int, input_size: int, require_reasoning: bool
 ) -> Grounding:
-    """Parse a completion and map it from the pixels that the model saw to model px.
+    """Parse a completion and map it from the pixels that the model saw to reasoner px.
 
     A model that answers in integers can name a box one pixel thin as x1 = x2, and constrained
     decoding cannot forbid it; such a box is widened to one pixel, which a warning tells.

@@ -43,8 +43,8 @@ def load_transformers_reasoner(
         revision: commit, tag or branch of the Hugging Face repository.
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
         adapter: folder of a LoRA adapter, merged into the weights.
-        input_size: side of the square image in model px; by default as the model's ``prompt.json``
-            says, else 840, a multiple of Qwen2.5-VL's patch grid.
+        input_size: side of the square image in reasoner px; by default as the model's
+            ``prompt.json`` says, else 840, a multiple of Qwen2.5-VL's patch grid.
         prompt: ``reasoning``, ``direct`` or a template; by default as ``prompt.json`` says, else
             ``reasoning``.
         name: what the identity calls the model; by default the source's last part.

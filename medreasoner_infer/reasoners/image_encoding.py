@@ -15,7 +15,7 @@ def prepare_image(square: np.ndarray, encoding: str) -> np.ndarray:
     """The image that a reasoner reads, from a letterboxed slice.
 
     Args:
-        square: uint8 of shape (S, S) for grey or (S, S, 3) for colour, in model px.
+        square: uint8 of shape (S, S) for grey or (S, S, 3) for colour, in reasoner px.
         encoding: ``rgb`` keeps colour and repeats grey three times. ``grey_xy_ramps`` puts the
             luminance into red and the position along x and y into green and blue, each rising from
             0 to 255 across the image: a small model then need not learn where a patch lies.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of a slice that the model reads, and the way there and back.
 
-All coordinates are edge based: model px (0, 0) is the crop's top left corner in slice px.
+Crop px are the pixels of the model's square input, which shows the crop. They are edge based, as
+slice px are: crop px (0, 0) is the crop's top left corner.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class Crop:
     width: float
     height: float
 
-    def to_model_px(self, points_xy_px: np.ndarray, size: int) -> np.ndarray:
-        """Slice px (N, 2) to model px (N, 2) of an input of ``size`` x ``size``."""
+    def to_crop_px(self, points_xy_px: np.ndarray, size: int) -> np.ndarray:
+        """Slice px (N, 2) to crop px (N, 2) of an input of ``size`` x ``size``."""
         points = np.asarray(points_xy_px, np.float64).reshape(-1, 2)
         return (points - (self.x1, self.y1)) / (self.width, self.height) * size
 
     def contains(self, points_xy_px: np.ndarray) -> bool:
         """Whether all points (N, 2) lie inside."""
-        inside = self.to_model_px(points_xy_px, 1)
+        inside = self.to_crop_px(points_xy_px, 1)
         return bool(((inside >= 0) & (inside <= 1)).all())
 
     def read(self, pixels: np.ndarray, size: int) -> np.ndarray:
@@ -70,7 +71,7 @@ class Crop:
         bottom = min(shape_hw[0], math.floor(self.y1 + self.height))
         if left >= right or top >= bottom:
             return result
-        corners = self.to_model_px(np.array([[left, top], [right, bottom]]), size)
+        corners = self.to_crop_px(np.array([[left, top], [right, bottom]]), size)
         image = Image.fromarray(np.ascontiguousarray(values, np.float32))
         result[top:bottom, left:right] = image.resize(
             (right - left, bottom - top),

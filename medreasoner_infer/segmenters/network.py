@@ -128,10 +128,10 @@ class Sam2Network:
         if prompt.bbox_xyxy_px is not None:
             x1, y1, x2, y2 = prompt.bbox_xyxy_px
             points, labels = [(x1, y1), (x2, y2), *points], [2, 3, *labels]
-        model_px = crop.to_model_px(np.array(points), self.input_size)
-        views = [model_px]
+        crop_px = crop.to_crop_px(np.array(points), self.input_size)
+        views = [crop_px]
         if mirror:
-            mirrored = model_px * (-1, 1) + (self.input_size, 0)
+            mirrored = crop_px * (-1, 1) + (self.input_size, 0)
             if prompt.bbox_xyxy_px is not None:
                 mirrored[:2, 0] = mirrored[1::-1, 0]  # the left corner stays the first one
             views.append(mirrored)

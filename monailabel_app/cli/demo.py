@@ -32,9 +32,9 @@ def demo(
     query: Annotated[
         list[str] | None, typer.Option(help="Your own question; may be repeated.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
-        "demo_output"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the pictures.", file_okay=False)
+    ] = Path("demo_output"),
 ) -> None:
     """Start the server on a study, ask it three questions, show the answers."""
     if studies is None:

@@ -25,7 +25,7 @@ def serve(
             help="Folder of studies, or the address of a DICOMweb server.",
         ),
     ],
-    port: Annotated[int, typer.Option(help="TCP port.")] = 8000,
+    port: Annotated[int, typer.Option(help="TCP port.", min=0, max=65535)] = 8000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; the default is reachable from here only.")
     ] = "127.0.0.1",

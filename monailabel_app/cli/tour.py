@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess  # nosec B404 # starts our own server
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from medreasoner_infer.errors import ServiceError
 from medreasoner_infer.result import Inference
+from monailabel_app.errors import ERROR_PREFIX
 
 STUDY_SEED = 7
 START_TIMEOUT_S = 120.0
@@ -94,12 +96,24 @@ def _wait_until_ready(url: str, process: subprocess.Popen, log: Path) -> None:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        try:
-            if httpx.get(f"{url}/info/", timeout=10).is_success:
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.get(f"{url}/info/", timeout=10)
+            if answer.is_success:
                 return
-        except httpx.TransportError:
-            time.sleep(0.5)
-    raise ServiceError(f"The server did not come up; its log is {log}.")
+            if answer.status_code == 401:
+                raise ServiceError(
+                    "The server asks for a login, which the demo has none for; start it without "
+                    "MEDREASONER_TOKEN and MEDREASONER_TOKEN_FILE in the environment."
+                )
+        time.sleep(0.5)
+    raise ServiceError(f"{_last_words(log)} The server's log is {log}.")
+
+
+def _last_words(log: Path) -> str:
+    """The sentence with which ``medreasoner serve`` has ended, if it has."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
+    return said[-1] if said else "The server did not come up."
 
 
 class DemoClient:

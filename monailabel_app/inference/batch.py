@@ -16,8 +16,8 @@ from medreasoner_infer.errors import CancelledError, MedReasonerError
 from medreasoner_infer.hooks import Hooks
 from monailabel_app.errors import ConflictError, NotFoundError
 from monailabel_app.inference.call import Call
-from monailabel_app.inference.outputs import answer_file, keep_as_label
 from monailabel_app.inference.params import InferParams
+from monailabel_app.inference.replies import answer_file, keep_as_label
 from monailabel_app.inference.service import AnsweringService
 from monailabel_app.site.opening import Site
 
@@ -47,6 +47,7 @@ class BatchRun:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._status: dict[str, Any] | None = None
+        self._thread: threading.Thread | None = None
         self._details: deque[str] = deque(maxlen=_LAST_LINES)
 
     def status(self) -> dict[str, Any]:
@@ -78,8 +79,8 @@ class BatchRun:
                 "request": {"model": batch.model, "images": len(batch.images)},
                 "start_ts": _now(),
             }
-        work = threading.Thread(target=self._work, args=(batch,), name="batch", daemon=True)
-        work.start()
+        self._thread = threading.Thread(target=self._work, args=(batch,), name="batch", daemon=True)
+        self._thread.start()
         return self.status()
 
     def stop(self) -> dict[str, Any]:
@@ -90,6 +91,12 @@ class BatchRun:
         """
         self._stop.set()
         return self.status()
+
+    def end(self) -> None:
+        """Stop, and wait until what is being answered is kept or given up."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _work(self, batch: Batch) -> None:
         state, answered = _ERROR, 0

@@ -11,8 +11,8 @@ from typing import Any
 from monailabel_app.framework import InferTask, InferType
 from monailabel_app.images.source import ImageSource
 from monailabel_app.inference.call import ASK_TASK, CLICK_TASK, Call
-from monailabel_app.inference.outputs import answer_file, result_params
 from monailabel_app.inference.params import PLANE_CHOICES, InferBody, InferParams
+from monailabel_app.inference.replies import answer_file, result_params
 from monailabel_app.inference.service import AnsweringService
 from monailabel_app.labels.segments import LABEL_VALUE, SEGMENT_NAME
 

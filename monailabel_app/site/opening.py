@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monailabel_app.common.private_files import close_to_others, private_folder
 from monailabel_app.dicom.archive import FolderArchive, ResultArchive
-from monailabel_app.dicom.keeping import ResultKeeper
+from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.errors import StudiesAwayError, UnknownImageError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
@@ -46,7 +46,7 @@ class Site:
     studies: Studies
     records: RecordStore
     volumes: VolumeCache
-    results: ResultKeeper
+    results: ResultRecorder
     scratch: Scratch
 
     def image_source(self, image_id: object) -> ImageSource:
@@ -87,7 +87,7 @@ def open_site(
     records = RecordStore(paths.data_dir, limits.mask_bytes)
     archive = open_archive(paths, orthanc_url, studies)
     sent = (studies.label_sent,) if isinstance(studies, PacsStudies) else ()
-    results = ResultKeeper(records, studies.image_source, volumes, archive, *sent)
+    results = ResultRecorder(records, studies.image_source, volumes, archive, *sent)
     return Site(paths, studies, records, volumes, results, Scratch(paths.scratch))
 
 

@@ -17,7 +17,7 @@ from medreasoner_infer.result import Inference, InferenceResult
 from monailabel_app.common.private_files import private_folder
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.store.database import Database, open_database
-from monailabel_app.store.faults import DECISION, DELETION, LABEL, recording
+from monailabel_app.store.faults import DECISION, DELETION, LABEL, reading, recording
 from monailabel_app.store.files import FileArchive, StoredFile, copy_bytes
 from monailabel_app.store.joining import Join, choose_join
 from monailabel_app.store.pacs_queue import (
@@ -56,6 +56,9 @@ class RecordStore:
         folder: made if needed, readable by its owner only.
         keep_mask_bytes: cap on the kept inferred masks. Beyond it the oldest masks that no
             submitted label was joined to are removed; their records and hashes stay.
+
+    Raises:
+        RecordStoreError: the database cannot be opened.
     """
 
     def __init__(self, folder: Path, keep_mask_bytes: int = DEFAULT_KEEP_MASK_BYTES) -> None:
@@ -63,7 +66,8 @@ class RecordStore:
         self._keep_mask_bytes = keep_mask_bytes
         self._masks = FileArchive(folder / "masks")
         self._labels = FileArchive(folder / "labels")
-        self._engine = open_database(folder / DATABASE_NAME)
+        with reading():
+            self._engine = open_database(folder / DATABASE_NAME)
         self._database = Database(self._engine, folder / DATABASE_NAME)
         self.pacs = PacsQueue(self._database, FileArchive(folder / "outbox"))
 

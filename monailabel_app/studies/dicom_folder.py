@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.imaging.boundary import reading
@@ -20,7 +21,6 @@ from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
 from medreasoner_infer.imaging.formats import ImageFormat, format_of
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.places import files_below
-from medreasoner_infer.imaging.write import replacing
 from monailabel_app.common.fields import is_uid
 from monailabel_app.common.private_files import private_file, private_folder
 

@@ -6,21 +6,23 @@ from __future__ import annotations
 import importlib.util
 import logging.config
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medreasoner_infer.addresses import is_web_address
-from medreasoner_infer.errors import MissingExtraError
+from medreasoner_infer.atomic import replacing
+from medreasoner_infer.errors import MedReasonerError, MissingExtraError
 from medreasoner_infer.home import home_folder
 from medreasoner_infer.models.registry import LIVE, resolve_model
 from monailabel_app.common.import_path import keep_out_of_import_path
 from monailabel_app.common.privacy import log_config
 from monailabel_app.common.private_files import close_folders, keep_private, private_folder
-from monailabel_app.errors import SettingsError
+from monailabel_app.errors import SettingsError, StartError
+from monailabel_app.security.accounts import Accounts
 from monailabel_app.security.exposure import is_loopback
-from monailabel_app.security.readers import Readers
 from monailabel_app.security.settings import ENV_PREFIX, SecuritySettings, security_settings
 from monailabel_app.settings import AppSettings
 from monailabel_app.site.paths import default_data_dir
@@ -62,9 +64,8 @@ def prepare_app_folder() -> Path:
     for name in _APP_FOLDERS:
         private_folder(folder / name)
     close_folders([folder, folder / "logs"])
-    unfinished = folder / "main.py.part"
-    unfinished.write_text(_APP_MAIN, encoding="utf-8")
-    os.replace(unfinished, folder / "main.py")
+    with replacing(folder / "main.py") as unfinished:
+        unfinished.write_text(_APP_MAIN, encoding="utf-8")
     return folder
 
 
@@ -91,6 +92,7 @@ def run_server(options: ServerOptions) -> None:
         UnknownModelError: if a model name means nothing.
         SettingsError: if other machines could reach the server and nobody has to log in, or the
             token file, an address or the studies cannot be used.
+        StartError: if something else has the address or the studies, or the app cannot be built.
     """
     if importlib.util.find_spec("monailabel") is None:
         raise MissingExtraError("monailabel", "monailabel")
@@ -101,16 +103,21 @@ def run_server(options: ServerOptions) -> None:
     os.environ |= security_environment(options)
     settings = security_settings()
     refuse_exposure(options.host, settings)
+    listening = Listening(options.host, options.port, options.certificate, options.certificate_key)
+    listening.require_certificate()
+    listening.require_free()
     keep_private()
     studies = _studies(options.studies)
     keep_out_of_import_path(studies)
-    app_folder = prepare_app_folder()
+    with _starting():
+        app_folder = prepare_app_folder()
     os.environ.setdefault("MONAI_LABEL_DICOMWEB_CACHE_EXPIRY", "5")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home_folder() / "cache" / "torch"))
     logging.config.dictConfig(log_config(app_folder / "logs"))
     app = _configured_app(options, studies, app_folder, conf)
-    listening = Listening(options.host, options.port, options.certificate, options.certificate_key)
-    make_server(app, listening, settings).run()
+    server = make_server(app, listening, settings)
+    _build_app()
+    server.run()
 
 
 def _check_models(settings: AppSettings) -> None:
@@ -143,14 +150,41 @@ def _configured_app(
     """
     from monailabel.config import settings
 
+    from monailabel_app.web.secured_app import secured_app
+
     settings.MONAI_LABEL_SERVER_PORT = options.port
     settings.MONAI_LABEL_APP_DIR = str(app_folder)
     settings.MONAI_LABEL_STUDIES = studies
     settings.MONAI_LABEL_APP_CONF = dict(conf)
-    from monailabel_app.asgi import app
-
+    app = secured_app()
     close_folders(_folders_of_patients(settings, studies))
     return app
+
+
+def _build_app() -> None:
+    """Build the app, whose models it loads, before uvicorn takes over."""
+    from monailabel_app.framework import app_instance
+
+    with _starting():
+        app_instance()
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Say in a sentence what keeps the server from starting; uvicorn would log a traceback.
+
+    Raises:
+        StartError: instead of our errors and the system's.
+    """
+    try:
+        yield
+    except MedReasonerError as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(
+            f"The server cannot use {error.filename or 'a file'} ({error.strerror}); mend that and "
+            "start again."
+        ) from error
 
 
 def _folders_of_patients(settings: Any, studies: str) -> list[Path]:
@@ -180,7 +214,7 @@ def refuse_exposure(host: str, settings: SecuritySettings) -> None:
     Raises:
         SettingsError: if other machines could reach it, or the token file cannot be used.
     """
-    readers = Readers.of(settings)
+    readers = Accounts.of(settings)
     if readers is None and not settings.allow_unauthenticated and not is_loopback(host):
         raise SettingsError(
             f"Other machines could reach {host}, and nobody has to log in. Give --token-file with "

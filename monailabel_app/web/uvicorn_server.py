@@ -7,6 +7,8 @@ import asyncio
 import functools
 import resource
 import signal
+import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,6 +16,7 @@ from typing import Any
 
 import uvicorn
 
+from monailabel_app.errors import SettingsError, StartError
 from monailabel_app.security.connections import ConnectionLimits, Connections
 from monailabel_app.security.http_protocol import GuardedProtocol
 from monailabel_app.security.settings import SecuritySettings
@@ -36,6 +39,43 @@ class Listening:
     certificate: Path | None = None
     certificate_key: Path | None = None
 
+    def require_certificate(self) -> None:
+        """Check that the certificate can be used, if one is given.
+
+        Raises:
+            SettingsError: it cannot.
+        """
+        if self.certificate is None:
+            if self.certificate_key is not None:
+                raise SettingsError("--certificate-key has no --certificate; give both or neither.")
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                self.certificate, self.certificate_key
+            )
+        except OSError as error:
+            raise SettingsError(
+                f"The certificate {self.certificate} with the key {self.certificate_key} cannot be "
+                f"used ({error.strerror}); expected PEM files that belong together."
+            ) from error
+
+    def require_free(self) -> None:
+        """Check that the server may listen there, which it does once all else is ready.
+
+        Raises:
+            StartError: it may not.
+        """
+        try:
+            for family, _, _, _, address in socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                socket.create_server(address[:2], family=family).close()
+        except OSError as error:
+            raise StartError(
+                f"The server cannot listen on {self.host}, port {self.port} ({error.strerror}). "
+                "Stop what listens there, or give another --port or --host."
+            ) from error
+
 
 class ImpatientLoop(asyncio.SelectorEventLoop):
     """asyncio's loop, which would wait a minute for the first message of TLS."""
@@ -56,10 +96,27 @@ class BoundedServer(uvicorn.Server):
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         if not self.should_exit:
-            # Work in a thread cannot be stopped; what it writes is written whole or not at all.
+            # Work in a thread cannot be stopped, and might not end.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, SHUTDOWN_S + _END_ANYWAY_S)
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what goes on; who would wait too long is told, and their work is waited for.
+
+        uvicorn's own limit of time cancels requests, which answers 500, and leaves threads in the
+        middle of what they write.
+        """
+        giving_up = asyncio.get_running_loop().call_later(SHUTDOWN_S, self._give_up)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            giving_up.cancel()
+
+    def _give_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, GuardedProtocol)  # nosec B101 # for type checkers
+            connection.give_up()
 
 
 def make_server(
@@ -91,7 +148,6 @@ def make_server(
         # asyncio accepts as many at once, before it tells anybody of them.
         backlog=max(_LEAST_BACKLOG, min(_MOST_BACKLOG, (handles - connections.limits.total) // 2)),
         timeout_keep_alive=round(connections.limits.idle_s),
-        timeout_graceful_shutdown=SHUTDOWN_S,
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.certificate_key,
     )

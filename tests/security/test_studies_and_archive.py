@@ -175,7 +175,7 @@ def test_the_archive_gets_the_query_and_no_credentials(serve, monkeypatch) -> No
     provided = client.app.state.services
     paths = replace(provided.site.paths, studies=address)
     site = replace(provided.site, paths=paths)
-    monkeypatch.setattr(client.app.state, "services", replace(provided, site=site))
+    client.app.state.services = replace(provided, site=site)
     headers = {"Accept": "application/dicom+json", "Cookie": "a=b", "X-Other": "1"}
     answer = client.get(
         "/proxy/dicom/qido/studies?limit=2&PatientID=x%26y", headers=headers, auth=("x", TOKEN)

@@ -101,11 +101,9 @@ class Panel:
 
 def draw(panels: Sequence[Panel], path: Path) -> None:
     """Draw the panels side by side; atomic PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
     for axis, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for name, curve in panel.curves.items():
             axis.plot(curve.steps, curve.values, linewidth=1, label=panel.names[name])

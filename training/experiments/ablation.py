@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from medreasoner_training.finetune.config import (
 )
 from medreasoner_training.finetune.settings import RewardSettings
 from medreasoner_training.gate import Comparison, GateConfig, compare_paired
+from medreasoner_training.markdown import table_lines
 
 VARIANTS: dict[str, RewardSettings] = {
     "soft": RewardSettings("soft"),
@@ -99,23 +100,25 @@ def table(measured: Mapping[str, Measured], config: GateConfig | None = None) ->
     untouched = measured[UNTOUCHED]
     variants = [name for name in VARIANTS if name in measured]
     values = [
-        _row(name, [_cell(mean_of(measured[name], each, config), ".3f") for each in SHOWN])
-        + f" {1 - np.mean(measured[name].scores.failed):.3f} |"
+        [
+            name,
+            *(_cell(mean_of(measured[name], each, config), ".3f") for each in SHOWN),
+            f"{1 - np.mean(measured[name].scores.failed):.3f}",
+        ]
         for name in (UNTOUCHED, *variants)
     ]
-    differences = []
-    for name in variants:
-        found = compare(untouched, measured[name], config)
-        differences.append(_row(name, [_cell(found.get(each), "+.3f") for each in SHOWN]))
+    found = {name: compare(untouched, measured[name], config) for name in variants}
+    differences = [
+        [name, *(_cell(lines.get(each), "+.3f") for each in SHOWN)] for name, lines in found.items()
+    ]
+    header = ["rewards", *(WORDS[name] for name in SHOWN)]
     return "\n".join(
         [
-            *_head("rewards", [*_words(), _WELL_FORMED]),
-            *values,
+            *table_lines([*header, _WELL_FORMED], values),
             "",
             "Difference from the untouched model, paired:",
             "",
-            *_head("rewards", _words()),
-            *differences,
+            *table_lines(header, differences),
         ]
     )
 
@@ -127,18 +130,6 @@ def mean_of(measured: Measured, measure_name: str, config: GateConfig) -> Compar
         return None
     patients = measured.held_out.patients
     return compare_paired(values, values * 0.0, patients, config, metric=measure_name)
-
-
-def _words() -> list[str]:
-    return [WORDS[name] for name in SHOWN]
-
-
-def _head(first: str, names: Sequence[str]) -> list[str]:
-    return [_row(first, names), _row("---", ["---"] * len(names))]
-
-
-def _row(first: str, cells: Sequence[str]) -> str:
-    return "| " + " | ".join([first, *cells]) + " |"
 
 
 def _cell(line: Comparison | None, form: str) -> str:

@@ -11,10 +11,11 @@ from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_char
 from medreasoner_infer.reasoners.prompts import PromptFile
 from medreasoner_training.finetune.config import FineTuneConfig
 from medreasoner_training.finetune.errors import FineTuneConfigError
-from medreasoner_training.finetune.settings import VllmMode, their_arguments
-from medreasoner_training.finetune.start import training_device
+from medreasoner_training.finetune.settings import Tuning, VllmMode, their_arguments
+from medreasoner_training.finetune.tunable import training_device
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig
     from trl import GRPOConfig, SFTConfig
 
@@ -71,8 +72,14 @@ def longest_rollout(loaded: LoadedModel, settings: PromptFile) -> int:
     return min(LONGEST_ROLLOUT, completion_tokens(loaded.answer_size, chars))
 
 
+def new_adapter(config: FineTuneConfig, model: torch.nn.Module) -> LoraConfig | None:
+    """The adapter that a trainer is to add; ``None`` where all weights or an old one's learn."""
+    is_adapted = hasattr(model, "peft_config")
+    return lora_config(config) if config.tuning is Tuning.lora and not is_adapted else None
+
+
 def lora_config(config: FineTuneConfig) -> LoraConfig:
-    """The new adapter."""
+    """The configured adapter for peft."""
     from peft import LoraConfig
 
     return LoraConfig(**their_arguments(config.lora), task_type="CAUSAL_LM")

@@ -16,14 +16,16 @@ import torch
 from medreasoner_infer.atomic import replacing_folder
 from medreasoner_infer.reasoners.transformers_loading import load_model
 from medreasoner_training.finetune.stage import ADAPTER_FILE
-from medreasoner_training.finetune.start import Start
+from medreasoner_training.finetune.tunable import TunableReasoner
 
 _DOWN, _UP = ".lora_A.", ".lora_B."
 
 Weights = dict[str, torch.Tensor]
 
 
-def blend(start: Start, trained: Start, share: float, out: Path) -> Start:
+def blend(
+    start: TunableReasoner, trained: TunableReasoner, share: float, out: Path
+) -> TunableReasoner:
     """The model that lies ``share`` of the way from one to the other, as the same kind of folder.
 
     Args:
@@ -48,7 +50,9 @@ def blend(start: Start, trained: Start, share: float, out: Path) -> Start:
     return dataclasses.replace(trained, adapter=out)
 
 
-def _blend_models(start: Start, trained: Start, share: float, out: Path) -> None:
+def _blend_models(
+    start: TunableReasoner, trained: TunableReasoner, share: float, out: Path
+) -> None:
     """Both are loaded, since published models may name their weights otherwise than saved ones."""
     size = trained.settings.input_size
     first, last = (load_model(each.folder, size, device="cpu").model for each in (start, trained))

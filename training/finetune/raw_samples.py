@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A row of a data set folder, decoded, and the same one on a square of another size."""
+"""Samples of a data set folder, decoded, and on squares of another size."""
 
 from __future__ import annotations
 

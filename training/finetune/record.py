@@ -60,7 +60,7 @@ def read_record(run_dir: Path) -> RunRecord | None:
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:
-    """Begin a run."""
+    """Write ``run.json``, once, before anything is trained."""
     write_durably(run_dir / RECORD_FILE, json.dumps(asdict(record), indent=2) + "\n")
 
 

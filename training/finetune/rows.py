@@ -9,7 +9,6 @@ own processor; completions speak of the last one.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from medreasoner_training.finetune.settings import ImageSizes
 from medreasoner_training.finetune.traces import completion_of
 from medreasoner_training.rewards import GroundTruth
 from medreasoner_training.samples import Augmentation
+from medreasoner_training.samples.schema import ground_truth_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -71,13 +71,13 @@ class RowMaker:
         self.check_size(len(sample.image))
         sample = self._varied(sample, seed)
         asked = scale_sample(sample, self.settings.input_size)
-        at_reader = scale_truth(sample.truth, self.answer_size / len(sample.image))
-        completion = completion_of(asked, at_reader, self.settings.template)
+        in_answer_px = scale_truth(sample.truth, self.answer_size / len(sample.image))
+        completion = completion_of(asked, in_answer_px, self.settings.template)
         return {
             "prompt": self.messages(sample.query),
             "image": Image.fromarray(prepare_image(asked.image, self.settings.image_encoding)),
             "completion": [{"role": "assistant", "content": completion}],
-            "ground_truth": truth_json(at_reader),
+            "ground_truth": _json_of(in_answer_px),
             "square": Image.fromarray(asked.image),
             "mask": Image.fromarray(np.where(asked.mask, 255, 0).astype(np.uint8)),
         }
@@ -111,11 +111,11 @@ class RowMaker:
             )
 
 
-def truth_json(truth: GroundTruth | None) -> str:
+def _json_of(truth: GroundTruth | None) -> str:
     """The ground truth as the reward functions read it."""
     if truth is None:
-        return "null"
-    return json.dumps({"bbox_2d": truth.bbox_xyxy_px, "point_2d": truth.points_xy_px})
+        return ground_truth_json(None, None)
+    return ground_truth_json(truth.bbox_xyxy_px, truth.points_xy_px)
 
 
 def training_rows(raw: Dataset, maker: RowMaker, count: int, seed: int) -> Dataset:
@@ -152,3 +152,9 @@ def training_rows(raw: Dataset, maker: RowMaker, count: int, seed: int) -> Datas
         return {name: [made[pair][name] for pair in pairs] for name in made[pairs[0]]}
 
     return Dataset.from_dict({"row": order, "seed": seeds}).with_transform(make)
+
+
+def spread_rows(rows: Dataset, count: int) -> Dataset:
+    """``count`` rows at equal distances, some of them twice where there are fewer."""
+    picks = np.linspace(0, len(rows), count, endpoint=False).astype(int)
+    return rows.select(picks, keep_in_memory=True)

@@ -4,8 +4,8 @@
 The terms are those of MedReasoner (arXiv 2508.08177); :func:`score` computes them for one
 completion, :func:`make_reward_functions` makes TRL's reward functions of them, :func:`explain` says
 why a completion earned what it earned, and :func:`mask_dice_reward` rewards the mask of a frozen
-segmenter. Coordinates are pixels of the image that the reasoner reads (model px); the thresholds of
-10 px and 100 px are published for images of 840 px.
+segmenter. Coordinates are pixels of the image that the reasoner reads (reasoner px); the thresholds
+of 10 px and 100 px are published for images of 840 px.
 
 Where the default differs from the released code, which ``as_released=True`` reproduces:
 
@@ -66,6 +66,7 @@ from medreasoner_training.rewards.explanation import TermExplanation, explain
 from medreasoner_training.rewards.ground_truth import GroundTruth, read_ground_truth
 from medreasoner_training.rewards.mask_reward import mask_dice_reward
 from medreasoner_training.rewards.metrics_as_released import metrics_as_released
+from medreasoner_training.rewards.overlap import dice
 from medreasoner_training.rewards.reading import Reading, read_completion
 from medreasoner_training.rewards.scoring import reward, score
 from medreasoner_training.rewards.trl_functions import RewardFunction, make_reward_functions
@@ -84,6 +85,7 @@ __all__ = [
     "RewardConfigError",
     "RewardFunction",
     "TermExplanation",
+    "dice",
     "explain",
     "make_reward_functions",
     "mask_dice_reward",

@@ -20,7 +20,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """Box and key points of a target, in the pixels that completions use (model px)."""
+    """Box and key points of a target, in the pixels that completions use (reasoner px)."""
 
     bbox_xyxy_px: XYXY
     points_xy_px: tuple[XY, XY]

@@ -9,6 +9,7 @@ import numpy as np
 
 from medreasoner_infer.types import SlicePrompt
 from medreasoner_training.rewards.errors import RewardConfigError
+from medreasoner_training.rewards.overlap import dice
 from medreasoner_training.rewards.reading import read_completion
 from medreasoner_training.rewards.trl_functions import (
     Completion,
@@ -36,8 +37,9 @@ def mask_dice_reward(
 
     Args:
         segment: called as ``segment(image, prompt)`` with the row's image and the answer's box and
-            two positive points, in the pixels that the answer uses (model px). It maps them if the
-            image has others, and returns the mask, bool of shape (H, W), on the true mask's grid.
+            two positive points, in the pixels that the answer uses (reasoner px). It maps them if
+            the image has others, and returns the mask, bool of shape (H, W), on the true mask's
+            grid.
         image_column: column of images, each an image or a list of one as in U-MRG.
         mask_column: column of true masks, likewise; (H, W) or (H, W, channels), 0 is background.
         weight: factor of the value.
@@ -68,8 +70,7 @@ def _score_mask(segment: Segment, completion: Completion, image: object, mask: o
             f"The segmenter returned a mask of shape {predicted.shape}; expected the true mask's "
             f"shape {true_mask.shape}."
         )
-    common = np.count_nonzero(predicted & true_mask)
-    return 2 * common / (np.count_nonzero(predicted) + np.count_nonzero(true_mask))
+    return dice(predicted, true_mask)
 
 
 def _only_item(value: object) -> object:

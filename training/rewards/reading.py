@@ -41,8 +41,8 @@ class Reading:
     """A completion's parts, each ``None`` where it is missing or malformed.
 
     ``reasoning`` is the trace without outer space. ``answer_credit`` is the format reward of the
-    answer block, 0...1. ``says_absent`` means ``<answer>null</answer>``. Coordinates are model px.
-    ``faults`` says what was wrong, as errors that were not raised.
+    answer block, 0...1. ``says_absent`` means ``<answer>null</answer>``. Coordinates are in
+    reasoner px. ``faults`` says what was wrong, as errors that were not raised.
     """
 
     reasoning: str | None

@@ -2,7 +2,7 @@
 """Samples from masks that readers approved: the data side of fine-tuning at a site.
 
 A case is an image with the masks of its targets (:class:`LabelledCase`); :func:`samples_of_case`
-makes questions on slices of it, each with box and key points in model px or ``null``;
+makes questions on slices of it, each with box and key points in reasoner px or ``null``;
 :func:`writing_dataset` puts them into a folder in the format of U-MRG-14K, :func:`open_dataset`
 reads it back and refuses changed files, :class:`Augmentation` varies a sample in training. Where
 the masks come from is not known here.

@@ -90,8 +90,8 @@ class Sample:
         mask: bool (S, S) on the same square, all false where the target is absent.
         question: the question and who wrote it.
         label_name: name of the target.
-        bbox_xyxy_px: box in whole model px, edge based; ``None`` where the target is absent.
-        points_xy_px: the model pixels that hold the two key points; ``None`` likewise.
+        bbox_xyxy_px: box in whole reasoner px, edge based; ``None`` where the target is absent.
+        points_xy_px: the reasoner pixels that hold the two key points; ``None`` likewise.
         plane: display plane.
         slice_index: voxel index along the axis that the plane cuts.
         modality: DICOM code.
@@ -135,10 +135,10 @@ class SampleSettings:
     """How samples are made of a case.
 
     Attributes:
-        model_size: side of the square that the reasoner reads, in model px.
+        model_size: side of the square that the reasoner reads, in reasoner px.
         max_slices: slices per target, evenly through it; the slice asked about is among them.
         max_absent_slices: slices per target on which it is absent.
-        min_area_px: smallest section in square model px; smaller ones are neither asked for nor
+        min_area_px: smallest section in square reasoner px; smaller ones are neither asked for nor
             called absent. The default is a quarter of Qwen2.5-VL's 28-px patch.
         absent_margin_mm: distance from the target's last section from which on it is absent.
         components: which parts count on a slice.

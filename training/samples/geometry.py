@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Box, key points and mask of a target in model px."""
+"""Box, key points and mask of a target in reasoner px."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medreasoner_training.samples.cases import Components
 
 @dataclass(frozen=True)
 class Truth:
-    """Box and key points in whole model px, as models decode integers.
+    """Box and key points in whole reasoner px, as models decode integers.
 
     Box edges are rounded to the nearest edge between pixels; a point is the pixel that holds it.
     """
@@ -33,11 +33,11 @@ def truth_on_slice(mask_hw: np.ndarray, mapping: SliceMapping) -> Truth | None:
     points = key_points_from_mask(mask_hw, mapping.spacing_xy_mm)
     if box is None or points is None:
         return None
-    return _whole_px(mapping.slice_box_to_model_px(box), mapping.slice_px_to_model_px(points))
+    return _whole_px(mapping.slice_box_to_reasoner_px(box), mapping.slice_px_to_reasoner_px(points))
 
 
 def truth_on_square(mask: np.ndarray) -> Truth | None:
-    """Box and key points of a mask, bool (S, S), that is in model px already."""
+    """Box and key points of a mask, bool (S, S), that is in reasoner px already."""
     box, points = bbox_from_mask(mask), key_points_from_mask(mask)
     return None if box is None or points is None else _whole_px(box, np.array(points))
 
@@ -45,11 +45,11 @@ def truth_on_square(mask: np.ndarray) -> Truth | None:
 def mask_on_square(mask_hw: np.ndarray, mapping: SliceMapping) -> np.ndarray:
     """A section, bool (H, W) in slice px, on the letterboxed square, bool (S, S).
 
-    A model pixel belongs to the target if its centre lies in a slice pixel that does.
+    A reasoner pixel belongs to the target if its centre lies in a slice pixel that does.
     """
-    width, height = mapping.model_content_wh_px
-    left, top = mapping.model_padding_xy_px
-    scale_x, scale_y = mapping.model_px_per_slice_px
+    width, height = mapping.reasoner_content_wh_px
+    left, top = mapping.reasoner_padding_xy_px
+    scale_x, scale_y = mapping.reasoner_px_per_slice_px
     columns = ((np.arange(width) + 0.5) / scale_x).astype(int)
     rows = ((np.arange(height) + 0.5) / scale_y).astype(int)
     square = np.zeros((mapping.model_size, mapping.model_size), bool)

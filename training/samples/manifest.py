@@ -63,7 +63,7 @@ class Manifest:
         return sum(split.rows for split in self.splits.values())
 
     def to_json(self) -> str:
-        """As the text of the file."""
+        """The text of ``manifest.json``."""
         return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
 
 

@@ -8,8 +8,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from medreasoner_infer.atomic import sync_folder as sync_folder
-from medreasoner_infer.atomic import write_durably as write_durably
 from medreasoner_infer.hashing import files_sha256
 from medreasoner_infer.models.store.errors import CandidateChangedError, CandidateRefusedError
 

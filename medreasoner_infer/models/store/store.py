@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medreasoner_infer.atomic import sync_folder, write_durably
 from medreasoner_infer.hashing import files_sha256
 from medreasoner_infer.home import home_folder
 from medreasoner_infer.models.registry import LIVE, registered_models, resolve_model
@@ -28,8 +29,6 @@ from medreasoner_infer.models.store.files import (
     copy_durably,
     kind_of_model,
     safe_model_files,
-    sync_folder,
-    write_durably,
 )
 from medreasoner_infer.models.store.history import Event, append_event, read_history, utc_now
 from medreasoner_infer.models.store.pointer import LiveEntry, LivePointer, Stamp, stamp_of

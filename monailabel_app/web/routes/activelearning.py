@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 
 from monailabel_app.common.door import DoorModel, Name
 from monailabel_app.errors import UnknownTaskError
 from monailabel_app.inference.strategies import STRATEGY
-from monailabel_app.security.roles import Action
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import MayAsk
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.services import App
 
@@ -28,7 +27,7 @@ class SampleBody(DoorModel):
 
 @router.post("/{strategy}", summary="Run Active Learning strategy to get next sample")
 def next_sample(
-    caller: Annotated[Caller, Depends(require(Action.ASK))],
+    caller: MayAsk,
     app: App,
     strategy: Name,
     params: Annotated[SampleBody | None, Body()] = None,

@@ -11,25 +11,22 @@ from collections import deque
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse
 
 from monailabel_app.errors import NotFoundError
 from monailabel_app.framework import app_instance, apps, settings
-from monailabel_app.security.roles import Action
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import MayAdminister
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 
 MAX_LINES = 10_000
 
 router = APIRouter(tags=["Others"], route_class=TypedErrorRoute)
 
-Administrator = Annotated[Caller, Depends(require(Action.ADMINISTER))]
-
 
 @router.get("/logs/", summary="Get Logs")
 def get_log(
-    caller: Administrator, lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 300
+    caller: MayAdminister, lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 300
 ) -> PlainTextResponse:
     """The last lines of the server's log."""
     path = Path(settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"
@@ -40,7 +37,7 @@ def get_log(
 
 
 @router.post("/reload", include_in_schema=False)
-def reload(caller: Administrator) -> dict[str, Any]:
+def reload(caller: MayAdminister) -> dict[str, Any]:
     """Build the app anew, with models and studies as they are now; if it fails, keep the old."""
     before = dict(apps)
     apps.clear()

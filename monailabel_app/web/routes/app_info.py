@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
-from monailabel_app.security.roles import Action
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import MayRead
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.services import App
 
@@ -16,6 +15,6 @@ router = APIRouter(tags=["App"], route_class=TypedErrorRoute)
 
 
 @router.get("/info/", summary="Get App Info")
-def get_info(caller: Annotated[Caller, Depends(require(Action.READ))], app: App) -> dict[str, Any]:
+def get_info(caller: MayRead, app: App) -> dict[str, Any]:
     """Models, options, trainers, and how many studies there are."""
     return app.info()

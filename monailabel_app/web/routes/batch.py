@@ -10,15 +10,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.common.door import Name
 from monailabel_app.framework import DefaultLabelTag
 from monailabel_app.inference.batch import Batch
 from monailabel_app.inference.params import InferBody, InferParams
-from monailabel_app.security.roles import Action
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import MayAdminister, MayRead
 from monailabel_app.web.routes.infer import require_model
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.services import App
@@ -34,13 +33,9 @@ class Images(str, Enum):
     UNLABELED = "unlabeled"
 
 
-Reader = Annotated[Caller, Depends(require(Action.READ))]
-Administrator = Annotated[Caller, Depends(require(Action.ADMINISTER))]
-
-
 @router.get("", summary="Get Status of Batch Inference Task")
 def get_status(
-    caller: Reader, app: App, all: bool = False, check_if_running: bool = False
+    caller: MayRead, app: App, all: bool = False, check_if_running: bool = False
 ) -> dict[str, Any]:
     """What the latest batch does."""
     return app.batch.status()
@@ -48,7 +43,7 @@ def get_status(
 
 @router.post("/{model}", summary="Run Batch Inference Task")
 def start(
-    caller: Administrator,
+    caller: MayAdminister,
     app: App,
     model: Name,
     images: Images = Images.ALL,
@@ -71,6 +66,6 @@ def start(
 
 
 @router.delete("", summary="Stop Batch Inference Task")
-def stop(caller: Administrator, app: App) -> dict[str, Any]:
+def stop(caller: MayAdminister, app: App) -> dict[str, Any]:
     """Stop at the next step; what was answered is kept."""
     return app.batch.stop()

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 
 from monailabel_app.framework import DEFAULT_USER, User, get_current_user, settings
-from monailabel_app.security.readers import Reader
+from monailabel_app.security.accounts import LoggedIn
 from monailabel_app.security.roles import Action, Role, least_role, may
 from monailabel_app.security.settings import SecuritySettings, security_settings
 
@@ -43,10 +43,10 @@ def current_user(request: Request) -> User:
     return DEFAULT_USER.model_copy(update={"username": reader.display_name, "roles": names})
 
 
-def logged_in(request: Request) -> Reader | None:
+def logged_in(request: Request) -> LoggedIn | None:
     """The reader who is logged in, ``None`` where nobody has to."""
     user = request.scope.get("user")
-    return user if isinstance(user, Reader) else None
+    return user if isinstance(user, LoggedIn) else None
 
 
 def require(action: Action) -> Callable[[User], Awaitable[Caller]]:
@@ -63,6 +63,15 @@ def require(action: Action) -> Callable[[User], Awaitable[Caller]]:
         return found
 
     return caller
+
+
+MayRead = Annotated[Caller, Depends(require(Action.READ))]
+MayAsk = Annotated[Caller, Depends(require(Action.ASK))]
+MayLabel = Annotated[Caller, Depends(require(Action.LABEL))]
+MayExport = Annotated[Caller, Depends(require(Action.EXPORT))]
+MayDelete = Annotated[Caller, Depends(require(Action.DELETE))]
+MayTrain = Annotated[Caller, Depends(require(Action.TRAIN))]
+MayAdminister = Annotated[Caller, Depends(require(Action.ADMINISTER))]
 
 
 async def opened(request: Request) -> None:

@@ -38,7 +38,14 @@ from monailabel_app.store.records import named_inference
 from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.infos import CLIENT, REVIEW
 from monailabel_app.studies.local import StudiesFolder
-from monailabel_app.web.routes.callers import Caller, opened, require
+from monailabel_app.web.routes.callers import (
+    Caller,
+    MayDelete,
+    MayExport,
+    MayLabel,
+    MayRead,
+    opened,
+)
 from monailabel_app.web.routes.label_words import MAX_FORM_CHARACTERS, read_words
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.routes.uploads import received_image, received_label
@@ -67,10 +74,6 @@ def _store(app: App) -> Studies:
 
 
 Store = Annotated[Studies, Depends(_store)]
-Reader = Annotated[Caller, Depends(require(Action.READ))]
-Labeller = Annotated[Caller, Depends(require(Action.LABEL))]
-Exporter = Annotated[Caller, Depends(require(Action.EXPORT))]
-Deleter = Annotated[Caller, Depends(require(Action.DELETE))]
 _OPENED = [Depends(opened)]
 Text = Annotated[str, Form(max_length=MAX_FORM_CHARACTERS)]
 Tag = Token | Literal[""]
@@ -78,7 +81,7 @@ CheckSum = Annotated[str, Query(max_length=200, pattern=r"^((MD5|SHA256|SHA512):
 
 
 @router.get("/", summary="What the studies hold")
-def get_datastore(caller: Reader, store: Store, output: Output = Output.STATS) -> Any:
+def get_datastore(caller: MayRead, store: Store, output: Output = Output.STATS) -> Any:
     """Counts; with ``train`` the files of labelled images, seen from the studies; with ``all``
     every entry with its infos."""
     if output is Output.ALL:
@@ -92,14 +95,14 @@ def get_datastore(caller: Reader, store: Store, output: Output = Output.STATS) -
 
 
 @router.get("/image", summary="Download an image")
-def get_image(caller: Reader, app: App, store: Store, image: Name) -> FileResponse:
+def get_image(caller: MayRead, app: App, store: Store, image: Name) -> FileResponse:
     """The image as viewers read it; a DICOM series comes as NIfTI."""
     return _download(_image_file(app, store, image))
 
 
 @router.head("/image", summary="Check whether an image is there")
 def head_image(
-    caller: Reader, app: App, store: Store, image: Name, check_sum: CheckSum = ""
+    caller: MayRead, app: App, store: Store, image: Name, check_sum: CheckSum = ""
 ) -> Response:
     """200 or 404; with ``check_sum``, e.g. ``SHA256:ab12``, also whether the file is that one."""
     path = _image_file(app, store, image)
@@ -111,7 +114,7 @@ def head_image(
 @router.put("/", include_in_schema=False)
 @router.put("/image", summary="Add an image")
 def put_image(
-    caller: Labeller,
+    caller: MayLabel,
     app: App,
     store: Store,
     image: Name,
@@ -134,7 +137,7 @@ def put_image(
 
 @router.delete("/", include_in_schema=False, dependencies=_OPENED)
 @router.delete("/image", summary="Remove an image and its labels", dependencies=_OPENED)
-def delete_image(caller: Deleter, store: Store, id: Name) -> dict[str, Any]:
+def delete_image(caller: MayDelete, store: Store, id: Name) -> dict[str, Any]:
     """Remove an image that is a file of its own."""
     with _known():
         store.remove_image(id)
@@ -142,7 +145,7 @@ def delete_image(caller: Deleter, store: Store, id: Name) -> dict[str, Any]:
 
 
 @router.get("/image/info", summary="What is known of an image")
-def get_image_info(caller: Reader, app: App, store: Store, image: Name) -> dict[str, Any]:
+def get_image_info(caller: MayRead, app: App, store: Store, image: Name) -> dict[str, Any]:
     """The server's word on the image, and what callers have said of it."""
     app.site.image_source(image)
     info = store.get_image_info(image)
@@ -151,7 +154,7 @@ def get_image_info(caller: Reader, app: App, store: Store, image: Name) -> dict[
 
 @router.put("/image/info", summary="Say something of an image")
 def put_image_info(
-    caller: Labeller, app: App, store: Store, image: Name, info: Text = "{}"
+    caller: MayLabel, app: App, store: Store, image: Name, info: Text = "{}"
 ) -> dict[str, Any]:
     """Keep the caller's words beside what the server knows, which they do not change."""
     words = _without_review(read_words(info, "info", caller))
@@ -165,13 +168,13 @@ def put_image_info(
 
 
 @router.get("/label", summary="Download a label")
-def get_label(caller: Reader, store: Store, label: Name, tag: Token) -> FileResponse:
+def get_label(caller: MayRead, store: Store, label: Name, tag: Token) -> FileResponse:
     """The label of the image of that id."""
     return _download(_label_file(store, label, tag))
 
 
 @router.head("/label", summary="Check whether a label is there")
-def head_label(caller: Reader, store: Store, image: Name, tag: Token) -> Response:
+def head_label(caller: MayRead, store: Store, image: Name, tag: Token) -> Response:
     """200 or 404."""
     _label_file(store, image, tag)
     return Response()
@@ -179,7 +182,7 @@ def head_label(caller: Reader, store: Store, image: Name, tag: Token) -> Respons
 
 @router.put("/label", summary="Submit a label")
 def submit_label(
-    caller: Labeller,
+    caller: MayLabel,
     app: App,
     store: Store,
     image: Name,
@@ -206,7 +209,7 @@ def submit_label(
 
 
 @router.delete("/label", summary="Remove a label", dependencies=_OPENED)
-def delete_label(caller: Deleter, store: Store, id: Name, tag: Token) -> dict[str, Any]:
+def delete_label(caller: MayDelete, store: Store, id: Name, tag: Token) -> dict[str, Any]:
     """Remove a label from the studies; what was recorded of it stays."""
     with _known():
         store.remove_label(id, tag)
@@ -214,7 +217,7 @@ def delete_label(caller: Deleter, store: Store, id: Name, tag: Token) -> dict[st
 
 
 @router.get("/label/info", summary="What is known of a label")
-def get_label_info(caller: Reader, store: Store, label: Name, tag: Token) -> dict[str, Any]:
+def get_label_info(caller: MayRead, store: Store, label: Name, tag: Token) -> dict[str, Any]:
     """The server's word on the label, a reviewer's, and what callers have said of it."""
     _label_file(store, label, tag)
     return store.get_label_info(label, tag)
@@ -222,7 +225,7 @@ def get_label_info(caller: Reader, store: Store, label: Name, tag: Token) -> dic
 
 @router.put("/label/info", summary="Say something of a label, or review it")
 def put_label_info(
-    caller: Labeller, store: Store, label: Name, tag: Token, info: Text = "{}"
+    caller: MayLabel, store: Store, label: Name, tag: Token, info: Text = "{}"
 ) -> dict[str, Any]:
     """Keep the caller's words; ``segmentationMeta`` is a review, which not every role may write."""
     words = read_words(info, "info", caller)
@@ -233,7 +236,7 @@ def put_label_info(
 
 @router.put("/updatelabelinfo", include_in_schema=False)
 def update_label_info(
-    caller: Labeller, store: Store, label: Name, tag: Token, params: Text = "{}"
+    caller: MayLabel, store: Store, label: Name, tag: Token, params: Text = "{}"
 ) -> dict[str, Any]:
     """The same under the name that MONAI Label's Reviewer uses."""
     return put_label_info(caller, store, label, tag, params)
@@ -246,7 +249,7 @@ def update_label_info(
     "/dataset", summary="Download all labelled images as a ZIP archive", dependencies=_OPENED
 )
 def get_dataset(
-    caller: Exporter,
+    caller: MayExport,
     app: App,
     store: Store,
     limit_cases: Annotated[int, Query(ge=1, le=1_000_000)] | None = None,

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from requests_toolbelt import MultipartEncoder
 
@@ -19,10 +19,9 @@ from monailabel_app.framework import DefaultLabelTag, ResultType, get_mime_type
 from monailabel_app.images.source import ImageSource
 from monailabel_app.inference.call import Call
 from monailabel_app.inference.dicom_seg import dicom_seg_of, require_series
-from monailabel_app.inference.outputs import answer_file, keep_as_label, result_params
 from monailabel_app.inference.params import InferBody, InferParams
-from monailabel_app.security.roles import Action
-from monailabel_app.web.routes.callers import Caller, client_of, require
+from monailabel_app.inference.replies import answer_file, keep_as_label, result_params
+from monailabel_app.web.routes.callers import MayAsk, client_of
 from monailabel_app.web.routes.inputs import session_image, store_upload
 from monailabel_app.web.routes.serving import run_in_thread
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
@@ -30,13 +29,11 @@ from monailabel_app.web.services import App, Services
 
 router = APIRouter(tags=["Infer"], route_class=TypedErrorRoute)
 
-Asker = Annotated[Caller, Depends(require(Action.ASK))]
-
 
 @router.post("/infer/{model}", summary="Run inference for a model", response_model=None)
 async def infer_model(
     request: Request,
-    caller: Asker,
+    caller: MayAsk,
     app: App,
     model: Name,
     image: Annotated[GivenName, Query()] = None,

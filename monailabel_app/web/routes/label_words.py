@@ -11,7 +11,7 @@ from fastapi import HTTPException
 from pydantic import ConfigDict, Field
 
 from monailabel_app.common.door import CleanText, DoorModel, decode_object, read_model
-from monailabel_app.dicom.deciding import stated_decision
+from monailabel_app.dicom.decisions import stated_decision
 from monailabel_app.security.roles import Action, least_role
 from monailabel_app.studies.infos import REVIEW, told_by
 from monailabel_app.web.routes.callers import Caller

@@ -20,6 +20,7 @@ from fastapi.templating import Jinja2Templates
 
 from monailabel_app import security
 from monailabel_app.framework import settings
+from monailabel_app.security.accounts import Accounts, LoggedIn
 from monailabel_app.security.addresses import address_of
 from monailabel_app.security.authentication import (
     LOGIN_PATH,
@@ -28,7 +29,6 @@ from monailabel_app.security.authentication import (
     sessions_of,
 )
 from monailabel_app.security.guesses import Logins, TooManyGuessesError
-from monailabel_app.security.readers import Reader, Readers
 from monailabel_app.security.settings import SecuritySettings
 from monailabel_app.web.routes.callers import logged_in
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
@@ -146,12 +146,12 @@ def _page(
     return page.TemplateResponse(request, "login.html", content, status, headers)
 
 
-def _readers(request: Request) -> Readers | None:
-    readers: Readers | None = getattr(request.app.state, "readers", None)
+def _readers(request: Request) -> Accounts | None:
+    readers: Accounts | None = getattr(request.app.state, "readers", None)
     return readers
 
 
-def _log_in(request: Request, name: str, token: str) -> Reader | None:
+def _log_in(request: Request, name: str, token: str) -> LoggedIn | None:
     logins: Logins = request.app.state.logins
     settings: SecuritySettings = request.app.state.security
     address = address_of(request.scope, bool(settings.trusted_proxies))

@@ -13,19 +13,18 @@ import re
 import stat
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
 
 import monailabel.endpoints
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from monailabel_app.framework import settings
 from monailabel_app.security.headers import content_security_policy
-from monailabel_app.security.roles import Action
 from monailabel_app.security.settings import SecuritySettings
 from monailabel_app.viewers.ohif import STATIC_FOLDER
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import MayRead
+from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 
 _VIEWER_FOLDER = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.S)
@@ -34,9 +33,7 @@ _START_PAGE = "index.html"
 # run there and make their functions from text; the page itself may not.
 _EVAL = "'unsafe-eval'"
 
-router = APIRouter(tags=["Others"])
-
-Reader = Annotated[Caller, Depends(require(Action.READ))]
+router = APIRouter(tags=["Others"], route_class=TypedErrorRoute)
 
 
 @router.get("/", include_in_schema=False)
@@ -52,20 +49,27 @@ async def icon() -> FileResponse:
 
 
 @router.get("/ohif/app-config.js", include_in_schema=False)
-async def configuration(caller: Reader) -> FileResponse:
+async def configuration(caller: MayRead) -> FileResponse:
     """Our configuration of the viewer."""
     return _file(STATIC_FOLDER / "app-config.js")
 
 
 @router.get("/ohif/{path:path}", include_in_schema=False)
-def viewer(request: Request, caller: Reader, path: str = "") -> Response:
+async def viewer(request: Request, caller: MayRead, path: str = "") -> Response:
     """A file of the viewer, or its start page for the addresses that it handles itself."""
-    found, status = StaticFiles(directory=_VIEWER_FOLDER).lookup_path(path)
-    is_file = status is not None and stat.S_ISREG(status.st_mode)
-    if is_file and Path(found).name != _START_PAGE:
-        return _with_policy(request, Path(found), (_EVAL,) if path.endswith(".js") else ())
+    found = _viewer_file(path)
+    if found is not None and found.name != _START_PAGE:
+        return _with_policy(request, found, (_EVAL,) if path.endswith(".js") else ())
     page = _VIEWER_FOLDER / _START_PAGE
     return _with_policy(request, page, inline_script_hashes(page))
+
+
+def _viewer_file(path: str) -> Path | None:
+    try:
+        found, status = StaticFiles(directory=_VIEWER_FOLDER).lookup_path(path)
+    except (OSError, ValueError):  # too long for a file's name, or with NUL
+        return None
+    return Path(found) if status is not None and stat.S_ISREG(status.st_mode) else None
 
 
 def _with_policy(request: Request, path: Path, scripts: tuple[str, ...]) -> FileResponse:

@@ -27,10 +27,9 @@ from monailabel_app.errors import NotFoundError, PacsTimeoutError
 from monailabel_app.framework import settings
 from monailabel_app.inference.gate import Places
 from monailabel_app.pacs.session import credentials_of, tls_context
-from monailabel_app.security.roles import Action
 from monailabel_app.site.opening import Site
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import MayLabel, MayRead
 from monailabel_app.web.routes.forwarding import Forwarded, ForwardingLimits, forward
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.services import App
@@ -69,12 +68,10 @@ def limits() -> ForwardingLimits:
 
 
 Limits = Annotated[ForwardingLimits, Depends(limits)]
-Reader = Annotated[Caller, Depends(require(Action.READ))]
-Writer = Annotated[Caller, Depends(require(Action.LABEL))]
 
 
 @router.get("/dicom/{service}/{path:path}", include_in_schema=False)
-async def retrieve(request: Request, caller: Reader, app: App, limits: Limits) -> Response:
+async def retrieve(request: Request, caller: MayRead, app: App, limits: Limits) -> Response:
     """Search for or retrieve DICOM objects."""
     found = _RESOURCE.fullmatch(_resource(request))
     if found is None:
@@ -90,7 +87,7 @@ async def retrieve(request: Request, caller: Reader, app: App, limits: Limits) -
 
 
 @router.post("/dicom/{service}/{path:path}", include_in_schema=False)
-async def store(request: Request, caller: Writer, app: App, limits: Limits) -> Response:
+async def store(request: Request, caller: MayLabel, app: App, limits: Limits) -> Response:
     """Store DICOM objects (STOW-RS); nothing else may be posted."""
     found = _STORE.fullmatch(_resource(request))
     if found is None:

@@ -15,7 +15,13 @@ from monailabel_app.common.door import CleanText, DoorModel, GivenName, Name, To
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.security.roles import Action
 from monailabel_app.store import Decision, InferenceRecord, Outcome, RecordStore
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import (
+    Caller,
+    MayDelete,
+    MayExport,
+    MayLabel,
+    MayRead,
+)
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.services import App
 
@@ -38,16 +44,12 @@ def _records(app: App) -> RecordStore:
     return app.site.records
 
 
-Reader = Annotated[Caller, Depends(require(Action.READ))]
-Labeller = Annotated[Caller, Depends(require(Action.LABEL))]
-Exporter = Annotated[Caller, Depends(require(Action.EXPORT))]
-Deleter = Annotated[Caller, Depends(require(Action.DELETE))]
 Records = Annotated[RecordStore, Depends(_records)]
 
 
 @router.get("", summary="Inferences on an image or a study, the latest first")
 def list_inferences(
-    caller: Reader,
+    caller: MayRead,
     records: Records,
     image: Annotated[GivenName, Query()] = None,
     study: Annotated[GivenName, Query()] = None,
@@ -69,7 +71,7 @@ def list_inferences(
 
 @router.get("/export", summary="All that is recorded of a study, as JSON")
 def export_study(
-    caller: Exporter, records: Records, study: Annotated[Name, Query()]
+    caller: MayExport, records: Records, study: Annotated[Name, Query()]
 ) -> dict[str, Any]:
     """Records of a study with their labels, decisions, and what the archive has of them."""
     return {
@@ -81,7 +83,7 @@ def export_study(
 
 @router.delete("", summary="Delete all that is recorded of a study")
 def delete_study(
-    caller: Deleter, records: Records, study: Annotated[Name, Query()]
+    caller: MayDelete, records: Records, study: Annotated[Name, Query()]
 ) -> dict[str, int]:
     """Delete records, masks and labels kept here; what the PACS has of the study stays there."""
     deleted = records.delete_study(study)
@@ -89,14 +91,14 @@ def delete_study(
 
 
 @router.get("/{inference_id}", summary="One inference")
-def get_inference(caller: Reader, records: Records, inference_id: Token) -> dict[str, Any]:
+def get_inference(caller: MayRead, records: Records, inference_id: Token) -> dict[str, Any]:
     """One inference with the labels that were joined to it."""
     return visible_record(caller, records, inference_id).to_dict()
 
 
 @router.put("/{inference_id}/decision", summary="Accept or reject an answer")
 def decide(
-    caller: Labeller, app: App, records: Records, inference_id: Token, stated: StatedOutcome
+    caller: MayLabel, app: App, records: Records, inference_id: Token, stated: StatedOutcome
 ) -> dict[str, Any]:
     """Record what the reader makes of an answer; of a DICOM image the PACS gets a report."""
     if stated.outcome is Outcome.REJECTED and not (stated.reason or "").strip():
@@ -108,7 +110,7 @@ def decide(
 
 
 @router.get("/{inference_id}/mask", summary="The mask of an inference")
-def get_mask(caller: Reader, records: Records, inference_id: Token) -> FileResponse:
+def get_mask(caller: MayRead, records: Records, inference_id: Token) -> FileResponse:
     """The mask as it was inferred, NIfTI on the image's grid; 404 once retention dropped it."""
     path = visible_record(caller, records, inference_id).mask_file
     if path is None:

@@ -11,9 +11,8 @@ from fastapi.responses import FileResponse, Response
 from medreasoner_infer.errors import InputError
 from monailabel_app.common.door import Token
 from monailabel_app.errors import NotFoundError
-from monailabel_app.security.roles import Action
 from monailabel_app.site.sessions import MAX_EXPIRY_S, MAX_FILES, Sessions
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import MayAsk
 from monailabel_app.web.routes.typed_errors import FORM_LIMITS, BoundedRequest, TypedErrorRoute
 from monailabel_app.web.services import App
 
@@ -37,13 +36,12 @@ def _sessions(app: App) -> Sessions:
     return app.sessions
 
 
-Asker = Annotated[Caller, Depends(require(Action.ASK))]
 OwnSessions = Annotated[Sessions, Depends(_sessions)]
 
 
 @router.put("/", summary="Create new session with Image")
 def create_session(
-    caller: Asker,
+    caller: MayAsk,
     sessions: OwnSessions,
     files: Annotated[list[UploadFile], File()],
     uncompress: bool = False,
@@ -58,7 +56,7 @@ def create_session(
 
 @router.get("/{session_id}", summary="Get Session ID", response_model=None)
 def get_session(
-    caller: Asker,
+    caller: MayAsk,
     sessions: OwnSessions,
     session_id: Token,
     update_ts: bool = False,
@@ -74,6 +72,6 @@ def get_session(
 
 
 @router.delete("/{session_id}", summary="Delete Session")
-def remove_session(caller: Asker, sessions: OwnSessions, session_id: Token) -> dict[str, Any]:
+def remove_session(caller: MayAsk, sessions: OwnSessions, session_id: Token) -> dict[str, Any]:
     """End the session; its image is removed."""
     return sessions.remove(session_id, caller.name).to_dict()

@@ -16,10 +16,9 @@ from monailabel_app.common.door import GivenName, GivenToken, Token
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.inference.call import ASK_TASK, CLICK_TASK, Call, Correction
-from monailabel_app.inference.outputs import result_params
 from monailabel_app.inference.params import CorrectionBody, InferParams, QuestionBody
-from monailabel_app.security.roles import Action
-from monailabel_app.web.routes.callers import Caller, client_of, require
+from monailabel_app.inference.replies import result_params
+from monailabel_app.web.routes.callers import MayAsk, MayRead, client_of
 from monailabel_app.web.routes.inputs import session_image
 from monailabel_app.web.routes.records import visible_record
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
@@ -29,8 +28,6 @@ from monailabel_app.web.streaming.running import RunningStreams, Work
 
 router = APIRouter(prefix="/medreasoner", tags=["MedReasoner"], route_class=TypedErrorRoute)
 
-Asker = Annotated[Caller, Depends(require(Action.ASK))]
-Reader = Annotated[Caller, Depends(require(Action.READ))]
 
 # Looked up in the work's own thread: a PACS may have to be asked.
 FindSource = Callable[[], ImageSource]
@@ -45,7 +42,7 @@ def _streams(request: Request) -> RunningStreams:
 
 
 def _source(
-    caller: Asker,
+    caller: MayAsk,
     app: App,
     image: Annotated[GivenName, Query()] = None,
     session_id: Annotated[GivenToken, Query()] = None,
@@ -63,7 +60,7 @@ Source = Annotated[FindSource, Depends(_source)]
 
 @router.post("/streams/ask", summary="Ask a question; the answer comes as events")
 async def ask(
-    request: Request, caller: Asker, app: App, streams: Streams, source: Source, body: QuestionBody
+    request: Request, caller: MayAsk, app: App, streams: Streams, source: Source, body: QuestionBody
 ) -> EventSourceResponse:
     """The body holds what ``params`` of ``/infer`` holds; see streaming/events.py for events."""
     params = InferParams.of(body)
@@ -77,7 +74,7 @@ async def ask(
 @router.post("/streams/segment", summary="Segment by one's own box or points")
 async def segment(
     request: Request,
-    caller: Asker,
+    caller: MayAsk,
     app: App,
     streams: Streams,
     source: Source,
@@ -90,14 +87,14 @@ async def segment(
 
 
 @router.delete("/streams/{stream_id}", summary="Cancel a question")
-async def cancel(caller: Asker, streams: Streams, stream_id: Token) -> dict[str, str]:
+async def cancel(caller: MayAsk, streams: Streams, stream_id: Token) -> dict[str, str]:
     """Stop the work at its next step; nothing of it is recorded."""
     streams.cancel(stream_id)
     return {"stream_id": stream_id}
 
 
 @router.get("/masks/{inference_id}", summary="The mask of an inference as runs")
-def get_mask_runs(caller: Reader, app: App, inference_id: Token) -> dict[str, Any]:
+def get_mask_runs(caller: MayRead, app: App, inference_id: Token) -> dict[str, Any]:
     """The data of a ``mask`` event for an earlier question."""
     path = visible_record(caller, app.site.records, inference_id).mask_file
     if path is None:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 
 from medreasoner_infer.errors import InputError
 from monailabel_app.common.door import Name
 from monailabel_app.errors import UnknownTaskError
 from monailabel_app.inference.call import ASK_TASK
-from monailabel_app.security.roles import Action
 from monailabel_app.training.background import RUNNING, STOPPED
 from monailabel_app.training.errors import NothingTrainsError
 from monailabel_app.training.lock import running_error
 from monailabel_app.training.stopping import stop_training
 from monailabel_app.training.task import ReasonerTrainTask
-from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.callers import MayRead, MayTrain
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.services import App, Services
 
@@ -29,13 +28,11 @@ _END_S = 30.0
 
 router = APIRouter(prefix="/train", tags=["Train"], route_class=TypedErrorRoute)
 
-Reader = Annotated[Caller, Depends(require(Action.READ))]
-Trainer = Annotated[Caller, Depends(require(Action.TRAIN))]
 Options = Annotated[dict[str, Any] | None, Body()]
 
 
 @router.get("/", summary="Get Status of Training Task")
-def get_status(caller: Reader, app: App, all: bool = False, check_if_running: bool = False) -> Any:
+def get_status(caller: MayRead, app: App, all: bool = False, check_if_running: bool = False) -> Any:
     """As MONAI Label answers; also of a training that another process started."""
     task = _task(app, ASK_TASK)
     ours = task.background.running if check_if_running else task.background.last
@@ -49,7 +46,7 @@ def get_status(caller: Reader, app: App, all: bool = False, check_if_running: bo
 
 
 @router.post("/", summary="Run All Training Tasks", include_in_schema=False)
-def run_all(caller: Trainer, app: App, params: Options = None, run_sync: bool = False) -> Any:
+def run_all(caller: MayTrain, app: App, params: Options = None, run_sync: bool = False) -> Any:
     """What OHIF posts: options by the name of the model."""
     options = (params or {}).get(ASK_TASK, {})
     if not isinstance(options, dict):
@@ -59,14 +56,14 @@ def run_all(caller: Trainer, app: App, params: Options = None, run_sync: bool = 
 
 @router.post("/{model}", summary="Run Training Task for specific model")
 def run_model(
-    caller: Trainer, app: App, model: Name, params: Options = None, run_sync: bool = False
+    caller: MayTrain, app: App, model: Name, params: Options = None, run_sync: bool = False
 ) -> Any:
     """Start a training; refused with 409 while one runs, whoever started it."""
     return _start(app, model, params or {}, run_sync)
 
 
 @router.delete("/", summary="Stop Training Task")
-def stop(caller: Trainer, app: App) -> Any:
+def stop(caller: MayTrain, app: App) -> Any:
     """Stop what trains, with a checkpoint, also if a killed server left it behind."""
     task = _task(app, ASK_TASK)
     ours = task.background.running

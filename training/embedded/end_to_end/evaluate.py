@@ -33,7 +33,8 @@ from medreasoner_training.embedded.end_to_end.search import search_scores, summa
 from medreasoner_training.embedded.marked_text import write_marked
 from medreasoner_training.embedded.reasoner.scoring import mean_with_interval
 from medreasoner_training.embedded.segmenter.gallery import JudgedSection, write_gallery
-from medreasoner_training.embedded.segmenter.measures import dice, inscribed_ellipse
+from medreasoner_training.embedded.segmenter.measures import inscribed_ellipse
+from medreasoner_training.rewards import dice
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def judge(case: MaskCase, result: InferenceResult, section: SliceImage) -> Judge
 
 
 def score_section(judged: JudgedSection, says_present: bool) -> MaskScore:
-    """The figures of an answered question."""
+    """Dice of an answered question, and of the ellipse in the reasoner's own box."""
     if not judged.truth.any():
         return MaskScore(judged.title, False, says_present, None, None)
     ellipse = 0.0
@@ -87,7 +88,7 @@ def score_section(judged: JudgedSection, says_present: bool) -> MaskScore:
 def run_cases(
     pipeline: Pipeline, cases: Iterable[MaskCase]
 ) -> tuple[list[MaskScore], list[JudgedSection]]:
-    """Ask every question."""
+    """Put every question to the pipeline: its score, and the section to draw."""
     scores, judged = [], []
     for case in cases:
         request = AskRequest(case.query, SliceSelection(plane=Plane.ACQUIRED, index=case.index))

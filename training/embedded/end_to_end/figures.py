@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from medreasoner_training.markdown import table_lines
+
 MODULE = "medreasoner_training.embedded.end_to_end.evaluate"
 
 _SETS = {"phantoms": "held-out phantoms", "real_ct": "real CT"}
@@ -26,36 +28,34 @@ def figures(report: dict) -> str:
         report: what :func:`evaluate.evaluate` returns.
     """
     sets = [name for name in _SETS if name in report]
+    targets = sorted({target for name in sets for target in report[name]["dice_by_target"]})
+    titles = [_SETS[name] for name in sets]
     lines = [
         f"Reasoner `sha256:{report['reasoner_sha256']}`, "
         f"segmenter `sha256:{report['segmenter_sha256']}`.",
         "",
-        *_table(("", *(_SETS[name] for name in sets))),
-        *(_row((title, *(_cell(report[name][key]) for name in sets))) for title, key in _ROWS),
+        *table_lines(
+            ["", *titles],
+            ([title, *(_cell(report[name][key]) for name in sets)] for title, key in _ROWS),
+        ),
         "",
         *_search(report.get("real_ct_search")),
-        *_table(("Dice by target", *(_SETS[name] for name in sets))),
+        *table_lines(
+            ["Dice by target", *titles],
+            (
+                [target, *(_cell(report[name]["dice_by_target"].get(target)) for name in sets)]
+                for target in targets
+            ),
+        ),
     ]
-    targets = sorted({target for name in sets for target in report[name]["dice_by_target"]})
-    for target in targets:
-        cells = (_cell(report[name]["dice_by_target"].get(target)) for name in sets)
-        lines.append(_row((target, *cells)))
     return "\n".join([*lines, ""])
 
 
 def _search(part: dict | None) -> list[str]:
     if part is None:
         return []
-    rows = [_row((title, _cell(part[key]))) for title, key in _SEARCH_ROWS]
-    return [*_table(("Asked without a slice", _SETS["real_ct"])), *rows, ""]
-
-
-def _table(header: tuple[str, ...]) -> list[str]:
-    return [_row(header), _row(("---",) * len(header))]
-
-
-def _row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
+    rows = ([title, _cell(part[key])] for title, key in _SEARCH_ROWS)
+    return [*table_lines(["Asked without a slice", _SETS["real_ct"]], rows), ""]
 
 
 def _cell(entry: dict | None) -> str:

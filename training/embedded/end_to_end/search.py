@@ -11,7 +11,7 @@ from medreasoner_infer.request import AskRequest
 from medreasoner_training.embedded.end_to_end.cases import MIN_SECTION_PX, RealOrgan
 from medreasoner_training.embedded.reasoner.real_ct import phrasing
 from medreasoner_training.embedded.reasoner.scoring import mean_with_interval
-from medreasoner_training.embedded.segmenter.measures import dice
+from medreasoner_training.rewards import dice
 
 PHRASINGS = 2
 

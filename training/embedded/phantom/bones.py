@@ -57,24 +57,20 @@ def _paint_pelvis(canvas: Canvas) -> None:
         _bone(canvas, canvas.ellipse((0, sacrum_v), (width, 0.06 + 0.3 * width), 0, 2.4), None, 0.8)
     for side in (-1, 1):
         if z < 55:
-            _bone(canvas, canvas.ellipse((side * 0.60, 0.02), (0.155, 0.225)), None, 0.75)
-            _bone(canvas, canvas.ellipse((side * 0.42, 0.10), (0.06, 0.30), side * -12), None, 0.4)
-            if z < 22:
-                _bone(
-                    canvas, canvas.ellipse((side * 0.2, -0.62), (0.2, 0.08), side * 20), None, 0.5
-                )
+            _paint_hip(canvas, side)
         elif z < 205:
-            centre = (
-                np.interp(z, (55, 110, 205), (0.54, 0.58, 0.72)),
-                np.interp(z, (55, 110, 205), (0.10, 0.22, 0.0)),
-            )
+            u = side * float(np.interp(z, (55, 110, 205), (0.54, 0.58, 0.72)))
+            v = float(np.interp(z, (55, 110, 205), (0.10, 0.22, 0.0)))
             length = float(np.interp(z, (55, 110, 190, 205), (0.30, 0.52, 0.35, 0.1)))
-            _bone(
-                canvas,
-                canvas.ellipse((side * centre[0], centre[1]), (0.05, length), side * -27),
-                None,
-                0.45,
-            )
+            _bone(canvas, canvas.ellipse((u, v), (0.05, length), side * -27), None, 0.45)
+
+
+def _paint_hip(canvas: Canvas, side: int) -> None:
+    """Femoral head, ischium and, lowest, the pubis of the patient's right (-1) or left (1)."""
+    _bone(canvas, canvas.ellipse((side * 0.60, 0.02), (0.155, 0.225)), None, 0.75)
+    _bone(canvas, canvas.ellipse((side * 0.42, 0.10), (0.06, 0.30), side * -12), None, 0.4)
+    if canvas.z < 22:
+        _bone(canvas, canvas.ellipse((side * 0.2, -0.62), (0.2, 0.08), side * 20), None, 0.5)
 
 
 def _paint_ribs(canvas: Canvas, wall: np.ndarray) -> None:

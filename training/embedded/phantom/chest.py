@@ -22,19 +22,14 @@ def _diaphragm_z(canvas: Canvas) -> np.ndarray:
 
 
 def paint_chest(canvas: Canvas, wall: np.ndarray) -> None:
-    """Paint what lies above the diaphragm."""
+    """Paint lungs, mediastinum and heart, which lie above the diaphragm.
+
+    Args:
+        canvas: of the section.
+        wall: (H, W) superelliptic norm, 1 on the muscular wall.
+    """
     above = canvas.z > _diaphragm_z(canvas)
-    apex = np.float32(0.91 * np.sqrt(max(0.02, 1 - (max(0.0, canvas.z - 470) / 105) ** 3)))
-    lung = above & (wall < apex) & (np.abs(canvas.u) > 0.02)
-    spine_v = float(np.interp(canvas.z, SPINE_Z_MM, SPINE_V))
-    lung &= canvas.ellipse((0.0, spine_v + 0.22), (0.21, 0.46)) > 1
-    lung &= (canvas.z > 392) | (canvas.v > -0.3) | (np.abs(canvas.u) > 0.62)
-    chest = above & (wall < 0.91)
-    canvas.paint(chest & ~lung, Tissue.FAT, Label.BACKGROUND)
-    vessel = canvas.waves(34.0, 2.25, 1)
-    for side, label in ((canvas.u < 0, Label.RIGHT_LUNG), (canvas.u >= 0, Label.LEFT_LUNG)):
-        canvas.paint(lung & side, Tissue.LUNG, label)
-        canvas.paint(lung & side & vessel, Tissue.LUNG_VESSEL)
+    _paint_lungs(canvas, wall, above)
     anatomy = average_anatomy()
     descending = canvas.tube(anatomy.descending_aorta)
     for tube in anatomy.chest:
@@ -52,3 +47,17 @@ def paint_chest(canvas: Canvas, wall: np.ndarray) -> None:
             canvas.paint(chamber, Tissue.HEART)
         elif tube.group == "mediastinum" and descending is not None:
             canvas.paint((descending < 1) & (canvas.z < ARCH_Z_MM), Tissue.ARTERY, Label.AORTA)
+
+
+def _paint_lungs(canvas: Canvas, wall: np.ndarray, above: np.ndarray) -> None:
+    apex = np.float32(0.91 * np.sqrt(max(0.02, 1 - (max(0.0, canvas.z - 470) / 105) ** 3)))
+    lung = above & (wall < apex) & (np.abs(canvas.u) > 0.02)
+    spine_v = float(np.interp(canvas.z, SPINE_Z_MM, SPINE_V))
+    lung &= canvas.ellipse((0.0, spine_v + 0.22), (0.21, 0.46)) > 1
+    lung &= (canvas.z > 392) | (canvas.v > -0.3) | (np.abs(canvas.u) > 0.62)
+    chest = above & (wall < 0.91)
+    canvas.paint(chest & ~lung, Tissue.FAT, Label.BACKGROUND)
+    vessel = canvas.waves(34.0, 2.25, 1)
+    for side, label in ((canvas.u < 0, Label.RIGHT_LUNG), (canvas.u >= 0, Label.LEFT_LUNG)):
+        canvas.paint(lung & side, Tissue.LUNG, label)
+        canvas.paint(lung & side & vessel, Tissue.LUNG_VESSEL)

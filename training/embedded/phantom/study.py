@@ -11,7 +11,7 @@ from .anatomy import TOP_Z_MM, Label
 from .scanner import add_table, ct_image
 from .section import SliceGrid, render_section
 from .tissues import Phase, sample_hu_table
-from .torso import sample_torso
+from .torso import TorsoPhantom, sample_torso
 
 HU_RANGE = (-1024, 3071)
 """Range of a 12-bit CT with the usual rescale intercept."""
@@ -81,15 +81,7 @@ def torso_ct(
     grid = SliceGrid((matrix, matrix), spacing_mm[0], (0.0, (back - front) / 2))
     low, high = (z * torso.height_scale for z in z_range_mm)
     heights = np.arange(low, high, spacing_mm[2])
-    table_y_mm = max(torso.half_depth_mm(z) for z in heights) + back + 6.0
-    hu = np.empty((len(heights), matrix, matrix), np.int16)
-    labels = np.empty(hu.shape, np.uint8)
-    for k, z_mm in enumerate(heights):
-        section = render_section(torso, float(z_mm), grid)
-        labels[k] = section.labels
-        section = add_table(section, grid, table_y_mm, 12.0, 4.0)
-        values = ct_image(section, table, rng, noise_hu, 0.6)
-        hu[k] = np.clip(np.rint(values), *HU_RANGE)
+    hu, labels = render_volume(torso, heights, grid, table, rng, noise_hu, blur_px=0.6)
     x, y = grid.body_xy_mm()
     return PhantomStudy(
         hu,
@@ -100,3 +92,37 @@ def torso_ct(
         np.eye(3),
         phase,
     )
+
+
+def render_volume(
+    torso: TorsoPhantom,
+    heights_mm: np.ndarray,
+    grid: SliceGrid,
+    table_hu: np.ndarray,
+    rng: np.random.Generator,
+    noise_hu: float,
+    blur_px: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scan a torso that lies on a patient table.
+
+    Args:
+        torso: the patient.
+        heights_mm: (K,) of the slices, in the body frame.
+        grid: of every slice, H rows of W pixels.
+        table_hu: CT number of each tissue, see :func:`sample_hu_table`.
+        rng: of the noise.
+        noise_hu: standard deviation of the noise before smoothing.
+        blur_px: standard deviation of the scanner's point spread.
+
+    Returns:
+        CT numbers, int16 (K, H, W), and labels, uint8 (K, H, W).
+    """
+    table_y_mm = max(torso.half_depth_mm(z) for z in heights_mm) + torso.fat_mm[2] + 6.0
+    hu = np.empty((len(heights_mm), *grid.shape_hw), np.int16)
+    labels = np.empty(hu.shape, np.uint8)
+    for k, z_mm in enumerate(heights_mm):
+        section = render_section(torso, float(z_mm), grid)
+        labels[k] = section.labels
+        on_table = add_table(section, grid, table_y_mm, 12.0, 4.0)
+        hu[k] = np.clip(np.rint(ct_image(on_table, table_hu, rng, noise_hu, blur_px)), *HU_RANGE)
+    return hu, labels

@@ -151,15 +151,9 @@ def _sample_lesions(rng: np.random.Generator) -> tuple[tuple[Label, Ball], ...]:
     return tuple(lesions)
 
 
-def sample_torso(rng: np.random.Generator, vary: float = 1.0) -> TorsoPhantom:
-    """Draw a torso.
-
-    Args:
-        rng: the only source of randomness; equal generators give equal torsos.
-        vary: 0 gives the average organ positions, 1 the training distribution.
-    """
-    terms = 5
-    warp = np.column_stack(
+def _sample_warp(rng: np.random.Generator, vary: float, terms: int = 5) -> np.ndarray:
+    """See ``TorsoPhantom.warp``."""
+    return np.column_stack(
         [
             rng.uniform(0.005, 0.026, terms) * vary,
             rng.uniform(-6.0, 6.0, (terms, 2)),
@@ -168,6 +162,16 @@ def sample_torso(rng: np.random.Generator, vary: float = 1.0) -> TorsoPhantom:
             rng.integers(0, 2, terms),
         ]
     )
+
+
+def sample_torso(rng: np.random.Generator, vary: float = 1.0) -> TorsoPhantom:
+    """Draw a torso.
+
+    Args:
+        rng: the only source of randomness; equal generators give equal torsos.
+        vary: 0 gives the average organ positions, 1 the training distribution.
+    """
+    warp = _sample_warp(rng, vary)
     obesity = rng.beta(1.6, 3.0)
     build = rng.normal(0.0, 0.06)
     dome = 400.0 + rng.normal(0.0, 12.0)
@@ -175,10 +179,9 @@ def sample_torso(rng: np.random.Generator, vary: float = 1.0) -> TorsoPhantom:
         width_scale=float(np.exp(build + 0.10 * obesity + rng.normal(0.0, 0.04)) * 0.98),
         depth_scale=float(np.exp(build + 0.22 * obesity + rng.normal(0.0, 0.06)) * 0.95),
         height_scale=float(np.exp(rng.normal(0.0, 0.05))),
-        fat_mm=(
-            4.0 + 45.0 * obesity * rng.uniform(0.5, 1.2),
-            4.0 + 32.0 * obesity * rng.uniform(0.5, 1.2),
-            7.0 + 40.0 * obesity * rng.uniform(0.5, 1.2),
+        fat_mm=tuple(
+            least + share * obesity * rng.uniform(0.5, 1.2)
+            for least, share in ((4.0, 45.0), (4.0, 32.0), (7.0, 40.0))
         ),
         wall_exponent=rng.uniform(2.05, 2.6),
         warp=warp,

@@ -25,7 +25,7 @@ from .packing import Packer
 from .queries import known_targets
 from .real_ct import absent_cases, phrasing, present_cases, real_slices
 from .reasonings import FINDINGS
-from .samples import Question, absent_labels, ask, choose_query, sample_questions
+from .samples import Question, Sample, absent_labels, ask, choose_query, sample_questions
 from .scoring import Score, mean_with_interval, score, summarise
 from .targets import ground_truth
 
@@ -60,21 +60,20 @@ def phantom_cases(count: int) -> list[Case]:
     for index in range(count):
         rng = np.random.default_rng([TEST_SEED, index])
         sample = sample_questions(rng, 0)
-        image, visible, absent = (
-            sample.image,
-            list(sample.truths),
-            absent_labels(sample.image.labels),
-        )
+        visible, absent = list(sample.truths), absent_labels(sample.image.labels)
         asked = [visible[int(rng.integers(len(visible)))]]
         if index % 3 == 0 and absent:
             asked.append(absent[int(rng.integers(len(absent)))])
-        for label in asked:
-            trained, held_out = (
-                ask(image, sample.truths, label, choose_query(label, rng, unseen))
-                for unseen in (False, True)
-            )
-            cases.append(Case(image.grey, trained, held_out))
+        cases += [_case(sample, label, rng) for label in asked]
     return cases
+
+
+def _case(sample: Sample, label: Label, rng: np.random.Generator) -> Case:
+    trained, held_out = (
+        ask(sample.image, sample.truths, label, choose_query(label, rng, unseen))
+        for unseen in (False, True)
+    )
+    return Case(sample.image.grey, trained, held_out)
 
 
 def finding_cases(per_finding: int) -> list[Case]:
@@ -86,11 +85,7 @@ def finding_cases(per_finding: int) -> list[Case]:
         sample = sample_questions(rng, 0)
         for label in sorted(FINDINGS & sample.truths.keys()):
             if len(cases[label]) < per_finding:
-                trained, held_out = (
-                    ask(sample.image, sample.truths, label, choose_query(label, rng, unseen))
-                    for unseen in (False, True)
-                )
-                cases[label].append(Case(sample.image.grey, trained, held_out))
+                cases[label].append(_case(sample, label, rng))
         index += 1
     return [case for found in cases.values() for case in found]
 

@@ -98,7 +98,7 @@ class PerceptionLoss(nn.Module):
             visual: (B, T, width) merged visual tokens.
             embeddings: (vocabulary, width) token embeddings.
             fine_occupancy: (B, T, SUBCELLS ** 2, 1 + targets), see :class:`PackedBatch`.
-            boxes: (B, targets, 8) box and key points in model px.
+            boxes: (B, targets, 8) box and key points in reasoner px.
             asked: bool (B, targets), which targets have them.
         """
         names = torch.stack([embeddings[ids].mean(0) for ids in self._name_ids])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from medreasoner_training.markdown import table_lines
+
 _HEAD = """---
 license: apache-2.0
 library_name: transformers
@@ -65,11 +67,6 @@ def _figure(entry: dict) -> str:
     return f"{entry['mean']:.3f} ({entry['low']:.3f}-{entry['high']:.3f}, n={entry['n']})"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 def _section(title: str, part: dict) -> str:
     rows = [[name, *(_figure(part[column][key]) for _, column in _COLUMNS)] for name, key in _ROWS]
     prior = part["mean_box_prior"]
@@ -82,13 +79,18 @@ def _section(title: str, part: dict) -> str:
         ]
         for name, entry in part["trained_phrasings"]["box_iou_by_target"].items()
     ]
-    return (
-        f"\n## {title}\n\n"
-        + _table(["", *(name for name, _ in _COLUMNS)], rows)
-        + f"\nThe mean box of each target over the phantoms, without looking at the image, has box "
-        f"IoU {_figure(prior['box_iou'])}.\n\n"
-        + _table(["box IoU", "trained phrasings", "held-out phrasings", "mean box"], targets)
-    )
+    lines = [
+        "",
+        f"## {title}",
+        "",
+        *table_lines(["", *(name for name, _ in _COLUMNS)], rows),
+        "",
+        "The mean box of each target over the phantoms, without looking at the image, has box "
+        f"IoU {_figure(prior['box_iou'])}.",
+        "",
+        *table_lines(["box IoU", "trained phrasings", "held-out phrasings", "mean box"], targets),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def model_card(report: dict, training: dict) -> str:

@@ -26,6 +26,9 @@ from .queries import known_targets
 from .reasonings import PRESENCE_WORDS
 from .samples import Sample
 
+#: Token ids of a question and of its answer.
+Branch = tuple[list[int], list[int]]
+
 IGNORED = -100
 TEXT_WEIGHT, COORDINATE_WEIGHT = 0.5, 2.0
 PRESENT_WEIGHT, ABSENT_WEIGHT = 4.0, 10.0
@@ -43,7 +46,7 @@ class PackedBatch:
     the patches of all images and ``grid_thw`` (B, 3) their layout. For the auxiliary loss with T
     visual tokens and C targets: ``occupancy`` (B, T, SUBCELLS ** 2, 1 + C) is the share of the
     background and of each target in each part of a token's cell, ``boxes`` (B, C, 8) box and key
-    points in model px and ``asked`` (B, C) says which targets have them.
+    points in reasoner px and ``asked`` (B, C) says which targets have them.
     """
 
     input_ids: torch.Tensor
@@ -107,26 +110,14 @@ class Packer:
         return self._grid_thw.repeat(count, 1)
 
     def pack(self, samples: Sequence[Sample]) -> PackedBatch:
-        """Pack samples with the same number of questions each."""
+        """Pack samples that have equally many questions: a row of branches for each image."""
         branches = [
             [(self._question(q.query), self._answer(q.completion)) for q in sample.questions]
             for sample in samples
         ]
         count = len(samples[0].questions)
         width = max(len(q) + len(a) for branch in branches for q, a in branch)
-        start, length = len(self.prefix), len(self.prefix) + count * width
-        shape = len(samples), length
-        ids = torch.full(shape, self.tokenizer.pad_token_id)
-        labels = torch.full(shape, IGNORED)
-        segment = torch.zeros(shape, dtype=torch.long)
-        ids[:, :start] = torch.tensor(self.prefix)
-        for row, branch in enumerate(branches):
-            for k, (question, answer) in enumerate(branch):
-                begin = start + k * width
-                middle, end = begin + len(question), begin + len(question) + len(answer)
-                ids[row, begin:end] = torch.tensor(question + answer)
-                labels[row, middle:end] = torch.tensor(answer)
-                segment[row, begin : begin + width] = k + 1
+        ids, labels, segment = self._lay_out(branches, count, width)
         is_coordinate = self._coordinates(ids, labels)
         return PackedBatch(
             ids,
@@ -140,6 +131,28 @@ class Packer:
             self._occupancy(samples),
             *_boxes(samples),
         )
+
+    def _lay_out(
+        self, branches: Sequence[Sequence[Branch]], count: int, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Token ids, labels and branch numbers (0 in the prefix), each (B, L).
+
+        Each of the ``count`` branches takes ``width`` places behind the prefix, padded at its end.
+        """
+        start = len(self.prefix)
+        shape = len(branches), start + count * width
+        ids = torch.full(shape, self.tokenizer.pad_token_id)
+        labels = torch.full(shape, IGNORED)
+        segment = torch.zeros(shape, dtype=torch.long)
+        ids[:, :start] = torch.tensor(self.prefix)
+        for row, branch in enumerate(branches):
+            for k, (question, answer) in enumerate(branch):
+                begin = start + k * width
+                middle, end = begin + len(question), begin + len(question) + len(answer)
+                ids[row, begin:end] = torch.tensor(question + answer)
+                labels[row, middle:end] = torch.tensor(answer)
+                segment[row, begin : begin + width] = k + 1
+        return ids, labels, segment
 
     def _answer(self, completion: str) -> list[int]:
         return [*self._encode(completion), self.tokenizer.eos_token_id]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..labelled_images import read_labelled
 from ..phantom.anatomy import Label
 from ..phantom.scanner import WINDOWS_HU, apply_window, letterbox
 from .queries import known_targets
@@ -66,19 +67,7 @@ def labelled_volumes(folder: Path) -> Iterator[LabelledCt]:
     import SimpleITK as sitk
 
     for image_name, label_name in VOLUMES:
-        path = folder / image_name
-        if path.is_dir():
-            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
-            image = sitk.ReadImage(files)
-        else:
-            image = sitk.ReadImage(str(path))
-        labels = sitk.Resample(
-            sitk.ReadImage(str(folder / label_name)),
-            image,
-            sitk.Transform(),
-            sitk.sitkNearestNeighbor,
-        )
-        image, labels = (sitk.DICOMOrient(x, "LPS") for x in (image, labels))
+        image, labels = read_labelled(folder / image_name, folder / label_name)
         table = np.zeros(256, np.uint8)
         for label, sources in TOTALSEGMENTATOR.items():
             table[list(sources)] = label
@@ -124,7 +113,7 @@ def absent_cases(slices: list[RealSlice], every: int = 6) -> list[tuple[int, Lab
 
 
 def phrasing(label: Label, number: int, held_out: bool) -> str:
-    """A phrasing for a target, in turn."""
+    """The ``number``-th question about a target, beginning anew behind the last."""
     target = known_targets()[label]
     choices = target.held_out if held_out else target.trained
     return choices[number % len(choices)]

@@ -44,7 +44,7 @@ def read_strictly(completion: str, size_px: int = SIZE_PX) -> Grounding | None:
 
 
 def score(question: Question, completion: str) -> Score:
-    """Score one completion."""
+    """Read a completion strictly, and compare it with the truth of its question."""
     grounding = read_strictly(completion)
     truth = question.truth
     iou = inside = None

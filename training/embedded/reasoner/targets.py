@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Box and key points of the targets of a labelled image.
 
-All positions are *model px*: pixels of the letterboxed square, edge based.
+All positions are *reasoner px*: pixels of the letterboxed square, edge based.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MIN_AREA_PX = 40
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Box and key points of one target (integers, model px) and its mask, bool (S, S)."""
+    """Box and key points of one target (integers, reasoner px) and its mask, bool (S, S)."""
 
     label: Label
     mask: np.ndarray

@@ -23,7 +23,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from medreasoner_infer.atomic import write_durably
 
 from ..optimiser import MuonWithAdamW
-from .losses import PerceptionLoss, token_loss
+from .losses import PerceptionLoss, TokenLoss, token_loss
 from .modelling import (
     IMAGE_ENCODING,
     SYSTEM_PROMPT,
@@ -104,14 +104,30 @@ class PackedTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Loss of one packed batch (see :class:`PackedBatch`)."""
+        """Loss of the answers' tokens of a :class:`PackedBatch`, plus the perception loss."""
         batch = PackedBatch(**inputs)
-        core = model.model
-        visual = core.visual(batch.pixel_values, grid_thw=batch.grid_thw).pooler_output.float()
-        embeddings = model.get_input_embeddings()
+        visual = model.model.visual(batch.pixel_values, grid_thw=batch.grid_thw)
+        visual = visual.pooler_output.float()
+        tokens = self._token_loss(model, batch, visual)
+        found, outlined, placed = model.perception(
+            visual.view(len(batch.labels), -1, visual.shape[-1]),
+            model.get_input_embeddings().weight,
+            batch.occupancy,
+            batch.boxes,
+            batch.asked,
+        )
+        parts = {"coordinate": tokens.coordinate, "text": tokens.text}
+        self._note(**parts, found=found, outlined=outlined, placed=placed)
+        return tokens.total + found + 2.0 * outlined + 0.5 * placed
+
+    def _token_loss(
+        self, model: torch.nn.Module, batch: PackedBatch, visual: torch.Tensor
+    ) -> TokenLoss:
+        """Next-token loss of the answers, with the visual tokens in the images' places."""
         is_image = (batch.input_ids == model.config.image_token_id)[..., None]
-        hidden = core.language_model(
-            inputs_embeds=embeddings(batch.input_ids).masked_scatter(is_image, visual),
+        embedded = model.get_input_embeddings()(batch.input_ids)
+        hidden = model.model.language_model(
+            inputs_embeds=embedded.masked_scatter(is_image, visual),
             position_ids=batch.position_ids,
             attention_mask={"full_attention": batch.attention},
             use_cache=False,
@@ -121,22 +137,7 @@ class PackedTrainer(Trainer):
         values[~batch.is_coordinate[:, 1:][is_answer]] = -1
         logits = model.lm_head(hidden[:, :-1][is_answer]).float()
         weights = batch.weights[:, 1:][is_answer]
-        tokens = token_loss(logits, targets[is_answer], values, weights, self._packer.integer_ids)
-        found, outlined, placed = model.perception(
-            visual.view(len(targets), -1, visual.shape[-1]),
-            embeddings.weight,
-            batch.occupancy,
-            batch.boxes,
-            batch.asked,
-        )
-        self._note(
-            coordinate=tokens.coordinate,
-            text=tokens.text,
-            found=found,
-            outlined=outlined,
-            placed=placed,
-        )
-        return tokens.total + found + 2.0 * outlined + 0.5 * placed
+        return token_loss(logits, targets[is_answer], values, weights, self._packer.integer_ids)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Keep the module's own parameter names, which ``save_pretrained`` would translate."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mean of a stage's weights and those it started from: ``python -m ...segmenter.average``.
+"""``python -m medreasoner_training.embedded.segmenter.average``: the mean of two weights files.
 
-It follows targets better than either (Wortsman et al., Robust fine-tuning of zero-shot models,
-arXiv 2109.01903); the model card says by how much.
+The mean of a stage's weights and those it started from follows targets better than either (Wortsman
+et al., Robust fine-tuning of zero-shot models, arXiv 2109.01903); the model card says by how much.
 """
 
 from __future__ import annotations

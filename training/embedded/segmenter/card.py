@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from medreasoner_training.embedded.marked_text import write_marked
+from medreasoner_training.markdown import table_lines
 
 MODULE = "medreasoner_training.embedded.segmenter.evaluate"
 
@@ -59,7 +59,7 @@ def _section_table(sections: dict) -> list[str]:
         gain = _interval(row["model_minus_ellipse"], signed=True)
         rows.append([name, row["model"]["n"], *columns, gain])
     header = ["real images", "cross-sections", "Dice", "inscribed ellipse", "filled box"]
-    return _table([*header, "Dice − ellipse"], rows)
+    return table_lines([*header, "Dice − ellipse"], rows)
 
 
 def _comparison_table(compared: dict, titles: dict[str, str]) -> list[str]:
@@ -72,7 +72,7 @@ def _comparison_table(compared: dict, titles: dict[str, str]) -> list[str]:
     times = [[methods[key]["median_seconds"] for key in keys] for methods in compared.values()]
     slowest = [f"{1000 * value:.0f} ms" for value in np.max(times, axis=0)]
     rows.append(["median time, slowest set", "", *slowest])
-    return _table(["real images", "cross-sections", *(titles[key] for key in keys)], rows)
+    return table_lines(["real images", "cross-sections", *(titles[key] for key in keys)], rows)
 
 
 def _interval(summary: dict, signed: bool = False) -> str:
@@ -106,7 +106,7 @@ def _propagation_table(strategies: dict) -> list[str]:
     for strategy in strategies.values():
         mean += [f"**{np.mean([row['dice'] for row in strategy.values()]):.3f}**", "", ""]
         by_kind += [f"{_mean_of_kinds(strategy):.3f}", "", ""]
-    return _table(header, [*rows, mean, by_kind])
+    return table_lines(header, [*rows, mean, by_kind])
 
 
 def _mean_of_kinds(strategy: dict) -> float:
@@ -123,10 +123,5 @@ def _structure_table(sections: dict) -> list[str]:
     for name in names:
         cells = [row["structures"].get(name) for row in sections.values()]
         rows.append([name, *("" if c is None else f"{c['mean']:.3f} ({c['n']})" for c in cells)])
-    table = _table(["structure: mean Dice (cross-sections)", *sections], rows)
+    table = table_lines(["structure: mean Dice (cross-sections)", *sections], rows)
     return ["<details><summary>Each structure</summary>", "", *table, "", "</details>"]
-
-
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]

@@ -34,12 +34,12 @@ class Ranked(Protocol):
 
     @property
     def dice(self) -> float:
-        """What it is ranked by."""
+        """Dice coefficient, 0...1, by which sections are ranked."""
         ...
 
     @property
     def title(self) -> str:
-        """What it shows."""
+        """Of the structure; a row shows one section of each."""
         ...
 
 
@@ -75,11 +75,9 @@ def _distinct(sections: Sequence[AnySection]) -> list[AnySection]:
 
 def write_gallery(sections: Sequence[JudgedSection], path: Path) -> None:
     """Draw the chosen sections, true outline green and answered outline orange; atomic PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.1 * COLUMNS, 7.2), facecolor="black", layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(3, COLUMNS, squeeze=False)
     for row, (rank, chosen) in zip(axes, choose_sections(sections).items(), strict=True):
         for axis in row:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a mask is judged, what it was prompted with, and what the prompt alone gives away."""
+"""The prompt that a true mask makes, and what the prompt alone gives away of the mask."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ import numpy as np
 
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 from medreasoner_infer.types import XY, SlicePrompt
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Dice coefficient of two masks; NaN where both are empty."""
-    total = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / total if total else float("nan")
 
 
 def true_prompt(mask: np.ndarray, spacing_xy_mm: XY) -> SlicePrompt:

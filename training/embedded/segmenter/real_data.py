@@ -18,6 +18,7 @@ from medreasoner_infer.imaging.window import (
     percentile_window,
 )
 from medreasoner_infer.types import XY, SliceImage
+from medreasoner_training.embedded.labelled_images import read_labelled
 
 _LUNG = re.compile(r"lung|trachea")
 _BONE = re.compile(r"vertebra|rib_|hip_|sacrum|femur|humerus|scapula|clavicula|sternum|skull")
@@ -95,20 +96,13 @@ def load_volumes(data: Path) -> list[LabelledVolume]:
         {int(k): v for k, v in table.items()}
         for table in (_starting(names, "total ("), _starting(names, "total_mr ("))
     )
-    ct = ("example_ct.nii.gz", "example_seg_fast_force_split.nii.gz")
     return [
-        _load("CT", folder / ct[0], folder / ct[1], total, True, 50),
-        _load(
-            "MR", folder / "example_mr_sm.nii.gz", folder / "example_seg_mr.nii.gz", mr, False, 50
-        ),
-        _load(
-            "CT (DICOM)",
-            folder / "example_ct_dicom",
-            folder / "example_seg_dicom.nii.gz",
-            total,
-            True,
-            200,
-        ),
+        _load(name, folder / image, folder / labels, label_names, is_ct, min_px)
+        for name, image, labels, label_names, is_ct, min_px in (
+            ("CT", "example_ct.nii.gz", "example_seg_fast_force_split.nii.gz", total, True, 50),
+            ("MR", "example_mr_sm.nii.gz", "example_seg_mr.nii.gz", mr, False, 50),
+            ("CT (DICOM)", "example_ct_dicom", "example_seg_dicom.nii.gz", total, True, 200),
+        )
     ]
 
 
@@ -119,15 +113,9 @@ def _starting(tables: dict, prefix: str) -> dict:
 def _load(
     name: str, image_path: Path, label_path: Path, names: dict[int, str], is_ct: bool, min_px: int
 ) -> LabelledVolume:
-    """Read an image as a reader sees it and bring its labels to its grid by physical space."""
     import SimpleITK as sitk
 
-    image = sitk.DICOMOrient(_read(image_path), "LPS")
-    # The DICOM set's labels are stored with the rows the other way round: the array order alone
-    # would set them upside down.
-    labels = sitk.Resample(
-        sitk.ReadImage(str(label_path)), image, sitk.Transform(), sitk.sitkNearestNeighbor, 0
-    )
+    image, labels = read_labelled(image_path, label_path)
     return LabelledVolume(
         name,
         sitk.GetArrayFromImage(image).astype(np.float32),
@@ -137,13 +125,3 @@ def _load(
         is_ct,
         min_px,
     )
-
-
-def _read(path: Path):
-    import SimpleITK as sitk
-
-    if not path.is_dir():
-        return sitk.ReadImage(str(path))
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(path)))
-    return reader.Execute()

@@ -16,12 +16,12 @@ from medreasoner_training.embedded.reasoner.scoring import mean_with_interval
 from medreasoner_training.embedded.segmenter.classical import CLASSICAL
 from medreasoner_training.embedded.segmenter.gallery import JudgedSection
 from medreasoner_training.embedded.segmenter.measures import (
-    dice,
     filled_box,
     inscribed_ellipse,
     true_prompt,
 )
 from medreasoner_training.embedded.segmenter.real_data import LabelledVolume
+from medreasoner_training.rewards import dice
 
 #: From a displayed slice and a prompt to a mask, bool (H, W).
 Method = Callable[[SliceImage, SlicePrompt], np.ndarray]
@@ -83,19 +83,19 @@ def sections_of(volume: LabelledVolume, limit: int | None, seed: int) -> list[Se
 
 
 def prompted(segmenter: Segmenter) -> Method:
-    """A segmenter as a method."""
+    """Segment from box and points, as the pipeline does."""
     return lambda image, prompt: segmenter.segment_slice(image, prompt).mask
 
 
 def by_box(segmenter: Segmenter) -> Method:
-    """A segmenter that is shown the box only."""
+    """Segment from the box of a prompt only."""
     return lambda image, prompt: prompted(segmenter)(
         image, replace(prompt, points_xy_px=(), point_labels=())
     )
 
 
 def by_points(segmenter: Segmenter) -> Method:
-    """A segmenter that is shown the two key points only."""
+    """Segment from the two key points of a prompt only."""
     return lambda image, prompt: prompted(segmenter)(image, replace(prompt, bbox_xyxy_px=None))
 
 

@@ -102,7 +102,7 @@ class Training:
         return self.out / "checkpoint.pt"
 
     def run(self, stage: Stage) -> None:
-        """Train to the last step."""
+        """Train to the last step; curves are logged and checkpoints saved on the way."""
         from torch.utils.tensorboard import SummaryWriter
 
         with SummaryWriter(self.out, purge_step=self.step) as writer:

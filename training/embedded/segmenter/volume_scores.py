@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from medreasoner_infer.segmenters import Segmenter
-from medreasoner_training.embedded.segmenter.measures import dice, true_prompt
+from medreasoner_training.embedded.segmenter.measures import true_prompt
 from medreasoner_training.embedded.segmenter.real_data import FrameStack, LabelledVolume
+from medreasoner_training.rewards import dice
 
 _PROPAGATED = re.compile(r"liver|spleen|kidney_(right|left)|aorta|lung_\w+|vertebrae_\w+")
 #: A fissure between lobes is thinner than the slices of most studies; lungs are followed whole.

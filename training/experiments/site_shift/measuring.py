@@ -16,7 +16,7 @@ from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.types import ModelIdentity
 from medreasoner_training.finetune.scoring import answer_rows, held_out_of, model_scores
 from medreasoner_training.finetune.settings import ModelSettings
-from medreasoner_training.finetune.start import resolve_start
+from medreasoner_training.finetune.tunable import locate_reasoner
 from medreasoner_training.gate import (
     Comparison,
     GateConfig,
@@ -95,7 +95,7 @@ def unconstrained(model: str, store: ReasonerStore) -> Reasoner:
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
     from medreasoner_infer.reasoners.transformers_loading import load_model
 
-    start = resolve_start(ModelSettings(model), store)
+    start = locate_reasoner(ModelSettings(model), store)
     loaded = load_model(
         start.folder, start.settings.input_size, device="cpu", adapter=start.adapter
     )

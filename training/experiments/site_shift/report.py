@@ -13,6 +13,7 @@ import numpy as np
 
 from medreasoner_training.experiments.site_shift.site import SITES
 from medreasoner_training.gate import Comparison
+from medreasoner_training.markdown import table_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +30,7 @@ WORDS = {
     "absence": "absent targets answered with null",
     "failures": "answers that cannot be read",
 }
+_SETUP = ("tuning", "seed", "replay", "blend")
 SITE_WORDS = {"shifted": "shifted site", "usual": "usual site"}
 
 
@@ -109,66 +111,61 @@ def table(runs: Sequence[Run]) -> str:
             f"{held_out.patients} patients a run; differences with 95 % BCa bootstrap intervals "
             "over whole patients.",
             "",
-            "| tuning | seed | replay | blend | measure | before | after | difference | n |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-            *(_row(run, line) for run in runs for line in run.sites[site].values()),
+            *table_lines(
+                [*_SETUP, "measure", "before", "after", "difference", "n"],
+                (_row(run, line) for run in runs for line in run.sites[site].values()),
+            ),
             "",
         ]
     parts += [
-        "| tuning | seed | replay | blend | steps | rate | minutes | decision of the gate |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        *(_training_row(run) for run in runs),
+        *table_lines(
+            [*_SETUP, "steps", "rate", "minutes", "decision of the gate"], map(_training_row, runs)
+        ),
         "",
+        *_means(runs),
     ]
-    parts += [_means(runs)]
     return "\n".join(parts)
 
 
-def _row(run: Run, line: Comparison) -> str:
+def _setup(run: Run) -> list[object]:
+    return [run.tuning, run.seed, f"{run.replay_share:g}", f"{run.blend:g}"]
+
+
+def _row(run: Run, line: Comparison) -> list[object]:
     interval = "" if line.low is None else f" ({line.low:+.3f} to {line.high:+.3f})"
-    cells = (
-        run.tuning, str(run.seed), f"{run.replay_share:g}", f"{run.blend:g}", WORDS[line.metric],
-        f"{line.live_mean:.3f}", f"{line.candidate_mean:.3f}",
-        f"{line.difference:+.3f}{interval}", str(line.samples),
-    )  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
+    before, after = f"{line.live_mean:.3f}", f"{line.candidate_mean:.3f}"
+    change = f"{line.difference:+.3f}{interval}"
+    return [*_setup(run), WORDS[line.metric], before, after, change, line.samples]
 
 
-def _training_row(run: Run) -> str:
-    steps = run.settings.get("steps", "")
-    return (
-        f"| {run.tuning} | {run.seed} | {run.replay_share:g} | {run.blend:g} | {steps} "
-        f"| {run.schedule} | {run.seconds / 60:.0f} | {run.decision} |"
-    )
+def _training_row(run: Run) -> list[object]:
+    minutes = f"{run.seconds / 60:.0f}"
+    return [*_setup(run), run.settings.get("steps", ""), run.schedule, minutes, run.decision]
 
 
-def _means(runs: Sequence[Run]) -> str:
+def _means(runs: Sequence[Run]) -> list[str]:
     """Mean and spread over seeds of the box IoU's change."""
-    lines = [
-        "| tuning | replay | blend | site | runs | change of box IoU, mean | lowest | highest |"
-    ]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    header = ["tuning", "replay", "blend", "site", "runs"]
+    header += ["change of box IoU, mean", "lowest", "highest"]
+    rows: list[list[object]] = []
     for setup in sorted({run.setup for run in runs}):
         alike = [run for run in runs if run.setup == setup]
         tuning, replay, blend = setup
         for site in SITES:
             changes = [run.sites[site]["box_iou"].difference for run in alike]
-            lines.append(
-                f"| {tuning} | {replay:g} | {blend:g} | {SITE_WORDS[site]} | {len(changes)} "
-                f"| {np.mean(changes):+.3f} | {min(changes):+.3f} | {max(changes):+.3f} |"
-            )
-    return "\n".join(lines)
+            spread = [f"{value:+.3f}" for value in (np.mean(changes), min(changes), max(changes))]
+            same = [tuning, f"{replay:g}", f"{blend:g}"]
+            rows.append([*same, SITE_WORDS[site], len(changes), *spread])
+    return table_lines(header, rows)
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
     """Reward and held-out box IoU over the steps, and box IoU before and after on both sites."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from medreasoner_infer.atomic import replacing
 
     figure = Figure(figsize=(12, 5), layout="constrained")
-    FigureCanvasAgg(figure)
     reward, iou, sites = figure.subplots(1, 3)
     for run in runs:
         _curve(reward, run, "reward", run.name, REWARD_WINDOW)

@@ -11,11 +11,11 @@ from medreasoner_training.embedded.phantom import (
     Label,
     Phase,
     SliceGrid,
-    render_section,
     sample_torso,
 )
 from medreasoner_training.embedded.phantom.anatomy import PARTS
-from medreasoner_training.embedded.phantom.scanner import add_table, ct_image, sample_grid
+from medreasoner_training.embedded.phantom.scanner import sample_grid
+from medreasoner_training.embedded.phantom.study import render_volume
 from medreasoner_training.embedded.phantom.tissues import sample_hu_table
 from medreasoner_training.embedded.phantom.torso import TorsoPhantom
 from medreasoner_training.embedded.reasoner.queries import known_targets
@@ -26,7 +26,6 @@ MIDDLE_HU = 40.0
 """Centre of the soft-tissue window, about which contrast is lost."""
 Z_RANGE_MM = (150.0, 460.0)
 SLICE_MM = 12.0
-HU_LIMITS = (-1024, 3071)
 _PATIENT_SEED = 960_000
 
 
@@ -87,15 +86,8 @@ def patient_volume(site: Site, seed: int, number: int) -> PatientVolume:
     table_hu = sample_hu_table(rng, Phase(rng.integers(0, 3)))
     table_hu = np.float32(MIDDLE_HU + contrast * (table_hu - MIDDLE_HU))
     blur_px = rng.uniform(0.3, 0.95)
-    bed_y_mm = max(torso.half_depth_mm(z) for z in heights) + torso.fat_mm[2] + 6.0
-    hu = np.empty((len(heights), *grid.shape_hw), np.int16)
-    labels = np.empty(hu.shape, np.uint8)
-    for k, z_mm in enumerate(heights):
-        section = render_section(torso, float(z_mm), grid)
-        labels[k] = marked(section.labels)
-        section = add_table(section, grid, bed_y_mm, 12.0, 4.0)
-        values = ct_image(section, table_hu, rng, noise_hu, blur_px)
-        hu[k] = np.clip(np.rint(values), *HU_LIMITS)
+    hu, found = render_volume(torso, heights, grid, table_hu, rng, noise_hu, blur_px)
+    labels = marked(found)
     names = {int(v): known_targets()[Label(v)].name for v in np.unique(labels) if v}
     return PatientVolume(hu, labels, names, _ijk_to_lps(grid, heights))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from medreasoner_infer.errors import InputError, ServiceError
 from medreasoner_infer.imaging import Volume
 from monailabel_app.dicom.archive import ResultArchive
-from monailabel_app.dicom.deciding import decision_by_label
+from monailabel_app.dicom.decisions import decision_by_label
 from monailabel_app.dicom.documents import DocumentMaker
 from monailabel_app.dicom.history import StudyHistory, read_record
 from monailabel_app.dicom.source import SourceSeries, open_source
@@ -32,7 +32,7 @@ from monailabel_app.store.pacs_queue import FINAL
 logger = logging.getLogger(__name__)
 
 
-class ResultKeeper:
+class ResultRecorder:
     """Records come first; the archive gets them when it can.
 
     Args:

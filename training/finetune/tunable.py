@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reasoner from which training starts, and loading it so that it can learn."""
+"""A reasoner that can be tuned: finding it, and loading it so that it can learn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model
 from medreasoner_infer.models.store import Candidate, ReasonerStore
 from medreasoner_infer.reasoners.factory import served_settings
 from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile, load_prompt_file
-from medreasoner_infer.reasoners.weights import locate_model, weights_sha256
+from medreasoner_infer.reasoners.weights import locate_model
 from medreasoner_infer.types import ModelSpec
 from medreasoner_training.finetune.errors import NoChatTemplateError
 from medreasoner_training.finetune.settings import ModelSettings, RunSettings, Tuning
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Start:
-    """A reasoner to be tuned.
+class TunableReasoner:
+    """A reasoner on this disk: one that training starts from, or that it ended with.
 
     Attributes:
         base: what :class:`~medreasoner_infer.models.store.Provenance` names as the base.
@@ -44,11 +44,11 @@ class Start:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Of the candidate, or of its base where it is none; for messages."""
         return self.parent or self.base
 
 
-def resolve_start(model: ModelSettings, store: ReasonerStore) -> Start:
+def locate_reasoner(model: ModelSettings, store: ReasonerStore) -> TunableReasoner:
     """Find the reasoner that the configuration names.
 
     Raises:
@@ -59,12 +59,12 @@ def resolve_start(model: ModelSettings, store: ReasonerStore) -> Start:
     candidate = _candidate(model.name, store)
     if candidate is not None:
         store.verify(candidate)
-        return _start_of_candidate(candidate)
+        return _of_candidate(candidate)
     name = EMBEDDED if model.name == LIVE else model.name
     spec = resolve_model("reasoner", name if model.revision is None else f"{name}@{model.revision}")
     folder = locate_model(spec.source, spec.revision)
     pinned = f"{name}@{folder.revision}" if folder.revision and not spec.is_local else name
-    return Start(pinned, None, folder.path, None, _served_prompt(folder.path, spec))
+    return TunableReasoner(pinned, None, folder.path, None, _served_prompt(folder.path, spec))
 
 
 def _candidate(name: str, store: ReasonerStore) -> Candidate | None:
@@ -73,16 +73,20 @@ def _candidate(name: str, store: ReasonerStore) -> Candidate | None:
     return store.candidate(name) if name in store.names() else None
 
 
-def _start_of_candidate(candidate: Candidate) -> Start:
+def _of_candidate(candidate: Candidate) -> TunableReasoner:
     base = resolve_model("reasoner", candidate.provenance.base)
     if candidate.kind == "model":
         if (candidate.folder / PROMPT_FILE).is_file():  # it says itself how it is asked
             base = dataclasses.replace(base, input_size=None, prompt=None)
         settings = _served_prompt(candidate.folder, base)
-        return Start(str(candidate.folder), candidate.name, candidate.folder, None, settings)
+        return TunableReasoner(
+            str(candidate.folder), candidate.name, candidate.folder, None, settings
+        )
     folder = locate_model(base.source, base.revision).path
     settings = _served_prompt(folder, base)
-    return Start(candidate.provenance.base, candidate.name, folder, candidate.folder, settings)
+    return TunableReasoner(
+        candidate.provenance.base, candidate.name, folder, candidate.folder, settings
+    )
 
 
 def _served_prompt(folder: Path, spec: ModelSpec) -> PromptFile:
@@ -100,7 +104,7 @@ def training_device(run: RunSettings) -> str:
 
 
 def load_trainable(
-    start: Start, tuning: Tuning, run: RunSettings, checkpoint: Path | None = None
+    start: TunableReasoner, tuning: Tuning, run: RunSettings, checkpoint: Path | None = None
 ) -> LoadedModel:
     """Load the model and its processor; an adapter of the start goes on learning.
 
@@ -152,8 +156,3 @@ def require_chat_template(loaded: LoadedModel, name: str) -> None:
             f"{name} has no chat template, so no question can be put to it. Choose an instruction-"
             "tuned model, or add chat_template.jinja to its folder."
         )
-
-
-def base_weights_sha256(start: Start) -> str:
-    """Hash of the weights that an adapter of this start belongs to."""
-    return weights_sha256(start.folder)

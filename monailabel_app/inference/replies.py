@@ -18,8 +18,6 @@ from monailabel_app.studies.indexed import IndexedFolder
 
 RESULT_KEY = "medreasoner"
 DEFAULT_EXTENSION = ".nii.gz"
-_NIFTI_EXTENSIONS = (".nii.gz", ".nii")
-_ITK_EXTENSIONS = (".nrrd", ".seg.nrrd", ".mha")
 
 
 def result_params(result: InferenceResult) -> dict[str, Any]:
@@ -66,38 +64,9 @@ def write_result(
     """
     extension = output.extension or _extension_of(image_name)
     path = folder / f"mask{extension}"
-    if extension in _ITK_EXTENSIONS:
-        _write_itk(mask_ijk, volume, path, output)
-        return path
-    write_mask(mask_ijk, volume, path)
-    if extension in _NIFTI_EXTENSIONS and output.dtype != "uint8":
-        _retype_nifti(path, output.dtype)
-    return path
+    return write_mask(mask_ijk, volume, path, dtype=output.dtype, compress=output.compress)
 
 
 def _extension_of(image_name: str) -> str:
     name = image_name.lower()
     return next((e for e in RESULT_EXTENSIONS if name.endswith(e)), DEFAULT_EXTENSION)
-
-
-def _write_itk(mask_ijk: np.ndarray, volume: Volume, path: Path, output: OutputFormat) -> None:
-    # Not write_mask(): it always compresses, and viewers ask for raw voxels to be quick.
-    import SimpleITK as sitk
-
-    values = mask_ijk.astype(output.dtype, copy=False)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
-    spacing_mm = np.array(volume.spacing_ijk_mm)
-    image.SetSpacing(spacing_mm.tolist())
-    image.SetDirection((volume.ijk_to_lps[:3, :3] / spacing_mm).ravel().tolist())
-    image.SetOrigin(volume.ijk_to_lps[:3, 3].tolist())
-    sitk.WriteImage(image, str(path), useCompression=output.compress)
-
-
-def _retype_nifti(path: Path, dtype: str) -> None:
-    import nibabel
-
-    image = nibabel.Nifti1Image.from_filename(path)
-    values = np.asarray(image.dataobj).astype(dtype)
-    header = image.header.copy()
-    header.set_data_dtype(values.dtype)
-    nibabel.save(nibabel.Nifti1Image(values, image.affine, header), path)

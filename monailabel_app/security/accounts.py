@@ -24,17 +24,17 @@ from monailabel_app.security.token_file import (
     digest_of,
 )
 
-__all__ = ["MIN_TOKEN_CHARACTERS", "SINGLE_READER", "Reader", "Readers"]
+__all__ = ["MIN_TOKEN_CHARACTERS", "SINGLE_ACCOUNT", "Accounts", "LoggedIn"]
 
 logger = logging.getLogger(__name__)
 
-SINGLE_READER = "reader"
+SINGLE_ACCOUNT = "reader"
 _SALT = "medreasoner.session"
 _LOOK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True)
-class Reader:
+class LoggedIn:
     """Who is logged in; ``is_authenticated`` and ``display_name`` are what Starlette reads."""
 
     display_name: str
@@ -42,7 +42,7 @@ class Reader:
     is_authenticated: bool = True
 
 
-class Readers:
+class Accounts:
     """Checks tokens, and opens and ends sessions.
 
     A session belongs to the token that opened it: it ends once the file no longer gives its reader
@@ -75,7 +75,7 @@ class Readers:
         self._signer = URLSafeTimedSerializer(hashlib.sha256(digests).hexdigest(), salt=_SALT)
 
     @classmethod
-    def of(cls, settings: SecuritySettings) -> Readers | None:
+    def of(cls, settings: SecuritySettings) -> Accounts | None:
         """The readers that the settings name, ``None`` if nobody has to log in.
 
         Raises:
@@ -85,9 +85,9 @@ class Readers:
             return None
         fixed: dict[str, Account | str] = {}
         if settings.token is not None:
-            account = account_of(SINGLE_READER, settings.token.get_secret_value())
+            account = account_of(SINGLE_ACCOUNT, settings.token.get_secret_value())
             role = settings.token_role
-            fixed[SINGLE_READER] = Account(account.digest, role, True, takes_any_name=True)
+            fixed[SINGLE_ACCOUNT] = Account(account.digest, role, True, takes_any_name=True)
         path = settings.token_file
         file = None if path is None else TokenFile(path.expanduser())
         return cls(fixed, settings.session_hours * 3600, file)
@@ -102,7 +102,7 @@ class Readers:
         """Whose role nobody wrote down, so that they have the default."""
         return tuple(n for n, account in self._current().items() if not account.is_role_given)
 
-    def by_token(self, token: str, name: str | None = None) -> Reader | None:
+    def by_token(self, token: str, name: str | None = None) -> LoggedIn | None:
         """The reader whose token this is.
 
         Args:
@@ -115,21 +115,21 @@ class Readers:
                 found = reader, account
         if found is None or (name and name != found[0] and not found[1].takes_any_name):
             return None
-        return Reader(found[0], found[1].role)
+        return LoggedIn(found[0], found[1].role)
 
-    def open_session(self, reader: Reader) -> str:
+    def open_session(self, reader: LoggedIn) -> str:
         """A signed text that :meth:`by_session` accepts until the session ends."""
         account = self._current()[reader.display_name]
         return self._signer.dumps(self._sessions.open(reader.display_name, account.digest))
 
-    def by_session(self, session: str) -> Reader | None:
+    def by_session(self, session: str) -> LoggedIn | None:
         """Whose session this is, ``None`` if it was not signed here or has ended."""
         key = self._key_of(session)
         found = None if key is None else self._sessions.find(key)
         account = None if found is None else self._current().get(found.name)
         if found is None or account is None or account.digest != found.token_digest:
             return None
-        return Reader(found.name, account.role)
+        return LoggedIn(found.name, account.role)
 
     def is_signed(self, session: str) -> bool:
         """Whether this is or was a session, which nobody can guess, rather than a guess."""

@@ -3,7 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/monailabel.txt
-EXTRAS := monailabel,train,pacs,dev
+EXTRAS := monailabel,train,pacs,dev,docs
+# Programs of the environment that others start by name: pre-commit's hooks, Node's.
+ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
+# medreasoner_training under its own name, for what reads files without importing them.
+LINKS := build/links/medreasoner_training
 STUDIES ?=
 QUERY ?=
 export OMP_NUM_THREADS ?= 2
@@ -16,14 +20,13 @@ DATA ?=
 REASONER_OPTIONS ?=
 SEGMENTER_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
-PACKAGES := medreasoner_infer monailabel_app training
 
-.PHONY: install demo serve test test-fast lint audit benchmark clean
+.PHONY: install demo serve test test-fast test-viewers lint docs audit benchmark clean
 .PHONY: embedded-models train-reasoner train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: setup.py $(CONSTRAINTS)
+$(VENV)/.installed: pyproject.toml setup.py $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
 	  --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
@@ -35,18 +38,29 @@ demo: install
 serve: install
 	$(BIN)/medreasoner serve --studies $(or $(STUDIES),demo_studies)
 
-test: install
+test: install test-viewers
 	$(BIN)/python -m pytest
 
-test-fast: install
+test-fast: install test-viewers
 	$(BIN)/python -m pytest -m 'not slow'
 
-lint: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(PACKAGES)
-	files=$$(git ls-files) && \
-	  $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline $$files
+test-viewers: install
+	$(ON_PATH) node --test tests/ohif/*.test.js
+
+# .pre-commit-config.yaml lists the checks.
+lint: install $(LINKS) node_modules/.package-lock.json
+	$(ON_PATH) pre-commit run --all-files --show-diff-on-failure
+
+docs: install $(LINKS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(LINKS):
+	mkdir -p $(@D)
+	ln -sfn ../../training $@
+
+node_modules/.package-lock.json: package.json package-lock.json | install
+	$(ON_PATH) npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 # Needs PyPI's vulnerability service, so no machine without the internet can be green by it.
 audit: install
@@ -99,4 +113,4 @@ evaluate-embedded: install
 	  $(if $(DATA),--data '$(DATA)' --gallery docs/images/end_to_end_ct.png)
 
 clean:
-	rm -rf $(VENV) .venv-vllm build dist *.egg-info demo_output demo_studies
+	rm -rf $(VENV) .venv-vllm node_modules build dist *.egg-info demo_output demo_studies

@@ -19,6 +19,7 @@ pytest.importorskip("monailabel")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from monailabel_app.security.headers import content_security_policy
 from monailabel_app.security.settings import SecuritySettings
 from monailabel_app.viewers.ohif import STATIC_FOLDER
 from monailabel_app.web.routes import ohif
@@ -75,13 +76,14 @@ def test_addresses_of_the_viewer_show_its_page(client, path) -> None:
     assert "frame-ancestors https://portal.example" in policy
 
 
-def test_only_workers_may_make_functions_from_text(client) -> None:
-    """The codecs in OHIF's decoding worker need it, JPEG 2000 among them."""
+def test_only_the_viewers_page_and_workers_may_make_functions_from_text(client) -> None:
+    """The codecs in OHIF's decoding worker need it, and ndarray, by which the page reads a SEG."""
     script = next(Path(ohif._VIEWER_FOLDER).glob("4571.bundle.*.js")).name
-    assert "'unsafe-eval'" in client.get(f"/ohif/{script}").headers["content-security-policy"]
-    for path in ("", "assets/favicon.ico"):
-        answer = client.get(f"/ohif/{path}")
-        assert "'unsafe-eval'" not in answer.headers["content-security-policy"]
+    for path in ("", "viewer?StudyInstanceUIDs=1.2", script):
+        assert "'unsafe-eval'" in client.get(f"/ohif/{path}").headers["content-security-policy"]
+    answer = client.get("/ohif/assets/favicon.ico")
+    assert "'unsafe-eval'" not in answer.headers["content-security-policy"]
+    assert "'unsafe-eval'" not in content_security_policy()
 
 
 def test_files_in_folders_of_the_viewer_are_files(client) -> None:

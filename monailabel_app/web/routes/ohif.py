@@ -30,7 +30,8 @@ _VIEWER_FOLDER = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.S)
 _START_PAGE = "index.html"
 # The policy of a script's answer holds in workers only. The image codecs, compiled by Emscripten,
-# run there and make their functions from text; the page itself may not.
+# run there and make their functions from text. So does ndarray in the page itself, by which OHIF
+# reads every SEG (ndarray.js, compileConstructor); no text of an image or answer gets there.
 _EVAL = "'unsafe-eval'"
 
 router = APIRouter(tags=["Others"], route_class=TypedErrorRoute)
@@ -61,7 +62,7 @@ async def viewer(request: Request, caller: MayRead, path: str = "") -> Response:
     if found is not None and found.name != _START_PAGE:
         return _with_policy(request, found, (_EVAL,) if path.endswith(".js") else ())
     page = _VIEWER_FOLDER / _START_PAGE
-    return _with_policy(request, page, inline_script_hashes(page))
+    return _with_policy(request, page, (_EVAL, *inline_script_hashes(page)))
 
 
 def _viewer_file(path: str) -> Path | None:

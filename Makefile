@@ -3,7 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/monailabel.txt
-EXTRAS := monailabel,train,pacs,dev
+EXTRAS := monailabel,train,pacs,dev,docs
+# Programs of the environment that others start by name: pre-commit's hooks, Node's.
+ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
+# medreasoner_training under its own name, for what reads files without importing them.
+LINKS := build/links/medreasoner_training
 STUDIES ?=
 QUERY ?=
 export OMP_NUM_THREADS ?= 2
@@ -16,14 +20,13 @@ DATA ?=
 REASONER_OPTIONS ?=
 SEGMENTER_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
-PACKAGES := medreasoner_infer monailabel_app training
 
-.PHONY: install demo serve test test-fast lint audit benchmark clean
+.PHONY: install demo serve test test-fast test-viewers lint docs audit benchmark clean
 .PHONY: embedded-models train-reasoner train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: setup.py $(CONSTRAINTS)
+$(VENV)/.installed: pyproject.toml setup.py $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
 	  --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
@@ -35,18 +38,29 @@ demo: install
 serve: install
 	$(BIN)/medreasoner serve --studies $(or $(STUDIES),demo_studies)
 
-test: install
+test: install test-viewers
 	$(BIN)/python -m pytest
 
-test-fast: install
+test-fast: install test-viewers
 	$(BIN)/python -m pytest -m 'not slow'
 
-lint: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(PACKAGES)
-	files=$$(git ls-files) && \
-	  $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline $$files
+test-viewers: install
+	$(ON_PATH) node --test tests/ohif/*.test.js
+
+# .pre-commit-config.yaml lists the checks.
+lint: install $(LINKS) node_modules/.package-lock.json
+	$(ON_PATH) pre-commit run --all-files --show-diff-on-failure
+
+docs: install $(LINKS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(LINKS):
+	mkdir -p $(@D)
+	ln -sfn ../../training $@
+
+node_modules/.package-lock.json: package.json package-lock.json | install
+	$(ON_PATH) npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 # Needs PyPI's vulnerability service, so no machine without the internet can be green by it.
 audit: install
@@ -59,44 +73,44 @@ benchmark: install
 embedded-models: install
 	$(MAKE) --jobs=2 train-reasoner train-segmenter
 	cp $(RUNS)/reasoner/model/* $(SHIPPED)/reasoner/
-	$(BIN)/python -m medreasoner_training.segmenter.average \
+	$(BIN)/python -m medreasoner_training.embedded.segmenter.average \
 	  --first $(RUNS)/segmenter_chain/model.safetensors \
 	  --last $(RUNS)/segmenter_growing/model.safetensors --out $(SHIPPED)/segmenter/model.safetensors
-	$(BIN)/python -m medreasoner_training.curves --reasoner $(RUNS)/reasoner \
+	$(BIN)/python -m medreasoner_training.embedded.curves --reasoner $(RUNS)/reasoner \
 	  --segmenter $(RUNS)/segmenter \
 	  --chains $(RUNS)/segmenter_chain $(RUNS)/segmenter_growing \
 	  --out docs/images/embedded_training.png
 	$(MAKE) evaluate-embedded
 
 train-reasoner:
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.reasoner.train --out $(RUNS)/reasoner \
-	  $(REASONER_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train \
+	  --out $(RUNS)/reasoner $(REASONER_OPTIONS)
 
 # Prompted crops first, then clips in which it is prompted with its own last mask, at last longer ones
 # with targets that grow and two looks at each slice.
 train-segmenter:
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --out $(RUNS)/segmenter \
-	  $(SEGMENTER_OPTIONS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --stage chain \
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.segmenter.train \
+	  --out $(RUNS)/segmenter $(SEGMENTER_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.segmenter.train --stage chain \
 	  --init $(RUNS)/segmenter/model.safetensors --out $(RUNS)/segmenter_chain \
 	  --steps 7000 --decay_steps 5000 --learning_rate 1e-3 --batch_size 6 --clip_length 4 \
 	  $(SEGMENTER_OPTIONS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.segmenter.train --stage chain \
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.segmenter.train --stage chain \
 	  --init $(RUNS)/segmenter_chain/model.safetensors --out $(RUNS)/segmenter_growing --seed 1 \
 	  --steps 4500 --decay_steps 3500 --learning_rate 1e-3 --batch_size 4 --clip_length 6 \
 	  --growing 0.3 --looks 2 $(SEGMENTER_OPTIONS)
 
 # Writes the figures of both cards and of docs/embedded_models.md; without DATA none on real images.
 evaluate-embedded: install
-	$(BIN)/python -m medreasoner_training.reasoner.evaluate --model $(SHIPPED)/reasoner \
+	$(BIN)/python -m medreasoner_training.embedded.reasoner.evaluate --model $(SHIPPED)/reasoner \
 	  $(if $(DATA),--data '$(DATA)')
-	$(if $(DATA),$(BIN)/python -m medreasoner_training.segmenter.evaluate --data '$(DATA)' \
+	$(if $(DATA),$(BIN)/python -m medreasoner_training.embedded.segmenter.evaluate --data '$(DATA)' \
 	  --out $(SHIPPED)/segmenter/evaluation.json --card $(SHIPPED)/segmenter/README.md \
 	  --gallery docs/images/segmenter_sections.png, \
 	  @echo 'DATA is not set: the figures in the segmenter'\''s card remain those of the weights that it names.')
-	$(BIN)/python -m medreasoner_training.end_to_end.evaluate --out $(RUNS)/end_to_end.json \
+	$(BIN)/python -m medreasoner_training.embedded.end_to_end.evaluate --out $(RUNS)/end_to_end.json \
 	  --card docs/embedded_models.md \
 	  $(if $(DATA),--data '$(DATA)' --gallery docs/images/end_to_end_ct.png)
 
 clean:
-	rm -rf $(VENV) .venv-vllm build dist *.egg-info demo_output demo_studies
+	rm -rf $(VENV) .venv-vllm node_modules build dist *.egg-info demo_output demo_studies

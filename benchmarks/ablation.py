@@ -23,13 +23,11 @@ from filelock import FileLock
 from site_experiment import exported_site, held_out_data_set, keep_settings, told
 from transformers import HfArgumentParser
 
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.models.store import ReasonerStore
-from medreasoner_infer.models.store.files import write_durably
-from medreasoner_training.finetune import CONFIG_FILE, read_progress
-from medreasoner_training.finetune.run import ExitCode, run
-from medreasoner_training.marked_text import write_marked
-from medreasoner_training.site_shift.ablation import (
+from medreasoner_training.embedded.marked_text import write_marked
+from medreasoner_training.experiments.ablation import (
     UNTOUCHED,
     VARIANTS,
     AblationSettings,
@@ -37,7 +35,9 @@ from medreasoner_training.site_shift.ablation import (
     table,
     variant_config,
 )
-from medreasoner_training.site_shift.measuring import load, measure, save, unconstrained
+from medreasoner_training.experiments.site_shift.measuring import load, measure, save, unconstrained
+from medreasoner_training.finetune import CONFIG_FILE, read_progress
+from medreasoner_training.finetune.run import ExitCode, run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "ablation.md"

@@ -32,14 +32,14 @@ class Options:
 
 def rows(run: Path, shares: list[float]) -> Iterator[str]:
     """Lines of the table: the change of each measure at each site, for each share."""
+    from medreasoner_training.experiments.site_shift.measuring import compare, load, measure
+    from medreasoner_training.experiments.site_shift.report import read_run
+    from medreasoner_training.experiments.site_shift.site import SITES
     from medreasoner_training.finetune.blending import blend
     from medreasoner_training.finetune.comparison import load_trained
     from medreasoner_training.finetune.preparation import plan, prepare
-    from medreasoner_training.finetune.stage import trained_start
-    from medreasoner_training.site_shift.measuring import compare, load, measure
-    from medreasoner_training.site_shift.report import read_run
-    from medreasoner_training.site_shift.site import SITES
-    from monailabel_app.app import HIDDEN_FOLDER
+    from medreasoner_training.finetune.stage import trained_reasoner
+    from monailabel_app.site.paths import HIDDEN_FOLDER
     from monailabel_app.training.folder import TrainingFolder
 
     finished = read_run(run)
@@ -50,7 +50,7 @@ def rows(run: Path, shares: list[float]) -> Iterator[str]:
     prepared = prepare(folder)
     trained = prepared.start
     for stage in plan(prepared):
-        trained = trained_start(trained, stage)
+        trained = trained_reasoner(trained, stage)
     for share in shares:
         model = blend(prepared.start, trained, share, run / "shares" / f"{share:g}")
         reasoner = load_trained(prepared, model)
@@ -69,9 +69,9 @@ def main() -> None:
     import torch
     from transformers import HfArgumentParser
 
-    from medreasoner_training.marked_text import write_marked
-    from medreasoner_training.site_shift.report import SITE_WORDS, WORDS
-    from medreasoner_training.site_shift.site import SITES
+    from medreasoner_training.embedded.marked_text import write_marked
+    from medreasoner_training.experiments.site_shift.report import SITE_WORDS, WORDS
+    from medreasoner_training.experiments.site_shift.site import SITES
 
     (options,) = HfArgumentParser(Options).parse_args_into_dataclasses()
     torch.set_num_threads(options.threads)

@@ -30,7 +30,7 @@ from medreasoner_training.finetune.replay import phantom_rows
 from medreasoner_training.finetune.rows import RowMaker
 from medreasoner_training.finetune.settings import Tuning
 from medreasoner_training.finetune.stage import Stage, prompt_json
-from medreasoner_training.finetune.start import Start, load_trainable
+from medreasoner_training.finetune.tunable import TunableReasoner, load_trainable
 
 GIB = 2**30
 
@@ -121,12 +121,12 @@ def settings(steps: int, prompts: int, generations: int, tokens: int, tuning: st
 
 def measure(config: FineTuneConfig, folder: Path, prompt: PromptFile) -> dict:
     """Run the steps and report them."""
-    start = Start(str(folder), None, folder, None, prompt)
+    start = TunableReasoner(str(folder), None, folder, None, prompt)
     loaded = load_trainable(start, Tuning(config.tuning), config.run)
     grpo = config.grpo
     raw = phantom_rows(grpo.prompts_per_step, prompt.input_size)
     stage = Stage("grpo", folder / "run", grpo.steps)
-    trainer = grpo_trainer(config, stage, loaded, raw, RowMaker(prompt, loaded.answer_size), ())
+    trainer = grpo_trainer(config, stage, loaded, raw, RowMaker(prompt, loaded.answer_size))
     trainer.args.set_save(strategy="no")
     began_s = time.perf_counter()
     trainer.train()

@@ -72,9 +72,9 @@ def prepare(out: Path, options: Options) -> Path:
         return out / "run"
     from medreasoner_infer.models.registry import resolve_model
     from medreasoner_infer.models.store import Provenance, ReasonerStore
+    from medreasoner_training.experiments.site_shift.datastore import write_site
+    from medreasoner_training.experiments.site_shift.site import SHIFTED
     from medreasoner_training.samples import SampleSettings
-    from medreasoner_training.site_shift.datastore import write_site
-    from medreasoner_training.site_shift.site import SHIFTED
     from monailabel_app.export.exporting import ExportSettings, export_studies
     from monailabel_app.training.options import known_configs, named_config, overridden
     from monailabel_app.training.site import write_config

@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
@@ -40,7 +41,7 @@ def peak_memory_gb() -> float:
 def generated_study() -> Volume:
     import tempfile
 
-    from monailabel_app.quickstart_study import write_quickstart_study
+    from monailabel_app.cli.quickstart_study import write_quickstart_study
 
     with tempfile.TemporaryDirectory() as folder:
         write_quickstart_study(Path(folder), seed=7)
@@ -103,7 +104,7 @@ def measure(volume: Volume) -> list[tuple[str, str, str]]:
     indices = [count * (n + 1) // (ROUNDS + 2) for n in range(ROUNDS)]
     for index in indices:
         selection, clock = SliceSelection(index=index), FirstToken()
-        result = pipeline.ask(volume, AskRequest(QUESTIONS[0], selection), on_text=clock)
+        result = pipeline.ask(volume, AskRequest(QUESTIONS[0], selection), Hooks(text=clock))
         fresh.append(result.timings_s["total"])
         first.append(result.timings_s["reason"])
         token.append(clock.seconds)

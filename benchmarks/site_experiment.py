@@ -42,9 +42,9 @@ def exported_site(
     Returns:
         The folder of the data set.
     """
+    from medreasoner_training.experiments.site_shift.datastore import write_site
+    from medreasoner_training.experiments.site_shift.site import SITES
     from medreasoner_training.samples import SampleSettings
-    from medreasoner_training.site_shift.datastore import write_site
-    from medreasoner_training.site_shift.site import SITES
     from monailabel_app.export.exporting import ExportSettings, export_studies
 
     data_set = out / name

@@ -60,8 +60,8 @@ class Options:
 def run(options: Options) -> None:
     """One run: measure, train, measure again; what is done already is not done again."""
     from medreasoner_infer.models.store import ReasonerStore
-    from medreasoner_training.site_shift.measuring import compare, load
-    from medreasoner_training.site_shift.site import SITES
+    from medreasoner_training.experiments.site_shift.measuring import compare, load
+    from medreasoner_training.experiments.site_shift.site import SITES
 
     out = Path(options.out).absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def run(options: Options) -> None:
 
 
 def score(path: Path, data_set: Path, name: str | None, store: Any, options: Options) -> None:
-    from medreasoner_training.site_shift.measuring import measure, save, served
+    from medreasoner_training.experiments.site_shift.measuring import measure, save, served
 
     if not path.is_file():
         segmenter = "embedded" if options.masks else None
@@ -99,9 +99,9 @@ def score(path: Path, data_set: Path, name: str | None, store: Any, options: Opt
 
 def train(out: Path, options: Options) -> Progress:
     """Have a running server export and train as a viewer does; an unfinished run is resumed."""
-    from medreasoner_training.site_shift.datastore import write_site
-    from medreasoner_training.site_shift.site import SHIFTED
-    from monailabel_app.app import HIDDEN_FOLDER
+    from medreasoner_training.experiments.site_shift.datastore import write_site
+    from medreasoner_training.experiments.site_shift.site import SHIFTED
+    from monailabel_app.site.paths import HIDDEN_FOLDER
     from monailabel_app.training.folder import TrainingFolder
     from monailabel_app.training.options import known_configs, named_config, overridden
 
@@ -161,7 +161,7 @@ def overrides(options: Options) -> dict[str, Any]:
 
 def write_result(out: Path, options: Options, last: Progress, sites: dict[str, Any]) -> None:
     """Keep the comparison as ``result.json``; atomic."""
-    from medreasoner_infer.models.store.files import write_durably
+    from medreasoner_infer.atomic import write_durably
 
     result = {
         "tuning": options.tuning,
@@ -179,8 +179,8 @@ def write_result(out: Path, options: Options, last: Progress, sites: dict[str, A
 
 def summarise(folders: list[str]) -> None:
     """Write table and picture of finished runs into the document."""
-    from medreasoner_training.marked_text import write_marked
-    from medreasoner_training.site_shift.report import draw, read_run, table
+    from medreasoner_training.embedded.marked_text import write_marked
+    from medreasoner_training.experiments.site_shift.report import draw, read_run, table
 
     runs = [read_run(Path(folder)) for folder in folders]
     runs.sort(key=lambda run: (run.setup, run.seed))

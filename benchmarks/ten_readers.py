@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from serving import START_TIMEOUT_S, serving
 
-from monailabel_app.slicer.MedReasoner.MedReasonerLib.client import Client, Server, Target
+from monailabel_app.viewers.slicer.MedReasoner.MedReasonerLib.client import Client, Server, Target
 
 QUESTIONS = (
     "Which organ makes bile and fills the right upper abdomen?",
@@ -102,7 +102,7 @@ def _real_parts(data: Path) -> Iterator[tuple[nibabel.Nifti1Image, str]]:
 
 
 def _phantoms(count: int) -> Iterator[tuple[nibabel.Nifti1Image, str]]:
-    from medreasoner_training.phantom import torso_ct
+    from medreasoner_training.embedded.phantom import torso_ct
 
     for seed in range(count):
         study = torso_ct(seed, spacing_mm=(3.0, 3.0, 10.0), matrix=128 + 4 * seed)

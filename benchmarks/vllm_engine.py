@@ -50,7 +50,7 @@ Figures = dict[str, str]
 
 def phantom_requests(count: int, reasoner: Reasoner) -> list[ReasonerRequest]:
     """One question about each of ``count`` synthetic slices."""
-    from medreasoner_training.reasoner.samples import sample_questions
+    from medreasoner_training.embedded.reasoner.samples import sample_questions
 
     rng = np.random.default_rng(20_000)
     requests = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
 
+_WEB = ("http://", "https://")
 UNREADABLE_ADDRESS = "an address that cannot be read"
 
 
@@ -23,3 +24,8 @@ def shown_address(url: str) -> str:
     if not parts.scheme or not host or any("@" in part for part in parts[2:]):
         return UNREADABLE_ADDRESS
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def is_web_address(text: str) -> bool:
+    """Whether ``text`` is an address, and not the path of a folder."""
+    return text.startswith(_WEB)

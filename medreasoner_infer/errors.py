@@ -42,6 +42,10 @@ class ImageKindError(InputError):
     """The pixel kind does not fit the request, e.g. colour where grey is needed."""
 
 
+class MalformedInferenceError(InputError):
+    """The record of an inference has not the fields that it is expected to have."""
+
+
 class UnknownModelError(InputError):
     """A model name is no registry entry, no local path and no Hugging Face id."""
 

@@ -7,23 +7,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medreasoner_infer.errors import CancelledError
+from medreasoner_infer.imaging import Plane, Volume
+from medreasoner_infer.result import InferenceResult, SliceChoice
 
+SliceChosen = Callable[[Plane, int, SliceChoice], None]
 OnText = Callable[[str], None]
+SliceAnswered = Callable[[InferenceResult, Volume], None]
 Progress = Callable[[str, int, int], None]
 Cancelled = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """The caller's callbacks, each optional.
+    """The caller's callbacks, each optional, in the order in which they are called.
 
     Attributes:
-        on_text: receives the reasoner's text piece by piece as it is generated.
+        slice_chosen: receives plane, index and choice before the slice is read.
+        text: receives the reasoner's text piece by piece as it is generated.
+        slice_answered: receives the image, and the result with the mask of the slice alone, before
+            the volume is gone through; that mask changes afterwards.
         progress: receives (stage, done, total); stages are ``search`` and ``propagate``.
         cancelled: polled often; once it returns true, :class:`CancelledError` is raised.
     """
 
-    on_text: OnText | None = None
+    slice_chosen: SliceChosen | None = None
+    text: OnText | None = None
+    slice_answered: SliceAnswered | None = None
     progress: Progress | None = None
     cancelled: Cancelled | None = None
 
@@ -31,6 +40,16 @@ class Hooks:
         """Tell the caller how far a stage is."""
         if self.progress is not None:
             self.progress(stage, done, total)
+
+    def report_slice(self, plane: Plane, index: int, choice: SliceChoice) -> None:
+        """Tell the caller which slice is read."""
+        if self.slice_chosen is not None:
+            self.slice_chosen(plane, index, choice)
+
+    def report_answer(self, result: InferenceResult, volume: Volume) -> None:
+        """Tell the caller the answer on the slice."""
+        if self.slice_answered is not None:
+            self.slice_answered(result, volume)
 
     def raise_if_cancelled(self) -> None:
         """Stop here if the caller wants so.
@@ -40,3 +59,6 @@ class Hooks:
         """
         if self.cancelled is not None and self.cancelled():
             raise CancelledError("The inference was cancelled by the caller.")
+
+
+NO_HOOKS = Hooks()

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any
 
 import numpy as np
 
 from medreasoner_infer.agreement import agreement, record_samples
 from medreasoner_infer.errors import InputError
-from medreasoner_infer.hooks import Cancelled, Hooks, OnText, Progress
+from medreasoner_infer.hooks import NO_HOOKS, Hooks
 from medreasoner_infer.imaging import (
     Plane,
     SliceStack,
@@ -35,11 +36,17 @@ from medreasoner_infer.prompting import (
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.records import record_slice, summarise_mask
 from medreasoner_infer.request import SAMPLING_TEMPERATURE, AskRequest, SegmentRequest
-from medreasoner_infer.result import InferenceResult, SliceChoice
+from medreasoner_infer.result import InferenceResult, SampleRecord, SliceChoice
 from medreasoner_infer.segmenters.base import Segmenter
-from medreasoner_infer.slice_choice import DisplayedSlice, fixed_choice, plane_of, search_slice
+from medreasoner_infer.slice_choice import (
+    DisplayedSlice,
+    fixed_choice,
+    on_one_slice,
+    plane_of,
+    search_slice,
+)
 from medreasoner_infer.stopwatch import Stopwatch
-from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, SlicePrompt
+from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, SliceMask
 
 
 class Pipeline:
@@ -143,25 +150,18 @@ class Pipeline:
         """
         _ = self.reasoner, self.segmenter
 
-    def ask(
-        self,
-        volume: Volume,
-        request: AskRequest,
-        *,
-        on_text: OnText | None = None,
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> InferenceResult:
-        """Answer a clinical question about ``volume``; for the callbacks see :class:`Hooks`.
+    def ask(self, volume: Volume, request: AskRequest, hooks: Hooks = NO_HOOKS) -> InferenceResult:
+        """Answer a clinical question about ``volume``.
 
         Raises:
             InputError: if the request does not fit the volume.
             ServiceError: if a model is not available or runs out of memory.
             CancelledError: if the caller cancelled.
         """
-        watch, hooks = Stopwatch(), Hooks(on_text, progress, cancelled)
+        watch = Stopwatch()
         with watch.stage("load_models"):
             reasoner, _ = self.reasoner, self.segmenter
+        request = on_one_slice(volume, request)
         with watch.stage("choose_slice"):
             shown, choice = _slice_for_question(volume, request, reasoner, hooks)
         with watch.stage("reason"):
@@ -169,14 +169,11 @@ class Pipeline:
         hooks.raise_if_cancelled()
         grounding = answer.grounding
         prompt = prompt_from_grounding(grounding, request.clicks, shown.mapping)
-        return self._segmented(
-            shown,
-            choice,
-            prompt,
-            request.propagate,
-            hooks,
-            watch,
+        reading = _Reading(
             kind="ask",
+            shown=shown,
+            choice=choice,
+            prompt=prompt,
             query=request.query,
             reasoning=grounding.reasoning,
             completion=answer.completion,
@@ -187,118 +184,142 @@ class Pipeline:
             reasoner=reasoner.identity,
             warnings=_warnings(volume, answer, prompt),
         )
+        return self._segmented(reading, request.propagate, hooks, watch)
 
     def segment(
-        self,
-        volume: Volume,
-        request: SegmentRequest,
-        *,
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
+        self, volume: Volume, request: SegmentRequest, hooks: Hooks = NO_HOOKS
     ) -> InferenceResult:
-        """Run the segmenter alone on the reader's prompts; for the callbacks see :class:`Hooks`.
+        """Run the segmenter alone on the reader's prompts.
 
         Raises:
             InputError: if the prompts do not fit the slice.
             ServiceError: if the segmenter is not available or runs out of memory.
             CancelledError: if the caller cancelled.
         """
-        watch, hooks = Stopwatch(), Hooks(progress=progress, cancelled=cancelled)
+        watch = Stopwatch()
         with watch.stage("load_models"):
             _ = self.segmenter
+        request = on_one_slice(volume, request)
         selection = request.selection
         plane = plane_of(volume, selection)
         window = choose_window(volume, selection.window)
         chosen = fixed_choice(volume, plane, selection, request.clicks)
         index, choice = chosen or _middle_slice(volume, plane)
         shown = DisplayedSlice.of(volume, plane, index, window)
+        hooks.report_slice(plane, index, choice)
         prompt = prompt_from_reader(request.prompt, request.clicks, shown.mapping)
-        return self._segmented(
-            shown,
-            choice,
-            prompt,
-            request.propagate,
-            hooks,
-            watch,
-            kind="segment",
-            query=None,
-            reasoning=None,
-            completion=None,
-            present=None,
-            confidence=None,
-            agreement=None,
-            samples=(),
-            reasoner=None,
-            warnings=volume.warnings,
-        )
+        reading = _Reading("segment", shown, choice, prompt, warnings=volume.warnings)
+        return self._segmented(reading, request.propagate, hooks, watch)
 
     def _segmented(
-        self,
-        shown: DisplayedSlice,
-        choice: SliceChoice,
-        prompt: SourcedPrompt | None,
-        propagate: bool,
-        hooks: Hooks,
-        watch: Stopwatch,
-        *,
-        present: bool | None,
-        **answered: Any,
+        self, reading: _Reading, propagate: bool, hooks: Hooks, watch: Stopwatch
     ) -> InferenceResult:
-        """Make the mask and put the result together.
-
-        ``answered`` holds the result's fields that the reasoner fills; without a reasoner
-        (``present`` is ``None``) the target is present if the mask is not empty.
-        """
-        with watch.stage("segment"):
-            mask_ijk, predicted_iou = self._mask(shown, prompt, propagate, hooks)
-        return InferenceResult(
-            inference_id=str(uuid.uuid4()),
-            created_at=_now(),
-            present=bool(mask_ijk.any()) if present is None else present,
-            prompts=None if prompt is None else record_prompt(prompt, shown.mapping),
-            slice=record_slice(shown),
-            slice_choice=choice,
-            propagated=propagate and prompt is not None,
-            mask_ijk=mask_ijk,
-            mask=summarise_mask(mask_ijk, shown.mapping, predicted_iou),
-            modality=shown.volume.modality,
-            segmenter=self.segmenter.identity,
-            timings_s=watch.timings_s(),
-            **answered,
-        )
-
-    def _mask(
-        self, shown: DisplayedSlice, sourced: SourcedPrompt | None, propagate: bool, hooks: Hooks
-    ) -> tuple[np.ndarray, float | None]:
-        """The mask on the image's grid (I, J, K) and the predicted IoU on the prompted slice."""
-        mapping = shown.mapping
+        """Make the mask, first on the slice, then through the volume if that is wanted."""
+        shown = reading.shown
+        propagated = _goes_further(reading, propagate)
         # I varies fastest on disk in every format that a mask is written in.
         mask_ijk = np.zeros(shown.volume.shape_ijk, dtype=np.uint8, order="F")
-        if sourced is None:
-            return mask_ijk, None
-        if propagate and slice_count(shown.volume, mapping.plane) > 1:
-            return mask_ijk, self._propagate(shown, sourced.prompt, mask_ijk, hooks)
-        slice_mask = self.segmenter.segment_slice(shown.image, sourced.prompt)
-        put_mask(slice_mask.mask, mapping, mask_ijk)
-        return mask_ijk, slice_mask.predicted_iou
+        predicted_iou = None
+        with watch.stage("segment"):
+            masks = self._masks(reading, propagated, hooks)
+            for index, first in itertools.islice(masks, 1):
+                _put(first, index, shown, mask_ijk)
+                predicted_iou = first.predicted_iou
+        result = reading.result(mask_ijk, predicted_iou, self.segmenter.identity, watch)
+        hooks.report_answer(result, shown.volume)
+        if not propagated:
+            return result
+        with watch.stage("segment"):
+            for index, slice_mask in masks:
+                _put(slice_mask, index, shown, mask_ijk)
+        return replace(
+            result,
+            propagated=True,
+            mask=summarise_mask(mask_ijk, shown.mapping, predicted_iou),
+            timings_s=watch.timings_s(),
+        )
 
-    def _propagate(
-        self, shown: DisplayedSlice, prompt: SlicePrompt, mask_ijk: np.ndarray, hooks: Hooks
-    ) -> float:
-        """Fill ``mask_ijk`` through the volume; returns the prompted slice's predicted IoU."""
-        volume, plane, start = shown.volume, shown.mapping.plane, shown.mapping.index
-        predicted_iou = 0.0
-        for index, slice_mask in self.segmenter.propagate(
-            SliceStack(volume, plane, shown.window),
-            start,
+    def _masks(
+        self, reading: _Reading, propagated: bool, hooks: Hooks
+    ) -> Iterator[tuple[int, SliceMask]]:
+        """The masks of slices by their index, that of the prompted slice first."""
+        if reading.prompt is None:
+            return iter(())
+        shown, prompt = reading.shown, reading.prompt.prompt
+        if not propagated:
+            mask = self.segmenter.segment_slice(shown.image, prompt)
+            return iter([(shown.mapping.index, mask)])
+        return self.segmenter.propagate(
+            SliceStack(shown.volume, shown.mapping.plane, shown.window),
+            shown.mapping.index,
             prompt,
             progress=lambda done, total: hooks.report("propagate", done, total),
             cancelled=hooks.cancelled,
-        ):
-            put_mask(slice_mask.mask, slice_mapping(volume, plane, index), mask_ijk)
-            if index == start:
-                predicted_iou = slice_mask.predicted_iou
-        return predicted_iou
+        )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is known before there is a mask; without a reasoner most of it is not given."""
+
+    kind: str
+    shown: DisplayedSlice
+    choice: SliceChoice
+    prompt: SourcedPrompt | None
+    query: str | None = None
+    reasoning: str | None = None
+    completion: str | None = None
+    present: bool | None = None
+    confidence: float | None = None
+    agreement: float | None = None
+    samples: tuple[SampleRecord, ...] = ()
+    reasoner: ModelIdentity | None = None
+    warnings: tuple[str, ...] = ()
+
+    def result(
+        self,
+        mask_ijk: np.ndarray,
+        predicted_iou: float | None,
+        segmenter: ModelIdentity,
+        watch: Stopwatch,
+    ) -> InferenceResult:
+        """With the mask of the slice; who only clicked has found what the mask is not empty of."""
+        shown = self.shown
+        return InferenceResult(
+            inference_id=str(uuid.uuid4()),
+            created_at=_now(),
+            kind=self.kind,
+            query=self.query,
+            reasoning=self.reasoning,
+            completion=self.completion,
+            present=bool(mask_ijk.any()) if self.present is None else self.present,
+            confidence=self.confidence,
+            agreement=self.agreement,
+            samples=self.samples,
+            prompts=None if self.prompt is None else record_prompt(self.prompt, shown.mapping),
+            slice=record_slice(shown),
+            slice_choice=self.choice,
+            propagated=False,
+            mask_ijk=mask_ijk,
+            mask=summarise_mask(mask_ijk, shown.mapping, predicted_iou),
+            modality=shown.volume.modality,
+            reasoner=self.reasoner,
+            segmenter=segmenter,
+            timings_s=watch.timings_s(),
+            warnings=self.warnings,
+        )
+
+
+def _goes_further(reading: _Reading, propagate: bool) -> bool:
+    """Whether there is a target to follow, and a slice beside the one that was read."""
+    shown = reading.shown
+    has_others = slice_count(shown.volume, shown.mapping.plane) > 1
+    return propagate and reading.prompt is not None and has_others
+
+
+def _put(slice_mask: SliceMask, index: int, shown: DisplayedSlice, mask_ijk: np.ndarray) -> None:
+    mapping = slice_mapping(shown.volume, shown.mapping.plane, index)
+    put_mask(slice_mask.mask, mapping, mask_ijk)
 
 
 def _slice_for_question(
@@ -310,6 +331,7 @@ def _slice_for_question(
     if chosen is None:
         chosen = search_slice(volume, plane, window, reasoner, request.query, hooks)
     index, choice = chosen
+    hooks.report_slice(plane, index, choice)
     size = reasoner.input_size
     return DisplayedSlice.of(volume, plane, index, window, model_size=size), choice
 
@@ -319,7 +341,7 @@ def _answer(
 ) -> tuple[ReasonerAnswer, tuple[ReasonerAnswer, ...]]:
     """The greedy answer, and the further samples if any were asked for."""
     question = shown.request(request.query, reasoner.image_encoding)
-    (answer,) = reasoner.answer(question, on_text=hooks.on_text, cancelled=hooks.cancelled)
+    (answer,) = reasoner.answer(question, on_text=hooks.text, cancelled=hooks.cancelled)
     if request.samples == 1:
         return answer, ()
     further = shown.request(

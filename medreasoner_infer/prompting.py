@@ -114,10 +114,10 @@ def add_clicks(
     points = _as_pairs(mapping.ijk_to_slice_px(positions_ijk))
     for click, point in zip(clicks, points, strict=True):
         _check_inside(point, mapping)
-        index = click.position_ijk[mapping.slice_axis]
-        if round(index) != mapping.index:
+        index = click.index_along(mapping.slice_axis)
+        if index != mapping.index:
             raise PromptError(
-                f"A click lies on slice {round(index)}, the question is about slice "
+                f"A click lies on slice {index}, the question is about slice "
                 f"{mapping.index}; click on the slice that is asked about."
             )
     prompt = sourced.prompt

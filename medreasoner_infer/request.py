@@ -22,6 +22,10 @@ class Click:
     position_ijk: XYZ
     positive: bool = True
 
+    def index_along(self, axis: int) -> int:
+        """The slice that was clicked on, of those that the voxel axis ``axis`` counts."""
+        return round(self.position_ijk[axis])
+
 
 @dataclass(frozen=True)
 class SliceSelection:

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an inference returns: everything a viewer, an auditor or a trainer needs."""
+"""What an inference returns: everything a viewer, an auditor or a trainer needs.
+
+:class:`Inference` is the record; the store keeps it, a DICOM report tells it and a reply sends it.
+:class:`InferenceResult` has the mask besides.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from medreasoner_infer.types import XY, XYXY, XYZ, ModelIdentity
+from medreasoner_infer.errors import MalformedInferenceError
+from medreasoner_infer.imaging import Plane, SliceMapping, Volume, Window, slice_mapping
+from medreasoner_infer.types import XY, XYXY, XYZ, ModelIdentity, SlicePrompt
 
 RESULT_SCHEMA_VERSION = 1
 
@@ -33,6 +41,10 @@ class PromptRecord:
     points_lps_mm: tuple[XYZ, ...]
     point_labels: tuple[int, ...]
     point_sources: tuple[str, ...]
+
+    def slice_prompt(self) -> SlicePrompt:
+        """What the segmenter was told, in slice px."""
+        return SlicePrompt(self.bbox_xyxy_slice_px, self.points_xy_slice_px, self.point_labels)
 
 
 @dataclass(frozen=True)
@@ -101,13 +113,11 @@ class MaskSummary:
 
 
 @dataclass(frozen=True)
-class InferenceResult:
-    """One answered question (or one run of the segmenter alone).
+class Inference:
+    """The record of one answered question, or of one run of the segmenter alone.
 
-    ``mask_ijk`` is uint8 of shape (I, J, K) on the image's own grid, 0 or 1, all zero when the
-    target is not present. ``agreement`` is the mean box IoU of the further samples with the answer
-    (1.0 means the model always says the same), ``None`` for a single sample. ``timings_s`` maps a
-    stage to seconds.
+    ``agreement`` is the mean box IoU of the further samples with the answer (1.0 means the model
+    always says the same), ``None`` for a single sample. ``timings_s`` maps a stage to seconds.
     """
 
     inference_id: str
@@ -124,7 +134,6 @@ class InferenceResult:
     slice: SliceRecord
     slice_choice: SliceChoice
     propagated: bool
-    mask_ijk: np.ndarray
     mask: MaskSummary
     modality: str
     reasoner: ModelIdentity | None
@@ -134,21 +143,64 @@ class InferenceResult:
     schema_version: int = RESULT_SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the mask as plain JSON types (tuples become lists)."""
-        return {
-            field.name: _plain(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if field.name != "mask_ijk"
-        }
+        """As plain JSON types (tuples become lists)."""
+        values: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Inference:
+        """The inverse of :meth:`to_dict`; of an :class:`InferenceResult` it gives the record.
+
+        Raises:
+            MalformedInferenceError: a field is missing or of another type.
+        """
+        try:
+            return _adapter().validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise MalformedInferenceError(
+                f"The record of an inference is damaged at {place or 'its top'}: {first['msg']}; "
+                f"expected what version {RESULT_SCHEMA_VERSION} of the schema writes."
+            ) from error
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from the call to the result."""
+        stages = [seconds for name, seconds in self.timings_s.items() if name != "total"]
+        return round(self.timings_s.get("total", sum(stages)), 3)
+
+    def mapping(self, volume: Volume) -> SliceMapping:
+        """The coordinate chain of the slice that was read, on ``volume``'s grid.
+
+        Raises:
+            SliceOutOfRangeError: ``volume`` has no such slice, so it is another image.
+        """
+        return slice_mapping(volume, Plane(self.slice.plane), self.slice.index)
+
+    def window(self) -> Window | None:
+        """How the slice was displayed; ``None`` where pixels are shown as they are."""
+        shown = self.slice
+        if shown.window_center is None or shown.window_width is None:
+            return None
+        return Window(shown.window_center, shown.window_width, shown.window_name)
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
+@dataclass(frozen=True, eq=False)
+class InferenceResult(Inference):
+    """A record and its mask.
+
+    ``mask_ijk`` is uint8 of shape (I, J, K) on the image's own grid, 0 or 1, all zero when the
+    target is not present.
+    """
+
+    mask_ijk: np.ndarray = field(kw_only=True)
+
+    def record(self) -> Inference:
+        """The record alone."""
+        return Inference(**{known.name: getattr(self, known.name) for known in fields(Inference)})
+
+
+@cache
+def _adapter() -> TypeAdapter[Inference]:
+    return TypeAdapter(Inference)

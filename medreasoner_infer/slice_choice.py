@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,13 +26,13 @@ from medreasoner_infer.imaging import (
 )
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.image_encoding import prepare_image
-from medreasoner_infer.request import Click, SliceSelection
+from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
 from medreasoner_infer.result import CandidateSlice, SliceChoice
 from medreasoner_infer.types import Grounding, ReasonerAnswer, ReasonerRequest, SliceImage
 
 SEARCH_SLICES = 12
 SEARCH_BATCH = 6
-MIN_CONTENT_FRACTION = 0.02
+_MIN_CONTENT_FRACTION = 0.02
 _DARK_LEVEL = 12
 
 
@@ -80,6 +81,36 @@ def plane_of(volume: Volume, selection: SliceSelection) -> Plane:
     return default_plane(volume) if selection.plane is None else Plane.parse(selection.plane)
 
 
+Request = TypeVar("Request", AskRequest, SegmentRequest)
+
+
+def on_one_slice(volume: Volume, request: Request) -> Request:
+    """Keep the clicks that lie on the slice in question.
+
+    Viewers send all clicks of a study. An index that holds a click inside the target counts;
+    otherwise the last such click chooses the slice, as its position is what the reader saw. A
+    request that names a position, or whose box or points are those of a slice, is left as it is.
+
+    Args:
+        volume: the image.
+        request: with clicks on any of its slices, in IJK.
+    """
+    selection = request.selection
+    positive = [click for click in request.clicks if click.positive]
+    prompted = isinstance(request, SegmentRequest) and request.prompt is not None
+    if not positive or selection.position_lps_mm is not None or prompted:
+        return request
+    axis = slice_mapping(volume, plane_of(volume, selection), 0).slice_axis
+    index = selection.index
+    if index is None or index not in (click.index_along(axis) for click in positive):
+        index = positive[-1].index_along(axis)
+    return replace(
+        request,
+        selection=replace(selection, index=None),
+        clicks=tuple(click for click in request.clicks if click.index_along(axis) == index),
+    )
+
+
 def fixed_choice(
     volume: Volume, plane: Plane, selection: SliceSelection, clicks: Sequence[Click]
 ) -> tuple[int, SliceChoice] | None:
@@ -94,7 +125,7 @@ def fixed_choice(
         index = slice_index_at(volume, plane, selection.position_lps_mm)
         return index, SliceChoice("position", f"Slice {index} holds the position asked for.")
     if clicks:
-        index = round(clicks[-1].position_ijk[slice_mapping(volume, plane, 0).slice_axis])
+        index = clicks[-1].index_along(slice_mapping(volume, plane, 0).slice_axis)
         return index, SliceChoice("click", f"Slice {index} was clicked on.")
     if slice_count(volume, plane) == 1:
         return 0, SliceChoice("single", "The image has one slice.")
@@ -149,8 +180,13 @@ def _candidate_slices(
         DisplayedSlice.of(volume, plane, int(index), window, model_size=reasoner.input_size)
         for index in indices
     ]
-    filled = [s for s in slices if np.mean(s.image.pixels > _DARK_LEVEL) > MIN_CONTENT_FRACTION]
+    filled = [candidate for candidate in slices if not is_all_but_black(candidate.image)]
     return filled or slices
+
+
+def is_all_but_black(image: SliceImage) -> bool:
+    """Whether a displayed slice shows next to nothing: at most 2 % of its values exceed 12."""
+    return bool(np.mean(image.pixels > _DARK_LEVEL) <= _MIN_CONTENT_FRACTION)
 
 
 def _score(

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of the server side; :mod:`monailabel_app.http_errors` maps them to HTTP statuses."""
+"""Errors of the server side; ``common.http_errors`` maps them to HTTP statuses."""
 
 from __future__ import annotations
 
 from medreasoner_infer.errors import InputError, ServiceError
+
+# Begins the sentence with which the command line ends.
+ERROR_PREFIX = "Error: "
 
 
 class SettingsError(InputError):
@@ -64,3 +67,9 @@ class StudiesWriteError(ServiceError):
 
 class FolderInUseError(ServiceError):
     """Another server writes to the same folder."""
+
+
+class StartError(ServiceError):
+    """The server cannot start as things are; the command line ends with :attr:`exit_status`."""
+
+    exit_status = 3  # uvicorn's for a start that failed

@@ -10,7 +10,7 @@ Raises:
 
 from __future__ import annotations
 
-from monailabel_app.extras import needs_extra
+from monailabel_app.common.extras import needs_extra
 
 with needs_extra("monailabel", "monailabel"):
     from monailabel.config import settings

@@ -14,12 +14,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medreasoner_infer.addresses import shown_address
+from medreasoner_infer.addresses import is_web_address, shown_address
 from medreasoner_infer.errors import InputError
+from monailabel_app.common.fields import read_bool, read_int, read_text, shown
 from monailabel_app.errors import SettingsError
-from monailabel_app.fields import read_bool, read_int, read_text, shown
+
+if TYPE_CHECKING:
+    from medreasoner_infer.pipeline import Pipeline
 
 ADDRESS_VARIABLES = {
     "reasoner_url": "MEDREASONER_REASONER_URL",
@@ -86,6 +89,22 @@ class AppSettings:
         changes = {key: value for key, value in read.items() if value is not None}
         return dataclasses.replace(defaults or cls(), **changes)
 
+    def make_pipeline(self) -> Pipeline:
+        """The models that these settings name; weights are loaded at first use.
+
+        Raises:
+            UnknownModelError: if a name means nothing.
+        """
+        from medreasoner_infer.pipeline import Pipeline
+
+        return Pipeline.from_registry(
+            self.reasoner,
+            self.segmenter,
+            device=self.device,
+            reasoner_url=self.reasoner_url,
+            adapter=self.adapter,
+        )
+
     def __post_init__(self) -> None:
         if not _DEVICE.fullmatch(self.device):
             raise SettingsError(
@@ -93,7 +112,7 @@ class AppSettings:
             )
         for key in ("reasoner_url", "orthanc_url"):
             address = getattr(self, key)
-            if address and not address.startswith(("http://", "https://")):
+            if address and not is_web_address(address):
                 raise SettingsError(
                     f"--conf {key} is {shown_address(address)}; expected an address that starts "
                     "with http:// or https://."

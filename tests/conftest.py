@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -30,6 +31,22 @@ def shared_data() -> Path:
             f"real images are absent: no folder {folder}; set MEDREASONER_SHARED_DATA to one"
         )
     return folder
+
+
+@pytest.fixture(scope="session", params=[60, 300])
+def reward_cases(request: pytest.FixtureRequest) -> list[dict]:
+    """What the released code gave for completions: our own table, and the one it was chosen from.
+
+    ``data/README.md`` tells whence they are.
+    """
+    path = Path(__file__).parent / "data" / "reward_cases.jsonl"
+    if request.param == 300:
+        path = request.getfixturevalue("shared_data").parent / "reference" / path.name
+        if not path.is_file():
+            pytest.skip(f"further scores of the released code are absent: no file {path}")
+    cases = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(cases) == request.param
+    return cases
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medreasoner_training.gate import GateConfig, HeldOut, ModelScores
-from medreasoner_training.site_shift.ablation import (
+from medreasoner_training.experiments.ablation import (
     UNTOUCHED,
     VARIANTS,
     AblationSettings,
     table,
     variant_config,
 )
-from medreasoner_training.site_shift.measuring import Measured, load, save
+from medreasoner_training.experiments.site_shift.measuring import Measured, load, save
+from medreasoner_training.gate import GateConfig, HeldOut, ModelScores
 
 SETTINGS = AblationSettings(seed=3, steps=7)
 REWARDED = {

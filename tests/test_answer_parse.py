@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
 from medreasoner_infer import answer as fmt
@@ -46,6 +43,19 @@ def test_space_and_line_breaks_between_the_parts_are_no_fault() -> None:
 def test_fractions_of_a_pixel_are_kept() -> None:
     body = '{"bbox": [1.5, 2.25, 3.75, 4.5], "points_1": [2.5, 3], "points_2": [3, 4]}'
     assert strict(completion(body)).bbox_xyxy_px == (1.5, 2.25, 3.75, 4.5)
+
+
+@pytest.mark.parametrize("box", ["bbox_2d", "box", "box_2d", "bounding_box"])
+@pytest.mark.parametrize(("first", "second"), [("point1", "point2"), ("point_1", "point_2")])
+def test_other_names_of_a_key_stand_for_that_key(box: str, first: str, second: str) -> None:
+    text = f'{{"{second}": [20, 30], "{first}": [15, 25], "{box}": [10, 20, 30, 40]}}'
+    grounding = tolerant(completion(text))
+    assert (grounding.bbox_xyxy_px, grounding.points_xy_px) == (BOX, POINTS)
+    assert set(grounding.warnings) == {
+        f"The key is {box}; it was read as bbox",
+        f"The key is {first}; it was read as points_1",
+        f"The key is {second}; it was read as points_2",
+    }
 
 
 def test_the_second_corner_may_lie_on_the_far_edge() -> None:
@@ -271,6 +281,22 @@ def test_a_point_outside_is_clipped_where_that_leaves_it_in_the_box() -> None:
     assert "it was clipped" in grounding.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("point", "fitted"),
+    [
+        ("[150, -3]", (150, 0)),
+        ("[150, 120]", (150, 99.5)),
+        ("[-7, 90]", (0, 90)),
+        ("[200, 100]", (199.5, 99.5)),
+    ],
+)
+def test_each_axis_of_a_point_is_clipped_by_its_own_side(point: str, fitted: tuple) -> None:
+    # The last pixel of an image of 200 x 100 px has its centre at (199.5, 99.5).
+    body = f'{{"bbox": [0, 0, 200, 100], "points_1": {point}, "points_2": [20, 30]}}'
+    grounding = fmt.parse_answer(completion(body), mode="tolerant", image_size=(200, 100))
+    assert grounding.points_xy_px == (fitted, (20, 30))
+
+
 def test_a_point_far_outside_gives_way_to_the_other_one() -> None:
     grounding = tolerant(with_point("[5000, 5000]"))
     assert grounding.points_xy_px == ((20, 30), (20, 30))
@@ -283,10 +309,22 @@ def test_two_points_far_outside_are_refused() -> None:
         tolerant(completion(body))
 
 
-def test_a_number_that_may_have_lost_digits_is_refused() -> None:
-    cut = '<think>x</think><answer>{"bbox": [10, 20, 30, 40], "points_1": [15, 25], "points_2": [2'
-    with pytest.raises(AnswerError):
-        tolerant(cut)
+# A completion that ran out of tokens within the last coordinate, which may be 3 or 30.
+CUT = '{"bbox": [10, 20, 30, 40], "points_1": [15, 25], "points_2": [20, 3'
+
+
+@pytest.mark.parametrize("opened", ["<think>x</think><answer>", "<think>x</think>"])
+@pytest.mark.parametrize("cut", [CUT, CUT + " "])
+def test_a_last_coordinate_that_may_have_lost_digits_is_refused(opened: str, cut: str) -> None:
+    with pytest.raises(fmt.NotJsonError):
+        tolerant(opened + cut)
+
+
+@pytest.mark.parametrize("opened", ["<think>x</think><answer>", "<think>x</think>"])
+@pytest.mark.parametrize("end", ["0]", "0,", "0</answer>", "0.5</answer>"])
+def test_a_last_coordinate_that_something_follows_is_whole(opened: str, end: str) -> None:
+    grounding = tolerant(opened + CUT[:-1] + "3" + end)
+    assert grounding.points_xy_px == ((15, 25), (20, 30.5 if "." in end else 30))
 
 
 def test_an_answer_inside_an_unfinished_trace_is_no_answer() -> None:
@@ -310,16 +348,9 @@ def test_unknown_mode_and_size_are_the_callers_mistake() -> None:
         fmt.parse_answer("", image_size=0)
 
 
-def reward_cases() -> list[str]:
-    path = Path(__file__).resolve().parents[2] / "shared" / "reference" / "reward_cases.jsonl"
-    if not path.is_file():
-        pytest.skip(f"the official code's cases are absent: no file {path}")
-    return [json.loads(line)["completion"] for line in path.read_text().splitlines()]
-
-
-def test_real_looking_completions_parse_or_raise_an_answer_error() -> None:
+def test_real_looking_completions_parse_or_raise_an_answer_error(reward_cases) -> None:
     parsed = {"strict": 0, "tolerant": 0}
-    for text in reward_cases():
+    for text in (case["completion"] for case in reward_cases):
         for mode in parsed:
             try:
                 grounding = fmt.parse_answer(text, mode=mode, image_size=840)

@@ -26,10 +26,10 @@ pytest.importorskip("monailabel")
 from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.seg_reading import read_segment, segment_numbers
 from monailabel_app.dicom.source import open_source
-from monailabel_app.label_grid import is_empty_label, label_of_voxels
+from monailabel_app.images.source import ImageSource
+from monailabel_app.labels.grid import is_empty_label, label_of_voxels
 from monailabel_app.studies.dicom_folder import SeriesFinder
 from monailabel_app.studies.pacs_labels import write_label_map
-from monailabel_app.studies.source import ImageSource
 
 STORED = np.arange(30, dtype=np.int16).reshape(5, 6)
 

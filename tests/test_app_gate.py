@@ -13,9 +13,9 @@ import pytest
 from medreasoner_infer.errors import CancelledError, UnreadableImageError
 from medreasoner_infer.imaging import Volume
 from monailabel_app.errors import ServerBusyError
-from monailabel_app.gate import InferenceGate
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import VolumeCache
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.inference.gate import InferenceGate
 
 WAIT_S = 20
 

@@ -21,7 +21,7 @@ def run(code: str) -> str:
 
 def test_importing_the_package_loads_neither_monailabel_nor_torch() -> None:
     code = (
-        "import sys, monailabel_app, monailabel_app.settings, monailabel_app.params;"
+        "import sys, monailabel_app, monailabel_app.settings, monailabel_app.inference.params;"
         "print([m for m in ('monailabel', 'torch', 'fastapi', 'sqlalchemy') if m in sys.modules])"
     )
     assert run(code) == "[]"
@@ -65,7 +65,7 @@ def test_monailabel_finds_the_app_of_each_folder(folder, name, models) -> None:
 
 def test_records_lie_in_the_studies_or_in_the_home_of_a_dicomweb_server(monkeypatch) -> None:
     pytest.importorskip("monailabel")
-    from monailabel_app.app import default_data_dir
+    from monailabel_app.site.paths import default_data_dir
 
     monkeypatch.setenv("MEDREASONER_HOME", "/srv/medreasoner")
     assert default_data_dir("/data/studies") == Path("/data/studies/.medreasoner")

@@ -13,19 +13,19 @@ import pydicom
 import pytest
 import requests
 
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
 pytest.importorskip("monailabel")
 
 from dicomweb_client import DICOMfileClient
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.dicom.keeping import ResultKeeper
-from monailabel_app.dicom_seg import dicom_seg_of
+from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
+from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.inference.dicom_seg import dicom_seg_of
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.volumes import VolumeCache
 
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
 HU_KJI = np.arange(4 * 5 * 6).reshape(4, 5, 6) * 10 - 500
@@ -154,7 +154,7 @@ def test_a_label_without_codes_is_stored_with_honest_ones(
     assert submission is not None
     assert np.asarray(nibabel.load(submission.file).dataobj).sum() == mask.sum()
     records = RecordStore(tmp_path / "records")
-    keeper = ResultKeeper(records, store.image_source, VolumeCache(1 << 20), store.archive())
+    keeper = ResultRecorder(records, store.image_source, VolumeCache(1 << 20), store.archive())
     keeper.label(submission)
     records.close()
     (segmentation,) = client.stored

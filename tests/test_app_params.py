@@ -10,7 +10,7 @@ import pytest
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.request import Click, SliceSelection
 from monailabel_app.errors import SettingsError
-from monailabel_app.params import InferParams, OutputFormat
+from monailabel_app.inference.params import InferParams, OutputFormat
 from monailabel_app.settings import AppSettings
 
 SLICER_UNTOUCHED = {

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.diag([1.0, 1.0, 1.0]))
 HU_KJI = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6) * 10 - 500.4

@@ -36,12 +36,14 @@ from fastapi.testclient import TestClient
 from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
+from medreasoner_infer.hooks import Hooks
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.batch import Batch
 from monailabel_app.errors import ConflictError, UnknownTaskError
-from monailabel_app.params import InferParams
-from monailabel_app.routes.serving import run_in_thread
-from monailabel_app.tasks import ASK_TASK
+from monailabel_app.inference.batch import Batch
+from monailabel_app.inference.call import ASK_TASK, Call
+from monailabel_app.inference.params import InferParams
+from monailabel_app.web.routes.infer import require_model
+from monailabel_app.web.routes.serving import run_in_thread
 
 WAIT_S = 20
 QUERY = "Which organ stores the bile?"
@@ -61,23 +63,25 @@ class ToyPipeline:
         self.volumes: list[Volume] = []
         self.error: Exception | None = None
         self.present = True
+        self.answered = lambda: None
         self.started = threading.Event()
         self.proceed = threading.Event()
         self.proceed.set()
 
-    def ask(self, volume, request, *, cancelled=None) -> InferenceResult:
-        return self._answer(volume, request, cancelled, "ask", request.query)
+    def ask(self, volume, request, hooks) -> InferenceResult:
+        return self._answer(volume, request, "ask", request.query)
 
-    def segment(self, volume, request, *, cancelled=None) -> InferenceResult:
-        return self._answer(volume, request, cancelled, "segment", None)
+    def segment(self, volume, request, hooks) -> InferenceResult:
+        return self._answer(volume, request, "segment", None)
 
-    def _answer(self, volume, request, cancelled, kind, query) -> InferenceResult:
+    def _answer(self, volume, request, kind, query) -> InferenceResult:
         self.asked.append(request)
         self.volumes.append(volume)
         self.started.set()
         assert self.proceed.wait(WAIT_S)
         if self.error is not None:
             raise self.error
+        self.answered()
         return toy_result(volume, kind, query, self.present, len(self.asked))
 
 
@@ -292,25 +296,17 @@ def test_a_study_asked_twice_is_read_once(client, pipeline) -> None:
 # --- clicks --------------------------------------------------------------------------------------
 
 
-def test_clicks_alone_run_the_segmenter_on_the_last_clicked_slice(client, pipeline) -> None:
+def test_clicks_alone_run_the_segmenter(client, pipeline) -> None:
     response = ask(
         client, "medreasoner_click", output="json", query="",
-        foreground=[[1, 1, 0], [2, 2, 3], [3, 3, 3]], background=[[0, 0, 3], [0, 0, 0]],
+        foreground=[[1, 1, 0], [2, 2, 3]], background=[[0, 0, 3]],
     )  # fmt: skip
     assert response.status_code == 200
     (request,) = pipeline.asked
     assert isinstance(request, SegmentRequest)
     assert [(click.position_ijk, click.positive) for click in request.clicks] == [
-        ((0, 0, 3), False), ((2, 2, 3), True), ((3, 3, 3), True),
+        ((0, 0, 3), False), ((1, 1, 0), True), ((2, 2, 3), True),
     ]  # fmt: skip
-
-
-def test_the_slice_that_slicer_sends_chooses_among_the_clicks(client, pipeline) -> None:
-    ask(
-        client, "medreasoner_click", query="", slice=0,
-        foreground=[[1, 1, 0], [2, 2, 3]], background=[],
-    )  # fmt: skip
-    assert [click.position_ijk for click in pipeline.asked[0].clicks] == [(1, 1, 0)]
 
 
 def test_a_question_with_clicks_is_asked_with_the_clicks_added(client, pipeline) -> None:
@@ -489,7 +485,7 @@ def test_info_answers_while_an_inference_runs(client, pipeline) -> None:
 
 
 def test_concurrent_questions_queue_and_a_full_line_says_so(make_app, pipeline) -> None:
-    gate = make_app(max_waiting="1").service._gate
+    gate = make_app(max_waiting="1").answering._clicks[1]
     client = TestClient(monailabel.app.app, raise_server_exceptions=False)
     pipeline.proceed.clear()
     answers = []
@@ -537,13 +533,10 @@ def test_a_client_that_leaves_cancels_its_inference() -> None:
 def test_an_answer_that_its_reader_did_not_wait_for_is_not_recorded(make_app, pipeline) -> None:
     app, left = make_app(), threading.Event()
 
-    def infer(pipeline, volume):
-        result = pipeline.ask(volume, AskRequest(QUERY))
-        left.set()
-        return result
-
+    pipeline.answered = left.set
+    call = Call(ASK_TASK, app.site.image_source("case"), InferParams(query=QUERY))
     with pytest.raises(CancelledError):
-        app.service.run(ASK_TASK, app.image_source("case"), left.is_set, infer)
+        app.answering.answer(call, Hooks(cancelled=left.is_set))
     assert len(pipeline.asked) == 1
     listed = TestClient(monailabel.app.app).get("/medreasoner/inferences", params={"image": "case"})
     assert listed.json() == []
@@ -602,7 +595,7 @@ def test_a_submitted_label_is_joined_and_the_reply_says_how(client, make_app, tm
         assert (reply["medreasoner"]["inference_id"], reply["medreasoner"]["joined_by"]) == joined
     record = client.get("/medreasoner/inferences/inference-1").json()
     assert record["labels"][0]["tag"] == "final"
-    (by_time, by_id) = make_app().service.records.labels_for_training()
+    (by_time, by_id) = make_app().site.records.labels_for_training()
     assert by_id.label_file.read_bytes() == mask
     assert by_time.label.joined_by.confidence == "uncertain"
 
@@ -637,7 +630,7 @@ def test_many_labels_at_once_are_all_recorded(client, make_app) -> None:
             thread.start()
         for thread in threads:
             thread.join(WAIT_S)
-    labels = make_app().service.records.get("inference-1").labels
+    labels = make_app().site.records.get("inference-1").labels
     assert sorted((label.info["number"], label.file.read_bytes()) for label in labels) == [
         (number, label(number)) for number in range(8)
     ]
@@ -662,16 +655,16 @@ def test_an_answer_is_saved_as_a_label_when_params_ask_for_it(client, studies) -
 
 def wait_for_batch(app) -> dict:
     deadline = time.monotonic() + WAIT_S
-    while app.batch_run.status()["status"] == "RUNNING" and time.monotonic() < deadline:
+    while app.services.batch.status()["status"] == "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.05)
-    return app.batch_run.status()
+    return app.services.batch.status()
 
 
 def test_a_batch_asks_every_image_and_saves_the_answers(make_app, studies) -> None:
     (studies / "other.nii.gz").write_bytes((studies / "case.nii.gz").read_bytes())
     app = make_app()
     images = ["case", "gone", "other"]
-    app.batch_run.start(app, Batch("medreasoner", images, InferParams(query=QUERY), "original"))
+    app.services.batch.start(Batch("medreasoner", images, InferParams(query=QUERY), "original"))
     status = wait_for_batch(app)
     assert status["status"] == "DONE"
     assert [line.split(":")[0] for line in status["details"]] == ["1 of 3", "2 of 3", "3 of 3"]
@@ -687,17 +680,16 @@ def test_a_batch_can_be_stopped_and_runs_once_at_a_time(make_app, pipeline, stud
     app = make_app()
     batch = Batch("medreasoner", ["case", "other"], InferParams(query=QUERY), "original")
     pipeline.proceed.clear()
-    app.batch_run.start(app, batch)
+    app.services.batch.start(batch)
     assert pipeline.started.wait(WAIT_S)
     with pytest.raises(ConflictError):
-        app.batch_run.start(app, batch)
-    app.batch_run.stop()
+        app.services.batch.start(batch)
+    app.services.batch.stop()
     pipeline.proceed.set()
     assert wait_for_batch(app)["status"] == "STOPPED"
     assert len(pipeline.asked) == 1
 
 
-def test_a_batch_without_a_model_of_that_name_is_refused(make_app) -> None:
-    app = make_app()
-    with pytest.raises(UnknownTaskError):
-        app.batch_run.start(app, Batch("nothing", ["case"], InferParams(query=QUERY), "original"))
+def test_a_model_of_another_name_is_refused(make_app) -> None:
+    with pytest.raises(UnknownTaskError, match="medreasoner, medreasoner_click"):
+        require_model(make_app().services, "nothing")

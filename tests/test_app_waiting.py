@@ -10,16 +10,16 @@ import pytest
 
 from medreasoner_infer.errors import CancelledError
 from monailabel_app.errors import ServerBusyError
-from monailabel_app.gate import InferenceGate, Places
+from monailabel_app.inference.gate import InferenceGate, Places
 
 pytest.importorskip("monailabel")
 
 from fastapi.responses import Response
 
-from monailabel_app.routes.serving import run_in_thread, while_connected
-from monailabel_app.streaming import running
-from monailabel_app.streaming.running import RunningStreams
-from monailabel_app.waiting import caller_has_left
+from monailabel_app.common.waiting import caller_has_left
+from monailabel_app.web.routes.serving import run_in_thread, while_connected
+from monailabel_app.web.streaming import running
+from monailabel_app.web.streaming.running import RunningStreams
 
 CEILING_S = 20
 

@@ -14,7 +14,7 @@ pytest.importorskip("monailabel")
 from monailabel_app.errors import SettingsError
 from monailabel_app.security.exposure import is_loopback
 from monailabel_app.security.settings import SecuritySettings, security_settings
-from monailabel_app.server import (
+from monailabel_app.web.server import (
     ServerOptions,
     app_conf,
     refuse_exposure,

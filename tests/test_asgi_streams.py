@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medreasoner_infer.errors import CancelledError, ModelUnavailableError
-from medreasoner_infer.imaging import Plane, slice_mapping
-from medreasoner_infer.prompting import SourcedPrompt, record_prompt
+from medreasoner_infer.pipeline import Pipeline
+from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.request import AskRequest, SegmentRequest
-from medreasoner_infer.result import InferenceResult, MaskSummary, SliceChoice, SliceRecord
-from medreasoner_infer.types import ModelIdentity, SlicePrompt
+from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, SliceMask
 
 pytest.importorskip("monailabel")
 
@@ -30,24 +29,63 @@ from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.routes.install import install_routes
-from monailabel_app.streaming.events import ReasoningText, mask_runs
-from monailabel_app.streaming.running import RunningStreams
+from monailabel_app.web.routes.install import install_routes
+from monailabel_app.web.streaming.events import ReasoningText, mask_runs
+from monailabel_app.web.streaming.running import RunningStreams
 
 WAIT_S = 20
 QUERY = "Which organ stores the bile?"
 SHAPE_IJK = (6, 5, 4)
 # RAS with negative I and J, i.e. LPS axes along the voxel axes, 2 x 1.5 x 3 mm.
 AFFINE_RAS = np.diag([-2.0, -1.5, 3.0, 1.0])
-BOX_PX = (1.0, 1.0, 3.0, 4.0)
 MODEL = ModelIdentity("toy", "packaged", None, "ab" * 32, "Apache-2.0")
 PIECES = ("<th", "ink>The gall", "bladder</thi", 'nk><answer>{"bbox"', ": [1]}</answer>")
 
 
-class ToyPipeline:
-    """Finds a box on any slice; its mask is voxel (1, 2) of it, or of all slices."""
+class ToyReasoner(Reasoner):
+    """Writes :data:`PIECES`, and points at a box on any slice."""
+
+    identity = MODEL
+    input_size = 60
+    image_encoding = "rgb"
+
+    def __init__(self, toy: ToyPipeline) -> None:
+        self._toy = toy
+
+    def answer(self, request, *, on_text=None, cancelled=None):
+        self._toy.wait(cancelled)
+        for piece in PIECES:
+            on_text(piece)
+        found = Grounding("The gallbladder", (10.0, 10.0, 30.0, 40.0), ((20.0, 25.0), (22.0, 25.0)))
+        absent = Grounding("The gallbladder", None, None)
+        return (ReasonerAnswer("text", found if self._toy.present else absent, 0.75, 5),)
+
+
+class ToySegmenter:
+    """Its mask is voxel (1, 2) of the slice, or of all slices."""
+
+    identity = MODEL
+
+    def __init__(self, toy: ToyPipeline) -> None:
+        self._toy = toy
+
+    def segment_slice(self, image, prompt):
+        mask = np.zeros(image.pixels.shape[:2], bool)
+        mask[2, 1] = True
+        return SliceMask(mask, 0.9)
+
+    def propagate(self, frames, start_index, prompt, *, progress=None, cancelled=None):
+        others = [index for index in range(len(frames)) if index != start_index]
+        for index in (start_index, *others):
+            yield index, self.segment_slice(frames[index], prompt)
+        progress(len(frames), len(frames))
+
+
+class ToyPipeline(Pipeline):
+    """The real one with toy models; remembers what it was asked."""
 
     def __init__(self) -> None:
+        super().__init__(lambda: ToyReasoner(self), lambda: ToySegmenter(self))
         self.requests: list[AskRequest | SegmentRequest] = []
         self.present = True
         self.error: Exception | None = None
@@ -55,53 +93,21 @@ class ToyPipeline:
         self.proceed = threading.Event()
         self.proceed.set()
 
-    def ask(self, volume, request, *, on_text=None, progress=None, cancelled=None):
-        self._wait(request, cancelled)
-        for piece in PIECES:
-            on_text(piece)
-        prompt = SlicePrompt(BOX_PX, ((2.0, 2.5),), (1,)) if self.present else None
-        return self._result(volume, request, prompt, "ask", 3.0)
-
-    def segment(self, volume, request, *, progress=None, cancelled=None):
-        self._wait(request, cancelled)
-        if request.propagate:
-            progress("propagate", 4, 4)
-        return self._result(volume, request, request.prompt, "segment", 4.0)
-
-    def _wait(self, request, cancelled) -> None:
+    def ask(self, volume, request, hooks):
         self.requests.append(request)
+        return super().ask(volume, request, hooks)
+
+    def segment(self, volume, request, hooks):
+        self.requests.append(request)
+        return super().segment(volume, request, hooks)
+
+    def wait(self, cancelled) -> None:
         self.started.set()
         while not self.proceed.wait(0.01):
             if cancelled():
                 raise CancelledError("Cancelled.")
         if self.error is not None:
             raise self.error
-
-    def _result(self, volume, request, prompt, kind, seconds) -> InferenceResult:
-        index = request.selection.index
-        index = 2 if index is None else index
-        mapping = slice_mapping(volume, Plane.AXIAL, index)
-        mask = np.zeros(volume.shape_ijk, np.uint8, order="F")
-        if prompt is not None:
-            mask[1, 2, slice(None) if request.propagate else index] = 1
-        sourced = None if prompt is None else SourcedPrompt(prompt, "reader", ("reader",))
-        is_ask = kind == "ask"
-        return InferenceResult(
-            inference_id=f"inference-{len(self.requests)}",
-            created_at=f"2026-01-02T03:04:{len(self.requests):02d}.000+00:00",
-            kind=kind, query=request.query if is_ask else None,
-            reasoning="The gallbladder" if is_ask else None, completion=None,
-            present=prompt is not None, confidence=0.75 if is_ask else None, agreement=None,
-            samples=(), prompts=None if sourced is None else record_prompt(sourced, mapping),
-            slice=SliceRecord(
-                "axial", index, 4, (5, 6), (2.0, 1.5), (0.0, 0.0, 0.0), "soft", 40.0, 400.0
-            ),
-            slice_choice=SliceChoice("position", "As asked."),
-            propagated=request.propagate, mask_ijk=mask,
-            mask=MaskSummary(int(mask.sum()), 9.0, 3.0, (index, index), 0.9),
-            modality="CT", reasoner=MODEL if is_ask else None, segmenter=MODEL,
-            timings_s={"segment": seconds},
-        )  # fmt: skip
 
 
 @pytest.fixture
@@ -172,21 +178,12 @@ def test_the_masks_are_those_of_the_slice_and_of_the_volume_on_the_images_grid(c
     np.testing.assert_allclose(on_slice["ijk_to_lps"], np.diag([2.0, 1.5, 3.0, 1.0]))
 
 
-def test_the_volume_is_gone_through_with_the_answers_own_prompts(client, pipeline) -> None:
-    ask(client)
-    question, through = pipeline.requests
-    assert question.propagate is False
-    assert through.prompt == SlicePrompt(BOX_PX, ((2.0, 2.5),), (1,))
-    assert (through.selection.plane, through.selection.index) == ("axial", 2)
-
-
 def test_it_is_one_inference_recorded_with_the_volumes_mask(client, tmp_path) -> None:
     (record,) = named(ask(client), "record")
     listed = client.get("/medreasoner/inferences?image=case").json()
     assert [entry["inference_id"] for entry in listed] == [record["inference_id"]]
     assert listed[0]["result"]["propagated"] is True
     assert listed[0]["result"]["mask"]["voxels"] == 4
-    assert listed[0]["result"]["timings_s"]["segment"] == 7.0
     runs = client.get(f"/medreasoner/masks/{record['inference_id']}").json()
     assert np.argwhere(unpacked(runs)).tolist() == [[1, 2, k] for k in range(4)]
 
@@ -194,7 +191,7 @@ def test_it_is_one_inference_recorded_with_the_volumes_mask(client, tmp_path) ->
 def test_without_propagation_the_slice_is_all(client, pipeline) -> None:
     events = ask(client, propagate=False)
     assert [mask["scope"] for mask in named(events, "mask")] == ["slice"]
-    assert len(pipeline.requests) == 1
+    assert pipeline.requests[0].propagate is False
 
 
 def test_a_target_that_is_not_present_has_no_mask(client, pipeline) -> None:
@@ -220,7 +217,9 @@ def test_a_corrected_box_runs_the_segmenter_alone(client, pipeline) -> None:
     # Voxels are 2 x 1.5 mm, the first centred at the origin; x is cut at the slice's edge.
     expected = (0.0, 1 / 1.5 + 0.5, 7 / 2 + 0.5, 4 / 1.5 + 0.5)
     np.testing.assert_allclose(request.prompt.bbox_xyxy_px, expected)
-    assert [name for name, _ in events_of(answer.text)] == ["accepted", "answer", "mask", "record"]
+    assert [name for name, _ in events_of(answer.text)] == [
+        "accepted", "slice", "answer", "mask", "record",
+    ]  # fmt: skip
 
 
 def test_clicks_inside_and_outside_are_told_apart(client, pipeline) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from monailabel_app.cli.app import app
-from monailabel_app.server import ServerOptions, app_conf, prepare_app_folder
+from monailabel_app.web.server import ServerOptions, app_conf, prepare_app_folder
 
 
 def run(*arguments):

@@ -26,6 +26,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from support.physical_space import pixel_to_lps, report_regions_lps_mm, segment_lps_mm
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume, slice_mapping
+from medreasoner_infer.result import Inference
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.codes import code_table
 from monailabel_app.dicom.encoding import new_ids, to_bytes
 from monailabel_app.dicom.errors import DicomResultError, UnusableSeriesError
@@ -35,7 +37,6 @@ from monailabel_app.dicom.results import newest_reports, read_result
 from monailabel_app.dicom.seg_reading import read_segment
 from monailabel_app.dicom.segmentation import SegmentSpec, write_segmentation
 from monailabel_app.dicom.source import SourceSeries, open_source
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.store.records import Decision, InferenceRecord, Outcome
 
 SHAPE_IJK = (20, 16, 9)
@@ -76,7 +77,7 @@ def a_record(result, decision: Decision | None = None) -> InferenceRecord:
         task="medreasoner",
         image_id="image",
         present=result.present,
-        result=json.loads(json.dumps(result.to_dict())),
+        result=Inference.from_dict(json.loads(json.dumps(result.to_dict()))),
         mask_sha256=None,
         mask_file=None,
         decision=decision,
@@ -168,7 +169,7 @@ def test_nothing_is_lost_on_the_way_through_dicom(tmp_path, answered, geometry, 
     assert stored.header.version == 3
     assert stored.record.decision == decision
     assert stored.record.study_uid == source.study_uid
-    read, asked = dict(stored.record.result), dict(record.result)
+    read, asked = stored.record.result.to_dict(), record.result.to_dict()
     read_prompts, prompts = read.pop("prompts"), asked.pop("prompts")
     assert read == asked
     for key in ("bbox_source", "point_labels", "point_sources"):

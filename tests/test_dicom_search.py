@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("monailabel")
 
-from monailabel_app.studies.series_search import find_series
+from monailabel_app.pacs.series_search import find_series
 
 SERIES = {
     "1.1": "CT", "1.2": "CT", "1.3": "CT", "2.1": "MR", "3.1": "CR", "3.2": "DX", "4.1": "US",

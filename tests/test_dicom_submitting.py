@@ -23,17 +23,17 @@ pytest.importorskip("monailabel")
 pytest.importorskip("highdicom")
 
 from medreasoner_infer.imaging import Plane, load_volume, write_mask
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.dicomweb import DicomWebArchive
 from monailabel_app.dicom.errors import ArchiveRefusedError
 from monailabel_app.dicom.history import read_record
-from monailabel_app.dicom.keeping import ResultKeeper
+from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.dicom.submitting import wait_before_try
 from monailabel_app.errors import PacsUnreachableError
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.store import Decision, LabelSubmission, Outcome, PacsState, RecordStore
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import VolumeCache
 
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
 SHAPE_IJK = (12, 10, 6)
@@ -106,8 +106,8 @@ def records(tmp_path: Path, study: Study) -> Iterator[RecordStore]:
     store.close()
 
 
-def keeper_of(records: RecordStore, study: Study, archive) -> ResultKeeper:
-    return ResultKeeper(records, lambda _: study.image, VolumeCache(1 << 24), archive)
+def keeper_of(records: RecordStore, study: Study, archive) -> ResultRecorder:
+    return ResultRecorder(records, lambda _: study.image, VolumeCache(1 << 24), archive)
 
 
 def test_a_label_reaches_the_archive_and_reads_back_as_it_was(records, study) -> None:
@@ -147,7 +147,7 @@ def test_an_edited_label_becomes_the_newest_version_and_names_its_predecessor(
     (stored,) = read_record(archive, study.study_uid).results
     np.testing.assert_array_equal(stored.mask_ijk, smaller)
     assert stored.record.decision.outcome is Outcome.EDITED
-    assert stored.record.result["mask"]["voxels"] == 4
+    assert stored.record.result.mask.voxels == 4
 
 
 def test_an_archive_that_can_delete_keeps_one_version(records, study) -> None:

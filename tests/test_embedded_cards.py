@@ -12,9 +12,9 @@ import pytest
 from medreasoner_infer.hashing import files_sha256
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import load_sam2
-from medreasoner_training.segmenter.card import figures
-from medreasoner_training.segmenter.real_data import load_volumes
-from medreasoner_training.segmenter.section_scores import Section, prompted
+from medreasoner_training.embedded.segmenter.card import figures
+from medreasoner_training.embedded.segmenter.real_data import load_volumes
+from medreasoner_training.embedded.segmenter.section_scores import Section, prompted
 
 SECTIONS = 40
 

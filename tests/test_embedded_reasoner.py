@@ -10,7 +10,7 @@ import pytest
 import medreasoner_infer
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.reasoners.image_encoding import prepare_image
-from medreasoner_training.phantom import sample_image
+from medreasoner_training.embedded.phantom import sample_image
 
 FOLDER = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
 
@@ -24,14 +24,14 @@ def processor():
 
 @pytest.fixture(scope="module")
 def evaluator():
-    from medreasoner_training.reasoner.evaluate import Evaluator
+    from medreasoner_training.embedded.reasoner.evaluate import Evaluator
 
     return Evaluator(str(FOLDER))
 
 
 @pytest.fixture(scope="module")
 def cases():
-    from medreasoner_training.reasoner.evaluate import phantom_cases
+    from medreasoner_training.embedded.reasoner.evaluate import phantom_cases
 
     return [case for case in phantom_cases(40) if case.trained.truth is not None]
 
@@ -86,7 +86,7 @@ def test_processor_makes_64_image_tokens_of_the_square(processor):
 
 
 def test_packer_makes_the_prompt_and_pixels_that_the_processor_makes(processor, evaluator):
-    from medreasoner_training.reasoner.modelling import chat
+    from medreasoner_training.embedded.reasoner.modelling import chat
 
     grey = sample_image(np.random.default_rng(1)).grey
     query = "Which organ stores urine?"
@@ -98,7 +98,7 @@ def test_packer_makes_the_prompt_and_pixels_that_the_processor_makes(processor, 
 
 
 def test_greedy_answer_is_well_formed_and_names_the_target(evaluator):
-    from medreasoner_training.reasoner.generation import answer_all
+    from medreasoner_training.embedded.reasoner.generation import answer_all
 
     grey = sample_image(np.random.default_rng(3)).grey
     (text,) = answer_all(
@@ -111,7 +111,7 @@ def test_greedy_answer_is_well_formed_and_names_the_target(evaluator):
 @pytest.mark.slow
 @pytest.mark.parametrize("phrasings", ["trained", "held_out"])
 def test_card_holds_the_figures_that_the_shipped_weights_give(evaluator, phrasings):
-    from medreasoner_training.reasoner.evaluate import case_rows, phantom_cases
+    from medreasoner_training.embedded.reasoner.evaluate import case_rows, phantom_cases
 
     written = json.loads((FOLDER / "evaluation.json").read_text(encoding="utf-8"))["phantoms"]
     cases = phantom_cases(30)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from medreasoner_infer.answer import answer_regex, parse_answer
-from medreasoner_training.phantom import Label
-from medreasoner_training.reasoner.queries import known_targets, query_table
-from medreasoner_training.reasoner.reasonings import (
+from medreasoner_training.embedded.phantom import Label
+from medreasoner_training.embedded.reasoner.queries import known_targets, query_table
+from medreasoner_training.embedded.reasoner.reasonings import (
     absent_reasoning,
     answer_text,
     position_in_words,
     present_reasoning,
 )
-from medreasoner_training.reasoner.samples import sample_questions, vary_query
-from medreasoner_training.reasoner.targets import (
+from medreasoner_training.embedded.reasoner.samples import sample_questions, vary_query
+from medreasoner_training.embedded.reasoner.targets import (
     GroundTruth,
     ground_truth,
     target_mask,

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medreasoner_training.phantom import Label
-from medreasoner_training.reasoner.losses import soft_integers, token_loss
-from medreasoner_training.reasoner.modelling import (
+from medreasoner_training.embedded.phantom import Label
+from medreasoner_training.embedded.reasoner.losses import soft_integers, token_loss
+from medreasoner_training.embedded.reasoner.modelling import (
     NanoConfig,
     build_model,
     build_processor,
     integer_token_ids,
 )
-from medreasoner_training.reasoner.packing import ABSENT_WEIGHT, PRESENT_WEIGHT, Packer
-from medreasoner_training.reasoner.queries import known_targets
-from medreasoner_training.reasoner.samples import sample_questions
-from medreasoner_training.reasoner.scoring import mean_with_interval, read_strictly, score
-from medreasoner_training.reasoner.train import fast_vision
+from medreasoner_training.embedded.reasoner.packing import ABSENT_WEIGHT, PRESENT_WEIGHT, Packer
+from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.reasoner.samples import sample_questions
+from medreasoner_training.embedded.reasoner.scoring import mean_with_interval, read_strictly, score
+from medreasoner_training.embedded.reasoner.train import fast_vision
 
 TINY = NanoConfig(
     hidden=32, layers=2, heads=2, intermediate=32, vision_hidden=32, vision_depth=2, vision_heads=2
@@ -116,7 +116,7 @@ def test_tokenizer_has_one_token_for_each_integer(processor):
 
 
 def test_tokenizer_refuses_a_vocabulary_without_all_integers():
-    from medreasoner_training.reasoner.modelling import build_tokenizer
+    from medreasoner_training.embedded.reasoner.modelling import build_tokenizer
 
     with pytest.raises(ValueError, match="not single tokens"):
         integer_token_ids(build_tokenizer(300))

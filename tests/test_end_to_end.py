@@ -8,13 +8,13 @@ import pytest
 import SimpleITK as sitk
 
 from medreasoner_infer.types import SliceImage, SlicePrompt
-from medreasoner_training.end_to_end.cases import RealOrgan
-from medreasoner_training.end_to_end.evaluate import score_section, summarise
-from medreasoner_training.end_to_end.figures import figures
-from medreasoner_training.end_to_end.search import search_scores, summarise_search
-from medreasoner_training.marked_text import END, begin_marker, write_marked
-from medreasoner_training.phantom.anatomy import Label
-from medreasoner_training.segmenter.gallery import JudgedSection
+from medreasoner_training.embedded.end_to_end.cases import RealOrgan
+from medreasoner_training.embedded.end_to_end.evaluate import score_section, summarise
+from medreasoner_training.embedded.end_to_end.figures import figures
+from medreasoner_training.embedded.end_to_end.search import search_scores, summarise_search
+from medreasoner_training.embedded.marked_text import END, begin_marker, write_marked
+from medreasoner_training.embedded.phantom.anatomy import Label
+from medreasoner_training.embedded.segmenter.gallery import JudgedSection
 
 
 def judged(truth: np.ndarray, answer: np.ndarray, dice: float) -> JudgedSection:
@@ -64,7 +64,7 @@ def test_text_without_markers_is_refused(tmp_path):
 
 
 def test_real_volumes_lie_where_the_files_say(shared_data):
-    from medreasoner_training.reasoner.real_ct import VOLUMES, labelled_volumes
+    from medreasoner_training.embedded.reasoner.real_ct import VOLUMES, labelled_volumes
 
     folder = shared_data / "totalsegmentator"
     ct = next(labelled_volumes(folder))

@@ -28,7 +28,7 @@ from medreasoner_infer.result import (
     SliceRecord,
 )
 from medreasoner_infer.types import ModelIdentity
-from medreasoner_training.reasoner.queries import known_targets
+from medreasoner_training.embedded.reasoner.queries import known_targets
 from medreasoner_training.samples import (
     TRAIN,
     VALIDATION,
@@ -40,11 +40,11 @@ from medreasoner_training.samples import (
     open_dataset,
 )
 from monailabel_app.app import MedReasonerApp
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.export import approved, cases
 from monailabel_app.export.exporting import UNREADABLE, ExportSettings, export_studies
 from monailabel_app.export.identity import PatientIdentity
 from monailabel_app.export.salt import SALT_NAME
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
 
 SHAPE_IJK = (24, 20, 16)
 GRID = CtGrid((2.0, 2.0, 5.0), (-20.0, 7.0, 100.0), np.eye(3))
@@ -60,7 +60,7 @@ class ToyPipeline:
     def __init__(self) -> None:
         self.asked = 0
 
-    def ask(self, volume, request, *, cancelled=None) -> InferenceResult:
+    def ask(self, volume, request, hooks) -> InferenceResult:
         self.asked += 1
         mask = np.zeros(volume.shape_ijk, np.uint8)
         mask[5, 5, 9] = 1

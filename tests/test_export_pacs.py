@@ -18,14 +18,14 @@ pytest.importorskip("datasets")
 from dicomweb_client import DICOMfileClient
 
 from medreasoner_training.samples import LeftOut, SampleSettings
-from monailabel_app.dicom.keeping import ResultKeeper
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.errors import PacsUnreachableError
 from monailabel_app.export.approved import approved_labels
 from monailabel_app.export.exporting import ExportSettings, export_approved
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.volumes import VolumeCache
 
 GRID = CtGrid((2.0, 2.0, 5.0), (-20.0, 7.0, 100.0), np.eye(3))
 SHAPE_IJK = (24, 20, 16)
@@ -94,7 +94,7 @@ def submitted(server, series_uid, tmp_path) -> None:
     info = [{"name": "Liver", "idx": 1}, {"name": "Spleen", "idx": 2}]
     store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {"label_info": info})
     records = RecordStore(tmp_path / "records")
-    keeper = ResultKeeper(
+    keeper = ResultRecorder(
         records, store.image_source, VolumeCache(1 << 20), store.archive(), store.label_sent
     )
     keeper.label(store.take_submission(series_uid))

@@ -22,17 +22,17 @@ from medreasoner_infer.reasoners.prompts import load_prompt_file
 from medreasoner_training.finetune.blending import blend, mean_update
 from medreasoner_training.finetune.errors import FineTuneConfigError
 from medreasoner_training.finetune.settings import PromotionSettings
-from medreasoner_training.finetune.start import Start
+from medreasoner_training.finetune.tunable import TunableReasoner
 
 EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 
 
 @pytest.fixture
-def start() -> Start:
+def start() -> TunableReasoner:
     spec = resolve_model("reasoner", "embedded")
     settings = load_prompt_file(EMBEDDED)
-    return Start("embedded", None, Path(spec.source), None, settings)
+    return TunableReasoner("embedded", None, Path(spec.source), None, settings)
 
 
 def disturbed(folder: Path) -> Path:
@@ -125,7 +125,7 @@ def test_the_trained_model_itself_is_not_copied(start, tmp_path):
 def test_a_run_that_is_taken_up_again_keeps_what_was_blended(start, tmp_path):
     trained = replace(start, adapter=tmp_path / "trained")
     write_adapter(tmp_path / "trained", np.random.default_rng(3))
-    unfinished = tmp_path / "blended.unfinished"
+    unfinished = tmp_path / ".blended.unfinished"
     unfinished.mkdir()
     (unfinished / ADAPTER).write_bytes(b"torn")
     file = blend(start, trained, 0.5, tmp_path / "blended").adapter / ADAPTER

@@ -10,7 +10,18 @@ import pytest
 from medreasoner_training.finetune import FineTuneConfig, config_from_dict, read_config
 from medreasoner_training.finetune.config import shipped_configs
 from medreasoner_training.finetune.errors import FineTuneConfigError
-from medreasoner_training.finetune.settings import LANGUAGE_PROJECTIONS, LossType, Method
+from medreasoner_training.finetune.settings import (
+    LANGUAGE_PROJECTIONS,
+    GrpoSettings,
+    LoraSettings,
+    LossType,
+    Method,
+    RunSettings,
+    ScaleRewards,
+    SftSettings,
+    VllmSettings,
+    their_arguments,
+)
 
 UNUSUAL = """
 method: sft
@@ -36,7 +47,7 @@ def test_a_file_is_read_written_and_read_alike(tmp_path):
     assert config.grpo.epochs == 2.0
     assert config.rewards.terms == ("bbox_iou", "bbox_align")
     assert config.augmentation.gamma == (0.5, 1.5)
-    assert config.gate_config.margin == 0.05
+    assert config.gate.margin == 0.05
     assert config.reward_config.weight_of("bbox_iou") == 2.0
     assert config.to_dict()["method"] == "sft"
 
@@ -62,7 +73,7 @@ def test_shipped_files_are_valid(name):
     ("values", "problem"),
     [
         ({"stepz": 3}, r"^stepz is no key; expected one of augmentation, data"),
-        ({"grpo": {"stepz": 3}}, r"^grpo\.stepz is no key; expected one of beta"),
+        ({"grpo": {"stepz": 3}}, r"^grpo\.stepz is no key; expected one of beta.* mean steps\?"),
         ({"gate": {"marging": 3}}, r"^gate\.marging is no key; expected one of absence_margin"),
         ({"grpo": {"steps": "many"}}, r"^grpo\.steps: .*'many'"),
         ({"method": "ppo"}, r"^method: .*'ppo', expected one of \[sft, grpo\]"),
@@ -81,7 +92,13 @@ def test_shipped_files_are_valid(name):
         ({"rewards": {"mask_weight": 1.0}}, r"promotion\.segmenter is null"),
         ({"gate": {"primary": "mask_dice"}}, r"promotion\.segmenter is null"),
         ({"gate": {"margin": 2.0}}, r"gate: margin is 2\.0"),
-        ({"gate": {"margin": "wide"}}, r"gate: "),
+        ({"augmentation": {"gamma": [1]}}, r"^augmentation\.gamma"),
+        ({"run": {"seed": True}}, r"^run\.seed: .*True"),
+        ({"grpo": {"beta": False}}, r"^grpo\.beta: .*False"),
+        ({"grpo": {"steps": 2.5}}, r"^grpo\.steps: .*2\.5"),
+        ({"grpo": 3}, r"^grpo: .*3"),
+        ({1: 2}, r"^1: "),
+        ({"gate": {"margin": "wide"}}, r"^gate\.margin: .*'wide'"),
         ({"vllm": {"mode": "server"}}, r"vllm\.url is None"),
         ({"run": {"device": "tpu"}}, r"run\.device is 'tpu'"),
         ({"run": {"keep_checkpoints": 1}}, r"run\.keep_checkpoints is 1"),
@@ -110,6 +127,31 @@ def test_epochs_become_steps():
     config = config_from_dict({"grpo": by_epochs})
     assert config.grpo.steps_for(10) == 8  # 15 questions in 4 batches, each learnt from twice
     assert FineTuneConfig().grpo.steps_for(10) == 200
+
+
+@pytest.mark.parametrize(
+    ("section", "module", "name"),
+    [
+        (SftSettings(), "trl", "SFTConfig"),
+        (GrpoSettings(), "trl", "GRPOConfig"),
+        (VllmSettings(), "trl", "GRPOConfig"),
+        (RunSettings(), "trl", "GRPOConfig"),
+        (LoraSettings(), "peft", "LoraConfig"),
+    ],
+)
+def test_what_is_handed_on_is_a_setting_of_the_library(section, module, name):
+    library = pytest.importorskip(module, reason="the extra 'train' is not installed")
+    known = {each.name for each in dataclasses.fields(getattr(library, name))}
+    assert their_arguments(section).keys() <= known
+
+
+def test_settings_are_handed_on_under_the_library_s_names():
+    grpo = GrpoSettings(generations=4, scale_rewards=ScaleRewards.none, warmup_steps=0)
+    handed_on = their_arguments(grpo)
+    assert (handed_on["num_generations"], handed_on["warmup_steps"]) == (4, 0)
+    assert type(handed_on["scale_rewards"]) is str
+    assert handed_on["scale_rewards"] == "none"
+    assert "prompts_per_step" not in handed_on
 
 
 def test_shipped_files_of_accelerate_are_read_by_accelerate():

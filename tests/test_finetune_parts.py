@@ -16,7 +16,6 @@ from medreasoner_infer.answer.errors import AnswerError
 from medreasoner_infer.errors import OutOfMemoryError
 from medreasoner_infer.types import Grounding, ReasonerAnswer, SlicePrompt
 from medreasoner_training.finetune import Progress, State, config_from_dict, read_progress
-from medreasoner_training.finetune.board import Board
 from medreasoner_training.finetune.checkpoints import (
     is_complete,
     mark_complete,
@@ -34,6 +33,7 @@ from medreasoner_training.finetune.errors import (
     TooFewSamplesError,
 )
 from medreasoner_training.finetune.failures import typed_faults
+from medreasoner_training.finetune.progress_writer import ProgressWriter
 from medreasoner_training.finetune.record import (
     RunRecord,
     read_record,
@@ -141,24 +141,24 @@ def test_a_gradient_or_loss_that_is_not_finite_ends_the_training(value):
         guard.on_log(None, state, None, logs={"loss": value})
 
 
-def test_the_board_tells_the_pace_and_keeps_the_best(tmp_path):
+def test_progress_tells_the_pace_and_keeps_the_best(tmp_path):
     seconds = iter(range(0, 1000, 10))
-    board = Board(tmp_path, clock=lambda: next(seconds))
-    board.show(State.PREPARING, "Loading.", total_steps=8)
-    board.begin_training(2)
-    board.at_step(4, 1.5)
+    progress = ProgressWriter(tmp_path, clock=lambda: next(seconds))
+    progress.report(State.PREPARING, "Loading.", total_steps=8)
+    progress.begin_training(2)
+    progress.step_done(4, 1.5)
     now = read_progress(tmp_path)
     assert (now.step, now.total_steps, now.reward) == (4, 8, 1.5)
     assert now.seconds_left == 40.0  # 20 s for 2 steps, 4 to go
-    board.at_step(5, float("nan"))
+    progress.step_done(5, float("nan"))
     assert read_progress(tmp_path).reward == 1.5
     for iou in (0.4, 0.6, 0.5, None):
-        board.evaluated(iou)
-    assert (read_progress(tmp_path).held_out_iou, board.now.best_iou) == (None, 0.6)
+        progress.evaluated(iou)
+    assert (read_progress(tmp_path).held_out_iou, progress.latest.best_iou) == (None, 0.6)
 
 
 def test_only_the_main_process_writes_progress(tmp_path):
-    Board(tmp_path, is_main=False).show(State.TRAINING, "Training.")
+    ProgressWriter(tmp_path, is_main=False).report(State.TRAINING, "Training.")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -207,7 +207,7 @@ def test_too_few_samples_are_refused():
 
 
 def test_a_model_without_a_chat_template_is_refused():
-    from medreasoner_training.finetune.start import require_chat_template
+    from medreasoner_training.finetune.tunable import require_chat_template
 
     tokenizer = SimpleNamespace(chat_template=None)
     processor = SimpleNamespace(chat_template=None, tokenizer=tokenizer)
@@ -304,6 +304,26 @@ def test_scores_are_those_of_the_answers():
     np.testing.assert_allclose(scores.mask_dice, [1.0, 2 / 3, 0.0, 0.0, 0.0])
     assert mean_iou(scores, held_out) == pytest.approx(1.5 / 4)
     assert seen == [(5, 5)]
+
+
+def test_a_target_that_vanishes_on_the_model_s_square_scores_0_and_not_nan():
+    pytest.importorskip("datasets")
+    from PIL import Image
+
+    from medreasoner_training.finetune.scoring import answer_rows
+
+    mask = np.zeros((128, 128), np.uint8)
+    mask[:, 0] = 255  # none of the 64 columns is read from the first of 128
+    truth = {"bbox_2d": [0, 0, 1, 128], "point_2d": [[0, 20], [0, 90]]}
+    info = {"category": "rim", "patient_key": "p", "present": True, "reasoning": None}
+    row = {
+        "images": [Image.new("RGB", (128, 128))], "masks": [Image.fromarray(mask)],
+        "reward_model": {"ground_truth": json.dumps(truth)}, "extra_info": info,
+        "prompt": [{"role": "user", "content": "rim"}],
+    }  # fmt: skip
+    flat = Grounding("", (3.0, 3.0, 3.9, 9.0), ((3.0, 4.0), (3.5, 8.0)))  # holds no whole pixel
+    (outcome,) = answer_rows(Answering({"rim": flat}), [row], segmenter=BoxSegmenter())
+    assert (outcome.failed, outcome.mask_dice) == (False, 0.0)
 
 
 def test_key_points_are_scored_by_their_discs_and_by_the_target():

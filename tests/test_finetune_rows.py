@@ -23,13 +23,14 @@ from medreasoner_training.finetune.errors import (
     NoValidationError,
     TooFewSamplesError,
 )
+from medreasoner_training.finetune.raw_samples import read_sample, scale_mask
 from medreasoner_training.finetune.replay import (
     former_rows,
     phantom_rows,
     phantom_sample,
     with_replay,
 )
-from medreasoner_training.finetune.rows import RowMaker, read_sample, scale_mask, training_rows
+from medreasoner_training.finetune.rows import RowMaker, training_rows
 from medreasoner_training.finetune.settings import DataSettings, ImageSizes
 from medreasoner_training.finetune.traces import completion_of
 from medreasoner_training.rewards import GroundTruth, score

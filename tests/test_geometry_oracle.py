@@ -33,6 +33,7 @@ from medreasoner_infer.imaging import load_volume
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.request import AskRequest, SliceSelection
+from medreasoner_infer.result import Inference
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, SliceMask
 from monailabel_app.dicom.codes import code_table
 from monailabel_app.dicom.encoding import new_ids, to_bytes
@@ -278,7 +279,8 @@ def as_dicom(result, series: Path, volume) -> tuple[Dataset, Dataset]:
     record = InferenceRecord(
         id=result.inference_id, created_at=datetime.fromisoformat(result.created_at),
         task="medreasoner", image_id="series", present=result.present,
-        result=json.loads(json.dumps(result.to_dict())), mask_sha256=None, mask_file=None,
+        result=Inference.from_dict(json.loads(json.dumps(result.to_dict()))), mask_sha256=None,
+        mask_file=None,
     )  # fmt: skip
     codes = table.find("liver")
     spec = SegmentSpec(1, "Liver", codes, tracking_of(record.id), ("MedReasoner", "1"))

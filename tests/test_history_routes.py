@@ -20,9 +20,9 @@ from monailabel.config import settings
 
 from medreasoner_infer.imaging import Plane, load_volume, write_mask
 from monailabel_app.app import MedReasonerApp
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.history import read_record
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
 
 SHAPE_IJK = (8, 7, 5)
 
@@ -34,7 +34,7 @@ class OnePipeline:
         self._answered = answered
         self._asked = 0
 
-    def ask(self, volume, request, *, cancelled=None):
+    def ask(self, volume, request, hooks):
         self._asked += 1
         mask = np.zeros(volume.shape_ijk, np.uint8)
         mask[2:5, 1:4, 1:3] = 1
@@ -57,8 +57,8 @@ def client(monkeypatch, tmp_path: Path, series: Path, answered) -> TestClient:
     app = MedReasonerApp(folder, studies, {}, pipeline=OnePipeline(answered))
     monkeypatch.setitem(app_registry.apps, f"{folder}{studies}", app)
     yield TestClient(monailabel.app.app, raise_server_exceptions=False)
-    app.results.stop()
-    app.service.records.close()
+    app.site.results.stop()
+    app.site.records.close()
 
 
 def ask_and_submit(client, series: Path, folder: Path) -> tuple[str, np.ndarray]:

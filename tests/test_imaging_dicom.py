@@ -165,6 +165,31 @@ def test_one_missing_slice_is_refused_with_its_place(tmp_path: Path) -> None:
         load_volume(folder)
 
 
+@pytest.mark.parametrize(
+    ("gap_mm", "refused"), [(7.4, False), (7.6, True), (9.5, True), (2.6, False), (2.4, True)]
+)
+def test_a_gap_may_differ_by_half_of_the_usual_one(gap_mm: float, refused: bool) -> None:
+    heights_mm = [0.0, 5, 10, 10 + gap_mm, 15 + gap_mm, 20 + gap_mm]
+    planes = [FramePlane((0, 0, z), (1, 0, 0), (0, 1, 0), 1, 1) for z in heights_mm]
+    if refused:
+        with pytest.raises(UnreadableImageError, match=f"distance is {gap_mm:.2f} mm"):
+            frame_grid(planes, 1)
+        return
+    (warning,) = frame_grid(planes, 1).warnings
+    assert warning == (
+        "The slices are not quite evenly spaced: between the positions 10.00 and "
+        f"{10 + gap_mm:.2f} mm along the slice normal the distance is {gap_mm:.2f} mm, usual are "
+        "5.00 mm."
+    )
+
+
+@pytest.mark.parametrize(("excess_mm", "warnings"), [(0.04, 0), (0.06, 1), (-0.04, 0), (-0.06, 1)])
+def test_a_gap_is_told_from_a_hundredth_of_the_usual_one_on(excess_mm, warnings) -> None:
+    heights_mm = [0.0, 5, 10 + excess_mm, 15 + excess_mm, 20 + excess_mm]
+    planes = [FramePlane((0, 0, z), (1, 0, 0), (0, 1, 0), 1, 1) for z in heights_mm]
+    assert len(frame_grid(planes, 1).warnings) == warnings
+
+
 def test_slightly_uneven_slices_are_read_with_a_warning(tmp_path: Path) -> None:
     folder = save_series(tmp_path / "s", [[0, 0, z] for z in (0, 5, 10, 15.5, 20, 25)])
     (warning,) = load_volume(folder).warnings

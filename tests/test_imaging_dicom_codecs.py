@@ -15,7 +15,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from medreasoner_infer.errors import MissingDecoderError, UnreadableImageError
 from medreasoner_infer.imaging import load_volume
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
 HU_KJI = np.arange(4 * 33 * 35).reshape(4, 33, 35) // 2 - 1000

@@ -93,6 +93,16 @@ def test_mr_defaults_to_percentiles_of_the_non_zero_voxels() -> None:
     assert window.upper == pytest.approx(995.005)
 
 
+def test_values_below_zero_count_among_the_percentiles() -> None:
+    # 1000 zeros and the values -500...-1, 1...500, such as phase or subtraction images hold. Of
+    # those 1000 values the 0.5th percentile lies 4.995 steps above -500, the 99.5th below 500.
+    values = np.concatenate([np.zeros(1000), np.arange(-500, 0), np.arange(1, 501)])
+    window = percentile_window(values.reshape(20, 10, 10))
+    assert window.lower == pytest.approx(-495.005)
+    assert window.upper == pytest.approx(495.005)
+    assert window.name == "0.5–99.5 %"
+
+
 def test_percentiles_of_a_constant_image_give_a_usable_window() -> None:
     assert percentile_window(np.full((3, 3, 3), 7)).width == 1.0
     assert percentile_window(np.zeros((3, 3, 3))).center == 0.0

@@ -76,7 +76,7 @@ def adapter(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def questions() -> list[ReasonerRequest]:
-    from medreasoner_training.reasoner.samples import sample_questions
+    from medreasoner_training.embedded.reasoner.samples import sample_questions
 
     base = load_transformers_reasoner(EMBEDDED, device="cpu")
     rng = np.random.default_rng(40_000)

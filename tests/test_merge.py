@@ -12,7 +12,7 @@ import pytest
 
 import medreasoner_infer
 from medreasoner_infer.errors import ModelUnavailableError
-from medreasoner_training.export import MergeError, merge_adapter
+from medreasoner_training.finetune.merge import MergeError, merge_adapter
 
 peft = pytest.importorskip("peft")
 torch = pytest.importorskip("torch")

@@ -31,8 +31,8 @@ pytest.importorskip("monailabel")
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.framework import settings
+from monailabel_app.images.volumes import read_volume
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.volumes import read_volume
 
 pytestmark = pytest.mark.slow
 
@@ -154,8 +154,10 @@ def app(orthanc, pipeline, tmp_path, monkeypatch) -> MedReasonerApp:
 
 def submit(app: MedReasonerApp, image_id: str, file: str, params: dict) -> dict:
     info = {"label_info": params["label_info"]}
-    label_id = app.datastore().save_label(image_id, file, "final", info)
-    return app.on_save_label(image_id, label_id)["medreasoner"]
+    with app.site.studies.label_kept(image_id, file, "final", info) as submission:
+        label = app.site.results.record_label(submission)
+    document = app.site.results.send_label(label)
+    return {**label.to_dict(), "pacs": None if document is None else document.to_dict()}
 
 
 def segmentations(orthanc) -> list[Dataset]:

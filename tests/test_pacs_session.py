@@ -13,7 +13,7 @@ import requests
 
 pytest.importorskip("monailabel")
 
-from monailabel_app.studies.pacs_session import pacs_session
+from monailabel_app.pacs.session import pacs_session
 
 
 class _ClosesKeptConnections(BaseHTTPRequestHandler):

@@ -18,6 +18,8 @@ from support.misbehaving import Left, MisbehavingServer, misbehaving
 pytest.importorskip("monailabel")
 
 from medreasoner_infer.errors import CancelledError
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.common.waiting import working_for
 from monailabel_app.errors import (
     PacsAnswerError,
     PacsTimeoutError,
@@ -25,11 +27,9 @@ from monailabel_app.errors import (
     ServerBusyError,
     UnknownImageError,
 )
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.pacs.client import connect_client
+from monailabel_app.pacs.limits import PacsLimits
 from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.studies.pacs_client import connect_client
-from monailabel_app.studies.pacs_limits import PacsLimits
-from monailabel_app.waiting import working_for
 
 # A generous ceiling that proves "does not hang"; the limits themselves are below a second.
 CEILING_S = 20

@@ -9,7 +9,7 @@ import pytest
 from medreasoner_infer.imaging import Plane, Volume, slice_mapping
 from medreasoner_infer.imaging import letterbox as library_letterbox
 from medreasoner_infer.types import SliceImage
-from medreasoner_training.phantom import (
+from medreasoner_training.embedded.phantom import (
     Label,
     Phase,
     SliceGrid,
@@ -19,11 +19,11 @@ from medreasoner_training.phantom import (
     sample_torso,
     torso_ct,
 )
-from medreasoner_training.phantom.anatomy import Tube
-from medreasoner_training.phantom.canvas import tube_section
-from medreasoner_training.phantom.scanner import apply_window, letterbox
-from medreasoner_training.phantom.tissues import sample_hu_table
-from medreasoner_training.phantom.torso import Variation
+from medreasoner_training.embedded.phantom.anatomy import Tube
+from medreasoner_training.embedded.phantom.canvas import tube_section
+from medreasoner_training.embedded.phantom.scanner import apply_window, letterbox
+from medreasoner_training.embedded.phantom.tissues import sample_hu_table
+from medreasoner_training.embedded.phantom.torso import Variation
 
 GRID = SliceGrid((120, 128), 3.2)
 

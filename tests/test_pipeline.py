@@ -9,10 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medreasoner_infer.errors import CancelledError, InputError, PromptError
+from medreasoner_infer.errors import (
+    CancelledError,
+    InputError,
+    MalformedInferenceError,
+    PromptError,
+)
+from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
+from medreasoner_infer.result import Inference
 from medreasoner_infer.slice_choice import run_lengths
 from medreasoner_infer.types import (
     Grounding,
@@ -122,6 +129,26 @@ def test_click_on_an_absent_target_is_followed_and_said(volume):
     assert any("clicks alone" in warning for warning in result.warnings)
 
 
+def test_a_click_that_only_says_where_an_absent_target_is_not_makes_no_prompt(volume):
+    pipeline, _ = make_pipeline(lambda request, number: ABSENT)
+    clicks = (Click((6.0, 7.0, 4.0), positive=False),)
+    result = pipeline.ask(volume, AskRequest("Where?", clicks=clicks))
+    assert result.slice.index == 4
+    assert result.prompts is None
+    assert not result.present
+    assert not result.mask_ijk.any()
+
+
+def test_a_click_outside_joins_the_box_of_a_target_that_is_there(volume):
+    pipeline, _ = make_pipeline()
+    clicks = (Click((6.0, 9.0, 4.0), positive=False),)
+    result = pipeline.ask(volume, AskRequest("Where?", clicks=clicks))
+    assert result.prompts.point_labels == (1, 1, 0)
+    assert result.prompts.point_sources == ("reasoner", "reasoner", "reader")
+    # The box covers 8 x 8 px.
+    assert (int(result.mask_ijk[6, 9, 4]), result.mask.voxels) == (0, 63)
+
+
 def test_position_chooses_the_slice_that_holds_it(volume):
     pipeline, _ = make_pipeline()
     selection = SliceSelection(position_lps_mm=(10.0, 10.0, 26.0))
@@ -171,7 +198,7 @@ def test_propagation_reaches_the_neighbouring_slices_and_reports_progress(volume
     pipeline, _ = make_pipeline()
     steps = []
     request = AskRequest("Where?", SliceSelection(index=3), propagate=True)
-    result = pipeline.ask(volume, request, progress=lambda *step: steps.append(step))
+    result = pipeline.ask(volume, request, Hooks(progress=lambda *step: steps.append(step)))
     assert result.mask.slice_range == (2, 4)
     assert result.mask.predicted_iou == 0.75
     assert steps == [("propagate", 1, 3), ("propagate", 2, 3), ("propagate", 3, 3)]
@@ -226,18 +253,94 @@ def test_prompts_outside_the_slice_are_refused(volume, prompt, message):
         pipeline.segment(volume, SegmentRequest(SliceSelection(index=2), prompt))
 
 
-def test_click_on_another_slice_is_refused(volume):
+def test_a_click_on_another_slice_than_the_position_is_refused(volume):
     pipeline, _ = make_pipeline()
-    request = AskRequest("Where?", SliceSelection(index=3), clicks=(Click((6.0, 7.0, 4.0)),))
+    selection = SliceSelection(position_lps_mm=(10.0, 10.0, 15.0))
+    request = AskRequest("Where?", selection, clicks=(Click((6.0, 7.0, 4.0)),))
     with pytest.raises(PromptError, match="lies on slice 4, the question is about slice 3"):
         pipeline.ask(volume, request)
+
+
+CLICKS = (
+    Click((5.0, 5.0, 3.0), False),
+    Click((9.0, 9.0, 8.0), False),
+    Click((6.0, 7.0, 3.0)),
+    Click((8.0, 9.0, 8.0)),
+)
+
+
+@pytest.mark.parametrize(
+    ("index", "kept", "why"),
+    [(None, 8, "of the last click"), (3, 3, "it was clicked on"), (5, 8, "nobody clicked there")],
+)
+def test_of_clicks_on_several_slices_those_of_one_count(volume, index, kept, why):
+    pipeline, _ = make_pipeline(lambda request, number: ABSENT)
+    selection = SliceSelection(index=index)
+    asked = pipeline.ask(volume, AskRequest("Where?", selection, clicks=CLICKS))
+    segmented = pipeline.segment(volume, SegmentRequest(selection, clicks=CLICKS))
+    for result in (asked, segmented):
+        assert result.slice.index == kept, why
+        assert result.slice_choice.method == "click"
+        assert (
+            result.prompts.points_ijk
+            == {
+                3: ((5.0, 5.0, 3.0), (6.0, 7.0, 3.0)),
+                8: ((9.0, 9.0, 8.0), (8.0, 9.0, 8.0)),
+            }[kept]
+        )
+        assert result.prompts.point_labels == (0, 1)
+
+
+def test_the_hooks_tell_the_slice_the_answer_on_it_and_then_the_volume(volume):
+    pipeline, _ = make_pipeline()
+    told = []
+    hooks = Hooks(
+        slice_chosen=lambda plane, index, choice: told.append((plane.value, index, choice.method)),
+        slice_answered=lambda result, image: told.append(
+            (image is volume, result.propagated, np.unique(np.nonzero(result.mask_ijk)[2]).tolist())
+        ),
+        progress=lambda *step: told.append(step),
+    )
+    request = AskRequest("Where?", SliceSelection(index=3), propagate=True)
+    result = pipeline.ask(volume, request, hooks)
+    assert told[:2] == [("axial", 3, "index"), (True, False, [3])]
+    assert told[2:] == [("propagate", 1, 3), ("propagate", 2, 3), ("propagate", 3, 3)]
+    assert result.propagated
+    assert result.mask.slice_range == (2, 4)
+    assert result.mask.voxels == result.mask_ijk.sum() == 3 * 64
+
+
+def test_a_record_comes_back_from_json_as_it_was(volume):
+    pipeline, _ = make_pipeline()
+    result = pipeline.ask(volume, AskRequest("Where?", samples=3))
+    read = Inference.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert read == Inference(
+        **{key: value for key, value in vars(result).items() if key != "mask_ijk"}
+    )
+    assert read.mapping(volume).index == result.slice.index
+    assert str(read.window()) == "soft tissue (C 40 / W 400)"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"slice": None}, "slice"),
+        ({"present": "perhaps"}, "present"),
+        ({"mask": {}}, "mask.voxels"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_the_field(volume, change, said):
+    pipeline, _ = make_pipeline()
+    told = pipeline.ask(volume, AskRequest("Where?", SliceSelection(index=3))).to_dict()
+    with pytest.raises(MalformedInferenceError, match=rf"damaged at {said}"):
+        Inference.from_dict({**told, **change})
 
 
 def test_cancelling_raises(volume):
     pipeline, _ = make_pipeline()
     request = AskRequest("Where?", SliceSelection(index=3))
     with pytest.raises(CancelledError):
-        pipeline.ask(volume, request, cancelled=lambda: True)
+        pipeline.ask(volume, request, Hooks(cancelled=lambda: True))
 
 
 @pytest.mark.parametrize(

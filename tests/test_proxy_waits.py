@@ -26,9 +26,10 @@ from fastapi import FastAPI
 from monailabel.config import settings as monailabel_settings
 
 from monailabel_app.framework import DEFAULT_USER, get_current_user
-from monailabel_app.gate import Places
-from monailabel_app.routes import proxy
-from monailabel_app.routes.forwarding import ForwardingLimits
+from monailabel_app.inference.gate import Places
+from monailabel_app.site.paths import SitePaths
+from monailabel_app.web.routes import proxy
+from monailabel_app.web.routes.forwarding import ForwardingLimits
 
 CEILING_S = 20
 LIMITS = ForwardingLimits(
@@ -109,11 +110,11 @@ def running() -> Iterator[Front]:
 
 @pytest.fixture
 def front(running, pacs, scratch, monkeypatch) -> Front:
-    monkeypatch.setattr(proxy, "_session", requests.Session)
-    monkeypatch.setattr(proxy, "app_instance", lambda: SimpleNamespace(data_dir=scratch))
+    monkeypatch.setattr(proxy, "_session", lambda site: requests.Session())
+    paths = SitePaths(f"{pacs.url}/dicom-web/", scratch)
+    running.app.state.services = SimpleNamespace(site=SimpleNamespace(paths=paths))
     monkeypatch.setattr(proxy, "_READS", Places(8, 6))
     monkeypatch.setattr(proxy, "_STORES", Places(2))
-    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_STUDIES", f"{pacs.url}/dicom-web/")
     running.app.dependency_overrides[get_current_user] = lambda: DEFAULT_USER
     running.limit(LIMITS)
     return running
@@ -305,7 +306,7 @@ def test_a_fault_of_the_pacs_is_typed_in_time_and_others_are_answered(front, pac
 
 
 def test_a_pacs_that_is_not_there_is_said(front, monkeypatch) -> None:
-    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_STUDIES", peer.unreachable())
+    front.app.state.services.site.paths = SitePaths(peer.unreachable(), Path())
     answer = front.get("qido/studies")
     assert answer.status_code == 503
     assert "retry-after" in answer.headers

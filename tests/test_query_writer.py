@@ -15,7 +15,7 @@ pytest.importorskip("openai")
 pytest.importorskip("monailabel")
 
 from medreasoner_infer.imaging import Plane
-from medreasoner_training.reasoner.queries import known_targets
+from medreasoner_training.embedded.reasoner.queries import known_targets
 from medreasoner_training.samples import TRAIN, VALIDATION, LeftOut, QuerySource
 from medreasoner_training.samples.naming import (
     BAD_LENGTH,
@@ -284,10 +284,12 @@ def test_settings_are_read_from_the_folder_of_the_records(tmp_path):
 @pytest.fixture
 def site(tmp_path, monkeypatch) -> Path:
     """Two patients of a synthetic site with few slices."""
-    from medreasoner_training.site_shift.datastore import write_site
-    from medreasoner_training.site_shift.site import USUAL
+    from medreasoner_training.experiments.site_shift.datastore import write_site
+    from medreasoner_training.experiments.site_shift.site import USUAL
 
-    monkeypatch.setattr("medreasoner_training.site_shift.site.Z_RANGE_MM", (230.0, 260.0))
+    monkeypatch.setattr(
+        "medreasoner_training.experiments.site_shift.site.Z_RANGE_MM", (230.0, 260.0)
+    )
     return write_site(tmp_path / "studies", USUAL, 0, range(2))
 
 

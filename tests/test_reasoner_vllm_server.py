@@ -55,7 +55,7 @@ def local(folder):
 
 @pytest.fixture(scope="module")
 def phantoms(remote) -> list[ReasonerRequest]:
-    samples = pytest.importorskip("medreasoner_training.reasoner.samples")
+    samples = pytest.importorskip("medreasoner_training.embedded.reasoner.samples")
     rng = np.random.default_rng(30_000)
     requests = []
     for number in range(SLICES):

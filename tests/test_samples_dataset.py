@@ -145,7 +145,14 @@ def test_a_file_that_changes_after_opening_is_refused(folder) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"format": "medreasoner samples", "schema_version": 9}']
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"format": "medreasoner samples", "schema_version": 9}',
+        '{"format": "medreasoner samples", "schema_version": 2, "files": {}}',
+    ],
 )
 def test_a_manifest_of_another_kind_is_refused(folder, text) -> None:
     (folder / "manifest.json").write_text(text)

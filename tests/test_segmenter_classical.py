@@ -8,8 +8,12 @@ import pytest
 from PIL import Image
 
 from medreasoner_infer.types import SliceImage, SlicePrompt
-from medreasoner_training.segmenter.classical import CLASSICAL
-from medreasoner_training.segmenter.gallery import JudgedSection, choose_sections, write_gallery
+from medreasoner_training.embedded.segmenter.classical import CLASSICAL
+from medreasoner_training.embedded.segmenter.gallery import (
+    JudgedSection,
+    choose_sections,
+    write_gallery,
+)
 
 pytest.importorskip("numpymaxflow", reason="graph cut comes with the extra 'monailabel'")
 

@@ -13,22 +13,25 @@ import pytest
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import load_sam2
 from medreasoner_infer.types import ModelIdentity, SliceImage, SliceMask, SlicePrompt
-from medreasoner_training.marked_text import END, begin_marker
-from medreasoner_training.segmenter.card import MODULE, write_figures
-from medreasoner_training.segmenter.evaluate import Loader, write_json
-from medreasoner_training.segmenter.measures import (
-    dice,
+from medreasoner_training.embedded.marked_text import END, begin_marker
+from medreasoner_training.embedded.segmenter.card import MODULE, write_figures
+from medreasoner_training.embedded.segmenter.evaluate import Loader, write_json
+from medreasoner_training.embedded.segmenter.measures import (
     filled_box,
     inscribed_ellipse,
     true_prompt,
 )
-from medreasoner_training.segmenter.real_data import LabelledVolume, load_volumes
-from medreasoner_training.segmenter.section_scores import compare_methods, evaluate_sections
-from medreasoner_training.segmenter.volume_scores import (
+from medreasoner_training.embedded.segmenter.real_data import LabelledVolume, load_volumes
+from medreasoner_training.embedded.segmenter.section_scores import (
+    compare_methods,
+    evaluate_sections,
+)
+from medreasoner_training.embedded.segmenter.volume_scores import (
     Structure,
     evaluate_propagation,
     propagated_structures,
 )
+from medreasoner_training.rewards import dice
 
 BEGIN = begin_marker(MODULE)
 

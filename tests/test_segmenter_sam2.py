@@ -24,8 +24,8 @@ from medreasoner_infer.segmenters import PropagationStrategy, load_sam2
 from medreasoner_infer.segmenters.crop import Crop
 from medreasoner_infer.segmenters.sam2 import Sam2Segmenter
 from medreasoner_infer.types import SliceImage, SlicePrompt
-from medreasoner_training.segmenter.appearance import Appearance
-from medreasoner_training.segmenter.scenes import sample_scene
+from medreasoner_training.embedded.segmenter.appearance import Appearance
+from medreasoner_training.embedded.segmenter.scenes import sample_scene
 
 _KEYS = itertools.count()
 

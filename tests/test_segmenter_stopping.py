@@ -121,6 +121,29 @@ def test_another_texture_of_equal_median_is_a_step():
     assert seen.ending(noisy(90, 3, 6), tracked(square(20))) is Ending.STEP
 
 
+def test_a_step_is_one_from_the_last_slice_and_not_from_the_prompted_one():
+    # Of 400 px each a distance of 0.096 is chance's and 0.2 the rule's; from slice to slice a
+    # quarter of the pixels brightens, so that the third is 0.75 from the first.
+    rule = replace(RULE, max_grey_change=100.0)
+    seen = watch(rule, grey(100), square(20))
+    for brighter in (5, 10, 15):
+        image = grey(100)
+        image.pixels[:brighter] = 140
+        assert seen.ending(image, tracked(square(20))) is None, brighter
+    assert seen.ending(grey(100), tracked(square(20))) is Ending.STEP
+
+
+def test_area_and_overlap_are_judged_against_the_last_mask_and_not_the_prompted_one():
+    seen = watch(NO_BOUND_ON_GREY, grey(100), square(10))
+    # Areas x 2.25, 1.78 and 1.56, each within 3, at last x 6.25 of the first.
+    for side in (15, 20, 25):
+        assert seen.ending(grey(100), tracked(square(side))) is None, side
+    # It slides by 5 of 25 px a slice, until the first mask is left behind.
+    for corner in (5, 10, 15):
+        assert seen.ending(grey(100), tracked(square(25, corner))) is None, corner
+    assert seen.ending(grey(100), tracked(square(10))) is Ending.OVERLAP
+
+
 def test_few_pixels_may_differ_by_chance():
     # Nine pixels each: a distance of 0.67 is within 0.64 of chance and 0.2 of tolerance.
     rule = replace(RULE, max_grey_change=100.0)
@@ -153,9 +176,13 @@ def test_some_change_of_grey_and_some_loss_of_quality_add_up(median, iou, ending
     assert seen.ending(grey(median), tracked(square(20), iou=iou)) is ending
 
 
-def test_the_first_slice_alone_does_not_end_a_target_by_quality():
+def test_quality_is_judged_from_the_third_slice_on():
+    # After 0.9 and 0.3 the mean, 0.6, is the median too; after another 0.3 it is half of 0.6.
     seen = watch(NO_BOUND_ON_GREY, grey(100), square(20), iou=0.9)
     assert seen.ending(grey(100), tracked(square(20), iou=0.3)) is None
+    seen = watch(NO_BOUND_ON_GREY, grey(100), square(20), iou=0.9)
+    assert seen.ending(grey(100), tracked(square(20), iou=0.8)) is None
+    assert seen.ending(grey(100), tracked(square(20), iou=0.6)) is Ending.DOUBT
 
 
 class Stubborn:

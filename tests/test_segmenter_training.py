@@ -10,15 +10,19 @@ import pytest
 import torch
 
 from medreasoner_infer.keypoints import bbox_from_mask
-from medreasoner_training.segmenter.appearance import (
+from medreasoner_training.embedded.segmenter.appearance import (
     Appearance,
     acquisition_matrix,
     linear_matrix,
 )
-from medreasoner_training.segmenter.batches import sample_clips, sample_crops
-from medreasoner_training.segmenter.chains import column_of, sample_chains
-from medreasoner_training.segmenter.losses import candidate_ious, candidate_loss, mask_losses
-from medreasoner_training.segmenter.prompts import (
+from medreasoner_training.embedded.segmenter.batches import sample_clips, sample_crops
+from medreasoner_training.embedded.segmenter.chains import column_of, sample_chains
+from medreasoner_training.embedded.segmenter.losses import (
+    candidate_ious,
+    candidate_loss,
+    mask_losses,
+)
+from medreasoner_training.embedded.segmenter.prompts import (
     NEGATIVE,
     POSITIVE,
     PromptKind,
@@ -26,8 +30,8 @@ from medreasoner_training.segmenter.prompts import (
     jittered_box,
     sample_prompt,
 )
-from medreasoner_training.segmenter.scenes import SIZE_PX, sample_scene
-from medreasoner_training.segmenter.stages import (
+from medreasoner_training.embedded.segmenter.scenes import SIZE_PX, sample_scene
+from medreasoner_training.embedded.segmenter.stages import (
     ChainStage,
     Features,
     ImageStage,
@@ -35,7 +39,7 @@ from medreasoner_training.segmenter.stages import (
     follow,
     next_prompt_masks,
 )
-from medreasoner_training.segmenter.train import Training, TrainingOptions, make_stage
+from medreasoner_training.embedded.segmenter.train import Training, TrainingOptions, make_stage
 
 SEEDS = range(12)
 
@@ -197,7 +201,7 @@ class TestChains:
             logits[0, 0, : len(asked), :] = 5.0
             return logits, torch.zeros(1, 1), torch.zeros(1, 1)
 
-        stages = "medreasoner_training.segmenter.stages"
+        stages = "medreasoner_training.embedded.segmenter.stages"
         monkeypatch.setattr(f"{stages}.encode", lambda model, images: Features((images,)))
         monkeypatch.setattr(f"{stages}.decode", answering)
         assert len(list(follow(None, np.random.default_rng(0), batch, looks=2))) == 4

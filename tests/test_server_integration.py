@@ -54,7 +54,7 @@ class Server:
 
 
 def make_studies(folder: Path, shared: Path) -> None:
-    from monailabel_app.quickstart_study import write_quickstart_study
+    from monailabel_app.cli.quickstart_study import write_quickstart_study
 
     folder.mkdir()
     shutil.copyfile(shared / "totalsegmentator" / "example_ct.nii.gz", folder / "ct.nii.gz")
@@ -281,7 +281,7 @@ def test_records_outlive_a_killed_server(server, tmp_path) -> None:
 
 
 def test_a_series_in_a_pacs_is_asked_about_and_its_label_stored_there(orthanc, tmp_path) -> None:
-    from monailabel_app.quickstart_study import write_quickstart_study
+    from monailabel_app.cli.quickstart_study import write_quickstart_study
 
     app = tmp_path / "app"
     shutil.copytree(ROOT / "sample_apps" / "quickstart", app)

@@ -17,9 +17,9 @@ from support.series import ct_study
 
 from medreasoner_infer.errors import InputError, UnreadableImageError
 from monailabel_app.errors import ServerBusyError, UnknownSessionError
-from monailabel_app.sessions import MAX_SESSIONS, MAX_SESSIONS_PER_READER, Sessions
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import VolumeCache
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.site.sessions import MAX_SESSIONS, MAX_SESSIONS_PER_READER, Sessions
 
 START_S = 1_000_000.0
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from medreasoner_infer.imaging import load_volume
+from medreasoner_training.embedded.phantom import Label
+from medreasoner_training.experiments.site_shift import datastore
+from medreasoner_training.experiments.site_shift.datastore import write_site
+from medreasoner_training.experiments.site_shift.measuring import Measured, compare, load, save
+from medreasoner_training.experiments.site_shift.report import draw, read_run, table
+from medreasoner_training.experiments.site_shift.site import SHIFTED, USUAL, marked, patient_volume
 from medreasoner_training.gate import Comparison, GateConfig, HeldOut, ModelScores
-from medreasoner_training.phantom import Label
-from medreasoner_training.site_shift import datastore
-from medreasoner_training.site_shift.datastore import write_site
-from medreasoner_training.site_shift.measuring import Measured, compare, load, save
-from medreasoner_training.site_shift.report import draw, read_run, table
-from medreasoner_training.site_shift.site import SHIFTED, USUAL, marked, patient_volume
 
 # Few slices: the painting of a slice is tested elsewhere, and takes the time.
 FEW_SLICES = (260.0, 320.0)
@@ -25,7 +25,7 @@ FEW_SLICES = (260.0, 320.0)
 
 @pytest.fixture(autouse=True)
 def _few_slices(monkeypatch):
-    monkeypatch.setattr("medreasoner_training.site_shift.site.Z_RANGE_MM", FEW_SLICES)
+    monkeypatch.setattr("medreasoner_training.experiments.site_shift.site.Z_RANGE_MM", FEW_SLICES)
 
 
 def body_share(patient) -> float:

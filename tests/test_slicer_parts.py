@@ -41,7 +41,9 @@ from MedReasonerLib.state import Phase, State
 from MedReasonerLib.viewer import Prompts
 from MedReasonerLib.words import describe_answer, describe_record, describe_tilt
 
-MODULE = Path(__file__).resolve().parents[1] / "monailabel_app" / "slicer" / "MedReasoner"
+MODULE = (
+    Path(__file__).resolve().parents[1] / "monailabel_app" / "viewers" / "slicer" / "MedReasoner"
+)
 NEEDS_SLICER = {"MedReasoner.py", "scene.py"}
 SHAPE = (6, 5, 4)
 # The orientations of vtkMRMLSliceNode; the third column looks through the slice.
@@ -529,7 +531,7 @@ def test_segment_and_mask_are_named_as_the_server_names_them() -> None:
     pytest.importorskip("monailabel")
     from MedReasonerLib.viewer import SEGMENT_NAME, SEGMENT_RGB
 
-    from monailabel_app import segments
+    from monailabel_app.labels import segments
 
     assert segments.SEGMENT_NAME == SEGMENT_NAME
     assert tuple(value / 255 for value in segments.SEGMENT_RGB) == SEGMENT_RGB

@@ -91,7 +91,7 @@ def running(tmp_path_factory) -> Iterator[Running]:
 
 def write_phantom(path: Path) -> None:
     """A CT that lies obliquely, stored as scanners do, 4 x 4 x 20 mm."""
-    from medreasoner_training.phantom import torso_ct
+    from medreasoner_training.embedded.phantom import torso_ct
 
     study = torso_ct(3, spacing_mm=(4.0, 4.0, 20.0), matrix=96)
     c, s = np.cos(0.12), np.sin(0.12)

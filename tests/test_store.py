@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import threading
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_an_inference_reads_back_as_it_was_recorded(store: RecordStore) -> None:
     )  # fmt: skip
     record = store.get("a")
     assert record.query == "Which organ makes bile?"
-    assert record.result == make_result("a").to_dict()
+    assert record.result.to_dict() == make_result("a").to_dict()
     assert record.created_at.isoformat() == "2026-01-02T03:04:00+00:00"
     assert record.mask_sha256 == hashlib.sha256(b"mask").hexdigest()
     assert record.mask_file is not None
@@ -312,8 +313,19 @@ def test_a_database_of_the_first_revision_keeps_its_records(tmp_path: Path) -> N
     with sqlite3.connect(path) as connection:
         connection.execute(
             "INSERT INTO inferences (id, created_at, task, kind, present, segmenter_name, result)"
-            " VALUES ('old', '2026-01-02 03:04:05', 't', 'segment', 1, 'toy', '{\"query\": null}')"
+            " VALUES ('old', '2026-01-02 03:04:05', 't', 'segment', 1, 'toy', ?)",
+            [json.dumps(make_result("old").to_dict())],
         )
     store = RecordStore(tmp_path)
     assert store.get("old").created_at.isoformat() == "2026-01-02T03:04:05+00:00"
     store.close()
+
+
+def test_one_damaged_record_takes_no_other_out_of_the_list(store: RecordStore, tmp_path) -> None:
+    for name in ("a", "b"):
+        store.add_inference(make_result(name), task="medreasoner", image_id="case")
+    with sqlite3.connect(next(tmp_path.rglob("records.sqlite"))) as connection:
+        connection.execute("UPDATE inferences SET result = '{}' WHERE id = 'a'")
+    assert [record.id for record in store.list_for_image("case")] == ["b"]
+    with pytest.raises(RecordStoreError, match="cannot be read"):
+        store.get("a")

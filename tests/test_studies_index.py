@@ -491,7 +491,7 @@ def test_a_file_that_is_moved_in_is_seen(studies, tmp_path) -> None:
 
 @pytest.mark.parametrize("number", range(40))
 def test_a_mutated_dicom_file_ends_neither_the_list_nor_the_start(studies, number) -> None:
-    from monailabel_app.quickstart_study import CtGrid, write_ct_series
+    from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
     grid = CtGrid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
     folder = write_ct_series(np.zeros((1, 4, 4), np.int16), grid, studies / "ct", seed=1)
@@ -536,7 +536,7 @@ def test_what_killed_processes_left_is_removed(studies) -> None:
 
 def test_a_copy_of_a_series_does_not_rest_on_the_clock(studies) -> None:
     """A series that is replaced by one with earlier times is copied anew."""
-    from monailabel_app.quickstart_study import CtGrid, write_ct_series
+    from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
     grid = CtGrid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
     for value, seconds in ((10, 2_000_000_000), (20, 1_000_000_000)):
@@ -565,7 +565,7 @@ def test_a_caller_says_nothing_under_the_servers_keys(studies) -> None:
 
 
 def test_a_planted_place_of_a_series_is_not_believed(studies, tmp_path) -> None:
-    from monailabel_app.quickstart_study import CtGrid, write_ct_series
+    from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
     grid = CtGrid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
     values = np.zeros((2, 4, 4), np.int16)

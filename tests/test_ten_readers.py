@@ -33,7 +33,7 @@ from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.routes.install import install_routes
+from monailabel_app.web.routes.install import install_routes
 
 READERS, ROUNDS = 10, 3
 WAIT_S = 60
@@ -47,14 +47,15 @@ class SeeingPipeline:
         self._count = 0
         self.at_once = self.most_at_once = 0
 
-    def ask(self, volume, request, *, on_text, progress=None, cancelled=None):
+    def ask(self, volume, request, hooks):
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         brightest = int(volume.array.max())
         for word in f"<think>I see {brightest} in {request.query}</think>".split(" "):
             time.sleep(STEP_S)  # others get their turn between two words
-            on_text(word + " ")
+            hooks.text(word + " ")
         result = self._result(volume, request, brightest)
+        hooks.report_answer(result, volume)
         self.at_once -= 1
         return result
 

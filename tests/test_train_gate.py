@@ -17,11 +17,11 @@ pytest.importorskip("datasets")
 
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.models.store import ReasonerStore
+from medreasoner_training.experiments.site_shift.datastore import write_site
+from medreasoner_training.experiments.site_shift.measuring import Measured, measure, served
+from medreasoner_training.experiments.site_shift.site import USUAL
 from medreasoner_training.gate import GateConfig, decide
 from medreasoner_training.samples import SampleSettings
-from medreasoner_training.site_shift.datastore import write_site
-from medreasoner_training.site_shift.measuring import Measured, measure, served
-from medreasoner_training.site_shift.site import USUAL
 from monailabel_app.cli.app import app
 from monailabel_app.export.exporting import ExportSettings, export_studies
 
@@ -55,7 +55,7 @@ def answers(tmp_path_factory) -> dict[str, Measured]:
     folder = tmp_path_factory.mktemp("gate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDREASONER_HOME", str(folder / "home"))
-        patch.setattr("medreasoner_training.site_shift.site.Z_RANGE_MM", (240.0, 330.0))
+        patch.setattr("medreasoner_training.experiments.site_shift.site.Z_RANGE_MM", (240.0, 330.0))
         studies = write_site(folder / "studies", USUAL, 0, range(3))
         settings = ExportSettings(0.0, SampleSettings(128, 1, 0, min_area_px=80))
         export_studies(str(studies), folder / "data", settings, data_dir=folder / "records")

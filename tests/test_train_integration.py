@@ -20,8 +20,8 @@ pytest.importorskip("monailabel")
 pytest.importorskip("trl")
 
 from medreasoner_infer.models.store import ReasonerStore
-from medreasoner_training.site_shift.datastore import write_site
-from medreasoner_training.site_shift.site import SHIFTED
+from medreasoner_training.experiments.site_shift.datastore import write_site
+from medreasoner_training.experiments.site_shift.site import SHIFTED
 from monailabel_app.cli.app import app
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -45,7 +45,9 @@ gate: {min_patients: 2, margin: 1.0, label_margin: 1.0, absence_margin: 1.0, fai
 @pytest.fixture
 def server(tmp_path, monkeypatch) -> Iterator[str]:
     monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("medreasoner_training.site_shift.site.Z_RANGE_MM", (280.0, 330.0))
+    monkeypatch.setattr(
+        "medreasoner_training.experiments.site_shift.site.Z_RANGE_MM", (280.0, 330.0)
+    )
     studies = write_site(tmp_path / "studies", SHIFTED, 0, range(4))
     (studies / ".medreasoner").mkdir()
     # A fixed salt: who validates then does not depend on chance.

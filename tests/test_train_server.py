@@ -23,10 +23,10 @@ from fastapi.testclient import TestClient
 from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
+from medreasoner_training.experiments.site_shift.datastore import write_site
+from medreasoner_training.experiments.site_shift.site import SHIFTED
 from medreasoner_training.finetune import Progress, State
 from medreasoner_training.finetune.progress import write_progress
-from medreasoner_training.site_shift.datastore import write_site
-from medreasoner_training.site_shift.site import SHIFTED
 from monailabel_app.app import MedReasonerApp
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,7 +205,9 @@ class RealServer:
 
 @pytest.fixture
 def real_server(tmp_path, monkeypatch):
-    monkeypatch.setattr("medreasoner_training.site_shift.site.Z_RANGE_MM", (280.0, 330.0))
+    monkeypatch.setattr(
+        "medreasoner_training.experiments.site_shift.site.Z_RANGE_MM", (280.0, 330.0)
+    )
     server = RealServer(tmp_path, "waits")
     server.start()
     yield server

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.imaging.overlay_content import OverlayContent
-from medreasoner_infer.imaging.write import replacing
 
 
 def write_overlay(content: OverlayContent, path: str | os.PathLike[str]) -> Path:

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.volume import Volume
 
@@ -66,17 +64,6 @@ def write_mask(
         else:
             _write_png(mask, volume, temporary)
     return target
-
-
-@contextmanager
-def replacing(target: Path, suffix: str) -> Iterator[Path]:
-    """A temporary path beside ``target`` that takes its place when the block ends well."""
-    temporary = target.with_name(f".{uuid.uuid4().hex}{suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _require_mask(mask_ijk: np.ndarray, volume: Volume) -> None:

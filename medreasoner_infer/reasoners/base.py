@@ -14,7 +14,8 @@ from medreasoner_infer.hooks import Cancelled, OnText
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 MIN_BOX_SIDE_PX = 1.0
-MAX_SAMPLES = 64
+# An engine decodes more at once than a question may ask for (request.MAX_SAMPLES).
+MAX_COMPLETIONS = 64
 
 
 class Reasoner(ABC):
@@ -88,8 +89,8 @@ def check_request(request: ReasonerRequest, input_size: int) -> None:
         )
     if not request.query.strip():
         raise InputError("The question is empty; expected a clinical question.")
-    if not 1 <= request.samples <= MAX_SAMPLES:
-        raise InputError(f"samples is {request.samples}; expected 1 to {MAX_SAMPLES}.")
+    if not 1 <= request.samples <= MAX_COMPLETIONS:
+        raise InputError(f"samples is {request.samples}; expected 1 to {MAX_COMPLETIONS}.")
     if not 0.0 <= request.temperature <= 2.0:
         raise InputError(f"temperature is {request.temperature}; expected 0 to 2.")
     if not 0 <= request.seed < 2**63:

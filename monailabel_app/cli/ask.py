@@ -70,11 +70,12 @@ def ask(
         samples=samples,
     )
     volume = _load(image, modality)
+    from medreasoner_infer.hooks import Hooks
     from medreasoner_infer.pipeline import Pipeline
 
     pipeline = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)
     with _progress() as report:
-        result = pipeline.ask(volume, request, progress=report)
+        result = pipeline.ask(volume, request, Hooks(progress=report))
     _show(result)
     _write(result, volume, out)
 
@@ -113,11 +114,12 @@ def segment(
         SliceSelection(plane, slice_index, window=window), prompt, propagate=propagate
     )
     volume = _load(image, modality)
+    from medreasoner_infer.hooks import Hooks
     from medreasoner_infer.pipeline import Pipeline
 
     pipeline = Pipeline.from_registry(segmenter=segmenter, device=device)
     with _progress() as report:
-        result = pipeline.segment(volume, request, progress=report)
+        result = pipeline.segment(volume, request, Hooks(progress=report))
     _show(result)
     _write(result, volume, out)
 
@@ -162,5 +164,5 @@ def _show(result: InferenceResult) -> None:
 def _write(result: InferenceResult, volume: Volume, out: Path) -> None:
     from medreasoner_infer.output import write_result
 
-    for path in write_result(result.to_dict(), result.mask_ijk, volume, out):
+    for path in write_result(result, result.mask_ijk, volume, out):
         console.print(Text(f"wrote {path}"), soft_wrap=True)

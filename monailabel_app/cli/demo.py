@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from monailabel_app.demo import (
+from monailabel_app.cli.tour import (
     DEFAULT_QUESTIONS,
     DemoAnswer,
     DemoQuestion,
@@ -32,9 +32,9 @@ def demo(
     query: Annotated[
         list[str] | None, typer.Option(help="Your own question; may be repeated.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
-        "demo_output"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the pictures.", file_okay=False)
+    ] = Path("demo_output"),
 ) -> None:
     """Start the server on a study, ask it three questions, show the answers."""
     if studies is None:
@@ -55,13 +55,14 @@ def demo(
 
 
 def _panel(answer: DemoAnswer) -> Panel:
-    record = answer.record
-    outcome = "present" if record["present"] else "not present"
-    models = f"{record['reasoner']['name']} + {record['segmenter']['name']}"
+    inference = answer.inference
+    outcome = "present" if inference.present else "not present"
+    models = [model for model in (inference.reasoner, inference.segmenter) if model is not None]
+    names = " + ".join(model.name for model in models)
     body = Text.assemble(
-        f"{record['reasoning']}\n\n",
-        f"Target {outcome}. {record['slice_choice']['explanation']}\n",
-        (f"{answer.seconds:.1f} s. {models}: {record['reasoner']['notice']}\n", "dim"),
+        f"{inference.reasoning}\n\n",
+        f"Target {outcome}. {inference.slice_choice.explanation}\n",
+        (f"{answer.seconds:.1f} s. {names}: {models[0].notice}\n", "dim"),
         "\n".join(str(path) for path in answer.files),
     )
     return Panel(body, title=Text(answer.question.query, "bold"), title_align="left")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,15 +43,12 @@ def history(
 
 
 def _archive(studies: str) -> ResultArchive:
-    from monailabel_app.app import RESULTS_FOLDER, default_data_dir
-    from monailabel_app.dicom.archive import FolderArchive
-    from monailabel_app.privacy import quiet_request_logs
-    from monailabel_app.studies.pacs import PacsStudies
+    from monailabel_app.common.privacy import quiet_request_logs
+    from monailabel_app.site.opening import open_archive
+    from monailabel_app.site.paths import SitePaths
 
     quiet_request_logs()
-    if studies.startswith(("http://", "https://")):
-        return PacsStudies.connect(studies).archive()
-    return FolderArchive(Path(studies), default_data_dir(studies) / RESULTS_FOLDER)
+    return open_archive(SitePaths.of(studies))
 
 
 def _show(found: StudyHistory, console: Console) -> None:
@@ -61,7 +59,7 @@ def _show(found: StudyHistory, console: Console) -> None:
         outcome = "" if decision is None else decision.outcome.value
         if decision is not None and decision.reason:
             outcome += f": {decision.reason}"
-        volume_ml = record.result["mask"]["volume_mm3"] / 1000
+        volume_ml = record.result.mask.volume_mm3 / 1000
         table.add_row(
             record.created_at.isoformat(timespec="seconds"),
             Text(record.query or "(segmented by prompts)"),
@@ -78,8 +76,8 @@ def _show(found: StudyHistory, console: Console) -> None:
 def _redraw(result: StoredResult, out: Path, number: int) -> tuple[Path, ...]:
     from medreasoner_infer.output import write_result
 
-    shown, decision = dict(result.record.result), result.record.decision
+    shown, decision = result.record.result, result.record.decision
     if decision is not None and decision.outcome.value == "rejected":
         said = f"The reader rejected this answer: {decision.reason}"
-        shown["warnings"] = [*shown["warnings"], said]
+        shown = replace(shown, warnings=(*shown.warnings, said))
     return write_result(shown, result.mask_ijk, result.source.volume, out, suffix=f"_{number}")

@@ -131,7 +131,7 @@ def merge(
     ] = None,
 ) -> None:
     """Add a LoRA adapter to its base and write one full model."""
-    from medreasoner_training.export import merge_adapter
+    from medreasoner_training.finetune.merge import merge_adapter
 
     Console().print(Text(f"Wrote {merge_adapter(adapter, out, base=base)}."))
 

@@ -25,7 +25,7 @@ def serve(
             help="Folder of studies, or the address of a DICOMweb server.",
         ),
     ],
-    port: Annotated[int, typer.Option(help="TCP port.")] = 8000,
+    port: Annotated[int, typer.Option(help="TCP port.", min=0, max=65535)] = 8000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; the default is reachable from here only.")
     ] = "127.0.0.1",
@@ -79,7 +79,7 @@ def serve(
     Further settings of access are MEDREASONER_* variables, see docs/security.md; an address that
     holds a password belongs there too, as everybody on the machine sees a command line.
     """
-    from monailabel_app.server import ServerOptions, run_server
+    from monailabel_app.web.server import ServerOptions, run_server
 
     run_server(
         ServerOptions(

@@ -99,7 +99,7 @@ def _stop(folder: TrainingFolder) -> None:
 
 
 def _folder(studies: str | None, records: Path | None) -> TrainingFolder:
-    from monailabel_app.app import default_data_dir
+    from monailabel_app.site.paths import default_data_dir
     from monailabel_app.training.errors import NothingTrainsError
     from monailabel_app.training.folder import TrainingFolder, last_training
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pydicom
 
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
@@ -88,10 +88,8 @@ class FolderArchive:
             header = pydicom.dcmread(io.BytesIO(content), specific_tags=_KEYS)
             folder = self._results / str(header.StudyInstanceUID)
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
-                written = Path(scratch) / "object.dcm"
+            with replacing(folder / f"{header.SOPInstanceUID}.dcm", durable=True) as written:
                 written.write_bytes(content)
-                os.replace(written, folder / f"{header.SOPInstanceUID}.dcm")
 
     def reports(self, study_uid: str) -> list[Dataset]:
         """Every report of ours on a study."""

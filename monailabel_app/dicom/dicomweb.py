@@ -16,10 +16,10 @@ import requests
 from monailabel_app.dicom.archive import require_all_stored
 from monailabel_app.dicom.errors import ArchiveRefusedError
 from monailabel_app.dicom.report_reading import is_report
-from monailabel_app.studies.pacs_faults import pacs_faults
-from monailabel_app.studies.pacs_limits import PACS_LIMITS, PacsLimits, exchange
-from monailabel_app.studies.series_fetch import fetch_series
-from monailabel_app.studies.series_search import SERIES_UID, uid_of
+from monailabel_app.pacs.faults import pacs_faults
+from monailabel_app.pacs.limits import PACS_LIMITS, PacsLimits, exchange
+from monailabel_app.pacs.series_fetch import fetch_series
+from monailabel_app.pacs.series_search import SERIES_UID, uid_of
 
 if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient

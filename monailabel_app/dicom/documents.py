@@ -17,7 +17,9 @@ from monailabel_app.dicom.label_segments import segments_of
 from monailabel_app.dicom.report import ReferencedSegment, ReportContent, write_report
 from monailabel_app.dicom.segmentation import SegmentSpec, write_segmentation
 from monailabel_app.dicom.source import SourceSeries, open_source
-from monailabel_app.label_grid import label_on_grid
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.labels.grid import label_on_grid
 from monailabel_app.store import (
     InferenceRecord,
     JoinedBy,
@@ -27,8 +29,6 @@ from monailabel_app.store import (
     PacsDocument,
     RecordStore,
 )
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import VolumeCache
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

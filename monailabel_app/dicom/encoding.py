@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medreasoner_infer import __version__
+from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom.codes import ConceptCode
 from monailabel_app.dicom.errors import UnusableSeriesError
-from monailabel_app.extras import needs_extra
 
 with needs_extra("highdicom", "pacs"):
     from highdicom.sr.coding import CodedConcept

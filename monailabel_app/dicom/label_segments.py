@@ -11,7 +11,12 @@ from monailabel_app.dicom.codes import CodeTable, ConceptCode, SegmentCodes, cod
 from monailabel_app.dicom.encoding import MANUFACTURER
 from monailabel_app.dicom.report import tracking_of
 from monailabel_app.dicom.segmentation import SegmentSpec
-from monailabel_app.segments import ALGORITHM_NAME, SEGMENT_NAME
+from monailabel_app.labels.segments import (
+    ALGORITHM_NAME,
+    SEGMENT_NAME,
+    answer_value,
+    entries_by_value,
+)
 
 _CATEGORY = "SegmentedPropertyCategoryCodeSequence"
 _KIND = "SegmentedPropertyTypeCodeSequence"
@@ -31,35 +36,11 @@ def segments_of(
 
     Codes are the client's own where it gives some, else those of the name, else unspecified.
     """
-    entries = _by_value(label_info)
+    entries = entries_by_value(label_info)
     answer = answer_value(entries, values, inference_id)
     return [
         _segment(value, entries.get(value, {}), value == answer, inference_id) for value in values
     ]
-
-
-def answer_value(
-    entries: Mapping[int, Mapping[str, Any]], values: Sequence[int], inference_id: str | None
-) -> int | None:
-    """The value that answers the question: the only one, or the marked one."""
-    if inference_id is None:
-        return None
-    if len(values) == 1:
-        return values[0]
-    for value in values:
-        entry = entries.get(value, {})
-        if entry.get("inference_id") == inference_id or entry.get("name") == SEGMENT_NAME:
-            return value
-    return None
-
-
-def _by_value(label_info: object) -> dict[int, Mapping[str, Any]]:
-    entries: dict[int, Mapping[str, Any]] = {}
-    for place, entry in enumerate(label_info if isinstance(label_info, list) else [], start=1):
-        if isinstance(entry, Mapping):
-            index = entry.get("idx")
-            entries[index if isinstance(index, int) else place] = entry
-    return entries
 
 
 def _segment(

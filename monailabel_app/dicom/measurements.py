@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medreasoner_infer.imaging import SliceMapping, Volume, slice_values
+from medreasoner_infer.records import summarise_mask
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,13 @@ def measure(mask_ijk: np.ndarray, volume: Volume, mapping: SliceMapping) -> Mask
     """Measure a mask (I, J, K) on the grid of ``volume``; the outline runs along pixel edges."""
     if not volume.spacing_known or not mask_ijk.any():
         return MaskSizes(None, None, None, None)
-    edges = volume.ijk_to_lps[:3, :3]
-    voxel_mm3 = abs(float(np.linalg.det(edges)))
-    volume_mm3 = None if volume.is_picture else float(np.count_nonzero(mask_ijk)) * voxel_mm3
+    summary = summarise_mask(mask_ijk, mapping, None)
+    volume_mm3 = None if volume.is_picture else summary.volume_mm3
     on_slice = slice_values(Volume(mask_ijk, volume.ijk_to_lps, "OT", "", volume.source), mapping)
     if not on_slice.any():
         return MaskSizes(volume_mm3, None, None, None)
-    pixel_mm2 = np.linalg.norm(
-        np.cross(edges[:, mapping.axes.x_axis], edges[:, mapping.axes.y_axis])
-    )
-    area_mm2 = float(np.count_nonzero(on_slice) * pixel_mm2)
-    return MaskSizes(volume_mm3, area_mm2, *_feret_mm(mapping.slice_px_to_lps(_corners(on_slice))))
+    axes_mm = _feret_mm(mapping.slice_px_to_lps(_corners(on_slice)))
+    return MaskSizes(volume_mm3, summary.slice_area_mm2, *axes_mm)
 
 
 def _corners(mask_hw: np.ndarray) -> np.ndarray:

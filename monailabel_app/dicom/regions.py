@@ -15,9 +15,9 @@ import numpy as np
 from medreasoner_infer.imaging import SliceMapping
 from medreasoner_infer.imaging.mapping import transform_points
 from medreasoner_infer.types import XYXY
+from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom.errors import UnreadableResultError
 from monailabel_app.dicom.source import SourceFrame, SourceSeries
-from monailabel_app.extras import needs_extra
 
 with needs_extra("highdicom", "pacs"):
     from highdicom.sr import ImageRegion, ImageRegion3D, SourceImageForRegion

@@ -12,8 +12,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from medreasoner_infer.imaging.dicom_header import modality_of
+from monailabel_app.common.fields import is_uid
 from monailabel_app.dicom.errors import UnusableSeriesError
-from monailabel_app.studies.dicom_folder import is_uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

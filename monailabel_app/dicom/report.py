@@ -8,6 +8,7 @@ place, such as timings and sampled answers, is one text item of JSON.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medreasoner_infer import __version__
-from medreasoner_infer.imaging import Plane, SliceMapping, slice_mapping
+from medreasoner_infer.imaging import SliceMapping
+from medreasoner_infer.result import Inference
+from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom import vocabulary
 from monailabel_app.dicom.codes import ConceptCode, SegmentCodes
 from monailabel_app.dicom.encoding import (
@@ -34,7 +37,6 @@ from monailabel_app.dicom.encoding import (
 from monailabel_app.dicom.measurements import MaskSizes, measure
 from monailabel_app.dicom.regions import box_region, frame_numbers, point_region, source_frame
 from monailabel_app.dicom.source import SourceSeries
-from monailabel_app.extras import needs_extra
 from monailabel_app.store.records import Decision, InferenceRecord
 
 with needs_extra("highdicom", "pacs"):
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 DETAILS_VERSION = 1
 # Kept as content items of their own, so not repeated in the details.
 CODED_FIELDS = ("query", "reasoning", "present", "prompts")
-_MODELS = ("reasoner", "segmenter")
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,14 @@ def write_report(
     Raises:
         UnusableSeriesError: the images' headers do not allow it.
     """
-    shown = content.record.result["slice"]
-    mapping = slice_mapping(source.volume, Plane(shown["plane"]), shown["index"])
+    mapping = content.record.result.mapping(source.volume)
     frame = source_frame(source, mapping)
     evidence = [source.first if frame is None else frame.image]
     if content.segment is not None:
         evidence.append(content.segment.segmentation)
     with writing_of("a DICOM report"):
         groups = [_answer_group(content, source, mapping), *_regions(content, source, mapping)]
-        modality = content.record.result["modality"]
+        modality = content.record.result.modality
         procedure = vocabulary.PROCEDURES.get(modality, vocabulary.ANY_PROCEDURE)
         report = sr.MeasurementReport(
             observation_context=_observers(content.record.decision),
@@ -153,27 +153,30 @@ def _answer_group(
 def _regions(
     content: ReportContent, source: SourceSeries, mapping: SliceMapping
 ) -> Iterator[sr.PlanarROIMeasurementsAndQualitativeEvaluations]:
-    prompts = content.record.result["prompts"] or {}
+    prompts = content.record.result.prompts
+    if prompts is None:
+        return
     uid, name = tracking_of(content.record.id)
-    box = prompts.get("bbox_xyxy_slice_px")
-    if box is not None:
-        evaluations = [_evaluation(vocabulary.SET_BY, vocabulary.SETTERS[prompts["bbox_source"]])]
+    box, box_setter = prompts.bbox_xyxy_slice_px, prompts.bbox_source
+    if box is not None and box_setter is not None:
+        evaluations = [_evaluation(vocabulary.SET_BY, vocabulary.SETTERS[box_setter])]
         yield sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=_tracking_part(uid, name, "box"),
-            referenced_region=box_region(tuple(box), mapping, source),
+            referenced_region=box_region(box, mapping, source),
             finding_type=coded(vocabulary.BOX),
             qualitative_evaluations=evaluations,
         )
-    points = prompts.get("points_xy_slice_px", ())
-    labels, setters = prompts.get("point_labels", ()), prompts.get("point_sources", ())
-    for number, (point, label, setter) in enumerate(zip(points, labels, setters, strict=True), 1):
+    points = zip(
+        prompts.points_xy_slice_px, prompts.point_labels, prompts.point_sources, strict=True
+    )
+    for number, (point, label, setter) in enumerate(points, 1):
         evaluations = [
             _evaluation(vocabulary.POINT_ROLE, vocabulary.POINT_ROLES[label]),
             _evaluation(vocabulary.SET_BY, vocabulary.SETTERS[setter]),
         ]
         yield sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=_tracking_part(uid, name, f"point {number}"),
-            referenced_region=point_region(tuple(point), mapping, source),
+            referenced_region=point_region(point, mapping, source),
             finding_type=coded(vocabulary.POINT),
             qualitative_evaluations=evaluations,
         )
@@ -206,12 +209,14 @@ def _observers(decision: Decision | None) -> sr.ObservationContext:
     return sr.ObservationContext(observer_person_context=person, observer_device_context=device)
 
 
-def _algorithm(result: dict[str, Any]) -> sr.AlgorithmIdentification:
+def _algorithm(result: Inference) -> sr.AlgorithmIdentification:
     """TID 4019: this program, and as parameters which weights it ran."""
+    models = {"reasoner": result.reasoner, "segmenter": result.segmenter}
     parameters = [
         f"{role} {key}: {value}"
-        for role in _MODELS
-        for key, value in (result[role] or {}).items()
+        for role, model in models.items()
+        if model is not None
+        for key, value in dataclasses.asdict(model).items()
         if value is not None
     ]
     return sr.AlgorithmIdentification(MANUFACTURER, __version__, parameters)
@@ -228,10 +233,10 @@ def _evaluations(record: InferenceRecord) -> Iterator[sr.QualitativeEvaluation]:
 def _texts(record: InferenceRecord) -> Iterator[sr.TextContentItem]:
     result, decision = record.result, record.decision
     texts = [
-        (vocabulary.QUESTION, result["query"]),
-        (vocabulary.REASONING, result["reasoning"]),
+        (vocabulary.QUESTION, result.query),
+        (vocabulary.REASONING, result.reasoning),
         (vocabulary.OUTCOME_REASON, None if decision is None else decision.reason),
-        *((vocabulary.WARNING, warning) for warning in result["warnings"]),
+        *((vocabulary.WARNING, warning) for warning in result.warnings),
         (vocabulary.DETAILS, _details(record)),
     ]
     for name, text in texts:
@@ -240,7 +245,8 @@ def _texts(record: InferenceRecord) -> Iterator[sr.TextContentItem]:
 
 
 def _details(record: InferenceRecord) -> str:
-    result = {key: value for key, value in record.result.items() if key not in CODED_FIELDS}
+    told = record.result.to_dict()
+    result = {key: value for key, value in told.items() if key not in CODED_FIELDS}
     details: dict[str, Any] = {
         "details_version": DETAILS_VERSION,
         "inference_id": record.id,

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medreasoner_infer.imaging import Plane, slice_mapping
+from medreasoner_infer.imaging import Volume
 from medreasoner_infer.records import summarise_mask
+from medreasoner_infer.result import Inference
 from monailabel_app.dicom.errors import UnreadableResultError
 from monailabel_app.dicom.report_reading import ReportHeader, read_header, read_report
 from monailabel_app.dicom.seg_reading import read_segment
@@ -71,16 +71,11 @@ def read_result(
         mask_ijk = read_segment(segmentation, header.segment.number, source)
     rejected = record.decision is not None and record.decision.outcome is Outcome.REJECTED
     if not rejected:
-        result = {**record.result, "mask": _sizes(record, mask_ijk, source)}
-        record = dataclasses.replace(record, result=result)
+        record = replace(record, result=_measured(record.result, mask_ijk, source.volume))
     return StoredResult(header, record, mask_ijk, source)
 
 
-def _sizes(record: InferenceRecord, mask_ijk: np.ndarray, source: SourceSeries) -> dict[str, Any]:
-    shown = record.result["slice"]
-    mapping = slice_mapping(source.volume, Plane(shown["plane"]), shown["index"])
-    predicted_iou = record.result["mask"]["predicted_iou"]
-    summary = dataclasses.asdict(summarise_mask(mask_ijk, mapping, predicted_iou))
-    if summary["slice_range"] is not None:
-        summary["slice_range"] = list(summary["slice_range"])
-    return summary
+def _measured(inference: Inference, mask_ijk: np.ndarray, volume: Volume) -> Inference:
+    mapping = inference.mapping(volume)
+    sizes = summarise_mask(mask_ijk, mapping, inference.mask.predicted_iou)
+    return replace(inference, mask=sizes)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medreasoner_infer import __version__
+from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom.codes import SegmentCodes
 from monailabel_app.dicom.encoding import (
     MANUFACTURER,
@@ -28,7 +29,6 @@ from monailabel_app.dicom.encoding import (
 )
 from monailabel_app.dicom.errors import DicomResultError
 from monailabel_app.dicom.source import SourceSeries
-from monailabel_app.extras import needs_extra
 
 with needs_extra("highdicom", "pacs"):
     from highdicom import AlgorithmIdentificationSequence

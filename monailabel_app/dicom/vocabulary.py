@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from medreasoner_infer import __version__
+from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom.codes import ConceptCode
-from monailabel_app.extras import needs_extra
 from monailabel_app.store.records import Outcome
 
 with needs_extra("highdicom", "pacs"):

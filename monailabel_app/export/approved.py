@@ -13,13 +13,12 @@ import requests
 from medreasoner_training.samples import LeftOut
 from monailabel_app.errors import PacsUnreachableError
 from monailabel_app.framework import DefaultLabelTag
+from monailabel_app.site.opening import Studies
 from monailabel_app.store import InferenceRecord, JoinedBy, RecordStore, TrainingLabel
 from monailabel_app.store.files import sha256_of
 from monailabel_app.studies.indexed import IndexedFolder
-from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
 
-Studies = StudiesFolder | PacsStudies
 APPROVED = "approved"
 NOT_APPROVED = "the reviewer's status is not 'approved'"
 WITHDRAWN = "the image has no final label any more"

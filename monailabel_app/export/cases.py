@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,8 +29,8 @@ from monailabel_app.export.approved import ApprovedLabel
 from monailabel_app.export.identity import PatientIdentity
 from monailabel_app.export.questions.maker import Asked, QuestionMaker, questions_by_template
 from monailabel_app.export.segment_names import UNNAMED, asked_value, segment_names
-from monailabel_app.label_grid import label_on_grid
-from monailabel_app.segments import SEGMENT_NAME
+from monailabel_app.labels.grid import label_on_grid
+from monailabel_app.labels.segments import SEGMENT_NAME
 
 EMPTY = "the label is empty"
 NO_TEMPLATE = "there is no implicit question for a structure of this name"
@@ -85,8 +86,8 @@ def build_case(
     if labels_ijk is None:
         left_out.add("", OTHER_GRID)
         return None
-    shown = None if label.inference is None else label.inference.result["slice"]
-    plane = default_plane(volume) if shown is None else Plane(shown["plane"])
+    shown = None if label.inference is None else label.inference.result.slice
+    plane = default_plane(volume) if shown is None else Plane(shown.plane)
     asked = Asked("", plane, volume.modality, held_out=keys.held_out)
     segments = _segments(label, labels_ijk, identity, left_out)
     targets = tuple(
@@ -101,7 +102,7 @@ def build_case(
         patient_key=keys.patient_key,
         plane=plane,
         window=_window(label, volume),
-        asked_index=None if shown is None else shown["index"],
+        asked_index=None if shown is None else shown.index,
     )
 
 
@@ -163,11 +164,12 @@ def _reader_question(label: ApprovedLabel) -> tuple[Question, ...]:
     inference = label.inference
     if inference is None or inference.query is None:
         return ()
-    reasoning = inference.result.get("reasoning") if inference.present else None
-    prompts = inference.result.get("prompts")
-    if prompts is not None:
+    reasoning = inference.result.reasoning if inference.present else None
+    prompts = None
+    if inference.result.prompts is not None:
         # Positions in the patient's space would say more of the scan than a model needs.
-        prompts = json.dumps({key: prompts[key] for key in _PROMPT_KEYS})
+        told = dataclasses.asdict(inference.result.prompts)
+        prompts = json.dumps({key: told[key] for key in _PROMPT_KEYS})
     return (Question(inference.query, QuerySource.READER, reasoning, inference.id, prompts),)
 
 
@@ -180,11 +182,9 @@ def _without_naming(question: Question, identity: PatientIdentity) -> Question:
 
 def _whole_volume(label: ApprovedLabel) -> bool:
     """A mask of one slice says nothing about the others."""
-    return label.inference is None or bool(label.inference.result.get("propagated"))
+    return label.inference is None or label.inference.result.propagated
 
 
 def _window(label: ApprovedLabel, volume: Volume) -> Window | None:
-    shown = None if label.inference is None else label.inference.result["slice"]
-    if shown is None or shown["window_center"] is None:
-        return choose_window(volume)
-    return Window(shown["window_center"], shown["window_width"], shown["window_name"])
+    seen = None if label.inference is None else label.inference.result.window()
+    return seen or choose_window(volume)

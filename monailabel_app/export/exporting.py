@@ -25,9 +25,9 @@ from medreasoner_training.samples import (
     samples_of_case,
     writing_dataset,
 )
-from monailabel_app.app import default_data_dir
+from monailabel_app.common.privacy import quiet_request_logs
 from monailabel_app.errors import UnknownImageError
-from monailabel_app.export.approved import ApprovedLabel, Studies, approved_labels
+from monailabel_app.export.approved import ApprovedLabel, approved_labels
 from monailabel_app.export.cases import CaseKeys, build_case
 from monailabel_app.export.identity import PatientIdentity, identity_of
 from monailabel_app.export.questions import (
@@ -39,13 +39,12 @@ from monailabel_app.export.questions import (
     writer_settings,
 )
 from monailabel_app.export.salt import site_salt
-from monailabel_app.privacy import quiet_request_logs
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.site.opening import Studies, open_studies
+from monailabel_app.site.paths import SitePaths
 from monailabel_app.store import RecordStore
 from monailabel_app.store.store import DATABASE_NAME
-from monailabel_app.studies.local import StudiesFolder
-from monailabel_app.studies.pacs import PacsStudies
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import VolumeCache
 
 UNREADABLE = "the image or the label cannot be read"
 NO_IMAGE = "the image is not among the studies any more"
@@ -71,13 +70,6 @@ class _Entry:
     identity: PatientIdentity
     patient_key: str
     case_key: str
-
-
-def open_studies(studies: str, data_dir: Path) -> Studies:
-    """The datastore that the server would open for ``studies``."""
-    if studies.startswith(("http://", "https://")):
-        return PacsStudies.connect(studies)
-    return StudiesFolder(Path(studies), data_dir / "series", auto_reload=False)
 
 
 def export_studies(
@@ -106,8 +98,8 @@ def export_studies(
     """
     quiet_request_logs()
     require_free(out)
-    data_dir = data_dir or default_data_dir(studies)
-    store = open_studies(studies, data_dir)
+    paths = SitePaths.of(studies, data_dir)
+    data_dir, store = paths.data_dir, open_studies(paths)
     with ExitStack() as opened:
         writer, records = None, None
         wanted = query_writer or writer_settings(data_dir)

@@ -14,7 +14,7 @@ from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.formats import ImageFormat, format_of
 from medreasoner_infer.imaging.places import files_below
-from monailabel_app.studies.source import ImageSource
+from monailabel_app.images.source import ImageSource
 
 _TAGS = (
     "SeriesInstanceUID",

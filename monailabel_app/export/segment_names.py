@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.places import files_below
 from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS
 from monailabel_app.export.approved import ApprovedLabel
-from monailabel_app.segments import SEGMENT_NAME
+from monailabel_app.labels.segments import answer_value, entries_by_value
 
 UNNAMED = "unnamed"
 
@@ -37,35 +36,19 @@ def asked_value(label: ApprovedLabel, values: list[int]) -> int | None:
     """The label value that answers the inference's question: the only one, or the marked one."""
     if label.inference is None or label.inference.query is None:
         return None
-    if len(values) == 1:
-        return values[0]
-    entries = label.info.get("label_info")
-    for place, entry in enumerate(entries if isinstance(entries, list) else [], start=1):
-        if not isinstance(entry, Mapping):
-            continue
-        marked = entry.get("inference_id") == label.inference.id
-        if (marked or entry.get("name") == SEGMENT_NAME) and _value(entry, place) in values:
-            return _value(entry, place)
-    return None
+    entries = entries_by_value(label.info.get("label_info"))
+    return answer_value(entries, values, label.inference.id)
 
 
-def _from_list(entries: object) -> dict[int, str]:
-    return {
-        _value(entry, place): str(entry["name"])
-        for place, entry in enumerate(entries if isinstance(entries, list) else [], start=1)
-        if isinstance(entry, Mapping) and entry.get("name")
-    }
+def _from_list(label_info: object) -> dict[int, str]:
+    entries = entries_by_value(label_info)
+    return {value: str(entry["name"]) for value, entry in entries.items() if entry.get("name")}
 
 
 def _from_mapping(names: object) -> dict[int, str]:
     if not isinstance(names, Mapping):
         return {}
     return {value: str(name) for name, value in names.items() if isinstance(value, int)}
-
-
-def _value(entry: Mapping[str, Any], place: int) -> int:
-    value = entry.get("idx")
-    return value if isinstance(value, int) else place
 
 
 def _from_dicom(label: ApprovedLabel) -> dict[int, str]:

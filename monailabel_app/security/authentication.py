@@ -15,9 +15,9 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Aut
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from monailabel_app.security.accounts import Accounts, LoggedIn
 from monailabel_app.security.addresses import address_of
 from monailabel_app.security.guesses import Logins, TooManyGuessesError
-from monailabel_app.security.readers import Reader, Readers
 
 SESSION_COOKIE = "medreasoner_session"
 LOGIN_PATH = "/medreasoner/login"
@@ -40,12 +40,12 @@ class LoginRequired(AuthenticationBackend):
         trusts_proxies: whether the site named proxies whose word on the client's address counts.
     """
 
-    def __init__(self, readers: Readers, logins: Logins, *, trusts_proxies: bool = False) -> None:
+    def __init__(self, readers: Accounts, logins: Logins, *, trusts_proxies: bool = False) -> None:
         self._readers = readers
         self._logins = logins
         self._trusts_proxies = trusts_proxies
 
-    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, Reader] | None:
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, LoggedIn] | None:
         """Who is calling.
 
         Raises:
@@ -62,7 +62,7 @@ class LoginRequired(AuthenticationBackend):
             raise AuthenticationError(_NOT_LOGGED_IN)
         return AuthCredentials(["reader"]), reader
 
-    def _reader_of(self, conn: HTTPConnection) -> Reader | None:
+    def _reader_of(self, conn: HTTPConnection) -> LoggedIn | None:
         address = address_of(conn.scope, self._trusts_proxies)
         scheme, _, value = conn.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "basic":
@@ -78,10 +78,10 @@ class LoginRequired(AuthenticationBackend):
             self._logins.refuse_forged(address)
         return found
 
-    def _of_session(self, text: str) -> Reader | None:
+    def _of_session(self, text: str) -> LoggedIn | None:
         return self._readers.by_session(text)
 
-    def _of_guess(self, address: str, token: str) -> Reader | None:
+    def _of_guess(self, address: str, token: str) -> LoggedIn | None:
         # A session that has ended is no guess, however often a viewer sends it.
         return None if self._readers.is_signed(token) else self._logins.log_in(address, token)
 

@@ -8,7 +8,7 @@ import logging
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from monailabel_app.http_errors import as_http_error, error_response
+from monailabel_app.common.http_errors import as_http_error, error_response
 
 logger = logging.getLogger(__name__)
 

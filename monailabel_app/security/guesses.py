@@ -20,7 +20,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from monailabel_app.security.readers import Reader, Readers
+from monailabel_app.security.accounts import Accounts, LoggedIn
 
 _PER_ADDRESS, _IN_TOTAL = 10, 100
 _REMEMBERED = 10_000
@@ -80,13 +80,13 @@ class Logins:
     while somebody else at that address guesses.
     """
 
-    def __init__(self, readers: Readers, limits: GuessLimits) -> None:
+    def __init__(self, readers: Accounts, limits: GuessLimits) -> None:
         self._readers = readers
         self._limits = limits
         self._salt = secrets.token_bytes(32)
         self._proven: OrderedDict[bytes, None] = OrderedDict()
 
-    def log_in(self, address: str, token: str, name: str | None = None) -> Reader | None:
+    def log_in(self, address: str, token: str, name: str | None = None) -> LoggedIn | None:
         """The reader whose token this is, ``None`` if it is nobody's.
 
         Raises:

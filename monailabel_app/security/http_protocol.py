@@ -18,6 +18,10 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\n"
     b"Connection: close\r\n\r\n"
 )
+_ENDING = (
+    "The server ends, and the request was not finished in time. Look whether it was done once the "
+    "server is back, or send it again."
+)
 
 
 class BoundedHead(h11.Connection):
@@ -110,6 +114,13 @@ class GuardedProtocol(H11Protocol):
         """End the connection at once, and tell a request that is being read."""
         self._abandon_request()
         self.transport.abort()
+
+    def give_up(self) -> None:
+        """End the connection as the server does; who has no answer yet is told."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.drop()
+        else:
+            self._end(503, _ENDING)
 
     def _phase_now(self) -> Phase:
         if self.transport.is_closing():

@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monailabel_app.security.accounts import LoggedIn
 from monailabel_app.security.addresses import address_of
 from monailabel_app.security.authentication import PUBLIC_PATHS
-from monailabel_app.security.readers import Reader
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOGIN_BODY_BYTES = 16 << 10
@@ -101,6 +101,6 @@ class RateLimits:
         if scope["method"] in SAFE_METHODS or scope["path"] in PUBLIC_PATHS:
             return True
         user = scope.get("user")
-        if isinstance(user, Reader):
+        if isinstance(user, LoggedIn):
             return self._limiter.hit(self._requests, "reader", user.display_name)
         return self._limiter.hit(self._requests, "address", address_of(scope, self._trusts_proxies))

@@ -47,7 +47,7 @@ class Sessions:
         """Open one; its id cannot be guessed."""
         self._remove_expired()
         own = [key for key, session in self._by_id.items() if session.name == name]
-        for key in own[: len(own) + 1 - self._per_reader]:
+        for key in own[: max(0, len(own) + 1 - self._per_reader)]:
             del self._by_id[key]
         key = secrets.token_urlsafe(32)
         self._by_id[key] = Session(name, token_digest, self._clock() + self._seconds)

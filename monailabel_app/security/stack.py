@@ -12,9 +12,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from medreasoner_infer.errors import MedReasonerError
+from monailabel_app.common.http_errors import as_http_error, error_response
 from monailabel_app.errors import SettingsError
 from monailabel_app.framework import settings as monailabel_settings
-from monailabel_app.http_errors import as_http_error, error_response
+from monailabel_app.security.accounts import Accounts
 from monailabel_app.security.authentication import LoginRequired, refuse
 from monailabel_app.security.cross_site import CrossSiteGuard
 from monailabel_app.security.exposure import LOOPBACK_HOSTS
@@ -22,7 +23,6 @@ from monailabel_app.security.faults import FaultBoundary
 from monailabel_app.security.guesses import GuessLimits, Logins
 from monailabel_app.security.headers import SecurityHeaders
 from monailabel_app.security.limits import BodyLimits, RateLimits
-from monailabel_app.security.readers import Readers
 from monailabel_app.security.settings import SecuritySettings
 from monailabel_app.security.token_file import DEFAULT_ROLE
 
@@ -35,7 +35,7 @@ def secure(server: FastAPI, settings: SecuritySettings) -> FastAPI:
     Raises:
         SettingsError: if the token file cannot be used, or MONAI Label's own login is on as well.
     """
-    readers = Readers.of(settings)
+    readers = Accounts.of(settings)
     if readers is not None and monailabel_settings.MONAI_LABEL_AUTH_ENABLE:
         raise SettingsError(
             "Both MONAI_LABEL_AUTH_ENABLE and tokens ask for a login; choose one of them."
@@ -53,7 +53,7 @@ def secure(server: FastAPI, settings: SecuritySettings) -> FastAPI:
 
 
 def _middleware(
-    settings: SecuritySettings, readers: Readers | None, logins: Logins | None
+    settings: SecuritySettings, readers: Accounts | None, logins: Logins | None
 ) -> list[Middleware]:
     """The first is the outermost."""
     trusts = {"trusts_proxies": bool(settings.trusted_proxies)}
@@ -88,7 +88,7 @@ def _middleware(
     return stack
 
 
-def _tell_of_default_roles(readers: Readers) -> None:
+def _tell_of_default_roles(readers: Accounts) -> None:
     count = len(readers.without_a_role)
     if count:
         logger.warning(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from monailabel_app.door import is_name
+from monailabel_app.common.door import is_name
 from monailabel_app.errors import SettingsError
 from monailabel_app.security.roles import Role
 

@@ -7,7 +7,7 @@ ones; all of it may hold patient data, so the folder is readable by its owner on
 
 from __future__ import annotations
 
-from monailabel_app.extras import needs_extra
+from monailabel_app.common.extras import needs_extra
 
 with needs_extra("sqlalchemy", "monailabel"), needs_extra("alembic", "monailabel"):
     from monailabel_app.store.files import FileArchive, StoredFile

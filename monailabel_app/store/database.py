@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session, sessionmaker
 
-from monailabel_app.private_files import PRIVATE_FILE, private_file
+from monailabel_app.common.private_files import PRIVATE_FILE, private_file
 from monailabel_app.store.faults import reading
 
 # How long a request waits for another process that writes, and for a free connection.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from medreasoner_infer.errors import MalformedInferenceError
 from monailabel_app.errors import RecordStoreError
 
 ANSWER = "The answer could not be recorded, so it is not given out"
@@ -44,6 +45,8 @@ def reading() -> Iterator[None]:
     """
     try:
         yield
+    except MalformedInferenceError as error:
+        raise RecordStoreError(f"A record cannot be read. {error}") from error
     except (SQLAlchemyError, OSError) as error:
         raise RecordStoreError(
             f"The records cannot be read now ({_kind(error)}). {_ADVICE}."

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from medreasoner_infer.models.store.files import sync_folder
-from monailabel_app.private_files import PRIVATE_FILE, private_folder
+from medreasoner_infer.atomic import replacing
+from monailabel_app.common.private_files import PRIVATE_FILE, private_folder
 
 _BLOCK = 1 << 20
 
@@ -39,16 +37,11 @@ class FileArchive:
 
     def put(self, name: str, write: Callable[[Path], object]) -> StoredFile:
         """Let ``write`` write a temporary file of the same extension, then give it its name."""
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as scratch:
-            written = Path(scratch) / name
+        path = self.path(name)
+        with replacing(path, "".join(path.suffixes), durable=True) as written:
             write(written)
             written.chmod(PRIVATE_FILE)
-            with written.open("rb") as file:
-                os.fsync(file.fileno())
-            stored = StoredFile(name, sha256_of(written), written.stat().st_size)
-            os.replace(written, self.path(name))
-        sync_folder(self.folder)
-        return stored
+            return StoredFile(name, sha256_of(written), written.stat().st_size)
 
     def drop(self, name: str) -> None:
         """Remove a file; one that is gone already is fine."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
 
 from sqlalchemy import select, update
@@ -207,25 +207,8 @@ def approved_label(inference: InferenceRow) -> int | None:
 
 def document_of(row: PacsDocumentRow) -> PacsDocument:
     """The row, free of its session."""
-    return PacsDocument(
-        id=row.id,
-        key=row.key,
-        version=row.version,
-        inference_id=row.inference_id,
-        label_id=row.label_id,
-        image_id=row.image_id,
-        study_uid=row.study_uid,
-        state=PacsState(row.state),
-        tries=row.tries,
-        created_at=row.created_at,
-        next_try_at=row.next_try_at,
-        sent_at=row.sent_at,
-        error=row.error,
-        seg_series_uid=row.seg_series_uid,
-        seg_instance_uid=row.seg_instance_uid,
-        report_series_uid=row.report_series_uid,
-        report_instance_uid=row.report_instance_uid,
-    )
+    values = {field.name: getattr(row, field.name) for field in fields(PacsDocument)}
+    return PacsDocument(**{**values, "state": PacsState(row.state)})
 
 
 def _existing(session: Session, document_id: int) -> PacsDocumentRow:

@@ -11,6 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from medreasoner_infer.result import Inference
+
 
 class JoinedBy(str, Enum):
     """How a submitted label found its inference.
@@ -190,7 +192,7 @@ class InferenceRecord:
     task: str
     image_id: str | None
     present: bool
-    result: dict[str, Any]
+    result: Inference
     mask_sha256: str | None
     mask_file: Path | None
     labels: tuple[LabelRecord, ...] = ()
@@ -202,7 +204,7 @@ class InferenceRecord:
     @property
     def query(self) -> str | None:
         """The question, ``None`` for the segmenter alone."""
-        return self.result.get("query")
+        return self.result.query
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, with the whole result."""
@@ -213,7 +215,7 @@ class InferenceRecord:
             "image_id": self.image_id,
             "asked_by": self.asked_by,
             "present": self.present,
-            "result": self.result,
+            "result": self.result.to_dict(),
             "mask_sha256": self.mask_sha256,
             "mask_kept": self.mask_file is not None,
             "labels": [label.to_dict() for label in self.labels],

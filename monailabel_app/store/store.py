@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from medreasoner_infer.result import InferenceResult
+from medreasoner_infer.errors import MalformedInferenceError
+from medreasoner_infer.result import Inference, InferenceResult
+from monailabel_app.common.private_files import private_folder
 from monailabel_app.errors import UnknownRecordError
-from monailabel_app.private_files import private_folder
 from monailabel_app.store.database import Database, open_database
-from monailabel_app.store.faults import DECISION, DELETION, LABEL, recording
+from monailabel_app.store.faults import DECISION, DELETION, LABEL, reading, recording
 from monailabel_app.store.files import FileArchive, StoredFile, copy_bytes
 from monailabel_app.store.joining import Join, choose_join
 from monailabel_app.store.pacs_queue import (
@@ -38,6 +40,8 @@ from monailabel_app.store.rows import decision_of, inference_row, label_row, set
 from monailabel_app.store.studies import Deleted, delete_study, inferences_of
 from monailabel_app.store.tables import InferenceRow, LabelRow
 
+logger = logging.getLogger(__name__)
+
 DATABASE_NAME = "records.sqlite"
 DEFAULT_KEEP_MASK_BYTES = 10 << 30
 DEFAULT_LIST_LIMIT = 100
@@ -52,6 +56,9 @@ class RecordStore:
         folder: made if needed, readable by its owner only.
         keep_mask_bytes: cap on the kept inferred masks. Beyond it the oldest masks that no
             submitted label was joined to are removed; their records and hashes stay.
+
+    Raises:
+        RecordStoreError: the database cannot be opened.
     """
 
     def __init__(self, folder: Path, keep_mask_bytes: int = DEFAULT_KEEP_MASK_BYTES) -> None:
@@ -59,7 +66,8 @@ class RecordStore:
         self._keep_mask_bytes = keep_mask_bytes
         self._masks = FileArchive(folder / "masks")
         self._labels = FileArchive(folder / "labels")
-        self._engine = open_database(folder / DATABASE_NAME)
+        with reading():
+            self._engine = open_database(folder / DATABASE_NAME)
         self._database = Database(self._engine, folder / DATABASE_NAME)
         self.pacs = PacsQueue(self._database, FileArchive(folder / "outbox"))
 
@@ -140,7 +148,7 @@ class RecordStore:
             statement = statement.where(InferenceRow.asked_by == asked_by)
         statement = statement.order_by(InferenceRow.sequence.desc()).limit(limit)
         with self._database.reading() as session:
-            return [self._inference_record(row) for row in session.scalars(statement)]
+            return list(self._readable(session.scalars(statement)))
 
     def list_for_study(self, study: str, asked_by: str | None = None) -> list[InferenceRecord]:
         """The inferences of a study (its UID, or an image's id), the latest first.
@@ -149,8 +157,7 @@ class RecordStore:
             asked_by: only those that this reader asked for.
         """
         with self._database.reading() as session:
-            found = inferences_of(session, study, asked_by)
-            return [self._inference_record(row) for row in found]
+            return list(self._readable(inferences_of(session, study, asked_by)))
 
     def delete_study(self, study: str) -> Deleted:
         """Delete all records, masks and labels of a study; what an archive has of it stays there.
@@ -322,6 +329,14 @@ class RecordStore:
             row.mask_file = None
         return dropped
 
+    def _readable(self, rows: Iterable[InferenceRow]) -> Iterator[InferenceRecord]:
+        """The records of rows; one that is damaged takes no other along."""
+        for row in rows:
+            try:
+                yield self._inference_record(row)
+            except MalformedInferenceError as error:
+                logger.error("A record is left out of a list. %s", error)
+
     def _inference_record(self, row: InferenceRow) -> InferenceRecord:
         return InferenceRecord(
             id=row.id,
@@ -329,7 +344,7 @@ class RecordStore:
             task=row.task,
             image_id=row.image_id,
             present=row.present,
-            result=row.result,
+            result=Inference.from_dict(row.result),
             mask_sha256=row.mask_sha256,
             mask_file=None if row.mask_file is None else self._masks.path(row.mask_file),
             labels=tuple(self._label_record(label) for label in row.labels),

@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.imaging.boundary import reading
@@ -21,15 +21,14 @@ from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
 from medreasoner_infer.imaging.formats import ImageFormat, format_of
 from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.places import files_below
-from medreasoner_infer.imaging.write import replacing
-from monailabel_app.private_files import private_file, private_folder
+from monailabel_app.common.fields import is_uid
+from monailabel_app.common.private_files import private_file, private_folder
 
 logger = logging.getLogger(__name__)
 
 NIFTI = ".nii.gz"
 _LABELS_FOLDER = "labels"
 _NIFTI_LENGTH = 32767  # a signed 16-bit number, NIfTI-1's "dim"
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,6 @@ def _report_damaged(now: dict[Path, _Read], before: dict[Path, _Read]) -> None:
     new = [path for path, read in now.items() if read.is_damaged and before.get(path) != read]
     if new:
         logger.warning("%d damaged DICOM file(s) of the studies are set aside", len(new))
-
-
-def is_uid(text: str) -> bool:
-    """Whether ``text`` is a UID (DICOM PS3.5, 9.1): digits and dots, at most 64 characters."""
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 def _read(path: Path, studies: Path, version: tuple[int, int]) -> _Read:

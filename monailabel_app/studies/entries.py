@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from monailabel_app.door import MAX_DIGITS, BoundError, every_value, is_clean_text, is_name
+from monailabel_app.common.door import MAX_DIGITS, BoundError, every_value, is_clean_text, is_name
 from monailabel_app.framework import DataModel, ImageLabelModel
 
 MAX_DEPTH = 40

@@ -15,9 +15,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from monailabel_app.common.private_files import PRIVATE_FILE
 from monailabel_app.errors import StudiesAwayError, StudiesWriteError
 from monailabel_app.framework import ImageLabelModel
-from monailabel_app.private_files import PRIVATE_FILE
 from monailabel_app.studies.entries import EntryError, read_entry
 from monailabel_app.studies.placing import write_whole, writing
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medreasoner_infer.errors import InputError
-from monailabel_app.door import is_name
+from monailabel_app.common.door import is_name
 from monailabel_app.framework import (
     DataModel,
     DefaultLabelTag,

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from filelock import FileLock, Timeout
 
 from medreasoner_infer.imaging.places import inside
-from monailabel_app.door import is_name
+from monailabel_app.common.door import is_name
+from monailabel_app.common.private_files import PRIVATE_FILE, private_folder
 from monailabel_app.errors import StudiesWriteError
 from monailabel_app.framework import (
     DataModel,
@@ -23,7 +24,6 @@ from monailabel_app.framework import (
     LocalDatastore,
     LocalDatastoreModel,
 )
-from monailabel_app.private_files import PRIVATE_FILE, private_folder
 from monailabel_app.studies.index import BrokenIndexError, IndexContent, IndexFile, Stamp
 from monailabel_app.studies.placing import PREFIX, remove_unfinished, writing
 

@@ -14,6 +14,7 @@ from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.places import inside
 from monailabel_app.errors import ConflictError, UnknownImageError
 from monailabel_app.framework import DataModel, ImageLabelModel
+from monailabel_app.images.source import ImageSource
 from monailabel_app.studies.dicom_folder import (
     NIFTI,
     DicomSeries,
@@ -22,7 +23,6 @@ from monailabel_app.studies.dicom_folder import (
 )
 from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.placing import writing
-from monailabel_app.studies.source import ImageSource
 from monailabel_app.studies.submissions import RemembersSubmissions
 
 IMAGE_PATTERNS = (

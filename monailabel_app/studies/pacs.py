@@ -10,10 +10,12 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medreasoner_infer.errors import InputError, ServiceError
 from medreasoner_infer.imaging import load_volume
+from monailabel_app.common.fields import is_uid
+from monailabel_app.common.waiting import KeptAnswer, SharedCalls
 from monailabel_app.dicom.dicomweb import DicomWebArchive
 from monailabel_app.errors import PacsTimeoutError, UnknownImageError
 from monailabel_app.framework import (
@@ -21,18 +23,20 @@ from monailabel_app.framework import (
     DICOMWebDatastore,
     settings,
 )
+from monailabel_app.images.source import ImageSource
+from monailabel_app.pacs.client import connect_client
+from monailabel_app.pacs.faults import pacs_faults
+from monailabel_app.pacs.limits import PACS_LIMITS, PacsLimits, exchange
+from monailabel_app.pacs.series_fetch import fetch_series
+from monailabel_app.pacs.series_search import MODALITY, find_one, find_series
 from monailabel_app.store import LabelSubmission, PacsDocument
-from monailabel_app.studies.dicom_folder import NIFTI, is_uid, write_nifti
+from monailabel_app.studies.dicom_folder import NIFTI, write_nifti
 from monailabel_app.studies.indexed import IndexedFolder
-from monailabel_app.studies.pacs_client import connect_client
-from monailabel_app.studies.pacs_faults import pacs_faults
 from monailabel_app.studies.pacs_labels import is_empty_label, newest_segmentations, write_label_map
-from monailabel_app.studies.pacs_limits import PACS_LIMITS, PacsLimits, exchange
-from monailabel_app.studies.series_fetch import fetch_series
-from monailabel_app.studies.series_search import MODALITY, find_one, find_series
-from monailabel_app.studies.source import ImageSource
 from monailabel_app.studies.submissions import RemembersSubmissions
-from monailabel_app.waiting import KeptAnswer, SharedCalls
+
+if TYPE_CHECKING:
+    import requests
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +105,12 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             convert_to_nifti=settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI,
             expiry_s=settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY if expires else CACHE_EXPIRY_S,
         )
+
+    @property
+    def http_session(self) -> requests.Session:
+        """By which the server is asked, with this server's own login."""
+        session: requests.Session = self._client._session
+        return session
 
     def archive(self, orthanc_url: str | None = None) -> DicomWebArchive:
         """The same server as a place for results."""

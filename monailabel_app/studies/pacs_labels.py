@@ -12,13 +12,13 @@ import numpy as np
 from medreasoner_infer.imaging import write_mask
 from medreasoner_infer.imaging.dicom_file import open_dicom
 from medreasoner_infer.imaging.places import files_below
-from monailabel_app import label_grid
 from monailabel_app.dicom.errors import UnreadableResultError
 from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS, read_segment, segment_numbers
 from monailabel_app.dicom.source import open_source
-from monailabel_app.studies.series_search import SERIES_UID, STUDY_UID, uid_of
-from monailabel_app.studies.source import ImageSource
-from monailabel_app.volumes import read_volume
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import read_volume
+from monailabel_app.labels import grid
+from monailabel_app.pacs.series_search import SERIES_UID, STUDY_UID, uid_of
 
 if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient
@@ -69,4 +69,4 @@ def is_empty_label(label_filename: str) -> bool:
     Raises:
         UnreadableImageError: it cannot be read.
     """
-    return label_grid.is_empty_label(Path(label_filename))
+    return grid.is_empty_label(Path(label_filename))

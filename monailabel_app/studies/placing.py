@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medreasoner_infer.models.store.files import sync_folder
+from medreasoner_infer.atomic import replacing
+from monailabel_app.common.private_files import PRIVATE_FILE
 from monailabel_app.errors import StudiesAwayError, StudiesWriteError
-from monailabel_app.private_files import PRIVATE_FILE
 
 PREFIX = ".medreasoner-part-"
 
@@ -50,34 +50,24 @@ def write_whole(path: Path, content: bytes) -> os.stat_result:
     Returns:
         The status of the new file.
     """
-    unfinished = _unfinished(path.parent)
-    try:
-        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE)
-        with os.fdopen(descriptor, "wb") as file:
+    with replacing(path, "", prefix=PREFIX, durable=True) as unfinished:
+        with open(unfinished, "xb", opener=_private) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        status = unfinished.stat()
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sync_folder(path.parent)
-    return status
+        return unfinished.stat()
 
 
 def copy_whole(source: Path, path: Path) -> None:
     """Copy ``source`` to ``path``, which appears whole or stays as it was."""
-    unfinished = _unfinished(path.parent)
-    try:
-        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE)
-        with os.fdopen(descriptor, "wb") as file, source.open("rb") as content:
-            shutil.copyfileobj(content, file, 1 << 20)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with (
+        replacing(path, "", prefix=PREFIX, durable=True) as unfinished,
+        open(unfinished, "xb", opener=_private) as file,
+        source.open("rb") as content,
+    ):
+        shutil.copyfileobj(content, file, 1 << 20)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE_FILE)
 
 
 @contextmanager
@@ -110,7 +100,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _second_name(path: Path) -> Path | None:
-    second = _unfinished(path.parent)
+    second = path.with_name(f"{PREFIX}{uuid.uuid4().hex}")
     try:
         os.link(path, second, follow_symlinks=False)
     except FileNotFoundError:
@@ -121,7 +111,3 @@ def _second_name(path: Path) -> Path | None:
             return second
         return None
     return second
-
-
-def _unfinished(folder: Path) -> Path:
-    return folder / f"{PREFIX}{uuid.uuid4().hex}"

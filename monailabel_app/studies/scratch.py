@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.formats import identify
-from monailabel_app.private_files import PRIVATE_FILE, PRIVATE_FOLDER, private_folder
+from monailabel_app.common.private_files import PRIVATE_FILE, PRIVATE_FOLDER, private_folder
 from monailabel_app.studies.placing import writing
 
 _BLOCK = 1 << 20

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from monailabel_app.common.private_files import PRIVATE_FILE
 from monailabel_app.errors import FolderInUseError
-from monailabel_app.private_files import PRIVATE_FILE
 from monailabel_app.studies.placing import write_whole
 
 LOCK_NAME = ".medreasoner-server.lock"

@@ -22,8 +22,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from monailabel_app.common.import_path import child_environment
 from monailabel_app.errors import ConflictError
-from monailabel_app.import_path import child_environment
 from monailabel_app.training.folder import TrainingFolder
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from pathlib import Path
 from medreasoner_infer.models.registry import LIVE, resolve_model
 from medreasoner_infer.models.store import ReasonerStore
 from medreasoner_infer.reasoners.prompts import load_prompt_file
+from medreasoner_training.embedded.reasoner.targets import MIN_AREA_PX
 from medreasoner_training.finetune import FineTuneConfig
-from medreasoner_training.reasoner.targets import MIN_AREA_PX
 from medreasoner_training.samples import VALIDATION, SampleDataset, SampleSettings, open_dataset
 from monailabel_app.export.exporting import ExportSettings, export_studies
 from monailabel_app.training.errors import TooFewHeldOutError
@@ -98,7 +98,7 @@ def require_held_out(data_set: SampleDataset, config: FineTuneConfig) -> None:
         TooFewHeldOutError: the validation patients are fewer than the gate's ``min_patients``.
     """
     split = data_set.manifest.splits.get(VALIDATION)
-    patients, needed = 0 if split is None else split.patients, config.gate_config.min_patients
+    patients, needed = 0 if split is None else split.patients, config.gate.min_patients
     if patients < needed:
         raise TooFewHeldOutError(
             f"The approved labels hold out {patients} patient(s); the gate needs {needed} to "

@@ -8,10 +8,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from medreasoner_infer.models.store.files import write_durably
+from medreasoner_infer.atomic import write_durably
+from medreasoner_infer.home import home_folder
 from medreasoner_training.finetune import Progress, State, read_progress
 from medreasoner_training.finetune.errors import ProgressError
-from monailabel_app.server import home_folder
 from monailabel_app.training.lock import TrainingLock
 
 FOLDER_NAME = "training"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.errors import ServiceError
-from medreasoner_infer.models.store.files import write_durably
 from monailabel_app.training.errors import TrainingRunsError
 from monailabel_app.training.processes import ProcessMark
 

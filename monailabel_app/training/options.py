@@ -17,8 +17,8 @@ from medreasoner_training.finetune import (
     read_config,
     shipped_configs,
 )
-from monailabel_app.door import is_clean_text
-from monailabel_app.fields import (
+from monailabel_app.common.door import is_clean_text
+from monailabel_app.common.fields import (
     given,
     read_bool,
     read_choice,

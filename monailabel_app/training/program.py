@@ -21,8 +21,8 @@ def main(path: Path) -> None:
         SystemExit: with status 1 if the training failed or could not start.
     """
     from medreasoner_infer.errors import MedReasonerError
-    from monailabel_app.privacy import quiet_request_logs
-    from monailabel_app.private_files import keep_private
+    from monailabel_app.common.privacy import quiet_request_logs
+    from monailabel_app.common.private_files import keep_private
     from monailabel_app.settings import AppSettings
     from monailabel_app.training.task import make_train_task
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.errors import MedReasonerError
-from medreasoner_infer.models.store.files import write_durably
 from medreasoner_training.finetune import CONFIG_FILE, FineTuneConfig, Progress, State
 from medreasoner_training.finetune.identity import what_is_learnt
 from medreasoner_training.finetune.progress import clear_stop, stop_requested, write_progress

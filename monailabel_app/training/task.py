@@ -14,6 +14,7 @@ from medreasoner_infer.models.registry import LIVE
 from medreasoner_training.finetune import Progress, State
 from monailabel_app.framework import Datastore, TrainTask
 from monailabel_app.settings import AppSettings
+from monailabel_app.site.paths import SitePaths
 from monailabel_app.training.background import BackgroundTraining
 from monailabel_app.training.errors import TrainerFailedError, TrainingStoppedError
 from monailabel_app.training.folder import TrainingFolder
@@ -27,7 +28,6 @@ from monailabel_app.training.reporting import progress_line, stats
 from monailabel_app.training.site import SiteTraining
 from monailabel_app.training.trainer import trainer_command
 
-_WEB = ("http://", "https://")
 NOT_LIVE = (
     "This server does not answer with the live model; start it with --reasoner live to have "
     "promoted ones answer."
@@ -91,16 +91,16 @@ class ReasonerTrainTask(TrainTask):  # type: ignore[misc]
         return stats(last)
 
 
-def make_train_task(studies: str, data_dir: Path, settings: AppSettings) -> ReasonerTrainTask:
-    """The task of an app with these settings.
+def make_train_task(paths: SitePaths, settings: AppSettings) -> ReasonerTrainTask:
+    """The task of a site with these settings.
 
     Raises:
         InputError: ``train_command`` is no command line.
     """
     command = trainer_command(settings.train_command)
     # The process that trains runs in another folder.
-    studies = studies if studies.startswith(_WEB) else str(Path(studies).absolute())
-    training = SiteTraining(studies, TrainingFolder(data_dir), command)
+    studies = paths.studies if paths.is_pacs else str(Path(paths.studies).absolute())
+    training = SiteTraining(studies, TrainingFolder(paths.data_dir), command)
     configs = known_configs(settings.train_configs)
     background = BackgroundTraining(
         training.folder,

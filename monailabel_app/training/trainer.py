@@ -17,7 +17,7 @@ from medreasoner_infer.errors import InputError
 from medreasoner_training.finetune import Progress, State, read_progress, request_stop
 from medreasoner_training.finetune.errors import ProgressError
 from medreasoner_training.finetune.progress import clear_stop, stop_requested, write_progress
-from monailabel_app.import_path import child_environment
+from monailabel_app.common.import_path import child_environment
 from monailabel_app.training.lock import HeldLock
 from monailabel_app.training.processes import ProcessMark
 

@@ -17,9 +17,9 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.interfaces.utils import app as app_registry
 
 from monailabel_app.app import MedReasonerApp
-from monailabel_app.routes.guard import ExposureGuard
 from monailabel_app.security.settings import SecuritySettings
 from monailabel_app.security.stack import secure
+from monailabel_app.web.routes.guard import ExposureGuard
 
 
 class NoPipeline:

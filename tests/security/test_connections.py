@@ -17,7 +17,7 @@ import pytest
 from monailabel_app.security.addresses import FORWARDED, address_of, counted_as
 from monailabel_app.security.connections import ConnectionLimits, Connections, Phase
 from monailabel_app.security.settings import SecuritySettings
-from monailabel_app.web_server import Listening, connection_limits, make_server
+from monailabel_app.web.uvicorn_server import Listening, connection_limits, make_server
 
 SOON_S = 15.0
 QUICK = {"head_s": 1.0, "idle_s": 1.0, "body_s": 1.0, "unread_s": 2.0, "linger_s": 1.0}

@@ -24,8 +24,8 @@ import SimpleITK as sitk
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import User, get_current_user
 
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.framework import app_instance
-from monailabel_app.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.studies.infos import SERVER_KEYS
 
 SHAPE_IJK = (3, 3, 3)
@@ -340,7 +340,7 @@ def test_a_reader_removes_nothing(as_role, studies, role) -> None:
 
 
 def labels_of(client) -> list[dict]:
-    records = app_instance().service.records
+    records = app_instance().site.records
     with sqlite3.connect(records._engine.url.database) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute("SELECT * FROM labels ORDER BY id")]

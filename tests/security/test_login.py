@@ -17,12 +17,12 @@ from monailabel.config import settings as monailabel_settings
 from pydantic import SecretStr
 
 from monailabel_app.errors import SettingsError
-from monailabel_app.routes.install import _guards
+from monailabel_app.security.accounts import Accounts
 from monailabel_app.security.exposure import is_from_network, is_loopback
-from monailabel_app.security.readers import Readers
 from monailabel_app.security.roles import Role
 from monailabel_app.security.sessions import Sessions
 from monailabel_app.security.settings import SecuritySettings, security_settings
+from monailabel_app.web.routes.install import _guards
 
 TOKEN = "correct-horse-battery-staple"
 EVIL = "https://evil.example"
@@ -288,7 +288,7 @@ def test_roles_stand_in_the_file(tmp_path) -> None:
     path = tmp_path / "tokens"
     path.write_text(f"ann:{TOKEN}-a\nbob:{TOKEN}-b:reviewer\ncy: {TOKEN}-c : administrator\n")
     path.chmod(0o600)
-    readers = Readers.of(SecuritySettings(token_file=path))
+    readers = Accounts.of(SecuritySettings(token_file=path))
     assert readers.roles == {
         "ann": Role.READER, "bob": Role.REVIEWER, "cy": Role.ADMINISTRATOR,
     }  # fmt: skip
@@ -299,13 +299,13 @@ def test_roles_stand_in_the_file(tmp_path) -> None:
 
 
 def test_the_single_reader_administers_unless_told_otherwise() -> None:
-    assert Readers.of(SecuritySettings(token=TOKEN)).by_token(TOKEN).role is Role.ADMINISTRATOR
+    assert Accounts.of(SecuritySettings(token=TOKEN)).by_token(TOKEN).role is Role.ADMINISTRATOR
     lesser = SecuritySettings(token=TOKEN, token_role="reviewer")
-    assert Readers.of(lesser).by_token(TOKEN, "anyone").role is Role.REVIEWER
+    assert Accounts.of(lesser).by_token(TOKEN, "anyone").role is Role.REVIEWER
 
 
 def test_a_changed_file_counts_without_a_restart(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("monailabel_app.security.readers._LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr("monailabel_app.security.accounts._LOOK_AGAIN_S", 0.0)
     path = tmp_path / "tokens"
 
     def write(text: str) -> None:
@@ -315,7 +315,7 @@ def test_a_changed_file_counts_without_a_restart(tmp_path, monkeypatch) -> None:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
 
     write(f"ann:{TOKEN}-a\nbob:{TOKEN}-b\n")
-    readers = Readers.of(SecuritySettings(token_file=path))
+    readers = Accounts.of(SecuritySettings(token_file=path))
     anns, bobs = (readers.open_session(readers.by_token(f"{TOKEN}-{c}")) for c in "ab")
     write(f"ann:{TOKEN}-a:reviewer\n")
     assert readers.by_session(anns).role is Role.REVIEWER
@@ -385,18 +385,18 @@ def test_no_other_site_logs_a_reader_in_or_out(serve, headers, path) -> None:
 
 
 def test_a_changed_token_ends_sessions_and_time_does_too() -> None:
-    readers = Readers({"ann": TOKEN}, session_seconds=3600)
+    readers = Accounts({"ann": TOKEN}, session_seconds=3600)
     session = readers.open_session(readers.by_token(TOKEN))
     assert readers.by_session(session).display_name == "ann"
-    assert Readers({"ann": TOKEN + "2"}, 3600).by_session(session) is None
-    assert Readers({"ann": TOKEN}, session_seconds=-1).by_session(session) is None
+    assert Accounts({"ann": TOKEN + "2"}, 3600).by_session(session) is None
+    assert Accounts({"ann": TOKEN}, session_seconds=-1).by_session(session) is None
 
 
 def test_each_reader_has_a_token_of_their_own(tmp_path) -> None:
     path = tmp_path / "tokens"
     path.write_text(f"# readers\nann: {TOKEN}-a\nbob: {TOKEN}-b\n")
     path.chmod(0o600)
-    readers = Readers.of(SecuritySettings(token_file=path))
+    readers = Accounts.of(SecuritySettings(token_file=path))
     assert readers.by_token(f"{TOKEN}-b").display_name == "bob"
     assert readers.by_token(f"{TOKEN}-b", "bob").display_name == "bob"
     assert readers.by_token(f"{TOKEN}-b", "ann") is None
@@ -423,7 +423,7 @@ def test_a_token_file_that_cannot_be_used_says_why(tmp_path, content, mode, said
         path.write_text(content)
         path.chmod(stat.S_IFREG | mode)
     with pytest.raises(SettingsError, match=said):
-        Readers.of(SecuritySettings(token_file=path))
+        Accounts.of(SecuritySettings(token_file=path))
 
 
 def test_a_fault_of_the_environment_names_the_variable_and_not_its_value(monkeypatch) -> None:

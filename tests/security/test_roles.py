@@ -10,6 +10,8 @@ import pytest
 from starlette.routing import BaseRoute
 
 from monailabel_app.security.roles import ALLOWED, Action, Role, least_role
+from monailabel_app.web.routes import install
+from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 
 TOKENS = {role: f"{role.value}-{'x' * 24}" for role in Role}
 PUBLIC = None
@@ -106,6 +108,12 @@ def client(serve, tmp_path: Path):
 
 def test_every_route_that_is_served_states_its_role(client) -> None:
     assert set(served(client.app.router.routes)) == set(ROUTES)
+
+
+@pytest.mark.parametrize("router", [*install._ROUTERS, *install._ADMINISTRATION])
+def test_every_route_bounds_its_body_and_types_its_faults(router) -> None:
+    assert router.routes
+    assert all(isinstance(route, TypedErrorRoute) for route in router.routes)
 
 
 @pytest.mark.parametrize("role", Role)

@@ -30,7 +30,7 @@ from monailabel.main import Main
 from support.servers import ServerProcess, free_port
 
 from monailabel_app.errors import SettingsError
-from monailabel_app.server import ServerOptions, run_server
+from monailabel_app.web.server import ServerOptions, run_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -10,12 +10,12 @@ import io
 import json
 import tarfile
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import requests
-from monailabel.config import settings as monailabel_settings
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -169,9 +169,13 @@ def test_the_archive_gets_the_query_and_no_credentials(serve, monkeypatch) -> No
     archive = HTTPServer(("127.0.0.1", 0), Archive)
     threading.Thread(target=archive.serve_forever, daemon=True).start()
     client = serve(token=TOKEN)
-    monkeypatch.setattr("monailabel_app.routes.proxy._session", requests.Session)
+    session = lambda site: requests.Session()  # noqa: E731
+    monkeypatch.setattr("monailabel_app.web.routes.proxy._session", session)
     address = f"http://127.0.0.1:{archive.server_port}/dicom-web/"
-    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_STUDIES", address)
+    provided = client.app.state.services
+    paths = replace(provided.site.paths, studies=address)
+    site = replace(provided.site, paths=paths)
+    client.app.state.services = replace(provided, site=site)
     headers = {"Accept": "application/dicom+json", "Cookie": "a=b", "X-Other": "1"}
     answer = client.get(
         "/proxy/dicom/qido/studies?limit=2&PatientID=x%26y", headers=headers, auth=("x", TOKEN)

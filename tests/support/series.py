@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from medreasoner_training.phantom import torso_ct
+from medreasoner_training.embedded.phantom import torso_ct
 
 _DATE, _TIME = "20260102", "101500"
 _PHANTOM_SEED = 11

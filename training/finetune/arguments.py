@@ -11,10 +11,11 @@ from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_char
 from medreasoner_infer.reasoners.prompts import PromptFile
 from medreasoner_training.finetune.config import FineTuneConfig
 from medreasoner_training.finetune.errors import FineTuneConfigError
-from medreasoner_training.finetune.settings import VllmMode
-from medreasoner_training.finetune.start import training_device
+from medreasoner_training.finetune.settings import Tuning, VllmMode, their_arguments
+from medreasoner_training.finetune.tunable import training_device
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig
     from trl import GRPOConfig, SFTConfig
 
@@ -30,10 +31,7 @@ def sft_arguments(config: FineTuneConfig, stage_dir: Path) -> SFTConfig:
     sft = config.sft
     return SFTConfig(
         **_shared(config, stage_dir, sft.batch, sft.micro_batch),
-        max_steps=sft.steps,
-        learning_rate=sft.learning_rate,
-        lr_scheduler_type=sft.schedule,
-        warmup_steps=sft.warmup_steps,
+        **their_arguments(sft),
         max_length=None,  # truncation would cut an image's tokens
         train_sampling_strategy="sequential",
     )
@@ -49,27 +47,16 @@ def grpo_arguments(
     """
     from trl import GRPOConfig
 
-    grpo, vllm = config.grpo, config.vllm
+    grpo, by_vllm = config.grpo, config.vllm.mode is not VllmMode.off
     return GRPOConfig(
         **_shared(config, stage_dir, grpo.rollouts_per_step, grpo.micro_batch),
-        **_vllm(config),
+        **their_arguments(grpo),
+        **(their_arguments(config.vllm) if by_vllm else {}),
+        use_vllm=by_vllm,
         max_steps=steps,
-        learning_rate=grpo.learning_rate,
-        lr_scheduler_type=grpo.schedule,
-        warmup_steps=grpo.warmup_steps,
-        max_grad_norm=grpo.max_grad_norm,
-        num_generations=grpo.generations,
-        num_iterations=grpo.iterations,
-        temperature=grpo.temperature,
         max_completion_length=grpo.max_completion_tokens or longest_rollout,
-        beta=grpo.beta,
-        epsilon=grpo.epsilon,
-        epsilon_high=grpo.epsilon_high,
-        loss_type=grpo.loss_type.value,
-        scale_rewards=grpo.scale_rewards.value,
         shuffle_dataset=False,
         log_completions=False,
-        use_vllm=vllm.mode is not VllmMode.off,
     )
 
 
@@ -85,18 +72,17 @@ def longest_rollout(loaded: LoadedModel, settings: PromptFile) -> int:
     return min(LONGEST_ROLLOUT, completion_tokens(loaded.answer_size, chars))
 
 
+def new_adapter(config: FineTuneConfig, model: torch.nn.Module) -> LoraConfig | None:
+    """The adapter that a trainer is to add; ``None`` where all weights or an old one's learn."""
+    is_adapted = hasattr(model, "peft_config")
+    return lora_config(config) if config.tuning is Tuning.lora and not is_adapted else None
+
+
 def lora_config(config: FineTuneConfig) -> LoraConfig:
-    """The new adapter."""
+    """The configured adapter for peft."""
     from peft import LoraConfig
 
-    lora = config.lora
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
+    return LoraConfig(**their_arguments(config.lora), task_type="CAUSAL_LM")
 
 
 def uses_bf16(config: FineTuneConfig) -> bool:
@@ -111,19 +97,15 @@ def _shared(
     run, on_cpu = config.run, training_device(config.run) == "cpu"
     per_device, steps = split_batch(batch, micro_batch, int(os.environ.get("WORLD_SIZE", "1")))
     return {
+        **their_arguments(run),
         "output_dir": str(stage_dir),
         "per_device_train_batch_size": per_device,
         "gradient_accumulation_steps": steps,
         "use_cpu": on_cpu,
         "bf16": uses_bf16(config),
-        "gradient_checkpointing": run.gradient_checkpointing,
-        "seed": run.seed,
         "data_seed": run.seed,
-        "logging_steps": run.log_steps,
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
-        "save_steps": run.save_steps,
-        "save_total_limit": run.keep_checkpoints,
         "eval_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,
@@ -164,15 +146,3 @@ def require_rollout_device(config: FineTuneConfig) -> None:
             f"vllm.mode is {mode.value}, but the training runs on the CPU and vLLM gets its "
             "weights on CUDA GPUs only; expected off."
         )
-
-
-def _vllm(config: FineTuneConfig) -> dict[str, Any]:
-    vllm = config.vllm
-    if vllm.mode is VllmMode.off:
-        return {}
-    return {
-        "vllm_mode": vllm.mode.value,
-        "vllm_server_base_url": vllm.url,
-        "vllm_gpu_memory_utilization": vllm.gpu_memory_share,
-        "vllm_tensor_parallel_size": vllm.tensor_parallel,
-    }

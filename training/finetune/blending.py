@@ -8,22 +8,24 @@ where it was tuned (Wortsman et al., Robust fine-tuning of zero-shot models, arX
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from pathlib import Path
 
 import torch
 
+from medreasoner_infer.atomic import replacing_folder
 from medreasoner_infer.reasoners.transformers_loading import load_model
 from medreasoner_training.finetune.stage import ADAPTER_FILE
-from medreasoner_training.finetune.start import Start
+from medreasoner_training.finetune.tunable import TunableReasoner
 
 _DOWN, _UP = ".lora_A.", ".lora_B."
 
 Weights = dict[str, torch.Tensor]
 
 
-def blend(start: Start, trained: Start, share: float, out: Path) -> Start:
+def blend(
+    start: TunableReasoner, trained: TunableReasoner, share: float, out: Path
+) -> TunableReasoner:
     """The model that lies ``share`` of the way from one to the other, as the same kind of folder.
 
     Args:
@@ -38,19 +40,19 @@ def blend(start: Start, trained: Start, share: float, out: Path) -> Start:
     if share == 1:
         return trained
     if not out.is_dir():
-        unfinished = out.with_name(f"{out.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if trained.adapter is None:
-            _blend_models(start, trained, share, unfinished)
-        else:
-            _blend_adapters(start.adapter, trained.adapter, share, unfinished)
-        os.replace(unfinished, out)
+        with replacing_folder(out) as unfinished:
+            if trained.adapter is None:
+                _blend_models(start, trained, share, unfinished)
+            else:
+                _blend_adapters(start.adapter, trained.adapter, share, unfinished)
     if trained.adapter is None:
         return dataclasses.replace(trained, folder=out)
     return dataclasses.replace(trained, adapter=out)
 
 
-def _blend_models(start: Start, trained: Start, share: float, out: Path) -> None:
+def _blend_models(
+    start: TunableReasoner, trained: TunableReasoner, share: float, out: Path
+) -> None:
     """Both are loaded, since published models may name their weights otherwise than saved ones."""
     size = trained.settings.input_size
     first, last = (load_model(each.folder, size, device="cpu").model for each in (start, trained))

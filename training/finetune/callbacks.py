@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from medreasoner_training.finetune.board import Board
 from medreasoner_training.finetune.checkpoints import mark_complete
 from medreasoner_training.finetune.errors import NonFiniteLossError
 from medreasoner_training.finetune.progress import State, stop_requested
+from medreasoner_training.finetune.progress_writer import ProgressWriter
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,28 +26,28 @@ _NON_FINITE = (
 
 
 class Reporter(TrainerCallback):
-    """Writes steps and rewards to the board.
+    """Writes steps and rewards into ``progress.json``.
 
     Args:
-        board: the run's.
+        progress: the run's.
         first_step: steps that earlier stages of the run have done.
     """
 
-    def __init__(self, board: Board, first_step: int) -> None:
-        self._board = board
+    def __init__(self, progress: ProgressWriter, first_step: int) -> None:
+        self._progress = progress
         self._first_step = first_step
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Count from where the checkpoint left off."""
-        self._board.begin_training(self._first_step + state.global_step)
+        """Begin to count at the checkpoint's step, from which the time left is estimated."""
+        self._progress.begin_training(self._first_step + state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Tell the step."""
-        self._board.at_step(self._first_step + state.global_step)
+        """Write the number of the step."""
+        self._progress.step_done(self._first_step + state.global_step)
 
     def on_log(
         self,
@@ -57,9 +57,9 @@ class Reporter(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Tell the mean reward."""
+        """Write the mean reward over the rollouts of the logged steps."""
         if logs and "reward" in logs:
-            self._board.at_step(self._first_step + state.global_step, float(logs["reward"]))
+            self._progress.step_done(self._first_step + state.global_step, float(logs["reward"]))
 
 
 class FiniteGuard(TrainerCallback):
@@ -148,7 +148,7 @@ class HeldOutEvaluation(TrainerCallback):
     Args:
         evaluate: mean box IoU of the model as it is now.
         every: steps.
-        board: receives the figure.
+        progress: receives the figure.
         writer: of TensorBoard, likewise.
         first_step: steps that earlier stages of the run have done.
     """
@@ -157,13 +157,13 @@ class HeldOutEvaluation(TrainerCallback):
         self,
         evaluate: Callable[[], float | None],
         every: int,
-        board: Board,
+        progress: ProgressWriter,
         writer: SummaryWriter | None,
         first_step: int,
     ) -> None:
         self._evaluate = evaluate
         self._every = every
-        self._board = board
+        self._progress = progress
         self._writer = writer
         self._first_step = first_step
 
@@ -174,8 +174,8 @@ class HeldOutEvaluation(TrainerCallback):
         if state.global_step % self._every or state.global_step >= state.max_steps:
             return
         step = self._first_step + state.global_step
-        self._board.show(State.EVALUATING, f"Answering held-out samples after step {step}.")
+        self._progress.report(State.EVALUATING, f"Answering held-out samples after step {step}.")
         iou = self._evaluate()
-        self._board.evaluated(iou)
+        self._progress.evaluated(iou)
         if self._writer is not None and iou is not None and state.is_world_process_zero:
             self._writer.add_scalar("held_out/box_iou", iou, state.global_step)

@@ -13,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
-from medreasoner_infer.models.store.files import write_durably
+from medreasoner_infer.atomic import write_durably
 from medreasoner_training.finetune.errors import DiskFullError
 from medreasoner_training.finetune.settings import RunSettings
 

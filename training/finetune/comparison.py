@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import medreasoner_infer
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.models.store import (
     Candidate,
@@ -16,12 +17,12 @@ from medreasoner_infer.models.store import (
     ReasonerStore,
     live_reasoner,
 )
-from medreasoner_infer.models.store.files import write_durably
 from medreasoner_infer.reasoners.factory import load_transformers_reasoner
-from medreasoner_training.finetune.board import Board
+from medreasoner_infer.reasoners.weights import weights_sha256
 from medreasoner_training.finetune.card import model_card
+from medreasoner_training.finetune.progress_writer import ProgressWriter
 from medreasoner_training.finetune.scoring import held_out_of, mean_iou, score_reasoner
-from medreasoner_training.finetune.start import Start, base_weights_sha256
+from medreasoner_training.finetune.tunable import TunableReasoner
 from medreasoner_training.gate import GateReport, ModelScores, PairedScores, decide
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 REPORT_FILE = "gate_report.json"
 
 
-def compare_with_live(prepared: Prepared, trained: Start, board: Board) -> GateReport:
+def compare_with_live(
+    prepared: Prepared, trained: TunableReasoner, progress: ProgressWriter
+) -> GateReport:
     """Let candidate and live reasoner answer all held-out samples and ask the gate.
 
     A report that a former start of the run left is kept while the same model is live.
@@ -50,49 +53,42 @@ def compare_with_live(prepared: Prepared, trained: Start, board: Board) -> GateR
     from medreasoner_training.finetune.training import segmenter_of
 
     live = live_name(prepared.store)
-    asked = _Asked.of(prepared, segmenter_of(prepared.config), board)
-    candidate = asked.answered(load_trained(prepared, trained), prepared.record.candidate)
-    reigning = live_reasoner(prepared.store, device=prepared.config.run.device)()
-    compared = asked.answered(reigning, live)
-    held_out, *former = map(held_out_of, asked.splits)
+    splits = [prepared.validation, *([] if prepared.former is None else [prepared.former])]
+    score = partial(_scores, splits, segmenter_of(prepared.config), progress)
+    candidate = score(load_trained(prepared, trained), prepared.record.candidate)
+    compared = score(live_reasoner(prepared.store, device=prepared.config.run.device)(), live)
+    held_out, *former = map(held_out_of, splits)
     report = decide(
         held_out,
         candidate[0],
         compared[0],
-        prepared.config.gate_config,
+        prepared.config.gate,
         PairedScores(former[0], candidate[1], compared[1]) if former else None,
     )
-    board.evaluated(mean_iou(candidate[0], held_out))
+    progress.evaluated(mean_iou(candidate[0], held_out))
     write_durably(path, json.dumps(report.to_dict(), indent=2) + "\n")
     return report
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What both models are asked: the site's held-out rows, and the former site's if it counts."""
+def _scores(
+    splits: Sequence[Dataset],
+    segmenter: Segmenter | None,
+    progress: ProgressWriter,
+    reasoner: Reasoner,
+    name: str,
+) -> list[ModelScores]:
+    """What a reasoner scores on the held-out rows of the site, and of the former site if any."""
 
-    splits: tuple[Dataset, ...]
-    segmenter: Segmenter | None
-    board: Board
+    def on_scored(done: int, of: int) -> None:
+        progress.report(progress.latest.state, f"{name} answered {done} of {of} samples.")
 
-    @classmethod
-    def of(cls, prepared: Prepared, segmenter: Segmenter | None, board: Board) -> _Asked:
-        former = () if prepared.former is None else (prepared.former,)
-        return cls((prepared.validation, *former), segmenter, board)
-
-    def answered(self, reasoner: Reasoner, name: str) -> list[ModelScores]:
-        """The scores of one model, split by split."""
-
-        def told(done: int, of: int) -> None:
-            self.board.show(self.board.now.state, f"{name} answered {done} of {of} samples.")
-
-        return [
-            score_reasoner(reasoner, rows, name=name, segmenter=self.segmenter, on_scored=told)
-            for rows in self.splits
-        ]
+    return [
+        score_reasoner(reasoner, rows, name=name, segmenter=segmenter, on_scored=on_scored)
+        for rows in splits
+    ]
 
 
-def load_trained(prepared: Prepared, trained: Start) -> Reasoner:
+def load_trained(prepared: Prepared, trained: TunableReasoner) -> Reasoner:
     """The candidate as it will be served."""
     settings = trained.settings
     return load_transformers_reasoner(
@@ -111,7 +107,7 @@ def live_name(store: ReasonerStore) -> str:
     return EMBEDDED if live is None else live.name
 
 
-def finish_candidate(prepared: Prepared, trained: Start, report: GateReport) -> str:
+def finish_candidate(prepared: Prepared, trained: TunableReasoner, report: GateReport) -> str:
     """Add the candidate to the store and promote or refuse it; returns its name.
 
     Raises:
@@ -134,8 +130,8 @@ def finish_candidate(prepared: Prepared, trained: Start, report: GateReport) -> 
     return name
 
 
-def _add(prepared: Prepared, trained: Start, report: GateReport) -> Candidate:
-    folder = _result_folder(trained)
+def _add(prepared: Prepared, trained: TunableReasoner, report: GateReport) -> Candidate:
+    folder = trained.folder if trained.adapter is None else trained.adapter
     card = model_card(prepared.record, prepared.config, report)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return prepared.store.add(
@@ -143,7 +139,7 @@ def _add(prepared: Prepared, trained: Start, report: GateReport) -> Candidate:
     )
 
 
-def provenance(prepared: Prepared, trained: Start, report: GateReport) -> Provenance:
+def provenance(prepared: Prepared, trained: TunableReasoner, report: GateReport) -> Provenance:
     """Where the candidate comes from."""
     base = prepared.record.base
     if trained.adapter is None and prepared.record.parent is not None:
@@ -160,9 +156,5 @@ def provenance(prepared: Prepared, trained: Start, report: GateReport) -> Proven
             for which, value in (("candidate", line.candidate_mean), ("live", line.live_mean))
         },
         parent=prepared.record.parent,
-        base_weights_sha256=None if trained.adapter is None else base_weights_sha256(trained),
+        base_weights_sha256=None if trained.adapter is None else weights_sha256(trained.folder),
     )
-
-
-def _result_folder(trained: Start) -> Path:
-    return trained.folder if trained.adapter is None else trained.adapter

@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from reprlib import repr as shortened
+from typing import Any
 
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from medreasoner_infer.errors import InputError
 from medreasoner_training.finetune.errors import FineTuneConfigError
 from medreasoner_training.finetune.settings import (
     DataSettings,
@@ -23,18 +32,16 @@ from medreasoner_training.finetune.settings import (
     Tuning,
     VllmSettings,
 )
-from medreasoner_training.gate import GateConfig, GateConfigError
+from medreasoner_training.finetune.settings.section import Section
+from medreasoner_training.gate import GateConfig
 from medreasoner_training.rewards import RewardConfig, RewardConfigError
 from medreasoner_training.samples import AugmentationSettings
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
-class FineTuneConfig:
+class FineTuneConfig(Section):
     """All settings of a run; the shipped files under ``configs/`` are examples.
 
     Attributes:
@@ -50,7 +57,7 @@ class FineTuneConfig:
         vllm: who generates the rollouts.
         run: device, seed, checkpoints, evaluation.
         promotion: what becomes of the candidate.
-        gate: fields of :class:`medreasoner_training.gate.GateConfig`; its defaults where not given.
+        gate: what the candidate must keep to.
 
     Raises:
         FineTuneConfigError: naming the key that means nothing.
@@ -68,37 +75,18 @@ class FineTuneConfig:
     vllm: VllmSettings = field(default_factory=VllmSettings)
     run: RunSettings = field(default_factory=RunSettings)
     promotion: PromotionSettings = field(default_factory=PromotionSettings)
-    gate: dict[str, Any] = field(default_factory=dict)
+    gate: GateConfig = field(default_factory=GateConfig)
 
     def __post_init__(self) -> None:
-        gamma = tuple(self.augmentation.gamma)
-        augmentation = dataclasses.replace(self.augmentation, gamma=gamma)
-        object.__setattr__(self, "augmentation", augmentation)
         if self.method is Method.sft and not self.sft.steps:
             raise FineTuneConfigError("method is sft, but sft.steps is 0; expected 1 or more.")
-        needs_masks = self.rewards.mask_weight > 0 or self.gate_config.primary == "mask_dice"
+        needs_masks = self.rewards.mask_weight > 0 or self.gate.primary == "mask_dice"
         if needs_masks and self.promotion.segmenter is None:
             raise FineTuneConfigError(
                 "rewards.mask_weight or gate.primary asks for masks, but promotion.segmenter is "
                 "null; name the segmenter, e.g. embedded."
             )
         _ = self.reward_config
-
-    @property
-    def gate_config(self) -> GateConfig:
-        """The gate's settings.
-
-        Raises:
-            FineTuneConfigError: a key is unknown or a value out of its range.
-        """
-        known = {each.name for each in dataclasses.fields(GateConfig)}
-        for key in self.gate:
-            if key not in known:
-                raise _unknown(f"gate.{key}", sorted(known))
-        try:
-            return GateConfig(**self.gate)
-        except (GateConfigError, TypeError) as error:
-            raise FineTuneConfigError(f"gate: {error}") from error
 
     @property
     def reward_config(self) -> RewardConfig:
@@ -115,17 +103,16 @@ class FineTuneConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON and YAML can hold."""
-        from omegaconf import OmegaConf, SCMode
-
-        return OmegaConf.to_container(
-            OmegaConf.structured(self), structured_config_mode=SCMode.DICT, enum_to_str=True
-        )
+        return _schema().dump_python(self, mode="json")
 
     def to_yaml(self) -> str:
         """The text of a file that :func:`read_config` reads to an equal configuration."""
-        from omegaconf import OmegaConf
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
-        return OmegaConf.to_yaml(OmegaConf.create(self.to_dict()))
+
+@cache
+def _schema() -> TypeAdapter[FineTuneConfig]:
+    return TypeAdapter(FineTuneConfig)
 
 
 def read_config(path: Path) -> FineTuneConfig:
@@ -135,11 +122,9 @@ def read_config(path: Path) -> FineTuneConfig:
         FineTuneConfigError: the file is missing or no YAML, a key is unknown, or a value is of
             another type or out of its range.
     """
-    import yaml
-
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise FineTuneConfigError(
             f"{path} cannot be read as YAML ({type(error).__name__}: {error}). Copy one of the "
             f"shipped files: {', '.join(shipped_configs())}."
@@ -153,23 +138,14 @@ def config_from_dict(values: dict[str, Any]) -> FineTuneConfig:
     Raises:
         FineTuneConfigError: as :func:`read_config`.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
     if not isinstance(values, dict):
         raise FineTuneConfigError(
             f"The configuration is a {type(values).__name__}; expected keys with values."
         )
-    schema = _writable(OmegaConf.structured(FineTuneConfig))
     try:
-        merged = OmegaConf.merge(schema, OmegaConf.create(values))
-        return OmegaConf.to_object(merged)
-    except ConfigKeyError as error:
-        parent = OmegaConf.select(schema, error.full_key.rpartition(".")[0] or "@")
-        raise _unknown(error.full_key, sorted(parent if parent is not None else schema)) from error
-    except OmegaConfBaseException as error:
-        problem = str(error).partition("\n")[0]
-        raise FineTuneConfigError(f"{error.full_key}: {problem}.") from error
+        return _schema().validate_python(values)
+    except ValidationError as error:
+        raise FineTuneConfigError(_sentence(error.errors()[0])) from error
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -178,16 +154,31 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def _unknown(key: str, known: list[str]) -> FineTuneConfigError:
-    return FineTuneConfigError(f"{key} is no key; expected one of {', '.join(known)}.")
+def _sentence(fault: ErrorDetails) -> str:
+    """What is wrong with which key; values are shortened."""
+    key, context = ".".join(map(str, fault["loc"])), fault.get("ctx", {})
+    match fault["type"], context.get("error"):
+        case "unexpected_keyword_argument", _:
+            return _unknown(key)
+        case "enum", _:
+            choices = context["expected"].replace("'", "").replace(" or ", ", ")
+            return f"{key}: invalid value {shortened(fault['input'])}, expected one of [{choices}]."
+        case _, FineTuneConfigError() as error:
+            return str(error)
+        case _, InputError() as error:
+            return f"{key}: {error}"
+    return f"{key}: {fault['msg']}, and not {shortened(fault['input'])}."
 
 
-def _writable(node: DictConfig) -> DictConfig:
-    """Frozen dataclasses make read-only nodes, into which nothing can be merged."""
-    from omegaconf import DictConfig, OmegaConf
+def _unknown(key: str) -> str:
+    """The keys of the same section, and which of them may have been meant."""
+    section, _, name = key.rpartition(".")
+    known = sorted(_keys(section))
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"{key} is no key; expected one of {', '.join(known)}.{hint}"
 
-    OmegaConf.set_readonly(node, None)
-    for value in node.values():
-        if isinstance(value, DictConfig):
-            _writable(value)
-    return node
+
+def _keys(section: str) -> Collection[str]:
+    owner = FineTuneConfig if not section else type(getattr(FineTuneConfig(), section))
+    return [each.name for each in dataclasses.fields(owner)]

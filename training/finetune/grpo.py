@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medreasoner_infer.segmenters.base import Segmenter
-from medreasoner_training.finetune.arguments import grpo_arguments, longest_rollout, lora_config
+from medreasoner_training.finetune.arguments import grpo_arguments, longest_rollout, new_adapter
 from medreasoner_training.finetune.config import FineTuneConfig
 from medreasoner_training.finetune.errors import TooFewSamplesError
 from medreasoner_training.finetune.rows import RowMaker, training_rows
 from medreasoner_training.finetune.scoring import SquareSegmenter
-from medreasoner_training.finetune.settings import GrpoSettings, Tuning
+from medreasoner_training.finetune.settings import GrpoSettings
 from medreasoner_training.finetune.shared_images import share_images
-from medreasoner_training.finetune.stage import Stage, is_adapted
+from medreasoner_training.finetune.stage import Stage
 from medreasoner_training.rewards import (
     RewardFunction,
     make_reward_functions,
@@ -23,7 +22,6 @@ from medreasoner_training.rewards import (
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import GRPOTrainer
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
@@ -38,7 +36,6 @@ def grpo_trainer(
     loaded: LoadedModel,
     raw: Dataset,
     maker: RowMaker,
-    callbacks: Sequence[TrainerCallback],
     segmenter: Segmenter | None = None,
 ) -> GRPOTrainer:
     """A trainer that lets the model answer and rewards its answers.
@@ -52,15 +49,13 @@ def grpo_trainer(
     require_samples(len(raw), config.grpo)
     rollout = longest_rollout(loaded, maker.settings)
     count = stage.steps * config.grpo.prompts_per_step
-    new_adapter = config.tuning is Tuning.lora and not is_adapted(loaded.model)
     trainer = GRPOTrainer(
         model=loaded.model,
         reward_funcs=reward_functions(config, loaded.answer_size, segmenter),
         args=grpo_arguments(config, stage.folder, stage.steps, rollout),
         train_dataset=training_rows(raw, maker, count, config.run.seed + _SEED_OFFSET),
         processing_class=loaded.processor,
-        peft_config=lora_config(config) if new_adapter else None,
-        callbacks=list(callbacks),
+        peft_config=new_adapter(config, loaded.model),
     )
     for model in (trainer.model, trainer.ref_model):
         if model is not None:

@@ -25,7 +25,7 @@ from medreasoner_training.finetune.record import (
 from medreasoner_training.finetune.replay import former_rows, with_replay
 from medreasoner_training.finetune.settings import Method, ModelSettings, Tuning
 from medreasoner_training.finetune.stage import Stage, is_main_process
-from medreasoner_training.finetune.start import Start, resolve_start
+from medreasoner_training.finetune.tunable import TunableReasoner, locate_reasoner
 from medreasoner_training.samples import TRAIN, VALIDATION, SampleDataset, open_dataset
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Prepared:
     config: FineTuneConfig
     store: ReasonerStore
     record: RunRecord
-    start: Start
+    start: TunableReasoner
     training: Dataset
     validation: Dataset
     former: Dataset | None = None
@@ -74,7 +74,7 @@ def prepare(run_dir: Path) -> Prepared:
     validation = _validation_rows(data, config)
     record = read_record(run_dir)
     model = config.model if record is None else ModelSettings(record.parent or record.base)
-    start = resolve_start(model, store)
+    start = locate_reasoner(model, store)
     if record is None:
         record = _new_record(config, data, start)
         if is_main_process():
@@ -98,7 +98,7 @@ def plan(prepared: Prepared) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _new_record(config: FineTuneConfig, data: SampleDataset, start: Start) -> RunRecord:
+def _new_record(config: FineTuneConfig, data: SampleDataset, start: TunableReasoner) -> RunRecord:
     moment = utc_now()[:19].replace(":", "").lower()
     name = config.promotion.name or f"{moment}-{uuid.uuid4().hex[:8]}"
     return RunRecord(name, start.base, start.parent, config.to_dict(), data.manifest_sha256)
@@ -111,7 +111,7 @@ def _validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
             "The data set has no validation patients, so no candidate could be compared. Export "
             "again with a validation share above 0."
         )
-    rows, least = data.load(VALIDATION), config.gate_config.min_patients
+    rows, least = data.load(VALIDATION), config.gate.min_patients
     info = rows["extra_info"]
     patients = len(np.unique([each["patient_key"] for each in info if each["present"]]))
     if patients < least:
@@ -123,11 +123,11 @@ def _validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
     return rows
 
 
-def _merged(start: Start, run_dir: Path) -> Start:
+def _merged(start: TunableReasoner, run_dir: Path) -> TunableReasoner:
     """Full tuning changes all weights, so an adapter becomes part of them first."""
     from filelock import FileLock
 
-    from medreasoner_training.export.merge import merge_adapter
+    from medreasoner_training.finetune.merge import merge_adapter
 
     folder = run_dir / "start"
     with FileLock(run_dir / ".start.lock"):  # all processes of a run come here, one merges

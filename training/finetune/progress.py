@@ -8,13 +8,14 @@ Both are files of the run's folder, so that the run can be any process of the ma
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from medreasoner_infer.models.store.files import write_durably
+from pydantic import TypeAdapter, ValidationError
+
+from medreasoner_infer.atomic import write_durably
 from medreasoner_training.finetune.errors import ProgressError
 
 PROGRESS_FILE = "progress.json"
@@ -60,6 +61,8 @@ class Progress:
         candidate: name in the store, once it is there.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     state: State
     step: int = 0
     total_steps: int = 0
@@ -75,20 +78,8 @@ class Progress:
         """Plain values, as JSON can hold."""
         return {**asdict(self), "state": self.state.value}
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Progress:
-        """The inverse of :meth:`to_dict`.
 
-        Raises:
-            ProgressError: ``fields`` are not those.
-        """
-        try:
-            return cls(**{**fields, "state": State(fields["state"])})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProgressError(
-                f"This is no progress of a run ({type(error).__name__}: {error}); expected what "
-                "Progress.to_dict gives."
-            ) from error
+_SCHEMA = TypeAdapter(Progress)
 
 
 def write_progress(run_dir: Path, progress: Progress) -> None:
@@ -109,16 +100,16 @@ def read_progress(run_dir: Path) -> Progress:
     """
     path = run_dir / PROGRESS_FILE
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        return _SCHEMA.validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise ProgressError(
             f"{run_dir} holds no {PROGRESS_FILE}; expected the folder of a run that was started."
         ) from error
-    except (OSError, ValueError) as error:
-        raise ProgressError(f"{path} cannot be read as JSON ({error}).") from error
-    if not isinstance(fields, dict):
-        raise ProgressError(f"{path} holds a {type(fields).__name__}; expected an object.")
-    return Progress.from_dict(fields)
+    except OSError as error:
+        raise ProgressError(f"{path} cannot be read ({error}).") from error
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise ProgressError(f"{path} holds no progress of a run ({problem}).") from error
 
 
 def request_stop(run_dir: Path) -> None:

@@ -6,9 +6,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from medreasoner_infer.models.store.files import write_durably
+from pydantic import TypeAdapter, ValidationError
+
+from medreasoner_infer.atomic import write_durably
+from medreasoner_training.finetune.config import config_from_dict
 from medreasoner_training.finetune.errors import RunChangedError
 from medreasoner_training.finetune.identity import what_is_learnt
 
@@ -27,11 +30,16 @@ class RunRecord:
         data_manifest_sha256: of the data set.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     candidate: str
     base: str
     parent: str | None
     config: dict[str, Any]
     data_manifest_sha256: str
+
+
+_SCHEMA = TypeAdapter(RunRecord)
 
 
 def read_record(run_dir: Path) -> RunRecord | None:
@@ -42,17 +50,17 @@ def read_record(run_dir: Path) -> RunRecord | None:
     """
     path = run_dir / RECORD_FILE
     try:
-        return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
+        return _SCHEMA.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except ValidationError as error:
         raise RunChangedError(
             f"{path} is damaged ({type(error).__name__}). Start a new run in another folder."
         ) from error
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:
-    """Begin a run."""
+    """Write ``run.json``, once, before anything is trained."""
     write_durably(run_dir / RECORD_FILE, json.dumps(asdict(record), indent=2) + "\n")
 
 
@@ -63,12 +71,15 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
 
     Raises:
         RunChangedError: naming what differs.
+        FineTuneConfigError: the recorded configuration means nothing to this version.
     """
-    was, now = what_is_learnt(record.config), what_is_learnt(config)
+    # What an older version left out has its default.
+    begun_with = config_from_dict(record.config).to_dict()
+    was, now = what_is_learnt(begun_with), what_is_learnt(config)
     differing = [
-        f"{section} (was {record.config.get(section)}, is {value})"
+        f"{section} (was {begun_with[section]}, is {value})"
         for section, value in config.items()
-        if was.get(section) != now[section]
+        if was[section] != now[section]
     ]
     if record.data_manifest_sha256 != data_manifest_sha256:
         differing.append("the data set")

@@ -10,6 +10,7 @@ import numpy as np
 
 from medreasoner_infer.imaging import Plane
 from medreasoner_training.finetune.errors import NoValidationError
+from medreasoner_training.finetune.rows import spread_rows
 from medreasoner_training.finetune.settings import DataSettings
 from medreasoner_training.samples import (
     TRAIN,
@@ -52,7 +53,7 @@ def with_replay(raw: Dataset, data: DataSettings, run_dir: Path, size_px: int) -
     if data.replay == PHANTOMS:
         replayed = phantom_rows(count, size_px)
     else:
-        replayed = _spread(open_dataset(run_dir / data.replay).load(TRAIN), count)
+        replayed = spread_rows(open_dataset(run_dir / data.replay).load(TRAIN), count)
     return concatenate_datasets([raw.cast(features()), replayed.cast(features())])
 
 
@@ -74,13 +75,7 @@ def former_rows(data: DataSettings, run_dir: Path, size_px: int) -> Dataset | No
             f"The replayed data set {data.replay} has no validation patients, so nobody could tell "
             "what is forgotten of it. Export it again with a validation share above 0."
         )
-    return _spread(former.load(VALIDATION), min(counts.rows, _HELD_OUT_ROWS))
-
-
-def _spread(rows: Dataset, count: int) -> Dataset:
-    """``count`` rows at equal distances, some of them twice where there are fewer."""
-    picks = np.linspace(0, len(rows), count, endpoint=False).astype(int)
-    return rows.select(picks, keep_in_memory=True)
+    return spread_rows(former.load(VALIDATION), min(counts.rows, _HELD_OUT_ROWS))
 
 
 def phantom_rows(count: int, size_px: int, seed: int = _SEED) -> Dataset:
@@ -99,8 +94,8 @@ def phantom_rows(count: int, size_px: int, seed: int = _SEED) -> Dataset:
 
 def phantom_sample(index: int, size_px: int, seed: int = _SEED) -> Sample:
     """One question about a synthetic torso section; equal arguments give equal samples."""
-    from medreasoner_training.reasoner.queries import known_targets
-    from medreasoner_training.reasoner.samples import sample_questions
+    from medreasoner_training.embedded.reasoner.queries import known_targets
+    from medreasoner_training.embedded.reasoner.samples import sample_questions
 
     rng = np.random.default_rng([seed, index])
     drawn = sample_questions(rng, _DRAWN_QUESTIONS, size_px)

@@ -9,7 +9,6 @@ own processor; completions speak of the last one.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,90 +18,20 @@ import numpy as np
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.reasoners.prompts import PromptFile
 from medreasoner_training.finetune.errors import ImageSizeError, TooFewSamplesError
+from medreasoner_training.finetune.raw_samples import (
+    RawSample,
+    read_sample,
+    scale_sample,
+    scale_truth,
+)
 from medreasoner_training.finetune.settings import ImageSizes
 from medreasoner_training.finetune.traces import completion_of
-from medreasoner_training.rewards import GroundTruth, read_ground_truth
+from medreasoner_training.rewards import GroundTruth
 from medreasoner_training.samples import Augmentation
+from medreasoner_training.samples.schema import ground_truth_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-@dataclass(frozen=True, eq=False)
-class RawSample:
-    """A row of the data set folder.
-
-    Attributes:
-        image: uint8 (D, D, 3), letterboxed, not yet encoded.
-        mask: bool (D, D).
-        truth: box and key points in pixels of ``image``; ``None`` where the target is absent.
-        query: the question.
-        label: name of the target.
-        patient: pseudonym.
-        reasoning: stored trace, if there is one.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    truth: GroundTruth | None
-    query: str
-    label: str
-    patient: str
-    reasoning: str | None
-
-
-def read_sample(row: Mapping[str, Any]) -> RawSample:
-    """Decode a row of :meth:`medreasoner_training.samples.SampleDataset.load`.
-
-    Raises:
-        GroundTruthError: the row's ground truth is malformed.
-    """
-    info = row["extra_info"]
-    return RawSample(
-        image=np.asarray(row["images"][0].convert("RGB")),
-        mask=np.asarray(row["masks"][0].convert("L")) > 0,
-        truth=read_ground_truth(row["reward_model"]["ground_truth"]),
-        query=row["prompt"][0]["content"],
-        label=info["category"],
-        patient=info["patient_key"],
-        reasoning=info["reasoning"],
-    )
-
-
-def scale_truth(truth: GroundTruth | None, factor: float) -> GroundTruth | None:
-    """Box and key points on a square whose side is ``factor`` times as long."""
-    if truth is None or factor == 1.0:
-        return truth
-    x1, y1, x2, y2 = (value * factor for value in truth.bbox_xyxy_px)
-    (ax, ay), (bx, by) = truth.points_xy_px
-    points = ((ax * factor, ay * factor), (bx * factor, by * factor))
-    return GroundTruth((x1, y1, x2, y2), points)
-
-
-def scale_image(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Bilinear, with anti-aliasing where it shrinks; an image of the size stays as it is."""
-    if len(image) == size_px:
-        return image
-    from PIL import Image
-
-    resized = Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
-
-
-def scale_mask(mask: np.ndarray, size_px: int) -> np.ndarray:
-    """Bool (D, D) to bool (size_px, size_px), nearest neighbour."""
-    picked = ((np.arange(size_px) + 0.5) * len(mask) / size_px).astype(int)
-    return mask[np.ix_(picked, picked)]
-
-
-def scale_sample(sample: RawSample, size_px: int) -> RawSample:
-    """Image, mask, box and points on a square of ``size_px``."""
-    return dataclasses.replace(
-        sample,
-        image=scale_image(sample.image, size_px),
-        mask=scale_mask(sample.mask, size_px),
-        truth=scale_truth(sample.truth, size_px / len(sample.image)),
-    )
 
 
 @dataclass(frozen=True)
@@ -142,13 +71,13 @@ class RowMaker:
         self.check_size(len(sample.image))
         sample = self._varied(sample, seed)
         asked = scale_sample(sample, self.settings.input_size)
-        at_reader = scale_truth(sample.truth, self.answer_size / len(sample.image))
-        completion = completion_of(asked, at_reader, self.settings.template)
+        in_answer_px = scale_truth(sample.truth, self.answer_size / len(sample.image))
+        completion = completion_of(asked, in_answer_px, self.settings.template)
         return {
             "prompt": self.messages(sample.query),
             "image": Image.fromarray(prepare_image(asked.image, self.settings.image_encoding)),
             "completion": [{"role": "assistant", "content": completion}],
-            "ground_truth": truth_json(at_reader),
+            "ground_truth": _json_of(in_answer_px),
             "square": Image.fromarray(asked.image),
             "mask": Image.fromarray(np.where(asked.mask, 255, 0).astype(np.uint8)),
         }
@@ -182,11 +111,11 @@ class RowMaker:
             )
 
 
-def truth_json(truth: GroundTruth | None) -> str:
+def _json_of(truth: GroundTruth | None) -> str:
     """The ground truth as the reward functions read it."""
     if truth is None:
-        return "null"
-    return json.dumps({"bbox_2d": truth.bbox_xyxy_px, "point_2d": truth.points_xy_px})
+        return ground_truth_json(None, None)
+    return ground_truth_json(truth.bbox_xyxy_px, truth.points_xy_px)
 
 
 def training_rows(raw: Dataset, maker: RowMaker, count: int, seed: int) -> Dataset:
@@ -223,3 +152,9 @@ def training_rows(raw: Dataset, maker: RowMaker, count: int, seed: int) -> Datas
         return {name: [made[pair][name] for pair in pairs] for name in made[pairs[0]]}
 
     return Dataset.from_dict({"row": order, "seed": seeds}).with_transform(make)
+
+
+def spread_rows(rows: Dataset, count: int) -> Dataset:
+    """``count`` rows at equal distances, some of them twice where there are fewer."""
+    picks = np.linspace(0, len(rows), count, endpoint=False).astype(int)
+    return rows.select(picks, keep_in_memory=True)

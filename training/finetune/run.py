@@ -13,13 +13,13 @@ from pathlib import Path
 
 from medreasoner_infer.errors import MedReasonerError
 from medreasoner_training.finetune.blending import blend
-from medreasoner_training.finetune.board import Board
 from medreasoner_training.finetune.comparison import compare_with_live, finish_candidate
 from medreasoner_training.finetune.failures import typed_faults
 from medreasoner_training.finetune.preparation import Prepared, plan, prepare
 from medreasoner_training.finetune.progress import State, clear_stop
-from medreasoner_training.finetune.stage import Stage, is_main_process, trained_start
-from medreasoner_training.finetune.start import Start
+from medreasoner_training.finetune.progress_writer import ProgressWriter
+from medreasoner_training.finetune.stage import Stage, is_main_process, trained_reasoner
+from medreasoner_training.finetune.tunable import TunableReasoner
 
 
 class ExitCode(IntEnum):
@@ -37,46 +37,48 @@ def run(run_dir: Path) -> ExitCode:
     Every end is written into ``progress.json``; a failure leaves the last good checkpoint and the
     live model as they are.
     """
-    board = Board(run_dir, is_main_process())
+    progress = ProgressWriter(run_dir, is_main_process())
     try:
         with typed_faults(run_dir):
-            return _run(run_dir, board)
+            return _run(run_dir, progress)
     except MedReasonerError as error:
-        board.show(State.FAILED, str(error), seconds_left=None)
+        progress.report(State.FAILED, str(error), seconds_left=None)
         return ExitCode.FAILED
     except BaseException as error:
         kind = type(error).__name__
-        board.show(State.FAILED, f"The run ended unexpectedly ({kind}); see its log.")
+        progress.report(State.FAILED, f"The run ended unexpectedly ({kind}); see its log.")
         raise
 
 
-def _run(run_dir: Path, board: Board) -> ExitCode:
-    board.show(State.PREPARING, "Checking settings, data and model.")
+def _run(run_dir: Path, progress: ProgressWriter) -> ExitCode:
+    progress.report(State.PREPARING, "Checking settings, data and model.")
     clear_stop(run_dir)
     prepared = prepare(run_dir)
     stages = plan(prepared)
-    board.show(
+    progress.report(
         State.PREPARING, "Loading the model.", total_steps=sum(stage.steps for stage in stages)
     )
     trained = prepared.start
     for stage in stages:
-        if not stage.model_folder.is_dir() and not _train(prepared, stage, trained, board):
-            board.show(State.STOPPED, "Stopped on request; the same command resumes the run.")
+        if not stage.model_folder.is_dir() and not _train(prepared, stage, trained, progress):
+            progress.report(State.STOPPED, "Stopped on request; the same command resumes the run.")
             return ExitCode.STOPPED
-        trained = trained_start(trained, stage)
+        trained = trained_reasoner(trained, stage)
     if not is_main_process():
         return ExitCode.OK
     share = prepared.config.promotion.blend
     if share < 1:
-        board.show(State.COMPARING, "Mixing in the parent's weights.", seconds_left=None)
+        progress.report(State.COMPARING, "Mixing in the parent's weights.", seconds_left=None)
     blended = blend(prepared.start, trained, share, run_dir / "blended")
-    return _judge(prepared, blended, board)
+    return _judge(prepared, blended, progress)
 
 
-def _train(prepared: Prepared, stage: Stage, start: Start, board: Board) -> bool:
+def _train(
+    prepared: Prepared, stage: Stage, start: TunableReasoner, progress: ProgressWriter
+) -> bool:
     from medreasoner_training.finetune.training import train_stage
 
-    done = train_stage(prepared, stage, start, board)
+    done = train_stage(prepared, stage, start, progress)
     free_memory()
     return done
 
@@ -91,17 +93,17 @@ def free_memory() -> None:
     unset_hf_deepspeed_config()  # while it is set, models are loaded in shards
 
 
-def _judge(prepared: Prepared, candidate: Start, board: Board) -> ExitCode:
-    board.show(State.COMPARING, "Comparing with the live reasoner.", seconds_left=None)
-    report = compare_with_live(prepared, candidate, board)
+def _judge(prepared: Prepared, candidate: TunableReasoner, progress: ProgressWriter) -> ExitCode:
+    progress.report(State.COMPARING, "Comparing with the live reasoner.", seconds_left=None)
+    report = compare_with_live(prepared, candidate, progress)
     name = finish_candidate(prepared, candidate, report)
     verdict = " ".join(reason.sentence for reason in report.reasons if not reason.passed)
     if not prepared.config.promotion.promote:
         told = verdict or "The gate would promote it."
-        board.show(State.FINISHED, f"{name} was compared only. {told}", candidate=name)
+        progress.report(State.FINISHED, f"{name} was compared only. {told}", candidate=name)
         return ExitCode.OK
     if not report.promote:
-        board.show(State.REFUSED, f"{name} was refused. {verdict}", candidate=name)
+        progress.report(State.REFUSED, f"{name} was refused. {verdict}", candidate=name)
         return ExitCode.REFUSED
-    board.show(State.PROMOTED, f"{name} is live.", candidate=name)
+    progress.report(State.PROMOTED, f"{name} is live.", candidate=name)
     return ExitCode.OK

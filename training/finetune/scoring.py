@@ -17,7 +17,7 @@ from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_infer.types import XY, Grounding, ReasonerRequest, SliceImage, SlicePrompt
-from medreasoner_training.finetune.rows import (
+from medreasoner_training.finetune.raw_samples import (
     RawSample,
     read_sample,
     scale_image,
@@ -25,6 +25,7 @@ from medreasoner_training.finetune.rows import (
     scale_truth,
 )
 from medreasoner_training.gate import HeldOut, ModelScores
+from medreasoner_training.rewards import dice
 from medreasoner_training.rewards.point_terms import measure_points
 
 if TYPE_CHECKING:
@@ -193,15 +194,16 @@ def _outcome(
     if truth is None:
         return Outcome(False, False)
     box, points = grounding.bbox_xyxy_px, grounding.points_xy_px
-    true_mask, dice = scale_mask(sample.mask, len(square)), 0.0
+    true_mask, overlap = scale_mask(sample.mask, len(square)), 0.0
     if segmenter is not None:
         mask = SquareSegmenter(segmenter, len(square))(square, SlicePrompt(box, points, (1, 1)))
-        dice = _dice(mask, true_mask)
+        # A target thinner than the square's pixels leaves no true mask; none found earns nothing.
+        overlap = float(np.nan_to_num(dice(mask, true_mask)))
     return Outcome(
         False,
         False,
         box_iou=float(box_iou(box, truth.bbox_xyxy_px)),
-        mask_dice=dice,
+        mask_dice=overlap,
         points_dice=measure_points(points, truth, hard=False).disc_dice,
         points_inside=float(np.mean([_lies_in(point, true_mask) for point in points])),
     )
@@ -212,8 +214,3 @@ def _lies_in(point_xy_px: XY, mask: np.ndarray) -> bool:
     column, row = math.floor(point_xy_px[0]), math.floor(point_xy_px[1])
     height, width = mask.shape
     return 0 <= row < height and 0 <= column < width and bool(mask[row, column])
-
-
-def _dice(mask: np.ndarray, true_mask: np.ndarray) -> float:
-    total = np.count_nonzero(mask) + np.count_nonzero(true_mask)
-    return 2 * np.count_nonzero(mask & true_mask) / total if total else 0.0

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medreasoner_training.finetune.arguments import lora_config, sft_arguments
+from medreasoner_training.finetune.arguments import new_adapter, sft_arguments
 from medreasoner_training.finetune.config import FineTuneConfig
 from medreasoner_training.finetune.rows import RowMaker, training_rows
-from medreasoner_training.finetune.settings import Tuning
-from medreasoner_training.finetune.stage import Stage, is_adapted
+from medreasoner_training.finetune.stage import Stage
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import SFTTrainer
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
@@ -26,7 +23,6 @@ def sft_trainer(
     loaded: LoadedModel,
     raw: Dataset,
     maker: RowMaker,
-    callbacks: Sequence[TrainerCallback],
 ) -> SFTTrainer:
     """A trainer that teaches ``completion`` behind ``prompt``; the prompt itself is not learnt.
 
@@ -36,12 +32,10 @@ def sft_trainer(
     """
     from trl import SFTTrainer
 
-    new_adapter = config.tuning is Tuning.lora and not is_adapted(loaded.model)
     return SFTTrainer(
         model=loaded.model,
         args=sft_arguments(config, stage.folder),
         train_dataset=training_rows(raw, maker, stage.steps * config.sft.batch, config.run.seed),
         processing_class=loaded.processor,
-        peft_config=lora_config(config) if new_adapter else None,
-        callbacks=list(callbacks),
+        peft_config=new_adapter(config, loaded.model),
     )

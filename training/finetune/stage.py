@@ -18,10 +18,9 @@ from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile
 from medreasoner_infer.types import ModelIdentity
 from medreasoner_training.finetune.checkpoints import newest_complete, remove_unfinished
 from medreasoner_training.finetune.frozen import frozen_sha256, require_unchanged
-from medreasoner_training.finetune.start import Start
+from medreasoner_training.finetune.tunable import TunableReasoner
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
     from transformers import Trainer
 
@@ -56,11 +55,6 @@ class Stage:
 def is_main_process() -> bool:
     """Whether this process writes; ``accelerate launch`` numbers the others from 1."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def is_adapted(model: torch.nn.Module) -> bool:
-    """Whether a model carries a LoRA adapter already."""
-    return hasattr(model, "peft_config")
 
 
 def checkpoint_to_resume(stage: Stage) -> Path | None:
@@ -98,7 +92,7 @@ def _without_false_alarm() -> Iterator[None]:
         logger.removeFilter(wanted)
 
 
-def publish_model(trainer: Trainer, stage: Stage, start: Start) -> None:
+def publish_model(trainer: Trainer, stage: Stage, start: TunableReasoner) -> None:
     """Write the trained model's folder, whole or not at all; every process takes part."""
     unfinished = stage.folder / "model.unfinished"
     if is_main_process():
@@ -111,7 +105,7 @@ def publish_model(trainer: Trainer, stage: Stage, start: Start) -> None:
     trainer.accelerator.wait_for_everyone()
 
 
-def _tidy(folder: Path, start: Start) -> None:
+def _tidy(folder: Path, start: TunableReasoner) -> None:
     """Leave what the store takes; an adapter names its base, a full model how it is asked."""
     for path in folder.iterdir():
         if path.is_dir():  # the frozen reference adapter of a KL term
@@ -138,7 +132,7 @@ def prompt_json(settings: PromptFile) -> str:
     return json.dumps({**fields.pop("template"), **fields}, indent=2, ensure_ascii=False) + "\n"
 
 
-def trained_start(start: Start, stage: Stage) -> Start:
+def trained_reasoner(start: TunableReasoner, stage: Stage) -> TunableReasoner:
     """What a done stage leaves for the next one."""
     folder = stage.model_folder
     if (folder / ADAPTER_FILE).is_file():

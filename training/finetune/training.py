@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from medreasoner_infer.models.loading import load_segmenter
 from medreasoner_infer.models.registry import resolve_model
-from medreasoner_training.finetune.board import Board
 from medreasoner_training.finetune.callbacks import (
     FiniteGuard,
     HeldOutEvaluation,
@@ -19,8 +17,8 @@ from medreasoner_training.finetune.callbacks import (
 )
 from medreasoner_training.finetune.checkpoints import require_space
 from medreasoner_training.finetune.grpo import grpo_trainer
-from medreasoner_training.finetune.rows import RowMaker
-from medreasoner_training.finetune.settings import RunSettings
+from medreasoner_training.finetune.progress_writer import ProgressWriter
+from medreasoner_training.finetune.rows import RowMaker, spread_rows
 from medreasoner_training.finetune.sft import sft_trainer
 from medreasoner_training.finetune.stage import (
     Stage,
@@ -30,13 +28,13 @@ from medreasoner_training.finetune.stage import (
     publish_model,
     run_trainer,
 )
-from medreasoner_training.finetune.start import Start, load_trainable
+from medreasoner_training.finetune.tunable import TunableReasoner, load_trainable
 from medreasoner_training.samples import Augmentation
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch.utils.tensorboard import SummaryWriter
-    from transformers import Trainer
+    from transformers import Trainer, TrainerCallback
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
     from medreasoner_infer.segmenters.base import Segmenter
@@ -44,7 +42,9 @@ if TYPE_CHECKING:
     from medreasoner_training.finetune.preparation import Prepared
 
 
-def train_stage(prepared: Prepared, stage: Stage, start: Start, board: Board) -> bool:
+def train_stage(
+    prepared: Prepared, stage: Stage, start: TunableReasoner, progress: ProgressWriter
+) -> bool:
     """Train, and publish the model's folder; ``False`` if the run was stopped before.
 
     Raises:
@@ -59,8 +59,9 @@ def train_stage(prepared: Prepared, stage: Stage, start: Start, board: Board) ->
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
     require_space(prepared.run_dir, trained, config.run)
     stop = StopOnRequest(prepared.run_dir)
-    writer = tensorboard_writer(prepared, stage)
-    _add_callbacks(trainer, prepared, stage, start, loaded, board, stop, writer)
+    evaluate = held_out_evaluator(trainer, loaded, start.settings, _evaluated_rows(prepared))
+    for callback in (stop, *_callbacks(prepared, stage, evaluate, progress)):
+        trainer.add_callback(callback)
     run_trainer(trainer, checkpoint)
     if stop.stopped:
         return False
@@ -68,15 +69,17 @@ def train_stage(prepared: Prepared, stage: Stage, start: Start, board: Board) ->
     return True
 
 
-def build_trainer(prepared: Prepared, stage: Stage, start: Start, loaded: LoadedModel) -> Trainer:
+def build_trainer(
+    prepared: Prepared, stage: Stage, start: TunableReasoner, loaded: LoadedModel
+) -> Trainer:
     """TRL's trainer of a stage, without callbacks."""
     config = prepared.config
     augmentation = Augmentation(config.augmentation) if config.data.augment else None
     maker = RowMaker(start.settings, loaded.answer_size, config.data.image_sizes, augmentation)
     if stage.name == "sft":
-        return sft_trainer(config, stage, loaded, prepared.training, maker, ())
+        return sft_trainer(config, stage, loaded, prepared.training, maker)
     segmenter = segmenter_of(config) if config.rewards.mask_weight > 0 else None
-    return grpo_trainer(config, stage, loaded, prepared.training, maker, (), segmenter)
+    return grpo_trainer(config, stage, loaded, prepared.training, maker, segmenter)
 
 
 def segmenter_of(config: FineTuneConfig) -> Segmenter | None:
@@ -85,13 +88,6 @@ def segmenter_of(config: FineTuneConfig) -> Segmenter | None:
         return None
     spec = resolve_model("segmenter", config.promotion.segmenter)
     return load_segmenter(spec, device=config.run.device)
-
-
-def spread_rows(rows: Dataset, run: RunSettings) -> Dataset:
-    """At most ``eval_samples`` rows, evenly through the split."""
-    count = min(run.eval_samples, len(rows))
-    picks = np.linspace(0, len(rows), count, endpoint=False).astype(int)
-    return rows.select(picks, keep_in_memory=True)
 
 
 def tensorboard_writer(prepared: Prepared, stage: Stage) -> SummaryWriter | None:
@@ -103,26 +99,24 @@ def tensorboard_writer(prepared: Prepared, stage: Stage) -> SummaryWriter | None
     return SummaryWriter(str(prepared.run_dir / "tensorboard" / stage.name))
 
 
-def _add_callbacks(
-    trainer: Trainer,
+def _evaluated_rows(prepared: Prepared) -> Dataset:
+    """At most ``eval_samples`` rows, evenly through the validation split."""
+    rows = prepared.validation
+    return spread_rows(rows, min(prepared.config.run.eval_samples, len(rows)))
+
+
+def _callbacks(
     prepared: Prepared,
     stage: Stage,
-    start: Start,
-    loaded: LoadedModel,
-    board: Board,
-    stop: StopOnRequest,
-    writer: SummaryWriter | None,
-) -> None:
+    evaluate: Callable[[], float | None],
+    progress: ProgressWriter,
+) -> Iterator[TrainerCallback]:
     from transformers.integrations import TensorBoardCallback
 
-    for callback in (FiniteGuard(), Reporter(board, stage.first_step), stop, MarkComplete()):
-        trainer.add_callback(callback)
+    yield from (FiniteGuard(), Reporter(progress, stage.first_step), MarkComplete())
+    writer = tensorboard_writer(prepared, stage)
     if writer is not None:
-        trainer.add_callback(TensorBoardCallback(writer))
-    run = prepared.config.run
-    if run.eval_steps:
-        rows = spread_rows(prepared.validation, run)
-        evaluate = held_out_evaluator(trainer, loaded, start.settings, rows)
-        trainer.add_callback(
-            HeldOutEvaluation(evaluate, run.eval_steps, board, writer, stage.first_step)
-        )
+        yield TensorBoardCallback(writer)
+    every = prepared.config.run.eval_steps
+    if every:
+        yield HeldOutEvaluation(evaluate, every, progress, writer, stage.first_step)

@@ -75,7 +75,7 @@ def decide(
 
 
 def _overall(scores: PairedScores, config: GateConfig) -> dict[Metric, Comparison]:
-    """Each metric that was measured."""
+    """The comparison of each metric that was measured for both models."""
     found = {metric: _compare(scores, metric, config) for metric in METRICS}
     return {metric: comparison for metric, comparison in found.items() if comparison is not None}
 

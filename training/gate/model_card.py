@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from medreasoner_training.gate.intervals import Comparison
 from medreasoner_training.gate.report import GateReport
+from medreasoner_training.markdown import table_lines
 
-_COLUMNS = ("", "candidate", "live", "difference", "interval", "samples", "patients")
+_COLUMNS = ("candidate", "live", "difference", "interval", "samples", "patients")
 
 
 def model_card_section(report: GateReport) -> str:
@@ -44,9 +45,7 @@ def _former_section(report: GateReport) -> list[str]:
 
 
 def _table(comparisons: tuple[Comparison, ...], first: str) -> list[str]:
-    header = (first, *_COLUMNS[1:])
-    rows = [header, ("---",) * len(header), *(_row(line) for line in comparisons)]
-    return ["| " + " | ".join(cells) + " |" for cells in rows]
+    return table_lines((first, *_COLUMNS), map(_row, comparisons))
 
 
 def _row(line: Comparison) -> tuple[str, ...]:

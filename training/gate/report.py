@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_training.gate.config import GateConfig
 from medreasoner_training.gate.errors import GateReportError
@@ -40,6 +42,8 @@ class GateReport:
         config: what was decided with.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     candidate: str
     live: str
     promote: bool
@@ -68,20 +72,11 @@ class GateReport:
             GateReportError: if ``fields`` is no report, or contradicts itself.
         """
         try:
-            report = cls(
-                **{
-                    **fields,
-                    "reasons": tuple(Reason(**reason) for reason in fields["reasons"]),
-                    "overall": tuple(Comparison(**line) for line in fields["overall"]),
-                    "by_label": tuple(Comparison(**line) for line in fields["by_label"]),
-                    "former": tuple(Comparison(**line) for line in fields.get("former", ())),
-                    "config": GateConfig(**fields["config"]),
-                }
-            )
-        except (KeyError, TypeError) as error:
+            report = _SCHEMA.validate_python(fields)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
             raise GateReportError(
-                f"This is no report of the gate ({type(error).__name__}: {error}); expected what "
-                "GateReport.to_dict gives."
+                f"This is no report of the gate ({problem}); expected what to_dict gives."
             ) from error
         if report.promote != all(reason.passed for reason in report.reasons) or not report.reasons:
             raise GateReportError("The report's decision does not follow from its reasons.")
@@ -99,3 +94,6 @@ class GateReport:
         except (OSError, ValueError) as error:
             raise GateReportError(f"{path} cannot be read as JSON ({error}).") from error
         return cls.from_dict(fields)
+
+
+_SCHEMA = TypeAdapter(GateReport)

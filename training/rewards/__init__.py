@@ -66,6 +66,7 @@ from medreasoner_training.rewards.explanation import TermExplanation, explain
 from medreasoner_training.rewards.ground_truth import GroundTruth, read_ground_truth
 from medreasoner_training.rewards.mask_reward import mask_dice_reward
 from medreasoner_training.rewards.metrics_as_released import metrics_as_released
+from medreasoner_training.rewards.overlap import dice
 from medreasoner_training.rewards.reading import Reading, read_completion
 from medreasoner_training.rewards.scoring import reward, score
 from medreasoner_training.rewards.trl_functions import RewardFunction, make_reward_functions
@@ -84,6 +85,7 @@ __all__ = [
     "RewardConfigError",
     "RewardFunction",
     "TermExplanation",
+    "dice",
     "explain",
     "make_reward_functions",
     "mask_dice_reward",

@@ -9,6 +9,7 @@ import numpy as np
 
 from medreasoner_infer.types import SlicePrompt
 from medreasoner_training.rewards.errors import RewardConfigError
+from medreasoner_training.rewards.overlap import dice
 from medreasoner_training.rewards.reading import read_completion
 from medreasoner_training.rewards.trl_functions import (
     Completion,
@@ -69,8 +70,7 @@ def _score_mask(segment: Segment, completion: Completion, image: object, mask: o
             f"The segmenter returned a mask of shape {predicted.shape}; expected the true mask's "
             f"shape {true_mask.shape}."
         )
-    common = np.count_nonzero(predicted & true_mask)
-    return 2 * common / (np.count_nonzero(predicted) + np.count_nonzero(true_mask))
+    return dice(predicted, true_mask)
 
 
 def _only_item(value: object) -> object:

@@ -17,7 +17,8 @@ from medreasoner_infer.imaging import (
     slice_mapping,
     slice_values,
 )
-from medreasoner_infer.slice_choice import MIN_CONTENT_FRACTION
+from medreasoner_infer.slice_choice import is_all_but_black
+from medreasoner_infer.types import SliceImage
 from medreasoner_training.samples.cases import (
     LabelledCase,
     LeftOut,
@@ -34,7 +35,6 @@ from medreasoner_training.samples.geometry import (
 from medreasoner_training.samples.slices import absent_slices, present_slices, spread
 
 TOO_SMALL = "every section is smaller than the smallest one asked for"
-_DARK_LEVEL = 12
 
 
 def samples_of_case(
@@ -82,7 +82,7 @@ def _absent_samples(
     candidates = [
         index
         for index in absent_slices(areas, spacing, settings.absent_margin_mm)
-        if _shows_something(case, _mapping(case, index, settings))
+        if not is_all_but_black(_displayed(case, _mapping(case, index, settings)))
     ]
     for number, index in enumerate(spread(candidates, settings.max_absent_slices)):
         mapping = _mapping(case, index, settings)
@@ -100,9 +100,8 @@ def _sample(
     case: LabelledCase, target: Target, mapping: SliceMapping, section: np.ndarray, number: int
 ) -> Sample:
     truth = truth_on_slice(section, mapping)
-    shown = slice_image(case.volume, mapping, case.window)
     return Sample(
-        image=letterbox(shown, mapping),
+        image=letterbox(_displayed(case, mapping), mapping),
         mask=mask_on_square(section, mapping),
         question=_question(case, target, mapping.index, number),
         label_name=target.name,
@@ -140,6 +139,5 @@ def _px_area(mapping: SliceMapping) -> float:
     return scale_x * scale_y
 
 
-def _shows_something(case: LabelledCase, mapping: SliceMapping) -> bool:
-    pixels = slice_image(case.volume, mapping, case.window).pixels
-    return bool(np.mean(pixels > _DARK_LEVEL) > MIN_CONTENT_FRACTION)
+def _displayed(case: LabelledCase, mapping: SliceMapping) -> SliceImage:
+    return slice_image(case.volume, mapping, case.window)

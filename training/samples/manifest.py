@@ -8,7 +8,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
 
 from medreasoner_training.samples.errors import DatasetFolderError
 
@@ -44,6 +46,8 @@ class Manifest:
     vain, ``files`` maps a name within the folder to the file's SHA-256.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     created_at: str
     code_version: str
     settings: Mapping[str, Any]
@@ -59,8 +63,11 @@ class Manifest:
         return sum(split.rows for split in self.splits.values())
 
     def to_json(self) -> str:
-        """As the text of the file."""
+        """The text of ``manifest.json``."""
         return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+
+_SCHEMA = TypeAdapter(Manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -76,23 +83,14 @@ def read_manifest(folder: Path) -> Manifest:
             "folder that 'medreasoner export' wrote."
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetFolderError(
-            f"{MANIFEST_NAME} is not JSON: it is damaged. Export the data set again."
-        ) from error
-    kind, version = (values.get(key) for key in ("format", "schema_version"))
-    if (kind, version) != (_FORMAT, SCHEMA_VERSION):
-        raise DatasetFolderError(
-            f"{MANIFEST_NAME} is of format {kind!r}, version {version!r}; expected {_FORMAT!r}, "
-            f"version {SCHEMA_VERSION}. Export the data set again with this version."
-        )
-    return Manifest(
-        created_at=values["created_at"],
-        code_version=values["code_version"],
-        settings=values["settings"],
-        splits={name: SplitCounts(**counts) for name, counts in values["splits"].items()},
-        left_out=tuple(LeftOutCount(**entry) for entry in values["left_out"]),
-        files=values["files"],
-        refused_questions=tuple(LeftOutCount(**entry) for entry in values["refused_questions"]),
+        values = json.loads(path.read_bytes())
+        kind, version = (values.pop(key, None) for key in ("format", "schema_version"))
+        if (kind, version) == (_FORMAT, SCHEMA_VERSION):
+            return _SCHEMA.validate_python(values)
+        reason = f"of format {kind!r}, version {version!r}"
+    except (ValueError, AttributeError, TypeError) as error:
+        reason = f"damaged ({type(error).__name__})"
+    raise DatasetFolderError(
+        f"{MANIFEST_NAME} is {reason}; expected {_FORMAT!r}, version {SCHEMA_VERSION}. Export the "
+        "data set again with this version."
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medreasoner_infer.types import XY, XYXY
 from medreasoner_training.samples.cases import Sample
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ def features() -> Features:
 
 def to_row(sample: Sample, index: int) -> dict[str, Any]:
     """A sample as a row; ``index`` is its place in the split."""
-    question = sample.question
+    question, truth = sample.question, ground_truth_json(sample.bbox_xyxy_px, sample.points_xy_px)
     return {
         "images": [_png(sample.image)],
         "masks": [_png(np.where(sample.mask, 255, 0).astype(np.uint8))],
         "prompt": [{"role": "user", "content": question.text}],
-        "reward_model": {"style": "rule", "ground_truth": ground_truth_json(sample)},
+        "reward_model": {"style": "rule", "ground_truth": truth},
         "extra_info": {
             "id": sample_id(sample),
             "index": index,
@@ -87,11 +88,11 @@ def to_row(sample: Sample, index: int) -> dict[str, Any]:
     }
 
 
-def ground_truth_json(sample: Sample) -> str:
+def ground_truth_json(bbox_xyxy_px: XYXY | None, points_xy_px: tuple[XY, XY] | None) -> str:
     """``{"bbox_2d": [x1, y1, x2, y2], "point_2d": [[x, y], [x, y]]}`` or ``null``; reasoner px."""
-    if not sample.present:
+    if bbox_xyxy_px is None:
         return "null"
-    return json.dumps({"bbox_2d": sample.bbox_xyxy_px, "point_2d": sample.points_xy_px})
+    return json.dumps({"bbox_2d": bbox_xyxy_px, "point_2d": points_xy_px})
 
 
 def sample_id(sample: Sample) -> str:

@@ -7,8 +7,6 @@ cache in the user's home, where images of patients have no place.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import medreasoner_infer
+from medreasoner_infer.atomic import replacing_folder
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.hashing import files_sha256
 from medreasoner_training.samples.cases import LeftOut, Sample
@@ -128,8 +127,7 @@ def writing_dataset(
     require_free(out)
     schema = _schema()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".exporting-") as scratch:
-        folder = Path(scratch) / out.name
+    with replacing_folder(out) as folder:
         for made in (folder, folder / "data"):
             made.mkdir(mode=0o700)
         writer = DatasetWriter(folder, splits, schema)
@@ -149,7 +147,6 @@ def writing_dataset(
             refused_questions=_entries(refused_questions or LeftOut()),
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-        os.replace(folder, out)
 
 
 def require_free(out: Path) -> None:

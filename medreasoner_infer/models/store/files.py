@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durable writes, and which files a model's folder may hold."""
+"""Which files a model's folder may hold."""
 
 from __future__ import annotations
 
@@ -16,32 +16,6 @@ _ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 # A list of what is allowed: pickled weights come under many suffixes, and code under others.
 _SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md"})
 _SAFE_NAMES = frozenset({"tokenizer.model", "LICENSE", "NOTICE"})
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` such that a crash leaves the old or the new file, whole.
-
-    Call it under a lock: what a crash left unfinished is overwritten the next time.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside ``folder`` survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def safe_model_files(folder: Path) -> tuple[Path, ...]:

@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.models.store.errors import StoreDamagedError
-from medreasoner_infer.models.store.files import write_durably
 from medreasoner_infer.models.store.history import Event
 
 Stamp = tuple[int, int, int]

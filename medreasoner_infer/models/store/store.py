@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medreasoner_infer.atomic import sync_folder, write_durably
 from medreasoner_infer.hashing import files_sha256
+from medreasoner_infer.home import home_folder
 from medreasoner_infer.models.registry import LIVE, registered_models, resolve_model
 from medreasoner_infer.models.store.candidate import Candidate, Provenance
 from medreasoner_infer.models.store.errors import (
@@ -27,8 +29,6 @@ from medreasoner_infer.models.store.files import (
     copy_durably,
     kind_of_model,
     safe_model_files,
-    sync_folder,
-    write_durably,
 )
 from medreasoner_infer.models.store.history import Event, append_event, read_history, utc_now
 from medreasoner_infer.models.store.pointer import LiveEntry, LivePointer, Stamp, stamp_of
@@ -42,7 +42,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 def default_folder() -> Path:
     """``$MEDREASONER_HOME/models``, by default ``~/.medreasoner/models``."""
-    return Path(os.environ.get("MEDREASONER_HOME", "~/.medreasoner")).expanduser() / "models"
+    return home_folder() / "models"
 
 
 class ReasonerStore:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medreasoner_infer.imaging.write import replacing
+from medreasoner_infer.atomic import replacing
 
 
 @dataclass(frozen=True)

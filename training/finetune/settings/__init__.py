@@ -27,6 +27,7 @@ from medreasoner_training.finetune.settings.running import (
     RunSettings,
     VllmSettings,
 )
+from medreasoner_training.finetune.settings.section import their_arguments
 from medreasoner_training.finetune.settings.sources import DataSettings, ModelSettings
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "Tuning",
     "VllmMode",
     "VllmSettings",
+    "their_arguments",
 ]

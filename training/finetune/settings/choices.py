@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choices that the configuration offers, and how a value that means nothing is refused."""
+"""Choices that the configuration offers."""
 
 from __future__ import annotations
 
 from enum import Enum
-
-from medreasoner_training.finetune.errors import FineTuneConfigError
 
 
 class Method(str, Enum):
@@ -52,13 +50,3 @@ class ImageSizes(str, Enum):
 
     refuse = "refuse"
     scale = "scale"
-
-
-def require(ok: bool, key: str, value: object, expected: str) -> None:
-    """Refuse ``value``.
-
-    Raises:
-        FineTuneConfigError: unless ``ok``.
-    """
-    if not ok:
-        raise FineTuneConfigError(f"{key} is {value!r}; expected {expected}.")

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from medreasoner_training.finetune.settings.choices import VllmMode, require
+from medreasoner_training.finetune.settings.choices import VllmMode
+from medreasoner_training.finetune.settings.section import Count, Real, Section, setting
 
 
 @dataclass(frozen=True)
-class VllmSettings:
+class VllmSettings(Section):
     """Rollouts by vLLM.
 
     Attributes:
@@ -19,23 +21,21 @@ class VllmSettings:
         tensor_parallel: GPUs that hold one copy of a colocated model.
     """
 
-    mode: VllmMode = VllmMode.off
-    url: str | None = None
-    gpu_memory_share: float = 0.3
-    tensor_parallel: int = 1
+    key: ClassVar[str] = "vllm"
+
+    mode: VllmMode = setting(VllmMode.off, theirs="vllm_mode")
+    url: str | None = setting(None, theirs="vllm_server_base_url")
+    gpu_memory_share: Real = setting(0.3, above=0, below=1, theirs="vllm_gpu_memory_utilization")
+    tensor_parallel: Count = setting(1, least=1, theirs="vllm_tensor_parallel_size")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         has_url = (self.url is not None) == (self.mode is VllmMode.server)
-        require(has_url, "vllm.url", self.url, "an address with mode server, else null")
-        share = self.gpu_memory_share
-        require(0 < share < 1, "vllm.gpu_memory_share", share, "above 0 to below 1")
-        require(
-            self.tensor_parallel >= 1, "vllm.tensor_parallel", self.tensor_parallel, "1 or more"
-        )
+        self.require(has_url, "url", "an address with mode server, else null")
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Section):
     """How the run is carried out.
 
     Attributes:
@@ -45,36 +45,33 @@ class RunSettings:
         seed: of everything that is drawn.
         log_steps: steps between two log entries.
         save_steps: steps between two checkpoints.
-        keep_checkpoints: the newest so many are kept.
+        keep_checkpoints: the newest so many are kept, two at least: the newest may be damaged.
         eval_steps: steps between two evaluations on held-out samples; 0 evaluates at the end only.
         eval_samples: held-out samples of such an evaluation; all of them decide at the end.
         accelerate_config: documents with what ``accelerate launch --config_file`` was given; it is
             recorded with the candidate.
     """
 
+    key: ClassVar[str] = "run"
+
     device: str = "auto"
     bf16: bool | None = None
-    gradient_checkpointing: bool = False
-    seed: int = 0
-    log_steps: int = 1
-    save_steps: int = 50
-    keep_checkpoints: int = 2
-    eval_steps: int = 50
-    eval_samples: int = 64
+    gradient_checkpointing: bool = setting(False, theirs="gradient_checkpointing")
+    seed: Count = setting(0, least=0, most=2**32 - 1, theirs="seed")
+    log_steps: Count = setting(1, least=1, theirs="logging_steps")
+    save_steps: Count = setting(50, least=1, theirs="save_steps")
+    keep_checkpoints: Count = setting(2, least=2, theirs="save_total_limit")
+    eval_steps: Count = setting(50, least=0)
+    eval_samples: Count = setting(64, least=1)
     accelerate_config: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.device in ("auto", "cpu"), "run.device", self.device, "auto or cpu")
-        require(0 <= self.seed < 2**32, "run.seed", self.seed, "0 to 2**32 - 1")
-        keep = self.keep_checkpoints
-        require(keep >= 2, "run.keep_checkpoints", keep, "2 or more: the newest may be damaged")
-        for name in ("log_steps", "save_steps", "eval_samples"):
-            require(getattr(self, name) >= 1, f"run.{name}", getattr(self, name), "1 or more")
-        require(self.eval_steps >= 0, "run.eval_steps", self.eval_steps, "0 or more")
+        super().__post_init__()
+        self.require(self.device in ("auto", "cpu"), "device", "auto or cpu")
 
 
 @dataclass(frozen=True)
-class PromotionSettings:
+class PromotionSettings(Section):
     """What becomes of the candidate.
 
     Attributes:
@@ -89,12 +86,11 @@ class PromotionSettings:
             ones (1); less forgets less. See :mod:`medreasoner_training.finetune.blending`.
     """
 
+    key: ClassVar[str] = "promotion"
+
     promote: bool = True
     store: str | None = None
     name: str | None = None
     by: str = "medreasoner_training.finetune"
     segmenter: str | None = None
-    blend: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(0 < self.blend <= 1, "promotion.blend", self.blend, "above 0 to 1")
+    blend: Real = setting(1.0, above=0, most=1)

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medreasoner_infer.models.registry import LIVE
-from medreasoner_training.finetune.settings.choices import ImageSizes, require
+from medreasoner_training.finetune.settings.choices import ImageSizes
+from medreasoner_training.finetune.settings.section import Real, Section, setting
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Section):
     """Which reasoner is tuned.
 
     Attributes:
@@ -19,17 +21,20 @@ class ModelSettings:
         revision: commit or tag of a Hugging Face repository.
     """
 
+    key: ClassVar[str] = "model"
+
     name: str = LIVE
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        require(bool(self.name.strip()), "model.name", self.name, "a model")
+        super().__post_init__()
+        self.require(bool(self.name.strip()), "name", "a model")
         fixed = self.revision is None or self.name != LIVE
-        require(fixed, "model.revision", self.revision, "null, as 'live' has no revision")
+        self.require(fixed, "revision", "null, as 'live' has no revision")
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Section):
     """What the reasoner learns from.
 
     Attributes:
@@ -43,15 +48,16 @@ class DataSettings:
             pass over the samples varies them anew.
     """
 
+    key: ClassVar[str] = "data"
+
     folder: str = "dataset"
     image_sizes: ImageSizes = ImageSizes.refuse
     replay: str | None = None
-    replay_share: float = 0.0
+    replay_share: Real = setting(0.0, least=0, below=1)
     augment: bool = True
 
     def __post_init__(self) -> None:
-        share = self.replay_share
-        require(bool(self.folder), "data.folder", self.folder, "a folder")
-        require(0.0 <= share < 1.0, "data.replay_share", share, "0 to below 1")
-        named = not share or self.replay is not None
-        require(named, "data.replay", self.replay, "a data set or 'phantoms' for replay_share > 0")
+        super().__post_init__()
+        self.require(bool(self.folder), "folder", "a folder")
+        named = not self.replay_share or self.replay is not None
+        self.require(named, "replay", "a data set or 'phantoms' for replay_share > 0")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a submitted label says of the answer: accepted as it was, or edited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from medreasoner_infer.imaging import Volume, load_volume
+from monailabel_app.common.fields import read_choice, read_text
+from monailabel_app.dicom.documents import submitted_values
+from monailabel_app.store import Decision, InferenceRecord, LabelSubmission, Outcome
+
+# The server's own word on who submits; what a client says under it is never believed.
+READER_KEY = "reader"
+_CHOICES = tuple(outcome.value for outcome in Outcome)
+
+
+def stated_decision(values: Mapping[str, Any], reader: str | None = None) -> Decision | None:
+    """The decision that a client states as ``outcome`` and ``outcome_reason``, if it does.
+
+    Raises:
+        InputError: the outcome is none of accepted, edited and rejected.
+    """
+    outcome = read_choice(values, "outcome", _CHOICES)
+    if outcome is None:
+        return None
+    now = datetime.now(timezone.utc)
+    return Decision(Outcome(outcome), read_text(values, "outcome_reason"), now, reader)
+
+
+def decision_by_label(
+    label: LabelSubmission, record: InferenceRecord, volume: Volume
+) -> Decision | None:
+    """What the client states with its label; else told by comparing it with the inferred mask.
+
+    ``None`` where the inferred mask is not kept any more, so that nobody can tell.
+
+    Raises:
+        InputError: the label cannot be read, is on no grid of the image, or states nonsense.
+    """
+    reader = read_text(label.info, READER_KEY)
+    stated = stated_decision(label.info, reader)
+    if stated is not None:
+        return stated
+    submitted = submitted_values(label, volume)
+    if submitted is None or record.mask_file is None:
+        return None
+    inferred = load_volume(record.mask_file).array > 0
+    equal = np.array_equal(submitted > 0, inferred)
+    outcome = Outcome.ACCEPTED if equal else Outcome.EDITED
+    return Decision(outcome, None, datetime.now(timezone.utc), reader)

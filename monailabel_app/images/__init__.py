@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which file or series an image id stands for, and the volumes kept in memory."""

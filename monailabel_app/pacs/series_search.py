@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Searching a DICOMweb server for series (QIDO-RS, DICOM PS3.18, 10.6)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from monailabel_app.common.fields import is_uid
+from monailabel_app.errors import UnknownImageError
+
+if TYPE_CHECKING:
+    from dicomweb_client.api import DICOMwebClient
+    from pydicom.dataset import Dataset
+
+logger = logging.getLogger(__name__)
+
+IMAGE_MODALITIES = ("CT", "MR", "CR", "DX", "US")
+MODALITY = "Modality"
+SERIES_UID = "0020000E"
+STUDY_UID = "0020000D"
+_MOST_SERIES = 100_000
+
+
+def find_series(
+    client: DICOMwebClient, search_filter: Mapping[str, Any], most: int = _MOST_SERIES
+) -> list[str]:
+    """Series Instance UIDs that match, each once.
+
+    Args:
+        search_filter: attributes to match. ``Modality`` may be several, as a list or as
+            ``"CT,MR"``; QIDO matches one value, so each is asked for by itself. Without it, all of
+            :data:`IMAGE_MODALITIES` are.
+        most: how many are taken, as a server may go on listing for ever.
+
+    Raises:
+        ValueError: an answer is no list of DICOM JSON objects, or lists more than that.
+    """
+    found: dict[str, None] = {}
+    others = {key: value for key, value in search_filter.items() if key != MODALITY}
+    for modality in _modalities(search_filter.get(MODALITY)):
+        for uid in _pages(client, {**others, MODALITY: modality}):
+            found[uid] = None
+            if len(found) > most:
+                raise ValueError(f"more than {most} series")
+    return list(found)
+
+
+def find_one(client: DICOMwebClient, series_uid: str) -> Dataset:
+    """The attributes by which the server knows a series.
+
+    Raises:
+        UnknownImageError: it has none of this id.
+        ValueError: it has one, but its study has no UID.
+    """
+    from pydicom.dataset import Dataset
+
+    # Some servers pass over what they cannot match, and answer with everything.
+    for entry in client.search_for_series(search_filters={"SeriesInstanceUID": series_uid}):
+        if entry.get(SERIES_UID, {}).get("Value") == [series_uid]:
+            uid_of(entry, STUDY_UID)
+            return Dataset.from_json(entry)
+    raise UnknownImageError("The DICOMweb server holds no images of a series of this id.")
+
+
+def uid_of(entry: Mapping[str, Any], tag: str) -> str:
+    """A UID of a DICOM JSON object (PS3.18, F.2), fit to be a file's name.
+
+    Raises:
+        ValueError: the object has none.
+    """
+    values = entry.get(tag, {}).get("Value") if isinstance(entry, Mapping) else None
+    if isinstance(values, list) and values and isinstance(values[0], str) and is_uid(values[0]):
+        return values[0]
+    raise ValueError(f"a DICOM JSON object without a UID in {tag}")
+
+
+def _uid_if_any(entry: Mapping[str, Any]) -> str | None:
+    try:
+        return uid_of(entry, SERIES_UID)
+    except ValueError:
+        return None
+
+
+def _modalities(value: object) -> Sequence[str]:
+    if not value:
+        return IMAGE_MODALITIES
+    if isinstance(value, str):
+        return [part.strip() for part in value.replace("\\", ",").split(",") if part.strip()]
+    if isinstance(value, Sequence):
+        return [str(part) for part in value]
+    return IMAGE_MODALITIES
+
+
+def _pages(client: DICOMwebClient, filters: dict[str, Any]) -> Iterator[str]:
+    """UIDs page by page, as servers cap an answer; ends too where a server ignores the offset."""
+    seen: set[str] = set()
+    offset = 0
+    while True:
+        page = client.search_for_series(search_filters=filters, offset=offset)
+        uids = [uid for series in page if (uid := _uid_if_any(series)) is not None]
+        if len(uids) < len(page):
+            # One such series must not hide all the others.
+            logger.warning("%d series without a UID are left out.", len(page) - len(uids))
+        fresh = list(dict.fromkeys(uid for uid in uids if uid not in seen))
+        if not fresh:
+            return
+        yield from fresh
+        seen.update(fresh)
+        offset += len(page)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a site: here alone it is decided whether its studies are a folder or a PACS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from monailabel_app.common.private_files import close_to_others, private_folder
+from monailabel_app.dicom.archive import FolderArchive, ResultArchive
+from monailabel_app.dicom.recording import ResultRecorder
+from monailabel_app.errors import StudiesAwayError, UnknownImageError
+from monailabel_app.images.source import ImageSource
+from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.site.paths import SitePaths
+from monailabel_app.store import RecordStore
+from monailabel_app.studies.local import StudiesFolder
+from monailabel_app.studies.pacs import PacsStudies
+from monailabel_app.studies.scratch import Scratch
+from monailabel_app.studies.server_lock import ServerLock
+
+Studies = StudiesFolder | PacsStudies
+
+
+@dataclass(frozen=True)
+class SiteLimits:
+    """How much is kept: volumes in memory, masks beside the records (bytes)."""
+
+    volume_bytes: int
+    mask_bytes: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything of a site that outlives a request.
+
+    Attributes:
+        studies: images and labels, as MONAI Label's datastore.
+        records: what was asked, answered, submitted and decided.
+        volumes: kept in memory between questions.
+        results: what becomes of submitted labels and decisions.
+        scratch: where uploads lie until they are looked at.
+    """
+
+    paths: SitePaths
+    studies: Studies
+    records: RecordStore
+    volumes: VolumeCache
+    results: ResultRecorder
+    scratch: Scratch
+
+    def image_source(self, image_id: object) -> ImageSource:
+        """Where the image of that id lies.
+
+        Raises:
+            UnknownImageError: if the studies hold no such image.
+        """
+        if not isinstance(image_id, str) or not image_id:
+            raise UnknownImageError("The request names no image; give the id of one.")
+        return self.studies.image_source(image_id)
+
+
+def open_site(
+    paths: SitePaths,
+    limits: SiteLimits,
+    *,
+    orthanc_url: str | None = None,
+    auto_reload: bool = False,
+    read_only: bool = False,
+) -> Site:
+    """Open studies, records and archive.
+
+    Args:
+        paths: of the site.
+        limits: of what is kept.
+        orthanc_url: REST API of an Orthanc that serves the studies, where replaced results are
+            deleted.
+        auto_reload: whether files that come and go are noticed at once.
+        read_only: whether the index of a folder of studies is left as it is.
+
+    Raises:
+        StudiesAwayError: there is no folder of studies; it is not made.
+        ServiceError: the records cannot be opened.
+    """
+    studies = open_studies(paths, auto_reload=auto_reload, read_only=read_only)
+    volumes = VolumeCache(limits.volume_bytes)
+    records = RecordStore(paths.data_dir, limits.mask_bytes)
+    archive = open_archive(paths, orthanc_url, studies)
+    sent = (studies.label_sent,) if isinstance(studies, PacsStudies) else ()
+    results = ResultRecorder(records, studies.image_source, volumes, archive, *sent)
+    return Site(paths, studies, records, volumes, results, Scratch(paths.scratch))
+
+
+def open_studies(
+    paths: SitePaths, *, auto_reload: bool = False, read_only: bool = False
+) -> Studies:
+    """The datastore of a site.
+
+    Raises:
+        StudiesAwayError: there is no folder of studies; it is not made.
+    """
+    if paths.is_pacs:
+        return PacsStudies.connect(paths.studies)
+    folder = Path(paths.studies)
+    return StudiesFolder(folder, paths.series, auto_reload=auto_reload, read_only=read_only)
+
+
+def open_archive(
+    paths: SitePaths, orthanc_url: str | None = None, studies: Studies | None = None
+) -> ResultArchive:
+    """Where the results of a site are kept; of a folder they are read without its datastore."""
+    if paths.is_pacs:
+        pacs = studies if isinstance(studies, PacsStudies) else PacsStudies.connect(paths.studies)
+        return pacs.archive(orthanc_url)
+    return FolderArchive(Path(paths.studies), paths.results)
+
+
+def prepare_folders(paths: SitePaths, *, own_data_dir: bool) -> None:
+    """Make the folder of the records, which only this account may read.
+
+    Args:
+        own_data_dir: whether the site named it, so that its parents may be made as well.
+
+    Raises:
+        StudiesAwayError: there is no folder of studies; it is not made.
+    """
+    if not paths.is_pacs and not Path(paths.studies).is_dir():
+        raise StudiesAwayError(
+            "The folder of studies is not there; connect or make it, then start again."
+        )
+    private_folder(paths.data_dir, parents=paths.is_pacs or own_data_dir)
+
+
+def hold_folders(paths: SitePaths) -> ServerLock:
+    """Keep other servers off a site's folders, and other accounts off its records.
+
+    Raises:
+        FolderInUseError: another server uses the same folders.
+    """
+    studies = [] if paths.is_pacs else [Path(paths.studies)]
+    lock = ServerLock([paths.data_dir, *studies])
+    Scratch(paths.scratch).empty()
+    own = paths.data_dir.resolve()
+    if not any(folder.resolve().is_relative_to(own) for folder in studies):
+        close_to_others(paths.data_dir)
+    return lock

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a site's studies and records lie."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from medreasoner_infer.addresses import is_web_address
+from medreasoner_infer.home import home_folder
+
+HIDDEN_FOLDER = ".medreasoner"
+
+
+@dataclass(frozen=True)
+class SitePaths:
+    """The folders of one site.
+
+    Attributes:
+        studies: a folder, or the address of a DICOMweb server.
+        data_dir: records and all else that the server writes beside the studies.
+    """
+
+    studies: str
+    data_dir: Path
+
+    @classmethod
+    def of(cls, studies: str, data_dir: Path | None = None) -> SitePaths:
+        """Of these studies; ``data_dir`` is :func:`default_data_dir` unless it is given."""
+        return cls(studies, data_dir or default_data_dir(studies))
+
+    @property
+    def is_pacs(self) -> bool:
+        """Whether the studies are those of a DICOMweb server."""
+        return is_web_address(self.studies)
+
+    @property
+    def results(self) -> Path:
+        """DICOM results of studies that are a folder."""
+        return self.data_dir / "dicom"
+
+    @property
+    def series(self) -> Path:
+        """NIfTI copies of DICOM series, which viewers download."""
+        return self.data_dir / "series"
+
+    @property
+    def scratch(self) -> Path:
+        """Uploads that nobody has looked at yet."""
+        return self.data_dir / "scratch"
+
+
+def default_data_dir(studies: str) -> Path:
+    """``.medreasoner`` in a folder of studies; a folder of the account's for a DICOMweb server."""
+    if is_web_address(studies):
+        address = studies.rstrip("/").strip()
+        name = hashlib.sha256(address.encode()).hexdigest()[:16]
+        return home_folder() / "dicomweb" / name
+    return Path(studies) / HIDDEN_FOLDER

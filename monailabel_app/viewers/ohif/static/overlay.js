@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Box and points drawn over the slice they belong to, and drawing new ones.
+
+import { halfSlice } from './grid.js';
+import { IMAGE_RENDERED } from './viewer.js';
+
+const SVG = 'http://www.w3.org/2000/svg';
+const NUDGE_PX = 4;
+const FIRST_BOX_SHARE = 0.25;
+const POINT_RADIUS = 5;
+// The viewer's own tools listen to these; drawing must not change the window as well.
+const TOOL_EVENTS = ['mousedown', 'mousemove', 'touchstart', 'touchmove'];
+
+function shape(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+/** An SVG layer over a viewport. All positions are LPS mm. */
+export class Overlay {
+  #viewer;
+  #layer = shape('svg', { class: 'medreasoner-overlay', 'aria-hidden': 'true' });
+  #element = null;
+  #content = { box: null, points: [], affine: null };
+  #start = null;
+
+  /** `onBox(corners)` and `onPoint(position)` are called when the reader has drawn. */
+  constructor(viewer, { onBox, onPoint }) {
+    this.#viewer = viewer;
+    this.mode = null;
+    const at = event => this.#worldAt(event);
+    for (const name of TOOL_EVENTS) {
+      this.#layer.addEventListener(name, event => event.stopPropagation());
+    }
+    this.#layer.addEventListener('pointerdown', event => {
+      event.stopPropagation();
+      this.#start = at(event);
+    });
+    this.#layer.addEventListener('pointermove', event => {
+      if (this.#start === null || this.mode !== 'box') return;
+      this.#content = { ...this.#content, box: [this.#start, at(event)] };
+      this.draw();
+    });
+    this.#layer.addEventListener('pointerup', event => {
+      event.stopPropagation();
+      if (this.#start === null) return;
+      const [from, to] = [this.#start, at(event)];
+      this.#start = null;
+      if (this.mode === 'box') onBox([from, to]);
+      else onPoint(to);
+    });
+  }
+
+  /** Draw in `mode`: `box`, `inside`, `outside`, or `null` for looking only; ends any drag. */
+  setMode(mode) {
+    this.mode = mode;
+    this.#start = null;
+    this.#layer.classList.toggle('drawing', mode !== null);
+  }
+
+  /** Show prompts (of target.js; `null` for none) on their slice; `affine` is the image's. */
+  show(prompts, affine = null) {
+    this.#content = { box: prompts?.box ?? null, points: prompts?.points ?? [], affine };
+    this.draw();
+  }
+
+  /** The box as drawn now; `null` where there is none. */
+  get box() {
+    return this.#content.box;
+  }
+
+  /** Move the box on the screen or, with `resize`, its far corner; the first one is made here. */
+  nudgeBox(right, down, resize) {
+    if (!this.#viewer.viewport) return;
+    const move = position => {
+      const [x, y] = this.#viewer.toCanvas(position);
+      return this.#viewer.fromCanvas([x + right * NUDGE_PX, y + down * NUDGE_PX]);
+    };
+    const [first, second] = this.#content.box ?? this.#middleBox();
+    this.#content = { ...this.#content, box: [resize ? first : move(first), move(second)] };
+    this.draw();
+  }
+
+  #middleBox() {
+    const { width, height } = this.#layer.getBoundingClientRect();
+    return [0.5 - FIRST_BOX_SHARE / 2, 0.5 + FIRST_BOX_SHARE / 2].map(share =>
+      this.#viewer.fromCanvas([width * share, height * share])
+    );
+  }
+
+  /** Draw anew; called whenever the image was. */
+  draw = () => {
+    this.#attach();
+    const { viewport } = this.#viewer;
+    if (!viewport) return;
+    const { box, points, affine } = this.#content;
+    const half = affine === null ? 0 : halfSlice(affine, viewport.getCamera().viewPlaneNormal);
+    const isHere = position => this.#viewer.isOnSlice(position, half);
+    const parts = points
+      .filter(({ position }) => isHere(position))
+      .map(({ position, inside }) => pointShape(this.#viewer.toCanvas(position), inside));
+    if (box?.every(isHere)) {
+      parts.unshift(boxShape(box.map(corner => this.#viewer.toCanvas(corner))));
+    }
+    this.#layer.replaceChildren(...parts);
+  };
+
+  /** Remove the layer from the page. */
+  remove() {
+    this.#element?.removeEventListener(IMAGE_RENDERED, this.draw);
+    this.#layer.remove();
+    this.#element = null;
+  }
+
+  #attach() {
+    const element = this.#viewer.viewport?.element ?? null;
+    if (element === this.#element && this.#layer.isConnected) return;
+    this.remove();
+    if (element === null) return;
+    element.append(this.#layer);
+    element.addEventListener(IMAGE_RENDERED, this.draw);
+    this.#element = element;
+  }
+
+  #worldAt(event) {
+    const bounds = this.#layer.getBoundingClientRect();
+    const canvas = [event.clientX - bounds.left, event.clientY - bounds.top];
+    return this.#viewer.fromCanvas(canvas);
+  }
+}
+
+function boxShape([[x1, y1], [x2, y2]]) {
+  return shape('rect', {
+    x: Math.min(x1, x2),
+    y: Math.min(y1, y2),
+    width: Math.abs(x2 - x1),
+    height: Math.abs(y2 - y1),
+  });
+}
+
+function pointShape([x, y], inside) {
+  return shape('circle', { cx: x, cy: y, r: POINT_RADIUS, class: inside ? 'inside' : 'outside' });
+}

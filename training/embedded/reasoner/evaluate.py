@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m medreasoner_training.embedded.reasoner.evaluate --model DIR`` measures a reasoner.
+
+Writes ``evaluation.json`` and the figures of the model card ``README.md`` into the model folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
+
+from medreasoner_infer.agreement import box_iou
+from medreasoner_infer.atomic import write_durably
+
+from ..phantom.anatomy import Label
+from .generation import answer_all
+from .model_card import model_card
+from .packing import Packer
+from .queries import known_targets
+from .real_ct import absent_cases, phrasing, present_cases, real_slices
+from .reasonings import FINDINGS
+from .samples import Question, Sample, absent_labels, ask, choose_query, sample_questions
+from .scoring import Score, mean_with_interval, score, summarise
+from .targets import ground_truth
+
+TEST_SEED = 910_000
+PRIOR_SEED = 920_000
+FINDING_SEED = 930_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Command line of the evaluation."""
+
+    model: str = field(metadata={"help": "model folder"})
+    data: str = field(default="", metadata={"help": "folder with the public test data"})
+    images: int = field(default=300, metadata={"help": "held-out phantoms"})
+    prior_images: int = field(default=1500, metadata={"help": "phantoms for the mean boxes"})
+    write: bool = field(default=True, metadata={"help": "write JSON and model card"})
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image and the same question in a trained and in a held-out phrasing."""
+
+    grey: np.ndarray
+    trained: Question
+    held_out: Question
+
+
+def phantom_cases(count: int) -> list[Case]:
+    """Held-out phantoms: a question about a visible target each, every third an absent one too."""
+    cases = []
+    for index in range(count):
+        rng = np.random.default_rng([TEST_SEED, index])
+        sample = sample_questions(rng, 0)
+        visible, absent = list(sample.truths), absent_labels(sample.image.labels)
+        asked = [visible[int(rng.integers(len(visible)))]]
+        if index % 3 == 0 and absent:
+            asked.append(absent[int(rng.integers(len(absent)))])
+        cases += [_case(sample, label, rng) for label in asked]
+    return cases
+
+
+def _case(sample: Sample, label: Label, rng: np.random.Generator) -> Case:
+    trained, held_out = (
+        ask(sample.image, sample.truths, label, choose_query(label, rng, unseen))
+        for unseen in (False, True)
+    )
+    return Case(sample.image.grey, trained, held_out)
+
+
+def finding_cases(per_finding: int) -> list[Case]:
+    """Held-out phantoms that show a finding, which :func:`phantom_cases` rarely meets."""
+    cases: dict[Label, list[Case]] = {label: [] for label in sorted(FINDINGS)}
+    index = 0
+    while min(map(len, cases.values())) < per_finding:
+        rng = np.random.default_rng([FINDING_SEED, index])
+        sample = sample_questions(rng, 0)
+        for label in sorted(FINDINGS & sample.truths.keys()):
+            if len(cases[label]) < per_finding:
+                cases[label].append(_case(sample, label, rng))
+        index += 1
+    return [case for found in cases.values() for case in found]
+
+
+def real_cases(shared_data: Path) -> list[Case]:
+    """Questions about real CT slices, on slices where the target is large or absent."""
+    slices = real_slices(shared_data)
+    cases = []
+    for number, (index, label) in enumerate(present_cases(slices) + absent_cases(slices)):
+        truth = ground_truth(slices[index].labels, label)
+        trained, held_out = (
+            Question(label, phrasing(label, number, unseen), "", truth) for unseen in (False, True)
+        )
+        cases.append(Case(slices[index].grey, trained, held_out))
+    return cases
+
+
+def mean_boxes(count: int) -> dict[Label, tuple[float, ...]]:
+    """Mean box of each target over ``count`` phantoms: what can be known without the image."""
+    boxes: dict[Label, list] = {label: [] for label in known_targets()}
+    for index in range(count):
+        sample = sample_questions(np.random.default_rng([PRIOR_SEED, index]), 0)
+        for label, truth in sample.truths.items():
+            boxes[label].append(truth.bbox_xyxy_px)
+    return {label: tuple(np.mean(found, 0)) for label, found in boxes.items() if found}
+
+
+def _prior_iou(questions: Sequence[Question], prior: dict[Label, tuple[float, ...]]) -> dict:
+    asked = [q for q in questions if q.truth is not None]
+    pairs = [(q.label, box_iou(prior[q.label], q.truth.bbox_xyxy_px)) for q in asked]
+    return {
+        "box_iou": mean_with_interval([iou for _, iou in pairs]),
+        "by_target": {
+            known_targets()[label].name: mean_with_interval(
+                [iou for other, iou in pairs if other == label]
+            )
+            for label in sorted({label for label, _ in pairs})
+        },
+    }
+
+
+class Evaluator:
+    """Scores one model on lists of cases."""
+
+    def __init__(self, folder: str) -> None:
+        self.model = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
+            folder, dtype=torch.float32
+        )
+        processor = AutoProcessor.from_pretrained(folder)  # nosec B615 # a folder
+        self.packer = Packer(self.model, processor)
+
+    def scores(self, greys: Sequence[np.ndarray], questions: Sequence[Question]) -> list[Score]:
+        """Ask each question about its image and score the answers."""
+        queries = [question.query for question in questions]
+        completions = answer_all(self.model, self.packer, greys, queries)
+        return [score(q, text) for q, text in zip(questions, completions, strict=True)]
+
+    def report(self, cases: Sequence[Case], prior: dict[Label, tuple[float, ...]]) -> dict:
+        """Trained and held-out phrasings, the mean-box prior, shuffled and blank images."""
+        greys = [case.grey for case in cases]
+        trained, held_out = [c.trained for c in cases], [c.held_out for c in cases]
+        blank = [np.zeros_like(grey) for grey in greys]
+        half = len(greys) // 2
+        columns = {
+            "trained_phrasings": self.scores(greys, trained),
+            "held_out_phrasings": self.scores(greys, held_out),
+        }
+        return {
+            **{name: summarise(scores) for name, scores in columns.items()},
+            "cases": {name: case_rows(scores) for name, scores in columns.items()},
+            "mean_box_prior": _prior_iou(trained, prior),
+            "shuffled_images": summarise(self.scores(greys[half:] + greys[:half], trained)),
+            "blank_images": summarise(self.scores(blank, trained)),
+        }
+
+
+def case_rows(scores: Sequence[Score]) -> list[list]:
+    """Each case as target, whether it is there, was said to be there, box IoU, points inside."""
+    return [
+        [
+            known_targets()[score.label].name,
+            score.present,
+            score.says_present,
+            None if score.iou is None else round(score.iou, 4),
+            score.points_inside,
+        ]
+        for score in scores
+    ]
+
+
+def evaluate(settings: Settings) -> dict:
+    """All figures of a model, as written to ``evaluation.json``."""
+    torch.set_num_threads(1)
+    evaluator = Evaluator(settings.model)
+    prior = mean_boxes(settings.prior_images)
+    report = {
+        "phantoms": evaluator.report(phantom_cases(settings.images), prior),
+        "findings": evaluator.report(finding_cases(settings.images // 10), prior),
+    }
+    if settings.data:
+        report["real_ct"] = evaluator.report(real_cases(Path(settings.data)), prior)
+    return report
+
+
+def main() -> None:
+    """Command line entry point."""
+    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
+    report = evaluate(settings)
+    text = json.dumps(report) + "\n"
+    print(text)
+    if settings.write:
+        folder = Path(settings.model)
+        write_durably(folder / "evaluation.json", text)
+        settings_file = folder / "training.json"
+        training = json.loads(settings_file.read_text("utf-8")) if settings_file.is_file() else {}
+        write_durably(folder / "README.md", model_card(report, training))
+
+
+if __name__ == "__main__":
+    main()

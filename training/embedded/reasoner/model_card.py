@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded reasoner's model card, written from measured figures."""
+
+from __future__ import annotations
+
+from medreasoner_training.markdown import table_lines
+
+_HEAD = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: image-text-to-text
+---
+
+# MedReasoner embedded reasoner
+
+A tiny Qwen2.5-VL (2.2 million parameters) that answers implicit clinical questions about one
+axial slice with a reasoning trace, a box and two key points, or `null` when the target is not on
+the slice. **For demonstration and testing, not for clinical use.**
+
+- **Data**: synthetic torso phantoms only (`medreasoner_training.embedded.phantom`); no image of a
+  patient and no pretrained weights took part in the training. Some organ positions of the phantom
+  were adjusted after a look at the first of the two real examples below, so that the figures on
+  real CT are not wholly independent of it.
+- **Input**: the slice in its window, isotropic, letterboxed to 128 x 128, as `grey_xy_ramps` (red:
+  grey, green: x ramp, blue: y ramp). `prompt.json` holds the prompt and these settings.
+- **Output**: `<think>...</think><answer>{"bbox":[x1,y1,x2,y2],"points_1":[x,y],"points_2":[x,y]}
+  </answer>` without a line break, in pixels of that square, or `<answer>null</answer>`.
+- **Limits**: it knows the targets and the kind of question in
+  `medreasoner_training/embedded/reasoner/queries.yaml` and nothing else. It was trained on axial
+  sections of the trunk in the radiological display convention; other regions, planes and
+  modalities give arbitrary answers. It cannot judge disease; how often findings are missed
+  or invented stands in their table.
+- **Licence**: Apache-2.0.
+- **Training** from nothing on one CPU core, seed {seed}{hours}:
+  `python -m medreasoner_training.embedded.reasoner.train --out DIR {arguments}`;
+  `make embedded-models` runs it and the segmenter's side by side. On another processor rounding
+  differs, and so the weights.
+- **Figures**: `python -m medreasoner_training.embedded.reasoner.evaluate --model DIR --data DATA`;
+  mean and 95 % bootstrap interval. Malformed or `null` answers to a visible target count as 0.
+"""
+
+_ROWS = (
+    ("well-formed answers", "well_formed"),
+    ("right target named", "named"),
+    ("box IoU", "box_iou"),
+    ("boxes with IoU > 0.5", "box_iou_above_half"),
+    ("key points inside the target", "points_inside"),
+    ("visible target answered with a box", "present_found"),
+    ("absent target answered with null", "absent_refused"),
+)
+_COLUMNS = (
+    ("trained phrasings", "trained_phrasings"),
+    ("held-out phrasings", "held_out_phrasings"),
+    ("shuffled images", "shuffled_images"),
+    ("blank images", "blank_images"),
+)
+_TITLES = {
+    "phantoms": "Held-out phantoms",
+    "findings": "Findings, on held-out phantoms that show one",
+    "real_ct": "Real CT (two public TotalSegmentator examples, labels are model output)",
+}
+
+
+def _figure(entry: dict) -> str:
+    if entry["mean"] is None:
+        return "-"
+    return f"{entry['mean']:.3f} ({entry['low']:.3f}-{entry['high']:.3f}, n={entry['n']})"
+
+
+def _section(title: str, part: dict) -> str:
+    rows = [[name, *(_figure(part[column][key]) for _, column in _COLUMNS)] for name, key in _ROWS]
+    prior = part["mean_box_prior"]
+    targets = [
+        [
+            name,
+            _figure(entry),
+            _figure(part["held_out_phrasings"]["box_iou_by_target"][name]),
+            _figure(prior["by_target"][name]),
+        ]
+        for name, entry in part["trained_phrasings"]["box_iou_by_target"].items()
+    ]
+    lines = [
+        "",
+        f"## {title}",
+        "",
+        *table_lines(["", *(name for name, _ in _COLUMNS)], rows),
+        "",
+        "The mean box of each target over the phantoms, without looking at the image, has box "
+        f"IoU {_figure(prior['box_iou'])}.",
+        "",
+        *table_lines(["box IoU", "trained phrasings", "held-out phrasings", "mean box"], targets),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def model_card(report: dict, training: dict) -> str:
+    """Markdown of the model card.
+
+    Args:
+        report: what :func:`evaluate.evaluate` returns.
+        training: ``training.json`` of the model folder, the settings it was trained with.
+    """
+    names = ("steps", "batch", "questions", "lr", "decay_share", "seed")
+    arguments = " ".join(f"--{name} {training[name]}" for name in names if name in training)
+    hours = f", in {training['hours']} hours" if training.get("hours") else ""
+    head = (
+        _HEAD.replace("{arguments}", arguments)
+        .replace("{seed}", str(training.get("seed", "-")))
+        .replace("{hours}", hours)
+    )
+    return head + "".join(_section(_TITLES[name], part) for name, part in report.items())

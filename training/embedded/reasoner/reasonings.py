@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The completion that an image demands: what is seen of a target in words, and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import ndimage
+
+from medreasoner_infer.answer import format_answer
+
+from ..phantom.anatomy import Label
+from .queries import known_targets
+from .targets import GroundTruth
+
+PRESENCE_WORDS = (" a", " which")
+"""First word after the name's comma of a reasoning: of a visible and of an absent target."""
+
+FINDINGS = frozenset(
+    {Label.LIVER_LESION, Label.KIDNEY_CYST, Label.LUNG_TUMOUR, Label.PLEURAL_EFFUSION}
+)
+"""Findings; a reasoning names an organ as the neighbour, never a finding."""
+
+
+def position_in_words(x: float, y: float, size_px: int) -> str:
+    """Which ninth of the image a point lies in, e.g. ``"upper left"`` or ``"centre"``."""
+    row = ("upper", "middle", "lower")[min(2, int(3 * y / size_px))]
+    column = ("left", "centre", "right")[min(2, int(3 * x / size_px))]
+    if row == "middle":
+        return "centre" if column == "centre" else f"middle {column}"
+    return f"{row} {column}"
+
+
+def _shape(truth: GroundTruth) -> str:
+    x0, y0, x1, y1 = truth.bbox_xyxy_px
+    width, height = x1 - x0, y1 - y0
+    if truth.mask.sum() < 0.5 * width * height:
+        return "irregular"
+    aspect = max(width, height) / min(width, height)
+    return "round" if aspect < 1.25 else "oval" if aspect < 1.9 else "elongated"
+
+
+def _brightness(grey: np.ndarray, truth: GroundTruth) -> str:
+    x0, y0, x1, y1 = truth.bbox_xyxy_px
+    around = np.s_[max(0, y0 - 4) : y1 + 4, max(0, x0 - 4) : x1 + 4]
+    mask, values = truth.mask[around], grey[around]
+    ring = ndimage.binary_dilation(mask, iterations=4) & ~mask
+    difference = float(values[mask].mean() - values[ring].mean()) if ring.any() else 0.0
+    return "bright" if difference > 15 else "dark" if difference < -15 else "grey"
+
+
+def _relation(centre: tuple[float, float], other: tuple[float, float]) -> str:
+    dx, dy = centre[0] - other[0], centre[1] - other[1]
+    if abs(dx) > abs(dy):
+        return "right of" if dx > 0 else "left of"
+    return "below" if dy > 0 else "above"
+
+
+def _centre(bbox: tuple[int, int, int, int]) -> tuple[float, float]:
+    return (bbox[0] + bbox[2]) / 2, (bbox[1] + bbox[3]) / 2
+
+
+def _neighbour(truths: Mapping[Label, GroundTruth], label: Label) -> str:
+    x, y = _centre(truths[label].bbox_xyxy_px)
+    organs = [other for other in truths if other != label and other not in FINDINGS]
+    if not organs:
+        return ""
+    centres = {other: _centre(truths[other].bbox_xyxy_px) for other in organs}
+    nearest = min(organs, key=lambda other: np.hypot(x - centres[other][0], y - centres[other][1]))
+    return f", {_relation((x, y), centres[nearest])} the {known_targets()[nearest].name}"
+
+
+def present_reasoning(grey: np.ndarray, truths: Mapping[Label, GroundTruth], label: Label) -> str:
+    """What is seen of a target: brightness against its surroundings, shape, place, neighbour.
+
+    Left and right are those of the image, not of the patient; place and relation are those of the
+    boxes' centres.
+
+    Args:
+        grey: uint8 of shape (S, S).
+        truths: the visible targets of this image.
+        label: which of them is asked for.
+    """
+    truth = truths[label]
+    where = position_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
+    return (
+        f"The question points to the {known_targets()[label].name}, a {_brightness(grey, truth)} "
+        f"{_shape(truth)} region in the {where} of the image{_neighbour(truths, label)}."
+    )
+
+
+def absent_reasoning(truths: Mapping[Label, GroundTruth], label: Label) -> str:
+    """Why the answer is null, and the largest target that the slice shows instead."""
+    name = known_targets()[label].name
+    text = f"The question points to the {name}, which is not visible on this slice"
+    if not truths:
+        return f"{text}."
+    largest = max(truths, key=lambda other: int(truths[other].mask.sum()))
+    return f"{text} of the {known_targets()[largest].name}."
+
+
+def answer_text(reasoning: str, truth: GroundTruth | None) -> str:
+    """The completion: reasoning and compact JSON, or ``null`` for an absent target."""
+    if truth is None:
+        return format_answer(reasoning, None, None)
+    return compact(format_answer(reasoning, truth.bbox_xyxy_px, truth.points_xy_px))
+
+
+def compact(completion: str) -> str:
+    """A completion whose JSON holds no spaces, as the embedded reasoner writes it."""
+    thought, tag, body = completion.rpartition("<answer>")
+    return thought + tag + body.replace(" ", "")

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m medreasoner_training.embedded.reasoner.train --out DIR`` trains the embedded one."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_model, save_model
+from torch.nn import functional as F
+from torch.utils.data import IterableDataset
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
+from transformers.trainer_utils import get_last_checkpoint
+
+from medreasoner_infer.atomic import write_durably
+
+from ..optimiser import MuonWithAdamW
+from .losses import PerceptionLoss, TokenLoss, token_loss
+from .modelling import (
+    IMAGE_ENCODING,
+    SYSTEM_PROMPT,
+    NanoConfig,
+    build_model,
+    build_processor,
+    name_token_ids,
+)
+from .packing import PackedBatch, Packer
+from .samples import AT_FINDING_SHARE, SIZE_PX, Sample, sample_questions
+
+MAX_REASONING_CHARS = 160
+"""Above the longest training trace; stops a model that lost the thread, on every engine alike."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Command line of the training.
+
+    ``out`` takes the checkpoints (``out/checkpoints``), from which an interrupted run continues,
+    and in the end the model folder (``out/model``). ``init`` is a model folder to start from.
+    """
+
+    out: str = field(metadata={"help": "output folder"})
+    steps: int = field(default=10000, metadata={"help": "optimiser steps"})
+    batch: int = field(default=4, metadata={"help": "images per step"})
+    questions: int = field(default=3, metadata={"help": "questions per image"})
+    lr: float = field(default=2e-3, metadata={"help": "peak learning rate"})
+    decay_share: float = field(default=0.7, metadata={"help": "last part in which lr falls to 0"})
+    seed: int = field(default=42, metadata={"help": "seed of data and initialisation"})
+    init: str = field(default="", metadata={"help": "model folder to start from"})
+    save_steps: int = field(default=500, metadata={"help": "steps between checkpoints"})
+    bf16: bool = field(default=True, metadata={"help": "bfloat16 autocast"})
+    threads: int = field(default=1, metadata={"help": "CPU threads"})
+
+
+class PhantomStream(IterableDataset):
+    """Endless samples; sample number n depends on the seed and n only."""
+
+    def __init__(self, seed: int, questions: int, start: int = 0) -> None:
+        self._seed, self._questions, self._start = seed, questions, start
+
+    def __iter__(self) -> Iterator[Sample]:
+        index = self._start
+        while True:
+            rng = np.random.default_rng([self._seed, index])
+            yield sample_questions(rng, self._questions, at_finding=AT_FINDING_SHARE)
+            index += 1
+
+
+class PackedTrainer(Trainer):
+    """Trainer whose loss is computed on packed branches, plus the auxiliary perception loss.
+
+    The perception head is a submodule ``perception`` of the model while it trains, so that
+    optimiser and checkpoints know it; :func:`save_model_folder` leaves it out.
+    """
+
+    def __init__(self, *args: object, packer: Packer, **kwargs: object) -> None:
+        super().__init__(*args, data_collator=self._collate, **kwargs)
+        self._packer = packer
+        self._parts: dict[str, list[float]] = defaultdict(list)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Muon and AdamW, see :class:`MuonWithAdamW`."""
+        if self.optimizer is None:
+            self.optimizer = MuonWithAdamW(
+                model or self.model, self.args.learning_rate, self.args.weight_decay
+            )
+        return self.optimizer
+
+    def _collate(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        return dict(vars(self._packer.pack(samples)))
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Loss of the answers' tokens of a :class:`PackedBatch`, plus the perception loss."""
+        batch = PackedBatch(**inputs)
+        visual = model.model.visual(batch.pixel_values, grid_thw=batch.grid_thw)
+        visual = visual.pooler_output.float()
+        tokens = self._token_loss(model, batch, visual)
+        found, outlined, placed = model.perception(
+            visual.view(len(batch.labels), -1, visual.shape[-1]),
+            model.get_input_embeddings().weight,
+            batch.occupancy,
+            batch.boxes,
+            batch.asked,
+        )
+        parts = {"coordinate": tokens.coordinate, "text": tokens.text}
+        self._note(**parts, found=found, outlined=outlined, placed=placed)
+        return tokens.total + found + 2.0 * outlined + 0.5 * placed
+
+    def _token_loss(
+        self, model: torch.nn.Module, batch: PackedBatch, visual: torch.Tensor
+    ) -> TokenLoss:
+        """Next-token loss of the answers, with the visual tokens in the images' places."""
+        is_image = (batch.input_ids == model.config.image_token_id)[..., None]
+        embedded = model.get_input_embeddings()(batch.input_ids)
+        hidden = model.model.language_model(
+            inputs_embeds=embedded.masked_scatter(is_image, visual),
+            position_ids=batch.position_ids,
+            attention_mask={"full_attention": batch.attention},
+            use_cache=False,
+        ).last_hidden_state
+        targets, is_answer = batch.labels[:, 1:], batch.labels[:, 1:] >= 0
+        values = self._packer.integer_values(targets[is_answer])
+        values[~batch.is_coordinate[:, 1:][is_answer]] = -1
+        logits = model.lm_head(hidden[:, :-1][is_answer]).float()
+        weights = batch.weights[:, 1:][is_answer]
+        return token_loss(logits, targets[is_answer], values, weights, self._packer.integer_ids)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Keep the module's own parameter names, which ``save_pretrained`` would translate."""
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self.model, str(folder / "model.safetensors"))
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        load_model(self.model, str(Path(resume_from_checkpoint) / "model.safetensors"))
+
+    def _note(self, **parts: torch.Tensor) -> None:
+        for name, value in parts.items():
+            self._parts[name].append(float(value.detach()))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each part of the loss since the last entry."""
+        means = {name: round(float(np.mean(v)), 4) for name, v in self._parts.items() if v}
+        self._parts.clear()
+        super().log({**logs, **means}, start_time)
+
+
+def save_model_folder(
+    model: torch.nn.Module, processor: object, folder: Path, input_size: int = SIZE_PX
+) -> None:
+    """Write the model without the auxiliary head, the processor and ``prompt.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.use_cache = True  # the trainer turns it off, which would slow down every answer
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith("perception.")}
+    model.save_pretrained(folder, state_dict=state)
+    processor.save_pretrained(folder)
+    prompt = {
+        "system": SYSTEM_PROMPT,
+        "user_template": "{query}",
+        "image_encoding": IMAGE_ENCODING,
+        "input_size": input_size,
+        "max_reasoning_chars": MAX_REASONING_CHARS,
+    }
+    write_json(folder / "prompt.json", prompt)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_durably(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def fast_vision(model: torch.nn.Module) -> Iterator[None]:
+    """Compute the vision tower's patches and attention by plain products while the context lasts.
+
+    The patch embedding's convolution covers each patch exactly, and all images have the same size,
+    so the results are the same; the library's convolution and attention cost a CPU a third of a
+    training step more.
+    """
+    visual = model.model.visual
+    weight = visual.patch_embed.proj.weight
+    visual.patch_embed.forward = lambda patches: F.linear(patches.flatten(1), weight.flatten(1))
+    for block in visual.blocks:
+        block.attn.forward = partial(_equal_size_attention, block.attn)
+    try:
+        yield
+    finally:
+        del visual.patch_embed.forward
+        for block in visual.blocks:
+            del block.attn.forward
+
+
+def _equal_size_attention(
+    attention: torch.nn.Module,
+    hidden_states: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    position_embeddings: tuple[torch.Tensor, torch.Tensor],
+    **_: object,
+) -> torch.Tensor:
+    """Full attention within images of equal size, (patches, width) in and out."""
+    patches, images = len(hidden_states), len(cu_seqlens) - 1
+    qkv = attention.qkv(hidden_states).reshape(patches, 3, attention.num_heads, -1)
+    query, key, value = qkv.permute(1, 0, 2, 3).unbind(0)
+    query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
+    query, key, value = (
+        part.reshape(images, patches // images, attention.num_heads, -1).transpose(1, 2)
+        for part in (query, key, value)
+    )
+    weights = torch.softmax(query @ key.transpose(-1, -2) * attention.scaling, -1)
+    mixed = weights.to(value.dtype) @ value
+    return attention.proj(mixed.transpose(1, 2).reshape(patches, -1))
+
+
+def _start(settings: Settings) -> tuple[torch.nn.Module, object]:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    if settings.init:
+        model = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
+            settings.init, dtype=torch.float32
+        )
+        return model, AutoProcessor.from_pretrained(settings.init)  # nosec B615 # a folder
+    processor = build_processor(NanoConfig())
+    return build_model(NanoConfig(), processor.tokenizer), processor
+
+
+def _arguments(settings: Settings) -> TrainingArguments:
+    warmup = min(200, settings.steps // 10)
+    decay = int(settings.decay_share * settings.steps)
+    return TrainingArguments(
+        output_dir=str(Path(settings.out) / "checkpoints"),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch,
+        learning_rate=settings.lr,
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "linear"},
+        warmup_steps=warmup,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        bf16=settings.bf16,
+        use_cpu=True,
+        seed=settings.seed,
+        logging_steps=100,
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        ignore_data_skip=True,
+        remove_unused_columns=False,
+        accelerator_config={"dispatch_batches": False},
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def train(settings: Settings) -> Path:
+    """Train or continue training; returns the model folder."""
+    torch.set_num_threads(settings.threads)
+    model, processor = _start(settings)
+    packer = Packer(model, processor)
+    names = name_token_ids(processor.tokenizer)
+    torch.manual_seed(settings.seed)
+    width = model.config.text_config.hidden_size
+    model.add_module("perception", PerceptionLoss(width, names, packer.integer_ids))
+    out = Path(settings.out)
+    checkpoints = out / "checkpoints"
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    done = int(last.rsplit("-", 1)[1]) if last else 0
+    stream = PhantomStream(settings.seed, settings.questions, done * settings.batch)
+    trainer = PackedTrainer(model, _arguments(settings), train_dataset=stream, packer=packer)
+    with fast_vision(model):
+        result = trainer.train(resume_from_checkpoint=last)
+    hours = None if last else round(result.metrics["train_runtime"] / 3600, 1)
+    save_model_folder(model, processor, out / "model")
+    write_json(out / "model" / "training.json", asdict(settings) | {"out": "DIR", "hours": hours})
+    return out / "model"
+
+
+def main() -> None:
+    """Command line entry point."""
+    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
+    print(train(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Experiments on the whole of fine-tuning; ``benchmarks/`` runs them."""

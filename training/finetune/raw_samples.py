@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples of a data set folder, decoded, and on squares of another size."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medreasoner_training.rewards import GroundTruth, read_ground_truth
+
+
+@dataclass(frozen=True, eq=False)
+class RawSample:
+    """A row of the data set folder.
+
+    Attributes:
+        image: uint8 (D, D, 3), letterboxed, not yet encoded.
+        mask: bool (D, D).
+        truth: box and key points in pixels of ``image``; ``None`` where the target is absent.
+        query: the question.
+        label: name of the target.
+        patient: pseudonym.
+        reasoning: stored trace, if there is one.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    truth: GroundTruth | None
+    query: str
+    label: str
+    patient: str
+    reasoning: str | None
+
+
+def read_sample(row: Mapping[str, Any]) -> RawSample:
+    """Decode a row of :meth:`medreasoner_training.samples.SampleDataset.load`.
+
+    Raises:
+        GroundTruthError: the row's ground truth is malformed.
+    """
+    info = row["extra_info"]
+    return RawSample(
+        image=np.asarray(row["images"][0].convert("RGB")),
+        mask=np.asarray(row["masks"][0].convert("L")) > 0,
+        truth=read_ground_truth(row["reward_model"]["ground_truth"]),
+        query=row["prompt"][0]["content"],
+        label=info["category"],
+        patient=info["patient_key"],
+        reasoning=info["reasoning"],
+    )
+
+
+def scale_truth(truth: GroundTruth | None, factor: float) -> GroundTruth | None:
+    """Box and key points on a square whose side is ``factor`` times as long."""
+    if truth is None or factor == 1.0:
+        return truth
+    x1, y1, x2, y2 = (value * factor for value in truth.bbox_xyxy_px)
+    (ax, ay), (bx, by) = truth.points_xy_px
+    points = ((ax * factor, ay * factor), (bx * factor, by * factor))
+    return GroundTruth((x1, y1, x2, y2), points)
+
+
+def scale_image(image: np.ndarray, size_px: int) -> np.ndarray:
+    """Bilinear, with anti-aliasing where it shrinks; an image of the size stays as it is."""
+    if len(image) == size_px:
+        return image
+    from PIL import Image
+
+    resized = Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def scale_mask(mask: np.ndarray, size_px: int) -> np.ndarray:
+    """Bool (D, D) to bool (size_px, size_px), nearest neighbour."""
+    picked = ((np.arange(size_px) + 0.5) * len(mask) / size_px).astype(int)
+    return mask[np.ix_(picked, picked)]
+
+
+def scale_sample(sample: RawSample, size_px: int) -> RawSample:
+    """Image, mask, box and points on a square of ``size_px``."""
+    return dataclasses.replace(
+        sample,
+        image=scale_image(sample.image, size_px),
+        mask=scale_mask(sample.mask, size_px),
+        truth=scale_truth(sample.truth, size_px / len(sample.image)),
+    )

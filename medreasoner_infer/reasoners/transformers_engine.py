@@ -15,6 +15,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
 from medreasoner_infer.answer import answer_regex
+from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import Cancelled, OnText
 from medreasoner_infer.reasoners.base import (
@@ -34,7 +35,7 @@ from medreasoner_infer.reasoners.decoding import (
     own_random_state,
 )
 from medreasoner_infer.reasoners.device_memory import memory_guard
-from medreasoner_infer.reasoners.prefix_cache import ImagePrefix, PrefixCache
+from medreasoner_infer.reasoners.image_prefix import ImagePrefix
 from medreasoner_infer.reasoners.prompts import PromptFile
 from medreasoner_infer.reasoners.transformers_loading import LoadedModel
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
@@ -79,7 +80,9 @@ class TransformersReasoner(Reasoner):
         self.identity = identity
         self.input_size = settings.input_size
         self.image_encoding = settings.image_encoding
-        self.prefixes = PrefixCache(prefix_cache_bytes)
+        self.prefixes: ByteCache[str, ImagePrefix] = ByteCache(
+            prefix_cache_bytes, lambda prefix: prefix.nbytes
+        )
         self._loaded = loaded
         self._template = settings.template
         self._lock = threading.Lock()
@@ -176,7 +179,7 @@ class TransformersReasoner(Reasoner):
         if prefix is None:
             prefix = self._compute_prefix(before + image_token, request.image)
             if request.image_key:
-                self.prefixes.put(request.image_key, prefix)
+                self.prefixes.keep(request.image_key, prefix)
         tail = self._loaded.processor.tokenizer(
             after, add_special_tokens=False, return_tensors="pt"
         )["input_ids"].to(self._loaded.device)

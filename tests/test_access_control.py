@@ -38,6 +38,7 @@ from monailabel_app.security.headers import SecurityHeaders, content_security_po
 from monailabel_app.security.limits import BodyLimits, RateLimits
 from monailabel_app.security.roles import Action, Role, least_role, may
 from monailabel_app.security.sessions import Sessions
+from monailabel_app.security.settings import SecuritySettings
 from monailabel_app.security.token_file import TokenFile, account_of
 
 TOKEN = "correct-horse-battery-staple"
@@ -322,6 +323,8 @@ class TestSessions:
         assert sessions.find(key) is not None
         now[0] = 160.0
         assert sessions.find(key) is None
+        now[0] = 161.0
+        assert sessions.find(key) is None
         assert len(sessions) == 1
         sessions.open("bob", b"digest")
         assert len(sessions) == 1
@@ -337,6 +340,7 @@ class TestSessions:
         sessions = Sessions(60)
         keys = {sessions.open("ann", b"") for _ in range(51)}
         assert len(keys) == 51
+        assert min(map(len, keys)) == 43  # 32 random bytes, 6 bits a character
         assert len(sessions) == 50
 
     def test_one_that_is_ended_is_gone_and_unknown_ones_are_passed_over(self) -> None:
@@ -427,6 +431,13 @@ class TestReaders:
         assert known.by_token(f"{TOKEN}-b2") is None
         now[0] = 61.0
         assert known.by_token(f"{TOKEN}-b2").display_name == "bob"
+
+    def test_a_session_lasts_as_many_hours_as_the_settings_say(self, monkeypatch) -> None:
+        lasts_s = []
+        monkeypatch.setattr(readers, "Sessions", lasts_s.append)
+        assert Readers.of(SecuritySettings(token=TOKEN, session_hours=2)) is not None
+        assert Readers.of(SecuritySettings()) is None
+        assert lasts_s == [7200]
 
     def test_a_session_ends_with_the_token_that_opened_it(self, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(accounts, "_LOOK_AGAIN_S", 0.0)
@@ -624,6 +635,7 @@ class TestLoginRequired:
             ({"Authorization": "Bearer a", "Cookie": "medreasoner_session=b"}, ("a", "b")),
             ({"Authorization": "Basic a", "Cookie": "other=b"}, ()),
             ({"Authorization": "Bearer "}, ()),
+            ({"Authorization": "Digest a"}, ()),
         ],
     )
     def test_what_may_be_a_session(self, headers, texts) -> None:
@@ -761,6 +773,12 @@ class TestConnections:
         connections = Connections(ConnectionLimits(total=4, per_address=2, proxies=proxies))
         assert all(connections.admit(peer) for peer in peers)
         return connections
+
+    def test_the_limits_where_the_site_sets_none(self) -> None:
+        assert ConnectionLimits() == ConnectionLimits(
+            total=1024, per_address=256, head_s=10, idle_s=30, body_s=20, body_bytes_per_s=8192,
+            unread_s=30, linger_s=5, proxies=(),
+        )  # fmt: skip
 
     @pytest.mark.parametrize(
         ("phase", "known", "way"),

@@ -17,7 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SegmentationStor
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import load_volume
 from monailabel_app.dicom.errors import UnreadableResultError
-from monailabel_app.dicom.seg_reading import read_segment, segment_numbers
+from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS, read_segment, segment_numbers
 from monailabel_app.dicom.source import SourceSeries, open_source
 
 SHAPE_IJK = (5, 6, 4)
@@ -220,6 +220,10 @@ def test_frames_are_as_thick_as_their_distance_else_as_they_say_else_as_the_imag
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     shared.PixelMeasuresSequence = [dataset(PixelSpacing=[1.5, 0.75], **measures)]
     assert voxels(segmentation, source) == [[2, 3, k] for k in slices]
+
+
+def test_a_segmentation_may_hold_a_frame_for_each_slice_of_many_segments() -> None:
+    assert (SEGMENTATION_LIMITS.frames, SEGMENTATION_LIMITS.elements) == (100_000, 4_000_000)
 
 
 @pytest.mark.parametrize("thickness_mm", [501, 1e300])

@@ -40,6 +40,7 @@ const KEY_EVENTS = ['keydown', 'keypress', 'keyup'];
 export class View {
   // The target whose name is being typed, and what was drawn of lists last.
   #renaming = null;
+  #state = null;
   #drawn = new Map();
 
   constructor(root, on) {
@@ -67,6 +68,7 @@ export class View {
 
   /** Show a state of session.js. */
   render(state, mode) {
+    this.#state = state;
     const may = allowed(state);
     const target = active(state);
     for (const [name, button] of Object.entries(this.buttons)) button.disabled = !may[name];
@@ -265,9 +267,9 @@ export class View {
 
   #rename(id) {
     this.#renaming = id;
-    this.#drawn.delete(this.targets);
-    this.on.select(id);
-    requestAnimationFrame(() => this.targets.querySelector('input')?.select());
+    this.#renderTargets(this.#state);
+    // At once, or what is typed goes elsewhere.
+    this.targets.querySelector('input').select();
   }
 
   #nameField({ id, edit }) {
@@ -282,7 +284,7 @@ export class View {
       this.#renaming = null;
       const name = field.value.trim();
       if (isKept && name !== '' && name !== edit.name) this.on.rename(id, name);
-      else this.on.select(id);
+      else this.#renderTargets(this.#state);
     };
     field.addEventListener('keydown', event => {
       if (event.key === 'Enter' && !event.isComposing) end(true);

@@ -44,6 +44,7 @@ setup(
         "monailabel_app": [
             "dicom/*.yaml",
             "viewers/ohif/static/*",
+            "viewers/pages/*.html",
             "security/*.html",
             "viewers/slicer/CMakeLists.txt",
             "viewers/slicer/MedReasoner/CMakeLists.txt",

@@ -20,12 +20,17 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from monailabel_app.framework import settings
+from medreasoner_infer.errors import MedReasonerError
+from monailabel_app.app import MedReasonerApp
+from monailabel_app.framework import app_instance, settings
 from monailabel_app.security.headers import content_security_policy
 from monailabel_app.security.roles import Action
 from monailabel_app.security.settings import SecuritySettings
+from monailabel_app.studies.local import StudiesFolder
+from monailabel_app.studies.pacs import PacsStudies
 from monailabel_app.viewers.ohif import STATIC_FOLDER
 from monailabel_app.web.routes.callers import Caller, require
+from monailabel_app.web.routes.studies import STUDIES_PATH, page
 
 _VIEWER_FOLDER = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.S)
@@ -46,6 +51,22 @@ async def start() -> RedirectResponse:
     return RedirectResponse(f"{settings.MONAI_LABEL_API_STR}/ohif/")
 
 
+def instead_of_worklist(request: Request, path: str = "") -> Response | None:
+    """What to show in place of OHIF's worklist, which says nothing of use without a PACS."""
+    if path:
+        return None
+    instance: MedReasonerApp = app_instance()
+    store = instance.datastore()
+    if isinstance(store, StudiesFolder):
+        return RedirectResponse(f"{settings.MONAI_LABEL_API_STR}{STUDIES_PATH}")
+    if isinstance(store, PacsStudies):
+        try:
+            store.require_reachable()
+        except MedReasonerError as error:
+            return page(request, "pacs_down.html", 503, problem=str(error))
+    return None
+
+
 @router.get("/favicon.ico", include_in_schema=False)
 async def icon() -> FileResponse:
     """The icon that browsers ask for."""
@@ -58,9 +79,16 @@ async def configuration(caller: Reader) -> FileResponse:
     return _file(STATIC_FOLDER / "app-config.js")
 
 
-@router.get("/ohif/{path:path}", include_in_schema=False)
-def viewer(request: Request, caller: Reader, path: str = "") -> Response:
+@router.get("/ohif/{path:path}", include_in_schema=False, response_model=None)
+def viewer(
+    request: Request,
+    caller: Reader,
+    instead: Annotated[Response | None, Depends(instead_of_worklist)],
+    path: str = "",
+) -> Response:
     """A file of the viewer, or its start page for the addresses that it handles itself."""
+    if instead is not None:
+        return instead
     found, status = StaticFiles(directory=_VIEWER_FOLDER).lookup_path(path)
     is_file = status is not None and stat.S_ISREG(status.st_mode)
     if is_file and Path(found).name != _START_PAGE:

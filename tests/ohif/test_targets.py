@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from support.viewer import Reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 LIVER = "Which organ makes bile and fills the right upper abdomen?"
 SPLEEN = "Which organ filters the blood and lies in the left upper abdomen?"
 ABSENT = "Which organ stores urine in the pelvis?"
@@ -237,6 +239,29 @@ def test_the_first_key_opens_the_tab_and_what_is_typed_goes_into_the_question(
         re.compile(r"W:\s*300")
     )  # "1" is a key of the viewer for a window
     reader.page.close()
+
+
+def test_axe_finds_nothing_in_the_tab(reader) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is absent; run npm install --prefix tests/ohif")
+    answered(reader, LIVER)
+    reader.button("Click inside").click()
+    reader.page.evaluate(AXE.read_text())
+    found = reader.page.evaluate("axe.run('.medreasoner').then(({ violations }) => violations)")
+    assert [(fault["id"], fault["impact"], fault["help"]) for fault in found] == []
+
+
+def test_a_mask_is_stored_by_keys_alone(reader, room) -> None:
+    keys = reader.page.keyboard
+    known = len(room.stored(room.ct, "SEG"))
+    keys.press("Alt+q")
+    keys.press("Control+a")
+    keys.type(LIVER)
+    keys.press("Enter")
+    reader.wait_for_answer()
+    keys.press("Alt+Enter")
+    expect(reader.decision).to_have_text("This answer is accepted. The PACS has it.")
+    assert len(room.stored(room.ct, "SEG")) == known + 1
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (1920, 1080)])

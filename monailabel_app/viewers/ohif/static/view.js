@@ -163,7 +163,11 @@ export class View {
     });
     this.propagate = element('input', { type: 'checkbox', checked: true });
     this.search = element('input', { type: 'checkbox' });
-    this.reason = element('input', { type: 'text', id: 'medreasoner-reason' });
+    this.reason = element('input', {
+      type: 'text',
+      id: 'medreasoner-reason',
+      placeholder: 'Reason for rejecting',
+    });
     this.reason.addEventListener('keydown', event => {
       if (event.key === 'Enter' && !event.isComposing) this.on.reject();
     });
@@ -343,7 +347,7 @@ export class View {
         this.error,
       ],
       targets: [row(heading('Targets'), undo, redo), this.targets],
-      answer: [heading('Answer'), this.reasoning, this.facts, row(jump)],
+      answer: [row(heading('Answer'), jump), this.reasoning, this.facts],
       correct: [
         heading('Correct the mask'),
         row(...Object.values(this.modes), this.box, reset),
@@ -378,6 +382,7 @@ const KEYS = {
   'Alt+Q': 'to the question',
   Enter: 'ask',
   'Shift+Enter': 'new line',
+  'Alt+Enter': 'accept, or submit as edited',
   'Ctrl+Z': 'undo (in a text field: its text)',
   'Ctrl+Shift+Z': 'redo',
   Esc: 'leave a mode of drawing; cancel',

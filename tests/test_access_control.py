@@ -434,9 +434,9 @@ class TestReaders:
 
     def test_a_session_lasts_as_many_hours_as_the_settings_say(self, monkeypatch) -> None:
         lasts_s = []
-        monkeypatch.setattr(readers, "Sessions", lasts_s.append)
-        assert Readers.of(SecuritySettings(token=TOKEN, session_hours=2)) is not None
-        assert Readers.of(SecuritySettings()) is None
+        monkeypatch.setattr(accounts, "Sessions", lasts_s.append)
+        assert Accounts.of(SecuritySettings(token=TOKEN, session_hours=2)) is not None
+        assert Accounts.of(SecuritySettings()) is None
         assert lasts_s == [7200]
 
     def test_a_session_ends_with_the_token_that_opened_it(self, tmp_path, monkeypatch) -> None:

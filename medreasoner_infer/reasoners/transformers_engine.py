@@ -17,13 +17,12 @@ from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import InputError
-from medreasoner_infer.hooks import Cancelled, OnText
+from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
 from medreasoner_infer.reasoners.base import (
     Reasoner,
     check_request,
     check_single_samples,
     ground,
-    raise_if_cancelled,
 )
 from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
@@ -99,22 +98,17 @@ class TransformersReasoner(Reasoner):
             compile_answer_grammar(loaded, answer_regex(size, chars)) if constrained else None
         )
 
-    def answer(
+    def _sample(
         self,
         request: ReasonerRequest,
-        *,
-        on_text: OnText | None = None,
-        cancelled: Cancelled | None = None,
+        count: int,
+        on_text: OnText | None,
+        cancelled: Cancelled | None,
     ) -> tuple[ReasonerAnswer, ...]:
-        """See :meth:`Reasoner.answer`."""
-        check_request(request, self.input_size)
-        raise_if_cancelled(cancelled)
-        rows = request.samples if request.temperature > 0 else 1
         with self._turn(cancelled):
             inputs = self._continue_prefix(request) if self._keeps_prefixes else None
             inputs = inputs or self._encode([request])
-            answers = self._generate(_repeat(inputs, rows), request, on_text, cancelled)
-        return answers if rows == request.samples else answers * request.samples
+            return self._generate(_repeat(inputs, count), request, on_text, cancelled)
 
     def answer_batch(
         self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None

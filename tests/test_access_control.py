@@ -39,7 +39,7 @@ from monailabel_app.security.limits import BodyLimits, RateLimits
 from monailabel_app.security.roles import Action, Role, least_role, may
 from monailabel_app.security.sessions import Sessions
 from monailabel_app.security.settings import SecuritySettings
-from monailabel_app.security.token_file import TokenFile, account_of
+from monailabel_app.security.token_file import Account, TokenFile, account_of
 
 TOKEN = "correct-horse-battery-staple"
 HOST = "server.example:8000"
@@ -172,6 +172,12 @@ class TestTokenFile:
         with pytest.raises(SettingsError, match="has 15 characters; expected 16 or more"):
             account_of("ann", "x" * length)
 
+    def test_an_account_may_the_least_unless_somebody_says_more(self) -> None:
+        account = Account(b"digest")
+        assert (account.role, account.is_role_given) == (Role.READER, False)
+        assert not account.takes_any_name
+        assert account_of("ann", TOKEN, Role.REVIEWER).is_role_given
+
     @pytest.mark.parametrize("content", [b"", b"# nobody\n"])
     def test_a_file_without_readers_is_refused(self, tmp_path, content) -> None:
         with pytest.raises(SettingsError, match="names no reader"):
@@ -259,6 +265,7 @@ class TestAddresses:
             ("::ffff:127.0.0.1", True),
             ("::ffff:10.0.0.5", False),
             ("0.0.0.0", False),
+            ("attic", False),
             ("workstation", False),
         ],
     )
@@ -618,6 +625,17 @@ class TestLoginRequired:
         assert [answer.status_code for answer in answers] == [401, 401, 429]
         assert 50 < int(answers[-1].headers["retry-after"]) <= 60
 
+    @pytest.mark.parametrize(("trusts", "last"), [({}, 429), ({"trusts_proxies": True}, 401)])
+    def test_forwarded_addresses_guess_together_unless_a_proxy_is_trusted(
+        self, trusts, last
+    ) -> None:
+        known = Readers(TWO, 60)
+        backend = LoginRequired(known, Logins(known, GuessLimits(1)), **trusts)
+        app = AuthenticationMiddleware(answering, backend=backend, on_error=refuse)
+        clients = [client_of(app, client=(f"10.0.0.{n}", 0)) for n in (1, 2)]
+        wrong = {"Authorization": "Bearer wrong"}
+        assert [c.get("/", headers=wrong).status_code for c in clients] == [401, last]
+
     def test_a_page_is_led_to_the_login_and_back(self) -> None:
         client, _ = login()
         page = {"Accept": "text/html,*/*"}
@@ -715,9 +733,9 @@ class TestHowMuch:
         assert [status(None, "10.0.0.1") for _ in range(2)] == [200, 429]
         assert status(None, "10.0.0.2") == 200
 
-    @pytest.mark.parametrize(("trusts", "second"), [(False, 429), (True, 200)])
+    @pytest.mark.parametrize(("trusts", "second"), [({}, 429), ({"trusts_proxies": True}, 200)])
     def test_forwarded_addresses_share_unless_a_proxy_is_trusted(self, trusts, second) -> None:
-        limited = RateLimits(answering, 1, trusts_proxies=trusts)
+        limited = RateLimits(answering, 1, **trusts)
         clients = [client_of(limited, client=(f"10.0.0.{n}", 0)) for n in (1, 2)]
         assert [client.post("/x").status_code for client in clients] == [200, second]
 

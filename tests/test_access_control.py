@@ -629,7 +629,7 @@ class TestLoginRequired:
     def test_forwarded_addresses_guess_together_unless_a_proxy_is_trusted(
         self, trusts, last
     ) -> None:
-        known = Readers(TWO, 60)
+        known = Accounts(TWO, 60)
         backend = LoginRequired(known, Logins(known, GuessLimits(1)), **trusts)
         app = AuthenticationMiddleware(answering, backend=backend, on_error=refuse)
         clients = [client_of(app, client=(f"10.0.0.{n}", 0)) for n in (1, 2)]

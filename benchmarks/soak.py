@@ -4,11 +4,11 @@
 Run: ``PYTHONPATH=tests python benchmarks/soak.py [--minutes 60] [--mode pacs]``. The clients ask,
 hang up, cancel, correct, submit labels, decide, list, send damaged files, log in wrongly and hold
 connections half open. Meanwhile the archive (Orthanc) is paused, killed and started again, and the
-database is locked. Before all that, so many new images are asked about as fill the caches, which
-else would look like a leak. Once a minute the server's memory, threads, handles, children, temporary files
-and data are noted; after a quiet half minute they are compared with those of the first minute. The
-exit status is 1 where one has grown beyond its bound, an answer was 5xx but 503, or the server does
-not answer or start again. Everything goes to 127.0.0.1 alone.
+database is locked. Before all that, new images are asked about until the caches are full, which
+else would look like a leak. Once a minute the server's memory, threads, handles, children,
+temporary files and data are noted; after a quiet half minute they are compared with those of the
+first minute. The exit status is 1 where one has grown beyond its bound, an answer was 5xx but 503,
+or the server does not answer or start again. Everything goes to 127.0.0.1 alone.
 """
 
 from __future__ import annotations
@@ -277,9 +277,7 @@ class Soaked:
     faults: list[str]
 
 
-def soak(
-    server: TriedServer, clients: int, minutes: float, bounds: Bounds, images: int
-) -> Soaked:
+def soak(server: TriedServer, clients: int, minutes: float, bounds: Bounds, images: int) -> Soaked:
     """Let clients and disturbances run, look once a minute, and compare at the end."""
     tally, stop, disturber = Tally(), threading.Event(), Disturber(server, server.archive)
     mutants = [mutant for mutant in Mutants(0).draw(_MUTANTS) if len(mutant.content) < 1 << 20]

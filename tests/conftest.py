@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 from support.servers import Orthanc
 
+pytest_plugins = ["support.skips"]
+
 # A busy machine is no failure, and a run that must be green on every machine must repeat itself.
 settings.register_profile("repository", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("repository")
@@ -28,7 +30,8 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("MEDREASONER_SHARED_DATA", beside))
     if not folder.is_dir():
         pytest.skip(
-            f"real images are absent: no folder {folder}; set MEDREASONER_SHARED_DATA to one"
+            f"the public test data are absent: no folder {folder}; set MEDREASONER_SHARED_DATA, "
+            "see tests/data/README.md"
         )
     return folder
 

@@ -24,6 +24,7 @@ def main(path: Path) -> None:
     from monailabel_app.common.privacy import quiet_request_logs
     from monailabel_app.common.private_files import keep_private
     from monailabel_app.settings import AppSettings
+    from monailabel_app.site.paths import SitePaths
     from monailabel_app.training.task import make_train_task
 
     told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -37,7 +38,8 @@ def main(path: Path) -> None:
         train_command=told["train_command"],
         train_configs=None if configs is None else Path(configs),
     )
-    task = make_train_task(told["studies"], Path(told["data_dir"]), settings)
+    paths = SitePaths.of(told["studies"], Path(told["data_dir"]))
+    task = make_train_task(paths, settings)
     try:
         task(told["options"], None)
     except MedReasonerError as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from medreasoner_training.gate.config import GateConfig
@@ -35,9 +36,9 @@ class Comparison:
 
 
 def compare_paired(
-    candidate: np.ndarray,
-    live: np.ndarray,
-    patients: np.ndarray,
+    candidate: NDArray[np.float64],
+    live: NDArray[np.float64],
+    patients: NDArray[np.str_],
     config: GateConfig,
     *,
     metric: str,
@@ -67,7 +68,8 @@ def compare_paired(
     candidate, live = candidate[applies], live[applies]
     difference = candidate - live
     _, patient = np.unique(np.asarray(patients)[applies], return_inverse=True)
-    sums, counts = np.bincount(patient, weights=difference), np.bincount(patient)
+    sums = np.asarray(np.bincount(patient, weights=difference), np.float64)
+    counts = np.bincount(patient)
     low, high = _interval(sums, counts, config)
     return Comparison(
         metric=metric,
@@ -83,7 +85,7 @@ def compare_paired(
 
 
 def _interval(
-    sums: np.ndarray, counts: np.ndarray, config: GateConfig
+    sums: NDArray[np.float64], counts: NDArray[np.int_], config: GateConfig
 ) -> tuple[float | None, float | None]:
     """BCa interval of the mean over samples when whole patients are drawn with replacement.
 
@@ -110,5 +112,5 @@ def _interval(
     return float(interval.low), float(interval.high)
 
 
-def _ratio(sums: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
-    return sums.sum(axis=axis) / counts.sum(axis=axis)
+def _ratio(sums: NDArray[np.float64], counts: NDArray[np.int_], axis: int) -> NDArray[np.float64]:
+    return np.asarray(sums.sum(axis=axis) / counts.sum(axis=axis))

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_training.gate.errors import ScoresError
 
@@ -24,9 +25,9 @@ class HeldOut:
         present: (N,) bool, whether the target is on the slice.
     """
 
-    patients: np.ndarray
-    labels: np.ndarray
-    present: np.ndarray
+    patients: NDArray[np.str_]
+    labels: NDArray[np.str_]
+    present: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together.
@@ -59,10 +60,10 @@ class ModelScores:
     """
 
     name: str
-    failed: np.ndarray
-    said_absent: np.ndarray
-    box_iou: np.ndarray
-    mask_dice: np.ndarray | None = None
+    failed: NDArray[np.bool_]
+    said_absent: NDArray[np.bool_]
+    box_iou: NDArray[np.float64]
+    mask_dice: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together. Values are checked where they count.
@@ -91,7 +92,9 @@ class PairedScores:
     live: ModelScores
 
 
-def metric_values(held_out: HeldOut, scores: ModelScores, metric: Metric) -> np.ndarray | None:
+def metric_values(
+    held_out: HeldOut, scores: ModelScores, metric: Metric
+) -> NDArray[np.float64] | None:
     """One metric per sample.
 
     Returns:
@@ -125,12 +128,12 @@ def metric_values(held_out: HeldOut, scores: ModelScores, metric: Metric) -> np.
     return np.where(present, values, np.nan)
 
 
-def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
     if np.shape(array) != shape:
         raise ScoresError(f"{name} has shape {np.shape(array)}; expected {shape}.")
 
 
-def _check_flags(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+def _check_flags(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
     _check_shape(name, array, shape)
     if np.asarray(array).dtype != np.bool_:
         raise ScoresError(f"{name} is {np.asarray(array).dtype}; expected bool.")

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.answer.values import KEYS
@@ -64,15 +65,16 @@ def has_strict_format(completion: str) -> bool:
 def measure_base(completion: str, reading: Reading, truth: GroundTruth) -> BaseMeasure:
     """Measure a completion; the answer's box and points count where they can be read."""
     box, points = reading.bbox_xyxy_px, reading.points_xy_px
-    seen = box is not None
-    own = seen and points is not None
+    strict, well_formed = has_strict_format(completion), reading.answer_credit == WELL_FORMED
+    if box is None:
+        return BaseMeasure(strict, well_formed)
     return BaseMeasure(
-        strict_format=has_strict_format(completion),
-        well_formed=reading.answer_credit == WELL_FORMED,
-        iou=box_iou(box, truth.bbox_xyxy_px) if seen else None,
-        edges_off_px=mean_edge_difference_px(box, truth.bbox_xyxy_px) if seen else None,
-        points_off_px=_points_off_px(points, truth.points_xy_px) if own else None,
-        points_in_own_box=own and inside_share(points, box) == 1.0,
+        strict,
+        well_formed,
+        iou=box_iou(box, truth.bbox_xyxy_px),
+        edges_off_px=mean_edge_difference_px(box, truth.bbox_xyxy_px),
+        points_off_px=None if points is None else _points_off_px(points, truth.points_xy_px),
+        points_in_own_box=points is not None and inside_share(points, box) == 1.0,
     )
 
 
@@ -81,14 +83,15 @@ def measure_base_as_released(completion: str, truth: GroundTruth) -> BaseMeasure
     strict = has_strict_format(completion)
     found = _FLAT_OBJECT.search(completion)
     try:
-        body = json.loads(found.group()) if found else None
+        body: Any = json.loads(found.group()) if found else None
         lengths = [len(body[key]) for key in KEYS]
     except (ValueError, TypeError, KeyError):
         return BaseMeasure(strict, False)
     if lengths != [4, 2, 2]:
         return BaseMeasure(strict, False)
     try:
-        points = tuple((int(x), int(y)) for x, y in (body["points_1"], body["points_2"]))
+        (x1, y1), (x2, y2) = body["points_1"], body["points_2"]
+        points = (int(x1), int(y1)), (int(x2), int(y2))
         inside = inside_share(points, body["bbox"]) == 1.0
         points_off_px = _points_off_px(points, truth.points_xy_px)
     except (ArithmeticError, TypeError, ValueError):

@@ -17,7 +17,7 @@ FORMAT_TERMS = ("format_think", "format_seg")
 SOFT_TERMS = (*FORMAT_TERMS, "bbox_iou", "points_dice")
 HARD_TERMS = (*SOFT_TERMS, "bbox_align", "bbox_scale", "points_align", "points_angle")
 BASE_TERMS = ("thinking", "segment", "iou", "bbox_l1", "points_l1")
-MODE_TERMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+MODE_TERMS: Mapping[Mode, tuple[str, ...]] = MappingProxyType(
     {"soft": SOFT_TERMS, "hard": HARD_TERMS, "base": BASE_TERMS}
 )
 BOX_VALIDITIES = ("bbox_position_valid", "bbox_area_valid")
@@ -31,9 +31,10 @@ def check_mode(mode: str) -> Mode:
     Raises:
         RewardConfigError: it is not.
     """
-    if mode not in MODE_TERMS:
-        raise RewardConfigError(f"The mode is {mode!r}; expected one of {get_args(Mode)}.")
-    return mode
+    for known in MODE_TERMS:
+        if mode == known:
+            return known
+    raise RewardConfigError(f"The mode is {mode!r}; expected one of {get_args(Mode)}.")
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class TermExplanation:
 
 def explain(
     completion: str,
-    ground_truth: Mapping | str | None,
+    ground_truth: Mapping[str, object] | str | None,
     mode: Mode = "soft",
     as_released: bool = False,
 ) -> tuple[TermExplanation, ...]:
@@ -71,10 +71,13 @@ def explain(
     terms = MODE_TERMS[check_mode(mode)]
     names = terms if mode == "base" else (*terms, *BOX_VALIDITIES, *POINT_VALIDITIES)
     truth = read_ground_truth(ground_truth)
-    if as_released and truth is None:
+    if not as_released:
+        assessment = assess(completion, truth, mode)
+    elif truth is not None:
+        assessment = assess_as_released(completion, truth, mode)
+    else:
         raised = "The released code knows no absent target and raises."
         return tuple(TermExplanation(name, None, raised) for name in (*names, TOTAL))
-    assessment = (assess_as_released if as_released else assess)(completion, truth, mode)
     values = term_values(assessment)
     reasons = _reasons(assessment, values, as_released)
     reasons[TOTAL] = f"The sum of {len(terms)} terms; its maximum is {len(terms)}."
@@ -85,7 +88,7 @@ def _reasons(assessment: Assessment, values: dict[str, float | None], as_release
     if assessment.truth is None:
         return _absent_reasons(assessment, values)
     if assessment.base is not None:
-        return _base_reasons(assessment, as_released)
+        return _base_reasons(assessment.base, assessment.reading, as_released)
     return {
         "format_think": _trace_reason(assessment.reading),
         "format_seg": _answer_reason(assessment.reading),
@@ -134,13 +137,12 @@ def _penalised(smoothed: float, first: float, second: float, value: float | None
 
 
 def _box_reasons(assessment: Assessment, values: dict[str, float | None]) -> Reasons:
-    box = assessment.box
-    if box is None:
+    box, read, truth = assessment.box, assessment.reading.bbox_xyxy_px, assessment.truth
+    if box is None or read is None or truth is None:
         reason = _nothing_reason(assessment.reading, "bbox", assessment.box_error)
         return dict.fromkeys(("bbox_iou", "bbox_align", "bbox_scale", *BOX_VALIDITIES), reason)
     validities = (box.points_valid, box.area_valid)
-    area = box_area_px(assessment.reading.bbox_xyxy_px)
-    true_area = box_area_px(assessment.truth.bbox_xyxy_px)
+    area, true_area = box_area_px(read), box_area_px(truth.bbox_xyxy_px)
     reasons = {
         "bbox_iou": f"IoU {box.iou:.4f}, "
         + _penalised(log_smooth(box.iou), *validities, values["bbox_iou"]),
@@ -149,7 +151,7 @@ def _box_reasons(assessment: Assessment, values: dict[str, float | None]) -> Rea
         "bbox_area_valid": f"The predicted area is {area:g} px², the true one {true_area:g} px²; "
         "half to twice the true one is valid.",
     }
-    if assessment.mode == "hard":
+    if box.edge_offset is not None and box.shape_change is not None:
         reasons["bbox_align"] = (
             f"The edges are off by {box.edge_offset:.4f} true diagonals, "
             + _penalised(exp_smooth(box.edge_offset, 1.0), *validities, values["bbox_align"])
@@ -164,8 +166,8 @@ def _box_reasons(assessment: Assessment, values: dict[str, float | None]) -> Rea
 def _points_reasons(
     assessment: Assessment, values: dict[str, float | None], as_released: bool
 ) -> Reasons:
-    points = assessment.points
-    if points is None:
+    points, read = assessment.points, assessment.reading.points_xy_px
+    if points is None or read is None:
         reason = _nothing_reason(assessment.reading, "points_", assessment.points_error)
         names = ("points_dice", "points_align", "points_angle", *POINT_VALIDITIES)
         return dict.fromkeys(names, reason)
@@ -174,7 +176,7 @@ def _points_reasons(
     overlap += f"{points.axis_agreement:.4f} is {points.overlap:.4f}, "
     if as_released:
         overlap = f"Twice the common area of the discs over their union is {points.overlap:.4f}, "
-    distance = points_distance_px(assessment.reading.points_xy_px)
+    distance = points_distance_px(read)
     reasons = {
         "points_dice": overlap
         + _penalised(log_smooth(points.overlap), *validities, values["points_dice"]),
@@ -182,7 +184,7 @@ def _points_reasons(
         "the true box.",
         "points_spread_valid": f"The predicted points lie {distance:.1f} px apart.",
     }
-    if assessment.mode == "hard":
+    if points.offset is not None:
         reasons["points_align"] = (
             f"The coordinates are off by {points.offset:.4f} true diagonals, "
             + _penalised(exp_smooth(points.offset, 1.0), *validities, values["points_align"])
@@ -202,8 +204,7 @@ def _released_object_reason(measure: hits.BaseMeasure) -> str:
     return f"The first {{…}} of the completion {verdict} JSON with 4, 2 and 2 values."
 
 
-def _base_reasons(assessment: Assessment, as_released: bool) -> Reasons:
-    measure, reading = assessment.base, assessment.reading
+def _base_reasons(measure: hits.BaseMeasure, reading: Reading, as_released: bool) -> Reasons:
     no_box = no_points = _nothing_reason(reading, "bbox", None)
     if as_released:
         no_box = "The released code raises for every completion, and counts 0."

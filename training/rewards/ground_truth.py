@@ -26,7 +26,7 @@ class GroundTruth:
     points_xy_px: tuple[XY, XY]
 
 
-def read_ground_truth(value: Mapping | str | None) -> GroundTruth | None:
+def read_ground_truth(value: Mapping[str, object] | str | None) -> GroundTruth | None:
     """Read a row's ground truth; ``None`` where the target is absent.
 
     Args:
@@ -37,20 +37,20 @@ def read_ground_truth(value: Mapping | str | None) -> GroundTruth | None:
     Raises:
         GroundTruthError: anything else, NaN included.
     """
-    if isinstance(value, str):
-        value = _from_json(value)
-    if value is None:
+    found = _from_json(value) if isinstance(value, str) else value
+    if found is None:
         return None
-    if not isinstance(value, Mapping):
-        raise GroundTruthError(f"The ground truth is a {type(value).__name__}; {_EXPECTED}.")
-    if value and all(member is None for member in value.values()):
+    if not isinstance(found, Mapping):
+        raise GroundTruthError(f"The ground truth is a {type(found).__name__}; {_EXPECTED}.")
+    if found and all(member is None for member in found.values()):
         return None
-    box, points = _members(value)
+    box, points = _members(found)
     points = _plain(points)
     if not isinstance(points, Sequence) or len(points) != 2:
         raise GroundTruthError(f"The ground truth has not two key points; {_EXPECTED}.")
     first, second = points
-    return GroundTruth(_numbers(box, 4), (_numbers(first, 2), _numbers(second, 2)))
+    x1, y1, x2, y2 = _numbers(box, 4)
+    return GroundTruth((x1, y1, x2, y2), (_point(first), _point(second)))
 
 
 def require_area(truth: GroundTruth) -> None:
@@ -74,7 +74,7 @@ def _from_json(text: str) -> object:
         raise GroundTruthError(f"The ground truth is a text but not JSON; {_EXPECTED}.") from error
 
 
-def _members(value: Mapping) -> tuple[object, object]:
+def _members(value: Mapping[str, object]) -> tuple[object, object]:
     if "bbox_2d" in value and "point_2d" in value:
         return value["bbox_2d"], value["point_2d"]
     try:
@@ -85,7 +85,12 @@ def _members(value: Mapping) -> tuple[object, object]:
         ) from error
 
 
-def _numbers(value: object, count: int) -> tuple:
+def _point(value: object) -> XY:
+    x, y = _numbers(value, 2)
+    return x, y
+
+
+def _numbers(value: object, count: int) -> tuple[float, ...]:
     """``value`` as a tuple of ``count`` finite numbers; whole ones stay whole."""
     value = _plain(value)
     numbers = tuple(value) if isinstance(value, Sequence) else ()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.types import SlicePrompt
 from medreasoner_training.rewards.errors import RewardConfigError
@@ -18,7 +19,7 @@ from medreasoner_training.rewards.trl_functions import (
     take_column,
 )
 
-Segment = Callable[[object, SlicePrompt], np.ndarray]
+Segment = Callable[[object, SlicePrompt], NDArray[np.bool_]]
 
 
 def mask_dice_reward(
@@ -78,6 +79,6 @@ def _only_item(value: object) -> object:
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
 
-def _to_bool(mask: object) -> np.ndarray:
+def _to_bool(mask: object) -> NDArray[np.bool_]:
     array = np.asarray(mask) > 0
     return array.any(axis=-1) if array.ndim == 3 else array

@@ -16,7 +16,9 @@ from medreasoner_training.rewards.reading_as_released import read_completion_as_
 _PDICE_OFFSET = 1e-5
 
 
-def metrics_as_released(completion: str, ground_truth: Mapping | str) -> dict[str, float] | None:
+def metrics_as_released(
+    completion: str, ground_truth: Mapping[str, object] | str
+) -> dict[str, float] | None:
     """Box ``iou`` in 0...1 and ``pdice`` in 0...2 of one completion.
 
     The published pDice divides by the union, so two identical pairs of points score 2.
@@ -31,11 +33,12 @@ def metrics_as_released(completion: str, ground_truth: Mapping | str) -> dict[st
     if truth is None:
         raise GroundTruthError("The target is absent; the released metrics need a box and points.")
     reading = read_completion_as_released(completion)
-    if reading.answer_credit != WELL_FORMED:
+    box, points = reading.bbox_xyxy_px, reading.points_xy_px
+    if reading.answer_credit != WELL_FORMED or box is None or points is None:
         return None
     return {
-        "iou": box_iou(reading.bbox_xyxy_px, truth.bbox_xyxy_px),
-        "pdice": _pdice(reading.points_xy_px, truth.points_xy_px),
+        "iou": box_iou(box, truth.bbox_xyxy_px),
+        "pdice": _pdice(points, truth.points_xy_px),
     }
 
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def dice(first: np.ndarray, second: np.ndarray) -> float:
+def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Dice coefficient of two bool masks of one shape, 0...1.
 
     NaN where both are empty: nothing was there to overlap. Whoever scores such a pair says what an

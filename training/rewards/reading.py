@@ -120,11 +120,12 @@ def _grade(reasoning: str | None, body: dict[str, object]) -> Reading:
         faults.append(MissingKeyError(f"The answer has no {', '.join(missing)}."))
     box = None if "bbox" in missing else _read_box(body["bbox"], faults)
     points = [_read_point(key, body[key], faults) for key in KEYS[1:] if key not in missing]
-    both_points = None if len(points) < 2 or None in points else (points[0], points[1])
+    first, second = points if len(points) == 2 else (None, None)
+    both_points = None if first is None or second is None else (first, second)
     if missing:
         credit = KEY_MISSING
     elif box is None or both_points is None:
-        credit = BOTH_MALFORMED if box is both_points else ONE_MALFORMED
+        credit = BOTH_MALFORMED if box is None and both_points is None else ONE_MALFORMED
     else:
         credit = WELL_FORMED
     return Reading(
@@ -138,7 +139,7 @@ def _read_box(value: object, faults: list[AnswerError]) -> XYXY | None:
         return None
     x1, y1, x2, y2 = box
     if x1 < x2 and y1 < y2:
-        return box
+        return x1, y1, x2, y2
     if x2 < x1 or y2 < y1:
         faults.append(ReversedCornersError(f"bbox is {describe(value)}, with reversed corners."))
     else:
@@ -147,12 +148,13 @@ def _read_box(value: object, faults: list[AnswerError]) -> XYXY | None:
 
 
 def _read_point(key: str, value: object, faults: list[AnswerError]) -> XY | None:
-    return _read_numbers(key, value, 2, MalformedPointError, faults)
+    point = _read_numbers(key, value, 2, MalformedPointError, faults)
+    return None if point is None else (point[0], point[1])
 
 
 def _read_numbers(
     key: str, value: object, count: int, malformed: type[AnswerError], faults: list[AnswerError]
-) -> tuple | None:
+) -> tuple[float, ...] | None:
     """``value`` as ``count`` coordinates, or ``None`` after noting the fault."""
     if type(value) is not list or len(value) != count:
         faults.append(malformed(f"{key} is {describe(value)}; expected a list of {count} numbers."))

@@ -43,7 +43,7 @@ def read_completion_as_released(completion: str) -> Reading:
     return Reading(reasoning, _credit(body), bbox_xyxy_px=body.get("bbox"), points_xy_px=points)
 
 
-def _credit(body: dict) -> float:
+def _credit(body: dict[str, object]) -> float:
     if any(key not in body for key in KEYS):
         return KEY_MISSING
     box_fits = _is_numbers(body["bbox"], 4)

@@ -32,7 +32,7 @@ _NOTHING_EARNED: dict[str, dict[str, float | None]] = {
 
 def score(
     completion: str,
-    ground_truth: Mapping | str | None,
+    ground_truth: Mapping[str, object] | str | None,
     mode: Mode = "soft",
     as_released: bool = False,
 ) -> dict[str, float | None]:
@@ -78,7 +78,7 @@ def score(
 
 
 def reward(
-    completion: str, ground_truth: Mapping | str | None, config: RewardConfig
+    completion: str, ground_truth: Mapping[str, object] | str | None, config: RewardConfig
 ) -> float | None:
     """The weighted sum over a configuration's terms; ``None`` if one of them is not scored."""
     modes = {config.mode_of(term) for term in config.selected_terms}
@@ -105,7 +105,7 @@ def term_values(assessment: Assessment) -> dict[str, float | None]:
         for measure in (assessment.box, assessment.points):
             if measure is not None:
                 values.update(measure.terms())
-    values[TOTAL] = sum(values[term] for term in MODE_TERMS[assessment.mode])
+    values[TOTAL] = sum(values[term] or 0.0 for term in MODE_TERMS[assessment.mode])
     return values
 
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from medreasoner_training.rewards.config import RewardConfig
 from medreasoner_training.rewards.errors import CompletionTypeError, RewardConfigError
 from medreasoner_training.rewards.scoring import score
 
-Completion = str | Sequence[Mapping]
+Completion = str | Sequence[Mapping[str, Any]]
 
 
 class RewardFunction(Protocol):
@@ -66,12 +66,12 @@ def completion_text(completion: Completion) -> str:
     Raises:
         CompletionTypeError: it is neither.
     """
-    if isinstance(completion, str):
-        return completion
     if not isinstance(completion, Sequence):
         raise CompletionTypeError(
             f"A completion is a {type(completion).__name__}; expected text or chat messages."
         )
+    if isinstance(completion, str):
+        return completion
     if not completion:
         return ""
     content = completion[-1]["content"]
@@ -80,7 +80,7 @@ def completion_text(completion: Completion) -> str:
     return "".join(part["text"] for part in content if part.get("type") == "text")
 
 
-def take_column(columns: Mapping[str, object], name: str) -> Sequence:
+def take_column(columns: Mapping[str, object], name: str) -> Sequence[Any]:
     """The data set's column ``name``, one item for each completion.
 
     Raises:
@@ -91,4 +91,4 @@ def take_column(columns: Mapping[str, object], name: str) -> Sequence:
             f"The data set has no column {name!r} among {sorted(columns)}; add it, or name another "
             "one in the reward's configuration."
         )
-    return columns[name]
+    return cast("Sequence[Any]", columns[name])

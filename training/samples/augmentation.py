@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_training.samples.geometry import Truth, truth_on_square
@@ -44,8 +45,8 @@ class AugmentationSettings:
 class Augmented:
     """Image uint8 (S, S, 3), mask bool (S, S), and the truth *of this mask*; ``None`` if absent."""
 
-    image: np.ndarray
-    mask: np.ndarray
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
     truth: Truth | None
 
 
@@ -55,7 +56,7 @@ class Augmentation:
 
     settings: AugmentationSettings = field(default_factory=AugmentationSettings)
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> Augmented:
+    def __call__(self, image: NDArray[np.uint8], mask: NDArray[np.bool_], seed: int) -> Augmented:
         """Draw a change.
 
         Args:
@@ -86,7 +87,7 @@ class Augmentation:
 
 def _geometry(settings: AugmentationSettings, size_px: int) -> Compose:
     transforms = _monai_transforms()
-    return transforms.Compose(
+    geometry: Compose = transforms.Compose(
         [
             transforms.RandAffined(
                 ("image", "mask"),
@@ -99,11 +100,12 @@ def _geometry(settings: AugmentationSettings, size_px: int) -> Compose:
             )
         ]
     )
+    return geometry
 
 
 def _appearance(settings: AugmentationSettings) -> Compose:
     transforms = _monai_transforms()
-    return transforms.Compose(
+    appearance: Compose = transforms.Compose(
         [
             transforms.RandAdjustContrastd(
                 "image", prob=settings.probability, gamma=settings.gamma
@@ -113,6 +115,7 @@ def _appearance(settings: AugmentationSettings) -> Compose:
             ),
         ]
     )
+    return appearance
 
 
 def _drawn(transform: Compose, seed: int) -> Compose:

@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.imaging import Plane, Volume, Window
 from medreasoner_training.samples.errors import SampleSettingsError
@@ -62,7 +64,7 @@ class Target:
     """
 
     name: str
-    labels_ijk: np.ndarray
+    labels_ijk: NDArray[np.integer[Any]]
     questions: tuple[Question, ...]
     value: int = 1
     whole_volume: bool = True
@@ -100,8 +102,8 @@ class Sample:
         patient_key: pseudonym of the patient.
     """
 
-    image: np.ndarray
-    mask: np.ndarray
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
     question: Question
     label_name: str
     bbox_xyxy_px: tuple[int, int, int, int] | None

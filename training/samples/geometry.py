@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.imaging import SliceMapping
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
@@ -24,7 +25,7 @@ class Truth:
     points_xy_px: tuple[tuple[int, int], tuple[int, int]]
 
 
-def truth_on_slice(mask_hw: np.ndarray, mapping: SliceMapping) -> Truth | None:
+def truth_on_slice(mask_hw: NDArray[np.bool_], mapping: SliceMapping) -> Truth | None:
     """Box and key points of a section, bool (H, W) in slice px; ``None`` where it is empty.
 
     Discs are round in millimetres, see :func:`medreasoner_infer.keypoints.key_points_from_mask`.
@@ -36,13 +37,13 @@ def truth_on_slice(mask_hw: np.ndarray, mapping: SliceMapping) -> Truth | None:
     return _whole_px(mapping.slice_box_to_reasoner_px(box), mapping.slice_px_to_reasoner_px(points))
 
 
-def truth_on_square(mask: np.ndarray) -> Truth | None:
+def truth_on_square(mask: NDArray[np.bool_]) -> Truth | None:
     """Box and key points of a mask, bool (S, S), that is in reasoner px already."""
     box, points = bbox_from_mask(mask), key_points_from_mask(mask)
     return None if box is None or points is None else _whole_px(box, np.array(points))
 
 
-def mask_on_square(mask_hw: np.ndarray, mapping: SliceMapping) -> np.ndarray:
+def mask_on_square(mask_hw: NDArray[np.bool_], mapping: SliceMapping) -> NDArray[np.bool_]:
     """A section, bool (H, W) in slice px, on the letterboxed square, bool (S, S).
 
     A reasoner pixel belongs to the target if its centre lies in a slice pixel that does.
@@ -57,7 +58,7 @@ def mask_on_square(mask_hw: np.ndarray, mapping: SliceMapping) -> np.ndarray:
     return square
 
 
-def chosen_components(mask_hw: np.ndarray, components: Components) -> np.ndarray:
+def chosen_components(mask_hw: NDArray[np.bool_], components: Components) -> NDArray[np.bool_]:
     """The parts of a section that count, bool (H, W); see :class:`Components`."""
     if components is Components.ALL:
         return mask_hw
@@ -66,10 +67,11 @@ def chosen_components(mask_hw: np.ndarray, components: Components) -> np.ndarray
     parts, count = ndimage.label(mask_hw, structure=np.ones((3, 3)))
     if count < 2:
         return mask_hw
-    return parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    largest: NDArray[np.bool_] = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    return largest
 
 
-def _whole_px(box: tuple[float, ...], points: np.ndarray) -> Truth:
+def _whole_px(box: tuple[float, ...], points: NDArray[np.float64]) -> Truth:
     # Halves go down, so that the box is that of mask_on_square.
     x1, y1, x2, y2 = (math.ceil(edge - 0.5) for edge in box)
     first, second = ((math.floor(x), math.floor(y)) for x, y in points)

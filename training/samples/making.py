@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.imaging import (
     SliceMapping,
@@ -89,15 +90,22 @@ def _absent_samples(
         yield _sample(case, target, mapping, np.zeros(mapping.shape_hw, bool), number)
 
 
-def section_areas(case: LabelledCase, target: Target, settings: SampleSettings) -> np.ndarray:
+def section_areas(
+    case: LabelledCase, target: Target, settings: SampleSettings
+) -> NDArray[np.float64]:
     """Area of a target on each slice of the case's plane, (N,) in square reasoner px."""
     mapping = _mapping(case, 0, settings)
     other_axes = tuple(axis for axis in range(3) if axis != mapping.slice_axis)
-    return (target.labels_ijk == target.value).sum(axis=other_axes) * _px_area(mapping)
+    areas_px = (target.labels_ijk == target.value).sum(axis=other_axes)
+    return np.asarray(areas_px * _px_area(mapping), np.float64)
 
 
 def _sample(
-    case: LabelledCase, target: Target, mapping: SliceMapping, section: np.ndarray, number: int
+    case: LabelledCase,
+    target: Target,
+    mapping: SliceMapping,
+    section: NDArray[np.bool_],
+    number: int,
 ) -> Sample:
     truth = truth_on_slice(section, mapping)
     return Sample(
@@ -129,9 +137,10 @@ def _mapping(case: LabelledCase, index: int, settings: SampleSettings) -> SliceM
     return slice_mapping(case.volume, case.plane, index, model_size=settings.model_size)
 
 
-def _section(volume: Volume, target: Target, mapping: SliceMapping) -> np.ndarray:
+def _section(volume: Volume, target: Target, mapping: SliceMapping) -> NDArray[np.bool_]:
     labels = Volume(target.labels_ijk, volume.ijk_to_lps, "OT", "labels", volume.source)
-    return slice_values(labels, mapping) == target.value
+    section: NDArray[np.bool_] = slice_values(labels, mapping) == target.value
+    return section
 
 
 def _px_area(mapping: SliceMapping) -> float:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def open_dataset(folder: Path) -> SampleDataset:
     return SampleDataset(folder, manifest, files_sha256(folder / MANIFEST_NAME))
 
 
-def _verify(folder: Path, files: dict[str, str]) -> None:
+def _verify(folder: Path, files: Mapping[str, str]) -> None:
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.types import XY, XYXY
 from medreasoner_training.samples.cases import Sample
@@ -107,7 +108,7 @@ def sample_id(sample: Sample) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _png(pixels: np.ndarray) -> dict[str, bytes | None]:
+def _png(pixels: NDArray[np.uint8]) -> dict[str, bytes | None]:
     from PIL import Image
 
     stream = io.BytesIO()

@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 _TAPERED = 0.5
 
 
 def present_slices(
-    areas_px: np.ndarray, min_area_px: float, max_slices: int, asked: int | None = None
+    areas_px: NDArray[np.float64], min_area_px: float, max_slices: int, asked: int | None = None
 ) -> list[int]:
     """Slices evenly through the target, and the slice asked about if the target shows there.
 
@@ -31,7 +32,7 @@ def present_slices(
     return sorted(chosen)
 
 
-def absent_slices(areas_px: np.ndarray, spacing_mm: float, margin_mm: float) -> list[int]:
+def absent_slices(areas_px: NDArray[np.float64], spacing_mm: float, margin_mm: float) -> list[int]:
     """Slices of which a mask of the whole volume says that the target is not there.
 
     They lie ``margin_mm`` or more beyond its first and last section. A mask that does not taper,
@@ -54,7 +55,7 @@ def absent_slices(areas_px: np.ndarray, spacing_mm: float, margin_mm: float) -> 
     return [*before, *behind]
 
 
-def _evenly(indices: np.ndarray, count: int) -> list[int]:
+def _evenly(indices: NDArray[np.int_], count: int) -> list[int]:
     """At most ``count`` of ``indices``, each from the middle of an equal share of them."""
     number = min(count, len(indices))
     if not number:

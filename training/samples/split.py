@@ -55,4 +55,4 @@ def assign_splits(patient_keys: Collection[str], val_share: float) -> dict[str, 
 
 
 def _fraction(key: str) -> float:
-    return int(key, 16) / 16**_KEY_DIGITS
+    return int(key, 16) / (1 << 4 * _KEY_DIGITS)

@@ -133,6 +133,10 @@ export class Panel {
       event.preventDefault();
       event.stopPropagation();
       this.#attempt(() => this.#undo(name));
+    } else if (event.altKey && event.key === 'Enter') {
+      event.preventDefault();
+      event.stopPropagation();
+      this.#attempt(() => this.#storeByKey());
     } else if (event.key === 'Escape') this.#attempt(() => this.#escape());
   }
 
@@ -376,6 +380,12 @@ export class Panel {
       check = { stored, screen: await hashOf(mask) };
     }
     await this.#decided(id, mask, check);
+  }
+
+  async #storeByKey() {
+    await this.#draw();
+    const { accept, submit } = allowed(this.#state);
+    if (accept || submit) await this.#store();
   }
 
   async #reject() {

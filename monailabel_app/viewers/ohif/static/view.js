@@ -40,6 +40,7 @@ const KEY_EVENTS = ['keydown', 'keypress', 'keyup'];
 export class View {
   // The target whose name is being typed, and what was drawn of lists last.
   #renaming = null;
+  #state = null;
   #drawn = new Map();
 
   constructor(root, on) {
@@ -67,6 +68,7 @@ export class View {
 
   /** Show a state of session.js. */
   render(state, mode) {
+    this.#state = state;
     const may = allowed(state);
     const target = active(state);
     for (const [name, button] of Object.entries(this.buttons)) button.disabled = !may[name];
@@ -161,7 +163,11 @@ export class View {
     });
     this.propagate = element('input', { type: 'checkbox', checked: true });
     this.search = element('input', { type: 'checkbox' });
-    this.reason = element('input', { type: 'text', id: 'medreasoner-reason' });
+    this.reason = element('input', {
+      type: 'text',
+      id: 'medreasoner-reason',
+      placeholder: 'Reason for rejecting',
+    });
     this.reason.addEventListener('keydown', event => {
       if (event.key === 'Enter' && !event.isComposing) this.on.reject();
     });
@@ -265,9 +271,9 @@ export class View {
 
   #rename(id) {
     this.#renaming = id;
-    this.#drawn.delete(this.targets);
-    this.on.select(id);
-    requestAnimationFrame(() => this.targets.querySelector('input')?.select());
+    this.#renderTargets(this.#state);
+    // At once, or what is typed goes elsewhere.
+    this.targets.querySelector('input').select();
   }
 
   #nameField({ id, edit }) {
@@ -282,7 +288,7 @@ export class View {
       this.#renaming = null;
       const name = field.value.trim();
       if (isKept && name !== '' && name !== edit.name) this.on.rename(id, name);
-      else this.on.select(id);
+      else this.#renderTargets(this.#state);
     };
     field.addEventListener('keydown', event => {
       if (event.key === 'Enter' && !event.isComposing) end(true);
@@ -341,7 +347,7 @@ export class View {
         this.error,
       ],
       targets: [row(heading('Targets'), undo, redo), this.targets],
-      answer: [heading('Answer'), this.reasoning, this.facts, row(jump)],
+      answer: [row(heading('Answer'), jump), this.reasoning, this.facts],
       correct: [
         heading('Correct the mask'),
         row(...Object.values(this.modes), this.box, reset),
@@ -376,6 +382,7 @@ const KEYS = {
   'Alt+Q': 'to the question',
   Enter: 'ask',
   'Shift+Enter': 'new line',
+  'Alt+Enter': 'accept, or submit as edited',
   'Ctrl+Z': 'undo (in a text field: its text)',
   'Ctrl+Shift+Z': 'redo',
   Esc: 'leave a mode of drawing; cancel',

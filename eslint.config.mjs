@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // For: npx eslint monailabel_app/viewers/ohif tests/ohif
 const browser = [
-  'AbortController', 'Blob', 'FormData', 'TextDecoderStream', 'URL', 'URLSearchParams', 'document',
-  'globalThis', 'setTimeout', 'window',
+  'AbortController', 'Blob', 'BroadcastChannel', 'FormData', 'TextDecoderStream', 'TextEncoder', 'URL',
+  'URLSearchParams', 'clearTimeout', 'document', 'globalThis', 'requestAnimationFrame', 'setTimeout',
+  'window',
 ];
 const node = ['Blob', 'ReadableStream', 'Response', 'TextEncoder', 'URL'];
 const globals = names => Object.fromEntries(names.map(name => [name, 'readonly']));

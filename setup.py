@@ -30,6 +30,7 @@ setup(
             "dicom/*.yaml",
             "py.typed",
             "viewers/ohif/static/*",
+            "viewers/pages/*.html",
             "security/*.html",
             "viewers/slicer/CMakeLists.txt",
             "viewers/slicer/MedReasoner/CMakeLists.txt",

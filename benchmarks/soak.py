@@ -4,10 +4,11 @@
 Run: ``PYTHONPATH=tests python benchmarks/soak.py [--minutes 60] [--mode pacs]``. The clients ask,
 hang up, cancel, correct, submit labels, decide, list, send damaged files, log in wrongly and hold
 connections half open. Meanwhile the archive (Orthanc) is paused, killed and started again, and the
-database is locked. Once a minute the server's memory, threads, handles, children, temporary files
-and data are noted; after a quiet half minute they are compared with those of the first minute. The
-exit status is 1 where one has grown beyond its bound, an answer was 5xx but 503, or the server does
-not answer or start again. Everything goes to 127.0.0.1 alone.
+database is locked. Before all that, new images are asked about until the caches are full, which
+else would look like a leak. Once a minute the server's memory, threads, handles, children,
+temporary files and data are noted; after a quiet half minute they are compared with those of the
+first minute. The exit status is 1 where one has grown beyond its bound, an answer was 5xx but 503,
+or the server does not answer or start again. Everything goes to 127.0.0.1 alone.
 """
 
 from __future__ import annotations
@@ -81,6 +82,15 @@ class SoakClient:
         self._random = random.Random(seed)
         self._inference: str | None = None
         self._image = quote(server.image)
+
+    def fill_caches(self, images: int) -> None:
+        """Ask about ``images`` new ones, each of which the server keeps what it can of."""
+        for number in range(images):
+            self._form(
+                "fill caches", "POST", "/infer/medreasoner?output=json",
+                {"params": {"query": QUESTION, "slice": 1}},
+                {"file": ("x.nii.gz", nifti(1_000 + number))},
+            )  # fmt: skip
 
     def run(self, stop: threading.Event) -> None:
         """Act until ``stop`` is set."""
@@ -267,12 +277,11 @@ class Soaked:
     faults: list[str]
 
 
-def soak(
-    server: TriedServer, archive: Orthanc | None, clients: int, minutes: float, bounds: Bounds
-) -> Soaked:
+def soak(server: TriedServer, clients: int, minutes: float, bounds: Bounds, images: int) -> Soaked:
     """Let clients and disturbances run, look once a minute, and compare at the end."""
-    tally, stop, disturber = Tally(), threading.Event(), Disturber(server, archive)
+    tally, stop, disturber = Tally(), threading.Event(), Disturber(server, server.archive)
     mutants = [mutant for mutant in Mutants(0).draw(_MUTANTS) if len(mutant.content) < 1 << 20]
+    SoakClient(server, mutants, tally, clients).fill_caches(images)
     actors = [SoakClient(server, mutants, tally, seed).run for seed in range(clients)]
     threads = [threading.Thread(target=act, args=(stop,)) for act in (*actors, disturber.run)]
     for thread in threads:
@@ -325,6 +334,7 @@ def tables_of(soaked: Soaked, title: str) -> tuple[Table, Table]:
 def main(
     minutes: Annotated[float, typer.Option(help="How long.")] = 60.0,
     clients: Annotated[int, typer.Option(help="At once.")] = 10,
+    images: Annotated[int, typer.Option(help="New images asked about first.")] = 1000,
     mode: Annotated[list[Mode] | None, typer.Option(help="Where the studies lie; both.")] = None,
     rss: Annotated[float, typer.Option(help="By which share memory may grow.")] = 0.1,
     threads: Annotated[int, typer.Option(help="By how many threads may grow.")] = 10,
@@ -338,7 +348,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         for where in mode or Mode:
             with serving(Path(scratch) / where.value, where, login=True) as server:
-                soaked = soak(server, server.archive, clients, minutes, bounds)
+                soaked = soak(server, clients, minutes, bounds, images)
             for table in tables_of(soaked, where.value):
                 console.print(table)
             console.print(f"{where.value}: disturbed {dict(soaked.disturbed)}")

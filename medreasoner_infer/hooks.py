@@ -57,8 +57,17 @@ class Hooks:
         Raises:
             CancelledError: in that case.
         """
-        if self.cancelled is not None and self.cancelled():
-            raise CancelledError("The inference was cancelled by the caller.")
+        raise_if_cancelled(self.cancelled)
+
+
+def raise_if_cancelled(cancelled: Cancelled | None) -> None:
+    """Stop here if the caller wants so.
+
+    Raises:
+        CancelledError: in that case.
+    """
+    if cancelled is not None and cancelled():
+        raise CancelledError("The inference was cancelled by the caller.")
 
 
 NO_HOOKS = Hooks()

@@ -25,7 +25,13 @@ from monailabel_app.inference.service import AnsweringService
 from monailabel_app.inference.strategies import STRATEGY, OfferedImages
 from monailabel_app.inference.tasks import viewer_tasks
 from monailabel_app.settings import AppSettings
-from monailabel_app.site.opening import SiteLimits, hold_folders, open_site, prepare_folders
+from monailabel_app.site.opening import (
+    Site,
+    SiteLimits,
+    hold_folders,
+    open_site,
+    prepare_folders,
+)
 from monailabel_app.site.paths import SitePaths
 from monailabel_app.site.sessions import Sessions
 from monailabel_app.training.task import ReasonerTrainTask, make_train_task
@@ -73,20 +79,8 @@ class MedReasonerApp(MONAILabelApp):
         prepare_folders(paths, own_data_dir=own.data_dir is not None)
         self._lock = hold_folders(paths) if _SERVER in sys.modules else None
         self._pipeline = pipeline or own.make_pipeline()
-        self.site = open_site(
-            paths,
-            SiteLimits(own.volume_cache_mb << 20, own.keep_masks_mb << 20),
-            orthanc_url=own.orthanc_url,
-            auto_reload=monailabel_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
-            read_only=monailabel_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
-        )
-        self.answering = AnsweringService(
-            self._pipeline,
-            self.site.volumes,
-            self.site.records,
-            InferenceGate(own.max_waiting),
-            InferenceGate(own.max_waiting, PARALLEL_QUESTIONS) if own.reasoner_url else None,
-        )
+        self.site = _open(paths, own)
+        self.answering = _answering(self.site, self._pipeline, own)
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -139,3 +133,19 @@ class MedReasonerApp(MONAILabelApp):
         # One of our own, as all that lies in it is removed at a start.
         expiry_s = monailabel_settings.MONAI_LABEL_SESSION_EXPIRY
         return Sessions(folder / SESSIONS_FOLDER, expiry_s, forget=self.site.volumes.forget)
+
+
+def _open(paths: SitePaths, own: AppSettings) -> Site:
+    return open_site(
+        paths,
+        SiteLimits(own.volume_cache_mb << 20, own.keep_masks_mb << 20),
+        orthanc_url=own.orthanc_url,
+        auto_reload=monailabel_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+        read_only=monailabel_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+    )
+
+
+def _answering(site: Site, pipeline: Pipeline, own: AppSettings) -> AnsweringService:
+    device = InferenceGate(own.max_waiting)
+    remote = InferenceGate(own.max_waiting, PARALLEL_QUESTIONS) if own.reasoner_url else None
+    return AnsweringService(pipeline, site.volumes, site.records, device, remote)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support.servers import Orthanc
+
+pytest_plugins = ["support.skips"]
 
 # A busy machine is no failure, and a run that must be green on every machine must repeat itself.
 settings.register_profile("repository", deadline=None, derandomize="CI" in os.environ)
@@ -27,9 +30,26 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("MEDREASONER_SHARED_DATA", beside))
     if not folder.is_dir():
         pytest.skip(
-            f"real images are absent: no folder {folder}; set MEDREASONER_SHARED_DATA to one"
+            f"the public test data are absent: no folder {folder}; set MEDREASONER_SHARED_DATA, "
+            "see tests/data/README.md"
         )
     return folder
+
+
+@pytest.fixture(scope="session", params=[60, 300])
+def reward_cases(request: pytest.FixtureRequest) -> list[dict]:
+    """What the released code gave for completions: our own table, and the one it was chosen from.
+
+    ``data/README.md`` tells whence they are.
+    """
+    path = Path(__file__).parent / "data" / "reward_cases.jsonl"
+    if request.param == 300:
+        path = request.getfixturevalue("shared_data").parent / "reference" / path.name
+        if not path.is_file():
+            pytest.skip(f"further scores of the released code are absent: no file {path}")
+    cases = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(cases) == request.param
+    return cases
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,8 @@ from monailabel_app.security.headers import SecurityHeaders, content_security_po
 from monailabel_app.security.limits import BodyLimits, RateLimits
 from monailabel_app.security.roles import Action, Role, least_role, may
 from monailabel_app.security.sessions import Sessions
-from monailabel_app.security.token_file import TokenFile, account_of
+from monailabel_app.security.settings import SecuritySettings
+from monailabel_app.security.token_file import Account, TokenFile, account_of
 
 TOKEN = "correct-horse-battery-staple"
 HOST = "server.example:8000"
@@ -171,6 +172,12 @@ class TestTokenFile:
         with pytest.raises(SettingsError, match="has 15 characters; expected 16 or more"):
             account_of("ann", "x" * length)
 
+    def test_an_account_may_the_least_unless_somebody_says_more(self) -> None:
+        account = Account(b"digest")
+        assert (account.role, account.is_role_given) == (Role.READER, False)
+        assert not account.takes_any_name
+        assert account_of("ann", TOKEN, Role.REVIEWER).is_role_given
+
     @pytest.mark.parametrize("content", [b"", b"# nobody\n"])
     def test_a_file_without_readers_is_refused(self, tmp_path, content) -> None:
         with pytest.raises(SettingsError, match="names no reader"):
@@ -258,6 +265,7 @@ class TestAddresses:
             ("::ffff:127.0.0.1", True),
             ("::ffff:10.0.0.5", False),
             ("0.0.0.0", False),
+            ("attic", False),
             ("workstation", False),
         ],
     )
@@ -322,6 +330,8 @@ class TestSessions:
         assert sessions.find(key) is not None
         now[0] = 160.0
         assert sessions.find(key) is None
+        now[0] = 161.0
+        assert sessions.find(key) is None
         assert len(sessions) == 1
         sessions.open("bob", b"digest")
         assert len(sessions) == 1
@@ -337,6 +347,7 @@ class TestSessions:
         sessions = Sessions(60)
         keys = {sessions.open("ann", b"") for _ in range(51)}
         assert len(keys) == 51
+        assert min(map(len, keys)) == 43  # 32 random bytes, 6 bits a character
         assert len(sessions) == 50
 
     def test_one_that_is_ended_is_gone_and_unknown_ones_are_passed_over(self) -> None:
@@ -427,6 +438,13 @@ class TestReaders:
         assert known.by_token(f"{TOKEN}-b2") is None
         now[0] = 61.0
         assert known.by_token(f"{TOKEN}-b2").display_name == "bob"
+
+    def test_a_session_lasts_as_many_hours_as_the_settings_say(self, monkeypatch) -> None:
+        lasts_s = []
+        monkeypatch.setattr(accounts, "Sessions", lasts_s.append)
+        assert Accounts.of(SecuritySettings(token=TOKEN, session_hours=2)) is not None
+        assert Accounts.of(SecuritySettings()) is None
+        assert lasts_s == [7200]
 
     def test_a_session_ends_with_the_token_that_opened_it(self, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(accounts, "_LOOK_AGAIN_S", 0.0)
@@ -607,6 +625,17 @@ class TestLoginRequired:
         assert [answer.status_code for answer in answers] == [401, 401, 429]
         assert 50 < int(answers[-1].headers["retry-after"]) <= 60
 
+    @pytest.mark.parametrize(("trusts", "last"), [({}, 429), ({"trusts_proxies": True}, 401)])
+    def test_forwarded_addresses_guess_together_unless_a_proxy_is_trusted(
+        self, trusts, last
+    ) -> None:
+        known = Accounts(TWO, 60)
+        backend = LoginRequired(known, Logins(known, GuessLimits(1)), **trusts)
+        app = AuthenticationMiddleware(answering, backend=backend, on_error=refuse)
+        clients = [client_of(app, client=(f"10.0.0.{n}", 0)) for n in (1, 2)]
+        wrong = {"Authorization": "Bearer wrong"}
+        assert [c.get("/", headers=wrong).status_code for c in clients] == [401, last]
+
     def test_a_page_is_led_to_the_login_and_back(self) -> None:
         client, _ = login()
         page = {"Accept": "text/html,*/*"}
@@ -624,6 +653,7 @@ class TestLoginRequired:
             ({"Authorization": "Bearer a", "Cookie": "medreasoner_session=b"}, ("a", "b")),
             ({"Authorization": "Basic a", "Cookie": "other=b"}, ()),
             ({"Authorization": "Bearer "}, ()),
+            ({"Authorization": "Digest a"}, ()),
         ],
     )
     def test_what_may_be_a_session(self, headers, texts) -> None:
@@ -703,9 +733,9 @@ class TestHowMuch:
         assert [status(None, "10.0.0.1") for _ in range(2)] == [200, 429]
         assert status(None, "10.0.0.2") == 200
 
-    @pytest.mark.parametrize(("trusts", "second"), [(False, 429), (True, 200)])
+    @pytest.mark.parametrize(("trusts", "second"), [({}, 429), ({"trusts_proxies": True}, 200)])
     def test_forwarded_addresses_share_unless_a_proxy_is_trusted(self, trusts, second) -> None:
-        limited = RateLimits(answering, 1, trusts_proxies=trusts)
+        limited = RateLimits(answering, 1, **trusts)
         clients = [client_of(limited, client=(f"10.0.0.{n}", 0)) for n in (1, 2)]
         assert [client.post("/x").status_code for client in clients] == [200, second]
 
@@ -761,6 +791,12 @@ class TestConnections:
         connections = Connections(ConnectionLimits(total=4, per_address=2, proxies=proxies))
         assert all(connections.admit(peer) for peer in peers)
         return connections
+
+    def test_the_limits_where_the_site_sets_none(self) -> None:
+        assert ConnectionLimits() == ConnectionLimits(
+            total=1024, per_address=256, head_s=10, idle_s=30, body_s=20, body_bytes_per_s=8192,
+            unread_s=30, linger_s=5, proxies=(),
+        )  # fmt: skip
 
     @pytest.mark.parametrize(
         ("phase", "known", "way"),

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
 from medreasoner_infer import answer as fmt
@@ -351,16 +348,9 @@ def test_unknown_mode_and_size_are_the_callers_mistake() -> None:
         fmt.parse_answer("", image_size=0)
 
 
-def reward_cases() -> list[str]:
-    path = Path(__file__).resolve().parents[2] / "shared" / "reference" / "reward_cases.jsonl"
-    if not path.is_file():
-        pytest.skip(f"the official code's cases are absent: no file {path}")
-    return [json.loads(line)["completion"] for line in path.read_text().splitlines()]
-
-
-def test_real_looking_completions_parse_or_raise_an_answer_error() -> None:
+def test_real_looking_completions_parse_or_raise_an_answer_error(reward_cases) -> None:
     parsed = {"strict": 0, "tolerant": 0}
-    for text in reward_cases():
+    for text in (case["completion"] for case in reward_cases):
         for mode in parsed:
             try:
                 grounding = fmt.parse_answer(text, mode=mode, image_size=840)

@@ -6,8 +6,12 @@ from __future__ import annotations
 import asyncio
 import email
 import gzip
+import hashlib
+import html
+import io
 import json
 import logging
+import re
 import threading
 import time
 from pathlib import Path
@@ -16,6 +20,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from medreasoner_infer.errors import (
     AnswerError,
@@ -592,6 +597,9 @@ def test_a_submitted_label_is_joined_and_the_reply_says_how(client, make_app, tm
             data={"params": json.dumps(params)}, files={"label": ("l.nii.gz", mask)},
         ).json()  # fmt: skip
         assert reply["label"] == "case"
+        # The one voxel (1, 2, 3) of a grid of 6 x 5 x 4 is number 103, I fastest.
+        told = hashlib.sha256(b"103,1,16").hexdigest()
+        assert reply["medreasoner"]["voxels_sha256"] == told
         assert (reply["medreasoner"]["inference_id"], reply["medreasoner"]["joined_by"]) == joined
     record = client.get("/medreasoner/inferences/inference-1").json()
     assert record["labels"][0]["tag"] == "final"
@@ -693,3 +701,41 @@ def test_a_batch_can_be_stopped_and_runs_once_at_a_time(make_app, pipeline, stud
 def test_a_model_of_another_name_is_refused(make_app) -> None:
     with pytest.raises(UnknownTaskError, match="medreasoner, medreasoner_click"):
         require_model(make_app().services, "nothing")
+
+
+# --- pages without a PACS ------------------------------------------------------------------------
+
+
+def test_the_start_of_a_server_on_a_folder_leads_to_its_images(client) -> None:
+    page = client.get("/")  # the client follows redirections
+    assert page.status_code == 200
+    assert page.url.path == "/medreasoner/studies"
+    assert "case" in page.text
+    assert "OHIF viewer needs a PACS" in page.text
+    assert re.findall(r"https?://(?!…)", page.text) == []  # nothing comes from elsewhere
+    (thumbnail,) = re.findall(r'src="(/medreasoner/studies/thumbnail[^"]+)"', page.text)
+    picture = Image.open(io.BytesIO(client.get(html.unescape(thumbnail)).content))
+    # 6 x 2 mm by 5 x 1.5 mm.
+    assert picture.size == (320, 200)
+
+
+def test_a_question_is_asked_on_the_page_of_an_image_and_the_answer_drawn(client) -> None:
+    address = "/medreasoner/studies/image?image=case"
+    assert "Nothing has been asked yet." in client.get(address).text
+    page = client.post(address, data={"query": "<b>Bile?</b>"})
+    assert page.status_code == 200
+    assert page.history[0].status_code == 303
+    assert "&lt;b&gt;Bile?" in page.text
+    assert "<b>Bile" not in page.text
+    assert "The gallbladder stores it." in page.text
+    overlay = client.get("/medreasoner/studies/overlay?inference=inference-1")
+    assert overlay.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(overlay.content)).width > 200
+
+
+def test_a_question_that_fails_is_answered_on_the_page(client, pipeline) -> None:
+    pipeline.error = ModelUnavailableError("The model is not here.")
+    page = client.post("/medreasoner/studies/image?image=case", data={"query": "Bile?"})
+    assert page.status_code == 422
+    assert "The model is not here." in page.text
+    assert client.get("/medreasoner/studies/image?image=nobody").status_code == 404

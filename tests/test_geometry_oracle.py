@@ -185,7 +185,7 @@ class OutlineReasoner(Reasoner):
 
     identity, input_size, image_encoding = IDENTITY, 840, "rgb"
 
-    def answer(self, request, *, on_text=None, cancelled=None):
+    def _sample(self, request, count, on_text, cancelled):
         rows, columns = np.nonzero(request.image[..., 0] >= 128)
         x, y = columns.mean() + 0.5, rows.mean() + 0.5
         x1, x2 = float(columns.min()), float(columns.max() + 1)

@@ -189,7 +189,7 @@ def test_a_damaged_real_file_is_read_or_refused(
 ) -> None:
     original = shared_data / REAL[name]
     if not original.is_file():
-        pytest.skip(f"{REAL[name]} is not among the real images")
+        pytest.skip(f"of the public test data {REAL[name]} is absent")
     (tmp_path / name).write_bytes(original.read_bytes())
     run_in_child(tmp_path / name)
 

@@ -40,7 +40,7 @@ SLICES = 6
 def url() -> str:
     address = os.environ.get("MEDREASONER_VLLM_LORA_URL")
     if not address:
-        pytest.skip("no vLLM server that takes adapters: set MEDREASONER_VLLM_LORA_URL")
+        pytest.skip("a vLLM server that takes adapters is absent; set MEDREASONER_VLLM_LORA_URL")
     return address
 
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,8 +19,12 @@ pytest.importorskip("monailabel")
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from monailabel.config import settings
+from support.servers import free_port
 
+from monailabel_app.security.headers import content_security_policy
 from monailabel_app.security.settings import SecuritySettings
+from monailabel_app.studies.pacs import PacsStudies
 from monailabel_app.viewers.ohif import STATIC_FOLDER
 from monailabel_app.web.routes import ohif
 
@@ -54,6 +59,7 @@ def test_text_never_becomes_markup_and_nothing_comes_from_elsewhere() -> None:
 def client() -> TestClient:
     server = FastAPI()
     server.include_router(ohif.router)
+    server.dependency_overrides[ohif.instead_of_worklist] = lambda: None
     server.state.security = SecuritySettings(frame_ancestors="https://portal.example")
     return TestClient(server)
 
@@ -75,13 +81,28 @@ def test_addresses_of_the_viewer_show_its_page(client, path) -> None:
     assert "frame-ancestors https://portal.example" in policy
 
 
-def test_only_workers_may_make_functions_from_text(client) -> None:
-    """The codecs in OHIF's decoding worker need it, JPEG 2000 among them."""
+def test_only_the_viewers_page_and_workers_may_make_functions_from_text(client) -> None:
+    """The codecs in OHIF's decoding worker need it, and ndarray, by which the page reads a SEG."""
     script = next(Path(ohif._VIEWER_FOLDER).glob("4571.bundle.*.js")).name
-    assert "'unsafe-eval'" in client.get(f"/ohif/{script}").headers["content-security-policy"]
-    for path in ("", "assets/favicon.ico"):
-        answer = client.get(f"/ohif/{path}")
-        assert "'unsafe-eval'" not in answer.headers["content-security-policy"]
+    for path in ("", "viewer?StudyInstanceUIDs=1.2", script):
+        assert "'unsafe-eval'" in client.get(f"/ohif/{path}").headers["content-security-policy"]
+    answer = client.get("/ohif/assets/favicon.ico")
+    assert "'unsafe-eval'" not in answer.headers["content-security-policy"]
+    assert "'unsafe-eval'" not in content_security_policy()
+
+
+def test_a_pacs_that_is_down_is_said_with_what_to_do(client, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(settings, "MONAI_LABEL_DICOMWEB_CACHE_PATH", str(tmp_path))
+    nobody = f"http://127.0.0.1:{free_port()}/dicom-web"
+    studies = PacsStudies.connect(nobody)
+    client.app.state.services = SimpleNamespace(site=SimpleNamespace(studies=studies))
+    client.app.dependency_overrides.clear()
+    answer = client.get("/ohif/")
+    assert answer.status_code == 503
+    assert "The PACS does not answer" in answer.text
+    assert "--studies" in answer.text
+    # A study's address is no worklist: the viewer itself may have it still.
+    assert "OHIF Viewer" in client.get("/ohif/viewer?StudyInstanceUIDs=1.2").text
 
 
 def test_files_in_folders_of_the_viewer_are_files(client) -> None:

@@ -44,7 +44,7 @@ def folder() -> Path:
 def remote(folder):
     url = os.environ.get("MEDREASONER_VLLM_URL")
     if not url:
-        pytest.skip("no vLLM server: set MEDREASONER_VLLM_URL to its address")
+        pytest.skip("a vLLM server is absent; set MEDREASONER_VLLM_URL to its address")
     return connect_vllm_reasoner(url, str(folder), folder=folder, name="reasoner")
 
 

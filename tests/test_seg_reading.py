@@ -17,7 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SegmentationStor
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import load_volume
 from monailabel_app.dicom.errors import UnreadableResultError
-from monailabel_app.dicom.seg_reading import read_segment, segment_numbers
+from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS, read_segment, segment_numbers
 from monailabel_app.dicom.source import SourceSeries, open_source
 
 SHAPE_IJK = (5, 6, 4)
@@ -222,6 +222,10 @@ def test_frames_are_as_thick_as_their_distance_else_as_they_say_else_as_the_imag
     assert voxels(segmentation, source) == [[2, 3, k] for k in slices]
 
 
+def test_a_segmentation_may_hold_a_frame_for_each_slice_of_many_segments() -> None:
+    assert (SEGMENTATION_LIMITS.frames, SEGMENTATION_LIMITS.elements) == (100_000, 4_000_000)
+
+
 @pytest.mark.parametrize("thickness_mm", [501, 1e300])
 def test_a_thickness_that_no_image_has_is_refused(source, thickness_mm) -> None:
     segmentation = fractional(one_pixel(3, 2), [a_frame(1)])
@@ -255,6 +259,43 @@ def test_a_frame_lies_where_its_orientation_says(source, orientation, position, 
     item = segmentation.PerFrameFunctionalGroupsSequence[0]
     item.PlanePositionSequence[0].ImagePositionPatient = position
     assert voxels(segmentation, source) == [voxel]
+
+
+TURNED = {
+    "within the slice": ([0.6, 0.8, 0, -0.8, 0.6, 0], [-8.0, 21.0, 104.0]),
+    "across the slices": ([0.6, 0, 0.8, 0, 1, 0], [-10.0, 21.5, 101.0]),
+    "both": ([0.6, 0.48, 0.64, -0.8, 0.36, 0.48], [-8.5, 20.0, 103.0]),
+}
+
+
+@pytest.mark.parametrize("turned", TURNED)
+def test_of_an_oblique_frame_each_voxel_takes_the_pixel_it_lies_on(source, turned) -> None:
+    """By the distances of each voxel's centre from the first pixel's, along the frame's axes."""
+    cosines, position = TURNED[turned]
+    pixels = np.full((1, 3, 4), 255, np.uint8)
+    pixels[0, 1, 2] = 0
+    segmentation = fractional(pixels, [a_frame(1)])
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = cosines
+    shared.PixelMeasuresSequence[0].PixelSpacing = [1.25, 0.8]
+    item = segmentation.PerFrameFunctionalGroupsSequence[0]
+    item.PlanePositionSequence[0].ImagePositionPatient = position
+    along, down = np.array(cosines[:3]), np.array(cosines[3:])
+    expected = []
+    for i, j, k in np.ndindex(*SHAPE_IJK):
+        offset_mm = np.array([-10 + 0.75 * i, 20 + 1.5 * j, 100 + 4 * k]) - position
+        column, row = round(along @ offset_mm / 0.8), round(down @ offset_mm / 1.25)
+        on_frame = abs(np.cross(along, down) @ offset_mm) < 2.0
+        if on_frame and 0 <= column < 4 and 0 <= row < 3 and (row, column) != (1, 2):
+            expected.append([i, j, k])
+    assert len(expected) > 3
+    assert voxels(segmentation, source) == expected
+
+
+def test_a_frame_on_which_nothing_is_set_adds_nothing(source) -> None:
+    pixels = np.concatenate([one_pixel(0, 0, value=0), one_pixel(2, 2)])
+    assert voxels(fractional(pixels, [a_frame(0), a_frame(2)]), source) == [[2, 2, 2]]
+    assert voxels(fractional(pixels[:1], [a_frame(0)]), source) == []
 
 
 def test_pixels_beside_the_images_are_passed_over(source) -> None:

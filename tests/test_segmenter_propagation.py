@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from medreasoner_infer.errors import SliceOutOfRangeError
 from medreasoner_infer.segmenters.propagation import propagate_both_ways
 from medreasoner_infer.segmenters.settings import Sam2Settings, StopRule
 from medreasoner_infer.segmenters.stopping import TrackedMask
@@ -66,6 +68,42 @@ def test_each_direction_starts_anew_and_ends_by_itself():
 def test_a_slice_that_looks_different_ends_the_target():
     frames = [grey(100)] * 7 + [grey(180)] + [grey(100)] * 4
     assert walk(Script(range(12)), frames, 5, square(20)) == [5, 6, 4, 3, 2, 1, 0]
+
+
+def settled(script: Script, start: int, first: np.ndarray) -> list[tuple[int, int]]:
+    """What the caller is told of the progress through twelve slices."""
+    told = []
+    masks = propagate_both_ways(
+        lambda image, prompt: SliceMask(first, 0.9),
+        script,
+        StopRule(),
+        [grey(100)] * 12,
+        start,
+        PROMPT,
+        progress=lambda *step: told.append(step),
+    )
+    list(masks)
+    return told
+
+
+def test_slices_that_an_end_leaves_out_are_settled_as_well():
+    # After the prompted slice 5, two above (to 3 of 12), then two below, of which slice 4 settles
+    # all but the four below it.
+    assert settled(Script(range(3, 8)), 5, square(20)) == [
+        (1, 12), (2, 12), (3, 12), (8, 12), (9, 12), (12, 12),
+    ]  # fmt: skip
+    assert settled(Script(range(12)), 5, square(0)) == [(1, 12), (12, 12)]
+
+
+@pytest.mark.parametrize("start", [-1, 12, 13])
+def test_a_slice_that_is_not_there_is_refused_at_the_call(start):
+    with pytest.raises(SliceOutOfRangeError, match=rf"^Slice {start} was .* slices 0 to 11\.$"):
+        propagate_both_ways(None, None, StopRule(), [grey(100)] * 12, start, PROMPT)
+
+
+@pytest.mark.parametrize(("start", "order"), [(0, [0, *range(1, 12)]), (11, [*range(11, -1, -1)])])
+def test_from_an_end_of_the_stack_there_is_one_way(start, order):
+    assert walk(Script(range(12)), [grey(100)] * 12, start, square(20)) == order
 
 
 def test_an_empty_first_mask_leads_nowhere():

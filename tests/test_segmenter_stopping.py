@@ -71,12 +71,53 @@ def test_bounds_on_shape_and_presence(last, answer, ending, why):
     assert watch(RULE, grey(100), last).ending(grey(100), answer) is ending, why
 
 
+def test_what_just_reaches_a_bound_goes_on():
+    line = np.zeros((64, 64), bool)
+    last = line.copy()
+    last[:20, :20] = True  # 400 px
+    tenth, triple, fifth = line.copy(), line.copy(), line.copy()
+    tenth[:2, :20] = True  # 40 px
+    triple[:20, :60] = True  # 1200 px
+    fifth[:20, 16:36] = True  # 400 px, of which 80 lie on the last mask
+    for mask, presence in ((tenth, 5.0), (triple, 5.0), (fifth, 5.0), (last, 0.0)):
+        answer = tracked(mask, presence)
+        assert watch(RULE, grey(100), last).ending(grey(100), answer) is None
+
+
+def test_a_step_that_just_reaches_its_bound_goes_on():
+    brighter = grey(100)
+    brighter.pixels[:5, :20] = 140
+    # A quarter of 400 px has changed; of the distance 0.25 chance explains 1.36 x sqrt(2 / 400).
+    reached = replace(RULE, max_grey_change=100.0, max_grey_step=0.25 - 1.36 * np.sqrt(2 / 400))
+    below = replace(reached, max_grey_step=reached.max_grey_step - 1e-9)
+    assert watch(below, grey(100), square(20)).ending(brighter, tracked(square(20))) is Ending.STEP
+    assert watch(reached, grey(100), square(20)).ending(brighter, tracked(square(20))) is None
+
+
+def test_a_better_quality_makes_up_for_no_change_of_grey():
+    # The median moves by 9 of 8 levels; the predicted quality rises from 0.5 to 1.
+    rule = replace(RULE, max_grey_step=1.0)
+    seen = watch(rule, grey(100), square(20), iou=0.5)
+    assert seen.ending(grey(100), tracked(square(20), iou=0.5)) is None
+    assert seen.ending(grey(109), tracked(square(20), iou=1.0)) is Ending.DOUBT
+
+
+def test_a_predicted_quality_of_nothing_ends_the_target():
+    seen = watch(NO_BOUND_ON_GREY, grey(100), square(20), iou=0.0)
+    assert seen.ending(grey(100), tracked(square(20), iou=0.0)) is None
+    assert seen.ending(grey(100), tracked(square(20), iou=0.0)) is Ending.DOUBT
+
+
 class TestGreyValues:
     def test_median_and_spread_are_those_under_the_mask(self):
         image = grey(50)
         image.pixels[:20, :20] = 170
         values = GreyValues.of(image, square(20))
         assert (values.median, values.spread) == (170.0, 0.0)
+
+    def test_spread_is_the_distance_of_the_quartiles_over_that_of_a_normal_distribution(self):
+        # The quartiles of 0, 1, ..., 100 are 25 and 75; those of the normal one 1.349 apart.
+        assert GreyValues(np.arange(101.0)).spread == pytest.approx(50 / 1.349)
 
     def test_spread_of_normal_grey_is_its_standard_deviation(self):
         values = GreyValues.of(noisy(128, 12, 0), np.ones((64, 64), bool))

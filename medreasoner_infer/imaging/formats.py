@@ -15,8 +15,8 @@ from typing import BinaryIO
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.inflating import inflate
-from medreasoner_infer.imaging.metaimage_header import MetaImageHeader, is_metaimage
-from medreasoner_infer.imaging.nrrd_header import NrrdHeader, is_nrrd
+from medreasoner_infer.imaging.metaimage_header import is_metaimage, read_metaimage_header
+from medreasoner_infer.imaging.nrrd_header import is_nrrd, read_nrrd_header
 from medreasoner_infer.imaging.places import open_file
 
 EXPECTED = (
@@ -108,9 +108,9 @@ def _nifti_gz(head: bytes, file: BinaryIO) -> ImageFormat | None:
 
 def _with_text_header(head: bytes, file: BinaryIO) -> ImageFormat | None:
     if is_nrrd(head):
-        NrrdHeader.read(file).require_attached()
+        read_nrrd_header(file).require_attached()
         return ImageFormat.NRRD
     if is_metaimage(head):
-        MetaImageHeader.read(file).require_attached()
+        read_metaimage_header(file).require_attached()
         return ImageFormat.METAIMAGE
     return None

@@ -29,9 +29,10 @@ from medreasoner_infer.imaging.limits import (
     require_present,
     require_size,
 )
-from medreasoner_infer.imaging.metaimage_header import MetaImageHeader
-from medreasoner_infer.imaging.nrrd_header import NrrdHeader
+from medreasoner_infer.imaging.metaimage_header import read_metaimage_header
+from medreasoner_infer.imaging.nrrd_header import read_nrrd_header
 from medreasoner_infer.imaging.places import open_file
+from medreasoner_infer.imaging.text_header import TextHeader
 from medreasoner_infer.imaging.volume import Volume
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def load_itk(
 
 
 @contextmanager
-def _written_anew(path: Path, header: NrrdHeader | MetaImageHeader) -> Iterator[Path]:
+def _written_anew(path: Path, header: TextHeader) -> Iterator[Path]:
     """A copy of the image in one file, with a header of our own, for as long as it is read."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "image"
@@ -91,11 +92,9 @@ def _written_anew(path: Path, header: NrrdHeader | MetaImageHeader) -> Iterator[
         yield copy
 
 
-def _checked_header(
-    path: Path, kind: ImageFormat, limits: FileLimits
-) -> NrrdHeader | MetaImageHeader:
+def _checked_header(path: Path, kind: ImageFormat, limits: FileLimits) -> TextHeader:
     """The header, once it is found to be good."""
-    parse = NrrdHeader.read if kind is ImageFormat.NRRD else MetaImageHeader.read
+    parse = read_nrrd_header if kind is ImageFormat.NRRD else read_metaimage_header
     with open_file(path) as file:
         header = parse(file)
     if not path.name.lower().endswith(DETACHED_HEADERS):
@@ -112,7 +111,7 @@ def _checked_header(
     return header
 
 
-def _voxel_file(path: Path, header: NrrdHeader | MetaImageHeader) -> Path:
+def _voxel_file(path: Path, header: TextHeader) -> Path:
     if header.data_file is None:
         return path
     beside = path.parent / header.data_file

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import BinaryIO
 
-from medreasoner_infer.imaging.limits import DEFLATE_RATIO
 from medreasoner_infer.imaging.text_header import (
     HEADER_BYTES,
+    Encoding,
+    TextHeader,
     bare_file_name,
-    detached_refused,
     not_understood,
     reals,
     whole_numbers,
@@ -42,65 +41,28 @@ _GEOMETRY: tuple[tuple[tuple[str, ...], Callable[[int], int]], ...] = (
 _TRUE, _FALSE = ("True", "true", "1"), ("False", "false", "0")
 
 
-@dataclass(frozen=True)
-class MetaImageHeader:
-    """What a MetaImage header says of its voxels.
+def read_metaimage_header(file: BinaryIO) -> TextHeader:
+    """Parse the header at the start of a MetaImage file; its shape begins with the channels.
 
-    Attributes:
-        shape: channels, then voxels along each axis.
-        voxel_bits: bits of one value.
-        compressed: the voxels are a zlib stream.
-        packed_bytes: the length of that stream, 0 where it is not stated.
-        data_file: bare name of the file that holds the voxels, ``None`` where this one does.
-        data_offset: where the voxels start in the file that holds them.
-        written_anew: a header that says the same, to be followed by the voxels.
+    Raises:
+        UnreadableImageError: it is not of the form that is understood.
     """
-
-    shape: tuple[int, ...]
-    voxel_bits: int
-    compressed: bool
-    packed_bytes: int
-    data_file: str | None
-    data_offset: int
-    written_anew: bytes
-
-    @classmethod
-    def read(cls, file: BinaryIO) -> MetaImageHeader:
-        """Parse the header at the start of a file.
-
-        Raises:
-            UnreadableImageError: it is not of the form that is understood.
-        """
-        fields, data_offset = _fields(file.read(HEADER_BYTES))
-        if fields.get("ObjectType", "Image") != "Image" or fields.get("HeaderSize", "0") != "0":
-            raise not_understood("MetaImage", "it is no image, or skips a part of its file")
-        if not _flag(fields, "BinaryData", "True"):
-            raise not_understood("MetaImage", "its voxels are written as text")
-        local = fields[_DATA] in ("LOCAL", "Local", "local")
-        return cls(
-            shape=(*_number(fields, "ElementNumberOfChannels", "1"), *_shape(fields)),
-            voxel_bits=_bits(fields),
-            compressed=_flag(fields, "CompressedData", "False"),
-            packed_bytes=_number(fields, "CompressedDataSize", "0")[0],
-            data_file=None if local else bare_file_name("MetaImage", fields[_DATA]),
-            data_offset=data_offset if local else 0,
-            written_anew=_written_anew(fields),
-        )
-
-    def require_attached(self) -> None:
-        """Refuse a header whose voxels are in another file.
-
-        Raises:
-            UnreadableImageError: they are.
-        """
-        if self.data_file is not None:
-            raise detached_refused("MetaImage")
-
-    def least_bytes(self, size: int) -> int:
-        """The fewest bytes of a file that ``size`` bytes of voxels can be read from."""
-        if self.compressed:
-            return max(size // DEFLATE_RATIO, self.packed_bytes)
-        return size
+    fields, data_offset = _fields(file.read(HEADER_BYTES))
+    if fields.get("ObjectType", "Image") != "Image" or fields.get("HeaderSize", "0") != "0":
+        raise not_understood("MetaImage", "it is no image, or skips a part of its file")
+    if not _flag(fields, "BinaryData", "True"):
+        raise not_understood("MetaImage", "its voxels are written as text")
+    local = fields[_DATA] in ("LOCAL", "Local", "local")
+    return TextHeader(
+        kind="MetaImage",
+        shape=(_number(fields, "ElementNumberOfChannels", "1"), *_shape(fields)),
+        voxel_bits=_bits(fields),
+        encoding=Encoding.DEFLATE if _flag(fields, "CompressedData", "False") else Encoding.RAW,
+        packed_bytes=_number(fields, "CompressedDataSize", "0"),
+        data_file=None if local else bare_file_name("MetaImage", fields[_DATA]),
+        data_offset=data_offset if local else 0,
+        written_anew=_written_anew(fields),
+    )
 
 
 def is_metaimage(head: bytes) -> bool:
@@ -127,18 +89,18 @@ def _fields(head: bytes) -> tuple[dict[str, str], int]:
 
 
 def _shape(fields: dict[str, str]) -> tuple[int, ...]:
-    (axes,) = _number(fields, "NDims", "")
+    axes = _number(fields, "NDims", "")
     shape = whole_numbers("MetaImage", fields.get("DimSize", ""))
     if not 2 <= axes <= 4 or len(shape) != axes:
         raise not_understood("MetaImage", "it does not name the size of two to four axes")
     return shape
 
 
-def _number(fields: dict[str, str], name: str, default: str) -> tuple[int]:
+def _number(fields: dict[str, str], name: str, default: str) -> int:
     numbers = whole_numbers("MetaImage", fields.get(name, default))
     if len(numbers) != 1 or numbers[0] < 0:
         raise not_understood("MetaImage", f"{name} is not one number")
-    return (numbers[0],)
+    return numbers[0]
 
 
 def _bits(fields: dict[str, str]) -> int:
@@ -158,7 +120,7 @@ def _flag(fields: dict[str, str], name: str, default: str) -> bool:
 def _written_anew(fields: dict[str, str]) -> bytes:
     """A header of the values that were understood, which ends where the voxels begin."""
     shape = _shape(fields)
-    packed = _number(fields, "CompressedDataSize", "0")[0]
+    packed = _number(fields, "CompressedDataSize", "0")
     values = {
         "ObjectType": "Image",
         "NDims": str(len(shape)),
@@ -167,7 +129,7 @@ def _written_anew(fields: dict[str, str]) -> bytes:
         **({"CompressedDataSize": str(packed)} if packed else {}),
         **_geometry(fields, len(shape)),
         "DimSize": " ".join(map(str, shape)),
-        "ElementNumberOfChannels": str(_number(fields, "ElementNumberOfChannels", "1")[0]),
+        "ElementNumberOfChannels": str(_number(fields, "ElementNumberOfChannels", "1")),
         "ElementType": fields["ElementType"],
         _DATA: "LOCAL",
     }

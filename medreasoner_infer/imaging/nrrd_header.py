@@ -10,15 +10,14 @@ header that is written anew, of the values that were understood here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 from medreasoner_infer.errors import UnreadableImageError
-from medreasoner_infer.imaging.limits import DEFLATE_RATIO
 from medreasoner_infer.imaging.text_header import (
     HEADER_BYTES,
+    Encoding,
+    TextHeader,
     bare_file_name,
-    detached_refused,
     not_understood,
     reals,
     whole_numbers,
@@ -45,8 +44,8 @@ _BITS = {
 }
 _BITS_OF_TYPE = {name: bits for bits, names in _BITS.items() for name in names.split("|")}
 _ENCODINGS = {
-    "raw": "raw", "gz": "gzip", "gzip": "gzip",
-    "txt": "text", "text": "text", "ascii": "text", "hex": "hex",
+    "raw": Encoding.RAW, "gz": Encoding.DEFLATE, "gzip": Encoding.DEFLATE,
+    "txt": Encoding.TEXT, "text": Encoding.TEXT, "ascii": Encoding.TEXT, "hex": Encoding.HEX,
 }  # fmt: skip
 _SKIPS = ("line skip", "lineskip", "byte skip", "byteskip")
 _MOST_AXES = 5
@@ -68,86 +67,39 @@ _VECTORS = re.compile(r"\(([^()]*)\)|(none)")
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True)
-class NrrdHeader:
-    """What a NRRD header says of its voxels.
+def read_nrrd_header(file: BinaryIO) -> TextHeader:
+    """Parse the header at the start of a NRRD file.
 
-    Attributes:
-        shape: voxels along each axis, fastest first.
-        voxel_bits: bits of one value.
-        encoding: ``"raw"``, ``"gzip"``, ``"text"`` or ``"hex"``.
-        data_file: bare name of the file that holds the voxels, ``None`` where this one does.
-        data_offset: where the voxels start in the file that holds them.
-        written_anew: a header that says the same, to be followed by the voxels.
+    Raises:
+        UnreadableImageError: it is not of the form that is understood.
     """
-
-    shape: tuple[int, ...]
-    voxel_bits: int
-    encoding: str
-    data_file: str | None
-    data_offset: int
-    written_anew: bytes
-
-    @classmethod
-    def read(cls, file: BinaryIO) -> NrrdHeader:
-        """Parse the header at the start of a file.
-
-        Raises:
-            UnreadableImageError: it is not of the form that is understood.
-        """
-        text, data_offset = _header_text(file.read(HEADER_BYTES))
-        fields = _fields(text)
-        data_file = _data_file(fields)
-        if any(fields.get(name, "0").strip() != "0" for name in _SKIPS):
-            raise not_understood("NRRD", "it skips a part of the voxels' file")
-        shape = _shape(fields)
-        voxel_bits = _one_of(_BITS_OF_TYPE, fields, "type")
-        encoding = _one_of(_ENCODINGS, fields, "encoding")
-        lines = [
-            "NRRD0005",
-            f"type: {fields['type'].lower()}",
-            f"dimension: {len(shape)}",
-            f"sizes: {' '.join(map(str, shape))}",
-            f"encoding: {encoding}",
-            *_endian(fields, voxel_bits, encoding),
-            *_kinds(fields, len(shape)),
-            *_geometry(fields, len(shape)),
-        ]
-        return cls(
-            shape=shape,
-            voxel_bits=voxel_bits,
-            encoding=encoding,
-            data_file=data_file,
-            data_offset=data_offset if data_file is None else 0,
-            written_anew="\n".join([*lines, "", ""]).encode("ascii"),
-        )
-
-    def require_attached(self) -> None:
-        """Refuse a header whose voxels are in another file.
-
-        Raises:
-            UnreadableImageError: they are.
-        """
-        if self.data_file is not None:
-            raise detached_refused("NRRD")
-
-    @property
-    def compressed(self) -> bool:
-        """Whether the voxels are a gzip stream."""
-        return self.encoding == "gzip"
-
-    @property
-    def packed_bytes(self) -> int:
-        """The length of that stream, 0 where it goes to the end of the file."""
-        return 0
-
-    def least_bytes(self, size: int) -> int:
-        """The fewest bytes of a file that ``size`` bytes of voxels can be read from."""
-        if self.compressed:
-            return size // DEFLATE_RATIO
-        if self.encoding == "text":  # a digit and a blank each
-            return 2 * (size * 8 // self.voxel_bits) - 1
-        return size * (2 if self.encoding == "hex" else 1)
+    text, data_offset = _header_text(file.read(HEADER_BYTES))
+    fields = _fields(text)
+    data_file = _data_file(fields)
+    if any(fields.get(name, "0").strip() != "0" for name in _SKIPS):
+        raise not_understood("NRRD", "it skips a part of the voxels' file")
+    shape = _shape(fields)
+    voxel_bits = _one_of(_BITS_OF_TYPE, fields, "type")
+    encoding = _one_of(_ENCODINGS, fields, "encoding")
+    lines = [
+        "NRRD0005",
+        f"type: {fields['type'].lower()}",
+        f"dimension: {len(shape)}",
+        f"sizes: {' '.join(map(str, shape))}",
+        f"encoding: {encoding.value}",
+        *_endian(fields, voxel_bits, encoding),
+        *_kinds(fields, len(shape)),
+        *_geometry(fields, len(shape)),
+    ]
+    return TextHeader(
+        kind="NRRD",
+        shape=shape,
+        voxel_bits=voxel_bits,
+        encoding=encoding,
+        data_file=data_file,
+        data_offset=data_offset if data_file is None else 0,
+        written_anew="\n".join([*lines, "", ""]).encode("ascii"),
+    )
 
 
 def is_nrrd(head: bytes) -> bool:
@@ -197,8 +149,8 @@ def _shape(fields: dict[str, str]) -> tuple[int, ...]:
     return shape
 
 
-def _endian(fields: dict[str, str], voxel_bits: int, encoding: str) -> list[str]:
-    if voxel_bits == 8 or encoding == "text":
+def _endian(fields: dict[str, str], voxel_bits: int, encoding: Encoding) -> list[str]:
+    if voxel_bits == 8 or encoding is Encoding.TEXT:
         return []
     return [f"endian: {_one_of({'little': 'little', 'big': 'big'}, fields, 'endian')}"]
 

@@ -1,18 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the text headers of NRRD and MetaImage share."""
+"""What the text headers of NRRD and MetaImage files say, and what is shared in reading them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
 
 from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.imaging.limits import DEFLATE_RATIO
 
 HEADER_BYTES = 1 << 20
 _REAL = r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,25})?|\.[0-9]{1,25})(?:[eE][+-]?[0-9]{1,3})?"
 _REALS = re.compile(rf"{_REAL}(?:\s+{_REAL})*")
 _WHOLE = re.compile(r"-?\d{1,18}")
 _BARE_NAME = re.compile(r"(?!LIST\b|LOCAL\b)\w[\w .()+-]*", re.IGNORECASE | re.ASCII)
+
+
+class Encoding(Enum):
+    """How the voxels are written, by NRRD's names; a gzip stream may be a zlib one in MetaImage."""
+
+    RAW = "raw"
+    DEFLATE = "gzip"
+    TEXT = "text"
+    HEX = "hex"
+
+
+@dataclass(frozen=True)
+class TextHeader:
+    """What a header says of the voxels.
+
+    Attributes:
+        kind: the format's name.
+        shape: values along each axis, fastest first.
+        voxel_bits: bits of one value.
+        encoding: how the values are written.
+        data_file: bare name of the file that holds the voxels, ``None`` where this one does.
+        data_offset: where the voxels start in the file that holds them.
+        written_anew: a header that says the same, to be followed by the voxels.
+        packed_bytes: the length of a packed stream, 0 where it goes to the end of the file.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    voxel_bits: int
+    encoding: Encoding
+    data_file: str | None
+    data_offset: int
+    written_anew: bytes
+    packed_bytes: int = 0
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the voxels are a gzip or zlib stream."""
+        return self.encoding is Encoding.DEFLATE
+
+    def require_attached(self) -> None:
+        """Refuse a header whose voxels are in another file.
+
+        Raises:
+            UnreadableImageError: they are.
+        """
+        if self.data_file is not None:
+            raise detached_refused(self.kind)
+
+    def least_bytes(self, size: int) -> int:
+        """The fewest bytes of a file that ``size`` bytes of voxels can be read from."""
+        if self.compressed:
+            return max(size // DEFLATE_RATIO, self.packed_bytes)
+        if self.encoding is Encoding.TEXT:  # a digit and a blank each
+            return 2 * (size * 8 // self.voxel_bits) - 1
+        return size * (2 if self.encoding is Encoding.HEX else 1)
 
 
 def whole_numbers(kind: str, text: str) -> tuple[int, ...]:

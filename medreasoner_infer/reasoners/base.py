@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from medreasoner_infer.answer import parse_answer
-from medreasoner_infer.errors import CancelledError, InputError
-from medreasoner_infer.hooks import Cancelled, OnText
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 MIN_BOX_SIDE_PX = 1.0
@@ -33,7 +33,6 @@ class Reasoner(ABC):
     input_size: int
     image_encoding: str
 
-    @abstractmethod
     def answer(
         self,
         request: ReasonerRequest,
@@ -60,6 +59,21 @@ class Reasoner(ABC):
             OutOfMemoryError: if the device ran out of memory.
             ReasonerUnreachableError: if a remote reasoner does not answer.
         """
+        check_request(request, self.input_size)
+        raise_if_cancelled(cancelled)
+        count = request.samples if request.temperature > 0 else 1
+        answers = self._sample(request, count, on_text, cancelled)
+        return answers if count == request.samples else answers * request.samples
+
+    @abstractmethod
+    def _sample(
+        self,
+        request: ReasonerRequest,
+        count: int,
+        on_text: OnText | None,
+        cancelled: Cancelled | None,
+    ) -> tuple[ReasonerAnswer, ...]:
+        """``count`` answers to a request that is known to fit; else as :meth:`answer`."""
 
     def answer_batch(
         self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
@@ -105,16 +119,6 @@ def check_single_samples(requests: Sequence[ReasonerRequest]) -> None:
     """
     if any(request.samples != 1 for request in requests):
         raise InputError("A batch takes one sample per image; ask for further samples one by one.")
-
-
-def raise_if_cancelled(cancelled: Cancelled | None) -> None:
-    """Stop here when the caller said so.
-
-    Raises:
-        CancelledError: in that case.
-    """
-    if cancelled is not None and cancelled():
-        raise CancelledError("The inference was cancelled by the caller.")
 
 
 def ground(

@@ -15,14 +15,14 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
 from medreasoner_infer.answer import answer_regex
+from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import InputError
-from medreasoner_infer.hooks import Cancelled, OnText
+from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
 from medreasoner_infer.reasoners.base import (
     Reasoner,
     check_request,
     check_single_samples,
     ground,
-    raise_if_cancelled,
 )
 from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
@@ -34,7 +34,7 @@ from medreasoner_infer.reasoners.decoding import (
     own_random_state,
 )
 from medreasoner_infer.reasoners.device_memory import memory_guard
-from medreasoner_infer.reasoners.prefix_cache import ImagePrefix, PrefixCache
+from medreasoner_infer.reasoners.image_prefix import ImagePrefix
 from medreasoner_infer.reasoners.prompts import PromptFile
 from medreasoner_infer.reasoners.transformers_loading import LoadedModel
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
@@ -79,7 +79,9 @@ class TransformersReasoner(Reasoner):
         self.identity = identity
         self.input_size = settings.input_size
         self.image_encoding = settings.image_encoding
-        self.prefixes = PrefixCache(prefix_cache_bytes)
+        self.prefixes: ByteCache[str, ImagePrefix] = ByteCache(
+            prefix_cache_bytes, lambda prefix: prefix.nbytes
+        )
         self._loaded = loaded
         self._template = settings.template
         self._lock = threading.Lock()
@@ -96,22 +98,17 @@ class TransformersReasoner(Reasoner):
             compile_answer_grammar(loaded, answer_regex(size, chars)) if constrained else None
         )
 
-    def answer(
+    def _sample(
         self,
         request: ReasonerRequest,
-        *,
-        on_text: OnText | None = None,
-        cancelled: Cancelled | None = None,
+        count: int,
+        on_text: OnText | None,
+        cancelled: Cancelled | None,
     ) -> tuple[ReasonerAnswer, ...]:
-        """See :meth:`Reasoner.answer`."""
-        check_request(request, self.input_size)
-        raise_if_cancelled(cancelled)
-        rows = request.samples if request.temperature > 0 else 1
         with self._turn(cancelled):
             inputs = self._continue_prefix(request) if self._keeps_prefixes else None
             inputs = inputs or self._encode([request])
-            answers = self._generate(_repeat(inputs, rows), request, on_text, cancelled)
-        return answers if rows == request.samples else answers * request.samples
+            return self._generate(_repeat(inputs, count), request, on_text, cancelled)
 
     def answer_batch(
         self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
@@ -176,7 +173,7 @@ class TransformersReasoner(Reasoner):
         if prefix is None:
             prefix = self._compute_prefix(before + image_token, request.image)
             if request.image_key:
-                self.prefixes.put(request.image_key, prefix)
+                self.prefixes.keep(request.image_key, prefix)
         tail = self._loaded.processor.tokenizer(
             after, add_special_tokens=False, return_tensors="pt"
         )["input_ids"].to(self._loaded.device)

@@ -17,10 +17,8 @@ from medreasoner_infer.errors import InputError, ReasonerUnreachableError
 from medreasoner_infer.hooks import Cancelled, OnText
 from medreasoner_infer.reasoners.base import (
     Reasoner,
-    check_request,
     check_single_samples,
     ground,
-    raise_if_cancelled,
 )
 from medreasoner_infer.reasoners.budget import reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
@@ -87,28 +85,23 @@ class VllmReasoner(Reasoner):
         )
         self._regex = answer_regex(settings.input_size, chars)
 
-    def answer(
+    def _sample(
         self,
         request: ReasonerRequest,
-        *,
-        on_text: OnText | None = None,
-        cancelled: Cancelled | None = None,
+        count: int,
+        on_text: OnText | None,
+        cancelled: Cancelled | None,
     ) -> tuple[ReasonerAnswer, ...]:
-        """See :meth:`Reasoner.answer`; cancelling is noticed also while the server is silent."""
-        check_request(request, self.input_size)
-        raise_if_cancelled(cancelled)
-        rows = request.samples if request.temperature > 0 else 1
         messages = self._messages(request)
-        samples = [_Sample() for _ in range(rows)]
+        samples = [_Sample() for _ in range(count)]
         most_chars = self._server.link.limits.sample_chars
         self._server.stream(
             messages,
             lambda chunk: _collect(chunk, samples, most_chars, on_text),
             cancelled,
-            **self._options(request, rows),
+            **self._options(request, count),
         )
-        answers = tuple(self._read(sample, messages, cancelled) for sample in samples)
-        return answers if rows == request.samples else answers * request.samples
+        return tuple(self._read(sample, messages, cancelled) for sample in samples)
 
     def answer_batch(
         self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None

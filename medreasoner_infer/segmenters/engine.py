@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import OutOfMemoryError
-from medreasoner_infer.segmenters.cache import EmbeddingCache
 from medreasoner_infer.segmenters.crop import Crop
 from medreasoner_infer.segmenters.islands import without_islands
 from medreasoner_infer.segmenters.network import Candidate, Embedding, Sam2Network
@@ -40,7 +40,9 @@ class SliceEngine:
         self.network = network
         self.mirror = mirror
         self.min_island_ratio = min_island_ratio
-        self._cache = EmbeddingCache(cache_bytes)
+        self._cache: ByteCache[tuple[str, Crop], Embedding] = ByteCache(
+            cache_bytes, lambda embedding: embedding.nbytes
+        )
         self._lock = threading.Lock()
 
     @contextmanager
@@ -96,7 +98,7 @@ class SliceEngine:
         pixels = crop.read(image.pixels, self.network.input_size)
         embedding = self.network.encode(pixels, self.mirror)
         if keep:
-            self._cache.put(key, embedding)
+            self._cache.keep(key, embedding)
         return embedding, False
 
     def _to_slice(

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     import torch
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+#: Of ImageNet's red, green and blue in 0...1, by which SAM2 normalises.
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
 #: SAM2 adds half a pixel to each coordinate; ours are edge based and must not move.
-_SAM_OFFSET_PX = 0.5
+SAM_OFFSET_PX = 0.5
 #: Logit of the pixels of a mask prompt, as SAM2 uses it for masks that a user gives.
-_MASK_PROMPT_LOGIT = 10.0
+MASK_PROMPT_LOGIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ class Sam2Network:
 
         rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
         image = torch.from_numpy(rgb.astype(np.float32) / 255).to(self.device).permute(2, 0, 1)
-        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (_MEAN, _STD))
+        mean, std = (
+            torch.tensor(v, device=self.device).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD)
+        )
         views = ((image - mean) / std)[None]
         output = self.model.forward_image(torch.cat([views, views.flip(-1)]) if mirror else views)
         return Embedding(tuple(output["backbone_fpn"]), tuple(output["vision_pos_enc"]))
@@ -136,7 +139,7 @@ class Sam2Network:
                 mirrored[:2, 0] = mirrored[1::-1, 0]  # the left corner stays the first one
             views.append(mirrored)
         return SparsePrompt(
-            torch.tensor(np.stack(views) - _SAM_OFFSET_PX, dtype=torch.float32).to(self.device),
+            torch.tensor(np.stack(views) - SAM_OFFSET_PX, dtype=torch.float32).to(self.device),
             torch.tensor([labels] * len(views), dtype=torch.int32).to(self.device),
         )
 
@@ -188,5 +191,5 @@ class Sam2Network:
             return None
         size = self.model.sam_prompt_encoder.mask_input_size
         full = torch.from_numpy(np.ascontiguousarray(mask, np.float32)).to(self.device)
-        logits = (2 * F.interpolate(full[None, None], size, mode="area") - 1) * _MASK_PROMPT_LOGIT
+        logits = (2 * F.interpolate(full[None, None], size, mode="area") - 1) * MASK_PROMPT_LOGIT
         return torch.cat([logits, logits.flip(-1)]) if views == 2 else logits

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from medreasoner_infer.errors import CancelledError, SliceOutOfRangeError
-from medreasoner_infer.hooks import Cancelled
+from medreasoner_infer.errors import SliceOutOfRangeError
+from medreasoner_infer.hooks import Cancelled, raise_if_cancelled
 from medreasoner_infer.segmenters.base import FrameSource, SliceProgress
 from medreasoner_infer.segmenters.settings import StopRule
 from medreasoner_infer.segmenters.stopping import EndWatch, GreyValues, TrackedMask
@@ -57,7 +57,7 @@ def propagate_both_ways(
         raise SliceOutOfRangeError(
             f"Slice {start_index} was prompted; the volume has slices 0 to {count - 1}."
         )
-    _raise_if(cancelled)
+    raise_if_cancelled(cancelled)
     first = segment_slice(frames[start_index], prompt)
     settle = progress or (lambda settled, total: None)
 
@@ -97,14 +97,9 @@ class _Walk:
         self.tracker.turn()
         watch = EndWatch(self.rule, first, self.grey)
         for index in indices:
-            _raise_if(self.cancelled)
+            raise_if_cancelled(self.cancelled)
             image = self.frames[index]
             tracked = self.tracker.step(index, image)
             if tracked is None or watch.ending(image, tracked) is not None:
                 return
             yield index, tracked.slice_mask
-
-
-def _raise_if(cancelled: Cancelled | None) -> None:
-    if cancelled is not None and cancelled():
-        raise CancelledError("The propagation was cancelled.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import CancelledError, UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume
 from monailabel_app.common.waiting import caller_has_left
@@ -44,9 +44,7 @@ class VolumeCache:
 
     def __init__(self, max_bytes: int, load: LoadVolume = read_volume) -> None:
         self._load = load
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[_Key, Volume] = OrderedDict()
-        self._bytes = 0
+        self._kept: ByteCache[_Key, Volume] = ByteCache(max_bytes, lambda v: v.array.nbytes)
         self._lock = threading.Lock()
         self._loading: dict[_Key, threading.Lock] = {}
 
@@ -54,7 +52,7 @@ class VolumeCache:
     def kept_bytes(self) -> int:
         """Bytes of the voxels kept now."""
         with self._lock:
-            return self._bytes
+            return self._kept.nbytes
 
     def get(self, source: ImageSource) -> Volume:
         """The volume of ``source``, from memory if its file has not changed.
@@ -79,23 +77,15 @@ class VolumeCache:
         """Keep what was read from ``path`` no longer; nobody will ask about it again."""
         with self._lock:
             for key in [key for key in self._kept if key[0] == str(path)]:
-                self._bytes -= self._kept.pop(key).array.nbytes
+                del self._kept[key]
 
     def _kept_volume(self, key: _Key) -> Volume | None:
         with self._lock:
-            volume = self._kept.get(key)
-            if volume is not None:
-                self._kept.move_to_end(key)
-            return volume
+            return self._kept.get(key)
 
     def _keep(self, key: _Key, volume: Volume) -> Volume:
         with self._lock:
-            if volume.array.nbytes <= self._max_bytes and key not in self._kept:
-                self._kept[key] = volume
-                self._bytes += volume.array.nbytes
-                while self._bytes > self._max_bytes:
-                    _, dropped = self._kept.popitem(last=False)
-                    self._bytes -= dropped.array.nbytes
+            self._kept.keep(key, volume)
         return volume
 
 

@@ -117,6 +117,15 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         """The same server as a place for results."""
         return DicomWebArchive(self._client, orthanc_url, self._limits)
 
+    def require_reachable(self) -> None:
+        """Ask the server for one study.
+
+        Raises:
+            PacsUnreachableError: if the server does not answer or answers with a fault.
+        """
+        with exchange(self._limits.patience_s), pacs_faults():
+            self._client.search_for_studies(limit=1)
+
     def list_images(self) -> list[str]:
         """Series Instance UIDs of the image series, of every modality that is searched for.
 

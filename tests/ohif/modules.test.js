@@ -7,11 +7,17 @@ const at = name => import(new URL(`../../monailabel_app/viewers/ohif/static/${na
 const { EventParser, readEvents } = await at('sse.js');
 const grids = await at('grid.js');
 const { gatherMask, gridMapping, gridOfPlanes, halfSlice, inverse, paintRuns } = grids;
-const { planeOf, transform, unpackRuns } = grids;
+const { cutAxis, planeOf, transform } = grids;
+const runsModule = await at('runs.js');
+const { difference, hashOf, intersection, packRuns, slab, union, unpackRuns } = runsModule;
 const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
-const { allowed, earlierQuestions, initialState, reduce } = await at('session.js');
-const { describeAnswer, describeDecision, describeFault, describeRecord } = await at('words.js');
+const sessions = await at('session.js');
+const { active, allowed, earlierQuestions, initialState, listed, reduce, shown } = sessions;
+const { measure } = await at('target.js');
+const words = await at('words.js');
+const { describeAnswer, describeCheck, describeDecision, describeFault, describeRecord } = words;
+const { describeCommand, describeTarget } = words;
 const { Picture } = await at('picture.js');
 const { Api } = await at('api.js');
 
@@ -181,123 +187,310 @@ test('a label map carries its geometry', async () => {
   assert.equal(data, '\u0000\u0001');
 });
 
-// --- the tab's states ----------------------------------------------------------------------------
+// --- sets of voxels ------------------------------------------------------------------------------
 
+const bits = text => Uint8Array.from(text, Number);
+
+test('runs are zeros first, and the same set has the same runs', () => {
+  assert.deepEqual(packRuns(bits('0110')), [1, 2, 1]);
+  assert.deepEqual(packRuns(bits('1100')), [0, 2, 2]);
+  assert.deepEqual(packRuns(bits('0000')), [4]);
+  assert.deepEqual(unpackRuns([0, 2, 2]), bits('1100'));
+});
+
+test('sets are joined, taken away and cut as their voxels are', () => {
+  // All pairs of sets of four voxels, against the operators on numbers.
+  const setOf = number => bits(number.toString(2).padStart(4, '0'));
+  for (let a = 0; a < 16; a += 1) {
+    for (let b = 0; b < 16; b += 1) {
+      const [first, second] = [packRuns(setOf(a)), packRuns(setOf(b))];
+      assert.deepEqual(union(first, second), packRuns(setOf(a | b)));
+      assert.deepEqual(difference(first, second), packRuns(setOf(a & ~b)));
+      assert.deepEqual(intersection(first, second), packRuns(setOf(a & b)));
+    }
+  }
+  assert.throws(() => union([4], [5]), /different grids/);
+});
+
+test('a slab is all voxels of one index', () => {
+  const shape = [2, 3, 2];
+  const indices = { 0: '010101010101', 1: '001100001100', 2: '000000111111' };
+  for (const [axis, expected] of Object.entries(indices)) {
+    assert.deepEqual(slab(shape, Number(axis), 1), packRuns(bits(expected)), `axis ${axis}`);
+  }
+});
+
+test('a mask has the hash that the server gives it', async () => {
+  // printf 1,2,9,1,11 | sha256sum
+  const said = 'e26cf98847df6b3c7f082ea802b257ebe9b1368f9414f02bf9c5e8740c144784';
+  assert.equal(await hashOf([1, 2, 9, 1, 11]), said);
+  assert.equal(await hashOf([1], null), null);
+});
+
+test('a plane cuts across the axis of the grid that lies along its normal', () => {
+  const coronalFirst = [
+    [2, 0, 0, 0],
+    [0, 0, 3, 0],
+    [0, -1.5, 0, 0],
+  ];
+  const axes = ['sagittal', 'coronal', 'axial', 'acquired'].map(name => cutAxis(coronalFirst, name));
+  assert.deepEqual(axes, [0, 2, 1, 2]);
+});
+
+test('sizes are those of the voxels', () => {
+  // 2 × 1.5 × 3 mm; two voxels on slice 0, one on slice 1.
+  const sizes = measure([1, 2, 9, 1, 11], GRID, { plane: 'axial', index: 0 });
+  assert.deepEqual(sizes, { voxels: 3, volumeMm3: 27, sliceAreaMm2: 6, isOnOneSlice: false });
+});
+
+// --- the session ---------------------------------------------------------------------------------
+
+const GRID = { shape_ijk: SHAPE, ijk_to_lps: ROWS };
 const ANSWER = {
   present: true,
   reasoning: 'The liver.',
   confidence: 0.9,
   agreement: null,
-  slice: { plane: 'axial' },
+  prompts: {
+    bbox_corners_lps_mm: [[10, -20, 7], [16, -17, 7]],
+    points_lps_mm: [[12, -20, 7]],
+    point_labels: [1],
+    point_sources: ['reasoner'],
+  },
+  slice: { plane: 'axial', index: 0, count: 112 },
   slice_choice: { method: 'position', explanation: 'Slice 9 holds the position asked for.' },
   warnings: [],
 };
+// Voxels 1 and 2 of slice 0; with the volume also the first one of slice 1.
+const ON_SLICE = [1, 2, 21];
+const IN_VOLUME = [1, 2, 9, 1, 11];
 const run = (actions, state = initialState()) => actions.reduce(reduce, state);
 const event = (name, data) => ({ type: 'event', name, data });
-const ASKED = [
-  { type: 'asked', question: 'Where?', series: '1.2' },
+const mask = (scope, runs) => event('mask', { scope, runs, ...GRID });
+const asked = (question = 'Where?') => [
+  { type: 'asked', question, series: '1.2' },
   event('accepted', { stream_id: 's' }),
 ];
-const ANSWERED = [
-  ...ASKED,
+const answered = (id, answer = ANSWER) => [
+  ...asked(id),
   event('text', { text: 'The ' }),
   event('text', { text: 'liver.' }),
-  event('answer', ANSWER),
-  event('mask', { scope: 'slice' }),
-  event('mask', { scope: 'volume' }),
-  event('record', { inference_id: 'q' }),
+  event('answer', answer),
+  ...(answer.present ? [mask('slice', ON_SLICE), mask('volume', IN_VOLUME)] : []),
+  event('record', { inference_id: id }),
   { type: 'ended' },
-  { type: 'listed', records: [{ inference_id: 'q' }] },
 ];
+const RECORDED = { type: 'listed', records: [{ inference_id: 'q' }, { inference_id: 'r' }] };
+const ANSWERED = [...answered('q'), RECORDED];
+const corrected = (kind, runs, prompts = { box: null, points: [] }) => [
+  { type: 'corrected', kind, prompts },
+  event('answer', { ...ANSWER, reasoning: null }),
+  mask('volume', runs),
+  event('record', { inference_id: 'c' }),
+  { type: 'ended' },
+];
+const brushed = (state, after, id = active(state).id) =>
+  reduce(state, { type: 'brushed', id, before: active(state).edit.mask, after });
+const maskOf = state => active(state).edit.mask;
+const undo = state => reduce(state, { type: 'undone' });
+const redo = state => reduce(state, { type: 'redone' });
+const may = state => Object.keys(allowed(state)).filter(name => allowed(state)[name]);
 
 test('the reasoning grows while it is written', () => {
-  assert.equal(run(ANSWERED.slice(0, 3)).reasoning, 'The ');
-  assert.equal(run(ANSWERED.slice(0, 4)).reasoning, 'The liver.');
+  assert.equal(active(run(ANSWERED.slice(0, 3))).reasoning, 'The ');
+  assert.equal(active(run(ANSWERED.slice(0, 4))).reasoning, 'The liver.');
 });
 
 test('from the moment a question is asked one can cancel and nothing else', () => {
-  for (const state of [run(ASKED.slice(0, 1)), run(ASKED)]) {
-    const may = allowed(state);
-    assert.deepEqual(
-      Object.keys(may).filter(name => may[name]),
-      ['cancel']
-    );
-  }
+  for (const state of [run(asked().slice(0, 1)), run(asked())]) assert.deepEqual(may(state), ['cancel']);
 });
 
-test('an answer can be looked at, corrected, accepted, submitted and rejected', () => {
-  const state = run(ANSWERED);
-  assert.equal(state.phase, 'answered');
-  const may = allowed(state);
-  assert.deepEqual(
-    Object.keys(may).filter(name => !may[name]),
-    ['cancel']
-  );
+test('an answer can be looked at, corrected, accepted and rejected', () => {
+  assert.deepEqual(may(run(ANSWERED)), ['ask', 'undo', 'jump', 'correct', 'accept', 'reject']);
+});
+
+test('several targets stay, each with its own question, name, colour and mask', () => {
+  const state = run([...ANSWERED, ...answered('r')]);
+  const said = listed(state).map(({ question, edit }) => [question, edit.name, edit.mask]);
+  assert.deepEqual(said, [
+    ['q', 'Target 1', IN_VOLUME],
+    ['r', 'Target 2', IN_VOLUME],
+  ]);
+  assert.notDeepEqual(listed(state)[0].colour, listed(state)[1].colour);
+  assert.equal(active(state).question, 'r');
 });
 
 test('a correction keeps the question it belongs to and is no plain acceptance', () => {
-  const corrected = run(
-    [
-      { type: 'corrected' },
-      event('accepted', { stream_id: 't' }),
-      event('answer', { ...ANSWER, reasoning: null }),
-      event('mask', { scope: 'slice' }),
-      event('record', { inference_id: 'c' }),
-    ],
-    run(ANSWERED)
-  );
-  assert.equal(corrected.inferenceId, 'q');
-  assert.equal(corrected.series, '1.2');
-  assert.equal(corrected.reasoning, 'The liver.');
-  assert.deepEqual(corrected.masks, { slice: { scope: 'slice' }, volume: null });
-  assert.equal(allowed(corrected).accept, false);
-  assert.equal(allowed(corrected).submit, true);
+  const state = run(corrected('click', ON_SLICE), run(ANSWERED));
+  const { inferenceId, series, reasoning, edit } = active(state);
+  assert.deepEqual([inferenceId, series, reasoning], ['q', '1.2', 'The liver.']);
+  assert.deepEqual(edit.mask, ON_SLICE);
+  assert.equal(allowed(state).accept, false);
+  assert.equal(allowed(state).submit, true);
 });
 
-test('a decision is taken once', () => {
+test('a brush stroke makes it an edited mask with new sizes', () => {
+  const before = run(ANSWERED);
+  const state = brushed(before, [1, 3, 8, 1, 11]);
+  assert.deepEqual(maskOf(state), [1, 3, 8, 1, 11]);
+  assert.deepEqual([allowed(state).accept, allowed(state).submit], [false, true]);
+  assert.equal(active(before).edit.sizes.sliceAreaMm2, 6);
+  assert.equal(active(state).edit.sizes.sliceAreaMm2, 9);
+});
+
+test('the answer of a click keeps what was painted and what was erased', () => {
+  // Painted voxel 3, erased voxel 1; the segmenter then finds 1 and 5, and later 3 as well.
+  let state = brushed(run(ANSWERED), [2, 2, 8, 1, 11]);
+  state = run(corrected('click', [1, 1, 3, 1, 18]), state);
+  assert.deepEqual(unpackRuns(maskOf(state)), bits('000101000000000000000000'));
+  state = run(corrected('click', [3, 1, 20]), state);
+  state = run(corrected('click', [8, 1, 15]), state);
+  assert.deepEqual(unpackRuns(maskOf(state)), bits('000100001000000000000000'));
+});
+
+test('a stroke while the segmenter works is kept as well', () => {
+  const actions = corrected('click', [8, 1, 15]);
+  const working = brushed(run(actions.slice(0, 2), run(ANSWERED)), [1, 3, 8, 1, 11]);
+  assert.deepEqual(maskOf(run(actions.slice(2), working)), [3, 1, 4, 1, 15]);
+});
+
+test('a correction of one slice leaves the others as they are', () => {
+  const actions = corrected('click', []);
+  actions[2] = mask('slice', [5, 1, 18]);
+  assert.deepEqual(maskOf(run(actions, run(ANSWERED))), [5, 1, 6, 1, 11]);
+});
+
+test('everything is undone and done again: question, click, box, brush, name, reset, delete', () => {
+  const steps = [
+    state => run(ANSWERED, state),
+    state => run(corrected('click', ON_SLICE), state),
+    state => run(corrected('box', [24]), state),
+    state => brushed(state, [4, 1, 19]),
+    state => reduce(state, { type: 'renamed', id: active(state).id, name: 'Liver' }),
+    state => reduce(state, { type: 'reset' }),
+    state => run(answered('r'), state),
+    state => reduce(state, { type: 'removed', id: 'target-1' }),
+  ];
+  const states = [initialState()];
+  for (const step of steps) states.push(step(states.at(-1)));
+  const seen = state => listed(state).map(({ id, edit }) => [id, edit]);
+  let state = states.at(-1);
+  for (const earlier of states.slice(0, -1).reverse()) {
+    state = undo(state);
+    assert.deepEqual(seen(state), seen(earlier));
+  }
+  assert.equal(allowed(state).undo, false);
+  for (const later of states.slice(1)) {
+    state = redo(state);
+    assert.deepEqual(seen(state), seen(later));
+  }
+  assert.equal(allowed(state).redo, false);
+});
+
+test('what was undone cannot be done again after something else', () => {
+  const state = brushed(undo(run(corrected('click', ON_SLICE), run(ANSWERED))), [4, 1, 19]);
+  assert.equal(allowed(state).redo, false);
+});
+
+test('a command says what it did and to what', () => {
+  const state = run([...ANSWERED, { type: 'removed', id: 'target-1' }]);
+  assert.equal(describeCommand(state.past.at(-1)), 'delete: Target 1');
+});
+
+test('without the last point of the reader it is the answer again, and brush edits stay', () => {
+  let state = run(corrected('click', ON_SLICE), run(ANSWERED));
+  state = brushed(state, [1, 3, 20]);
+  const { prompts } = active(state).first;
+  state = reduce(state, { type: 'pointRemoved', prompts });
+  assert.deepEqual(maskOf(state), [1, 3, 8, 1, 11]);
+  assert.deepEqual(active(state).edit.prompts, prompts);
+});
+
+test('a correction that is cancelled or fails leaves mask and sizes of before', () => {
+  const before = run(ANSWERED);
+  for (const end of [
+    { type: 'cancelled' },
+    event('error', { status: 499, detail: 'Cancelled.' }),
+    event('error', { status: 422, detail: 'No.' }),
+    { type: 'failed', error: 'No.' },
+  ]) {
+    const state = run([...corrected('box', ON_SLICE).slice(0, 3), end], before);
+    assert.deepEqual(active(state), active(before));
+    assert.equal(allowed(state).submit, false);
+  }
+});
+
+test('a target that was deleted cannot be submitted, and a mask without a voxel neither', () => {
+  const removed = reduce(run(ANSWERED), { type: 'removed', id: 'target-1' });
+  assert.equal(active(removed), null);
+  assert.deepEqual(may(removed), ['ask', 'undo']);
+  const empty = brushed(run(ANSWERED), [24]);
+  assert.deepEqual([allowed(empty).accept, allowed(empty).submit], [false, false]);
+  assert.equal(describeTarget(active(empty)).state, 'empty');
+});
+
+test('what was stored is what is on the screen, or the tab says that it is not', () => {
   const record = { decision: { outcome: 'accepted' }, pacs: [{ state: 'sent' }] };
-  const state = reduce(run(ANSWERED), { type: 'decided', record });
-  assert.deepEqual([state.decision, state.pacs.state], ['accepted', 'sent']);
-  const may = allowed(state);
-  assert.equal(may.accept || may.reject, false);
+  const stored = { type: 'stored', id: 'target-1', record, mask: IN_VOLUME, check: null };
+  const state = reduce(run(ANSWERED), stored);
+  assert.deepEqual([active(state).stored.outcome, active(state).stored.pacs.state], ['accepted', 'sent']);
+  assert.equal(allowed(state).accept || allowed(state).submit || allowed(state).reject, false);
+  const changed = brushed(state, ON_SLICE);
+  assert.deepEqual(describeTarget(active(changed)), { state: 'accepted, changed since', alert: true });
+  assert.equal(allowed(changed).submit, true);
+  assert.deepEqual(describeTarget(active(undo(changed))), { state: 'accepted', alert: false });
+});
+
+test('an absent target has no mask and can be accepted; by a box it gets one', () => {
+  const state = run([...answered('q', { ...ANSWER, present: false, prompts: null }), RECORDED]);
+  assert.equal(maskOf(state), null);
+  assert.equal(allowed(state).accept, true);
+  const boxed = run(corrected('box', ON_SLICE), state);
+  assert.deepEqual(maskOf(boxed), ON_SLICE);
+  assert.deepEqual([allowed(boxed).accept, allowed(boxed).submit], [false, true]);
+  assert.equal(maskOf(undo(boxed)), null);
 });
 
 test('a fault keeps what was known and lets one ask again', () => {
-  const state = run([...ASKED, event('error', { status: 503, detail: 'No weights.' })]);
+  const state = run([...ANSWERED, ...asked(), event('error', { status: 503, detail: 'No weights.' })]);
   assert.equal(state.error, 'No weights.');
   assert.equal(allowed(state).ask, true);
+  assert.deepEqual(maskOf(state), IN_VOLUME);
 });
 
-test('a cancelled question is no fault', () => {
-  const state = run([...ASKED, event('error', { status: 499, detail: 'Cancelled.' })]);
+test('a cancelled question is no fault and leaves no target', () => {
+  const state = run([...asked(), event('error', { status: 499, detail: 'Cancelled.' })]);
   assert.equal(state.phase, 'idle');
   assert.equal(state.error, null);
+  assert.deepEqual(shown(state), []);
 });
 
 test('an answer that breaks off is said to', () => {
-  const state = run([...ASKED, { type: 'ended' }]);
+  const state = run([...asked(), { type: 'ended' }]);
   assert.match(state.error, /ended the answer early/);
 });
 
-test('an earlier question is shown with what was decided', () => {
+test('an earlier question is shown with what was decided, beside the targets of now', () => {
   const record = {
     inference_id: 'old',
     image_id: '1.2',
     result: { ...ANSWER, query: 'Then?' },
     decision: { outcome: 'rejected' },
   };
-  const state = reduce(initialState(), { type: 'shown', record, mask: null });
-  assert.equal(state.question, 'Then?');
-  assert.equal(state.series, '1.2');
-  assert.equal(state.decision, 'rejected');
+  const show = { type: 'shown', record, mask: { runs: ON_SLICE, ...GRID } };
+  const state = run([show, show], run(ANSWERED));
+  assert.deepEqual(listed(state).map(({ question }) => question), ['q', 'Then?']);
+  const { question, series, stored } = active(state);
+  assert.deepEqual([question, series, stored.outcome], ['Then?', '1.2', 'rejected']);
   assert.equal(allowed(state).accept, false);
 });
 
 test('a record that only the PACS has is shown and cannot be decided upon', () => {
   const record = { inference_id: 'old', image_id: '1.2', archived: true, result: ANSWER };
-  const may = allowed(reduce(initialState(), { type: 'shown', record, mask: { runs: [] } }));
-  assert.equal(may.correct, true);
-  assert.equal(may.accept || may.submit || may.reject, false);
+  const state = reduce(initialState(), { type: 'shown', record, mask: { runs: ON_SLICE, ...GRID } });
+  const { accept, submit, reject, correct } = allowed(state);
+  assert.equal(correct, true);
+  assert.equal(accept || submit || reject, false);
 });
 
 test('what server and PACS have is one list, the latest first', () => {
@@ -368,9 +561,31 @@ test('no number of a slice is said, as the viewer may count from the other end',
   assert.match(describeAnswer(searched)[1].text, /Of 2 slices looked at, 1 show/);
 });
 
+test('what was not found has no certainty, and is absent only from the slices looked at', () => {
+  const candidates = Array.from({ length: 12 }, () => ({ present: false }));
+  const absent = { ...ANSWER, present: false, confidence: 1 };
+  const said = shownAnswer => describeAnswer(shownAnswer).map(line => line.text).join(' ');
+  assert.doesNotMatch(said(absent), /Confidence|100 %/);
+  assert.match(said(absent), /not found on this slice/);
+  const searched = { ...absent, slice_choice: { method: 'search', candidates } };
+  assert.match(said(searched), /not found on any of the 12 slices looked at, of 112 in the series/);
+});
+
+test('the window that was read is named', () => {
+  const slice = { plane: 'axial', window_name: 'soft_tissue', window_center: 40, window_width: 400 };
+  const said = describeAnswer({ ...ANSWER, slice }).map(line => line.text);
+  assert.equal(said.at(-1), 'Read: axial, window W 400 L 40 (soft tissue).');
+});
+
+test('a stored mask that differs from the screen is an alarm', () => {
+  assert.equal(describeCheck({ screen: 'a1', stored: 'a1' }).alert, false);
+  assert.match(describeCheck({ screen: 'a1', stored: 'b2' }).text, /not what was on the screen/);
+  assert.match(describeCheck({ screen: null, stored: 'b2' }).text, /not compared/);
+});
+
 test('sizes are those of the patient, never of a projection', () => {
-  const sizes = { voxels: 9, slice_area_mm2: 4560, volume_mm3: 123400, slice_range: [2, 5] };
-  const said = answered => describeAnswer(answered, sizes).map(line => line.text).join(' ');
+  const sizes = { voxels: 9, sliceAreaMm2: 4560, volumeMm3: 123400, isOnOneSlice: false };
+  const said = shownAnswer => describeAnswer(shownAnswer, sizes).map(line => line.text).join(' ');
   assert.match(said(ANSWER), /45\.6 cm².*123\.4 cm³/);
   assert.doesNotMatch(said({ ...ANSWER, slice: { plane: 'acquired' } }), /cm/);
 });
@@ -430,9 +645,9 @@ test('a label names the question it answers', async () => {
   let sent = null;
   const api = new Api(async (path, options) => {
     sent = { path, params: JSON.parse(options.body.get('params')), method: options.method };
-    return new Response('{}');
+    return new Response('{"medreasoner":{"voxels_sha256":"ab"}}');
   });
-  await api.submit('1.2', new Blob(['x']), 'q', undefined);
+  assert.equal(await api.submit('1.2', new Blob(['x']), 'q', undefined), 'ab');
   assert.deepEqual(sent, {
     path: '/datastore/label?image=1.2&tag=final',
     params: { inference_id: 'q' },
@@ -441,16 +656,16 @@ test('a label names the question it answers', async () => {
 });
 
 test('the mask of what the PACS has comes from there', async () => {
-  const asked = [];
+  const paths = [];
   const api = new Api(async path => {
-    asked.push(path);
+    paths.push(path);
     return new Response('{}');
   });
   const record = { inference_id: 'a/b', study_uid: '1.2' };
   await api.mask({ ...record, archived: true, mask_kept: true });
   await api.mask({ ...record, mask_kept: true });
   assert.equal(await api.mask({ ...record, mask_kept: false }), null);
-  assert.deepEqual(asked, [
+  assert.deepEqual(paths, [
     '/medreasoner/history/a%2Fb/mask?study=1.2',
     '/medreasoner/masks/a%2Fb',
   ]);

@@ -248,7 +248,9 @@ def hidden_doors(known: Known) -> list[Door]:
     """Doors that no description tells of: pages, the archive's, those left out on purpose."""
     paths = (
         "/", "/docs", "/redoc", "/openapi.json", "/static/", "/ohif", "/ohif/", "/ohif/index.html",
-        "/ohif/app-config.js", "/medreasoner/login", "/medreasoner/logout", "/auth/", "/auth/token",
+        "/ohif/app-config.js", "/medreasoner/studies", "/medreasoner/studies/image",
+        "/medreasoner/studies/thumbnail", "/medreasoner/studies/overlay",
+        "/medreasoner/login", "/medreasoner/logout", "/auth/", "/auth/token",
         "/auth/token/valid", "/token", "/train/", "/train", "/datastore/",
         "/datastore/updatelabelinfo", "/datastore/dataset", "/reload", "/logs/", "/logs/gpu",
         "/session/", "/batch/infer", "/scoring/", "/infer/wsi/x", "/infer/wsi_v2/x", "/model/x",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,31 @@ _SHAPES = """shape => {
   const found = [...document.querySelectorAll(`svg.medreasoner-overlay ${shape}`)];
   const bounds = found.map(element => element.getBoundingClientRect());
   return bounds.length && bounds.map(b => [b.left, b.top, b.right, b.bottom]);
+}"""
+
+
+# The viewer's own word on the masks: by segmentation its label and voxels, told apart by height.
+_MASKS = """() => {
+  const { segmentationService } = window.services;
+  const { cache, metaData } = window.cornerstone;
+  return segmentationService.getSegmentations().map(segmentation => {
+    const { segmentationId, label, representationData } = segmentation;
+    const volume = segmentationService.getLabelmapVolume(segmentationId);
+    const ids = volume ? volume.imageIds : representationData.Labelmap.imageIds;
+    const slices = ids.map(id => {
+      const image = cache.getImage(id);
+      const plane = metaData.get('imagePlaneModule', image.referencedImageId);
+      const voxels = image.voxelManager.getScalarData().filter(value => value > 0).length;
+      return [plane.imagePositionPatient[2], voxels];
+    });
+    return [label, slices];
+  });
+}"""
+
+_LUMINANCE = """(element, [property, pseudo]) => {
+  const [r, g, b] = getComputedStyle(element, pseudo)[property].match(/[\\d.]+/g).map(Number)
+    .map(value => value / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }"""
 
 
@@ -139,6 +165,11 @@ class Reader:
         return self.tab.get_by_label("Decision")
 
     @property
+    def targets(self) -> Locator:
+        """The rows of the list of targets."""
+        return self.tab.locator(".targets li")
+
+    @property
     def history(self) -> Locator:
         return self.tab.locator(".history li button")
 
@@ -156,6 +187,86 @@ class Reader:
         """Until the model has answered and the answer is recorded."""
         expect(self.button("Reject")).to_be_enabled()
         expect(self.alert).to_have_text("")
+
+    def wait_until_edited(self) -> None:
+        """The tab knows that the mask is no longer the model's."""
+        expect(self.button("Submit mask as edited")).to_be_enabled()
+
+    def wait_until_corrected(self) -> None:
+        """A correction has been recorded."""
+        expect(self.tab.locator(".status")).to_have_text("")
+        expect(self.button("Ask (Enter)")).to_be_enabled()
+        expect(self.alert).to_have_text("")
+
+    def wait_until_not_loading(self) -> None:
+        """The viewer covers no image with its word of loading."""
+        expect(self.page.get_by_text("Loading...")).to_have_count(0)
+
+    # What the page's policy stops
+
+    def note_policy(self) -> None:
+        """From the next page on, note what the content security policy stops."""
+        self.page.add_init_script(
+            """document.addEventListener('securitypolicyviolation', event =>
+              console.log('POLICY', event.violatedDirective, event.blockedURI))"""
+        )
+
+    def stopped_by_policy(self) -> list[str]:
+        """What was stopped besides the fonts that the start page asks another host for."""
+        noted = [text for text in self.console if text.startswith("POLICY")]
+        refused = [text for text in self.console if "EvalError" in text]
+        return refused + [text for text in noted if "fonts.googleapis.com" not in text]
+
+    # The viewer's own tools
+
+    def paint(self, x: float, y: float) -> None:
+        """A stroke of the viewer's brush that ends at (x, y), in px of the page."""
+        self.page.locator('[data-cy="panelSegmentationWithTools-btn"]').click()
+        self.page.locator('[data-cy="Brush"], [data-cy="Brush-btn"]').first.click()
+        self.page.mouse.move(x - 30, y)
+        self.page.mouse.down()
+        self.page.mouse.move(x, y, steps=5)
+        self.page.mouse.up()
+        self.page.locator('[data-cy="question-btn"]').click()
+
+    def voxels_on_screen(self) -> dict[str, int]:
+        """How many voxels the viewer shows of each segmentation, by its label."""
+        masks = self.page.evaluate(_MASKS)
+        return {label: sum(count for _, count in slices) for label, slices in masks}
+
+    def voxels_by_height(self) -> dict[float, int]:
+        """How many voxels the viewer shows on each slice that has any, by its height in LPS mm."""
+        ((_, slices),) = self.page.evaluate(_MASKS)
+        return {round(height, 1): count for height, count in slices if count}
+
+    def wait_for_voxels(self, expected: dict[str, int]) -> None:
+        """Until the viewer shows that many."""
+        self._until(lambda: self.voxels_on_screen() == expected)
+
+    def wait_for_segmentations(self, count: int) -> None:
+        """Until the viewer has that many."""
+        self._until(lambda: len(self.voxels_on_screen()) == count)
+
+    def _until(self, holds: Callable[[], bool]) -> None:
+        for _ in range(MOST_SHOTS):
+            if holds():
+                return
+            self.page.wait_for_timeout(BETWEEN_SHOTS_MS)
+        raise AssertionError(f"The viewer shows {self.voxels_on_screen()}.")
+
+    # What is legible
+
+    def luminance(self, element: Locator, style: str, pseudo: str = "") -> float:
+        """WCAG 2.1's relative luminance of a colour of an element, or of a part of it."""
+        return element.evaluate(_LUMINANCE, [style, pseudo])
+
+    def is_uncovered(self, element: Locator) -> bool:
+        """Whether a click on an element's middle, without scrolling, would hit it."""
+        return element.evaluate(
+            """element => { const { x, y, width, height } = element.getBoundingClientRect();
+              const hit = document.elementFromPoint(x + width / 2, y + height / 2);
+              return element.contains(hit); }"""
+        )
 
     def seen_lengths(self) -> list[int]:
         """How long the reasoning was each time that it changed."""

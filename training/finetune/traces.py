@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from medreasoner_infer.answer import format_answer
 from medreasoner_infer.reasoners.prompts import PromptTemplate
-from medreasoner_training.embedded.reasoner.reasonings import position_in_words
+from medreasoner_training.embedded.reasoner.reasonings import compact, position_in_words
 from medreasoner_training.finetune.raw_samples import RawSample
 from medreasoner_training.rewards import GroundTruth
 
@@ -31,10 +31,7 @@ def completion_of(sample: RawSample, truth: GroundTruth | None, template: Prompt
     box[2], box[3] = max(box[2], box[0] + 1), max(box[3], box[1] + 1)
     points = sorted([int(x), int(y)] for x, y in truth.points_xy_px)
     text = format_answer(trace, box, points)
-    if _SPACED in template.user_template + template.system:
-        return text
-    thought, tag, body = text.rpartition("<answer>")
-    return thought + tag + body.replace(" ", "")
+    return text if _SPACED in template.user_template + template.system else compact(text)
 
 
 def _trace(sample: RawSample) -> str:

@@ -48,7 +48,7 @@ from monailabel_app.web.routes.callers import (
 )
 from monailabel_app.web.routes.label_words import MAX_FORM_CHARACTERS, read_words
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
-from monailabel_app.web.routes.uploads import received_image, received_label
+from monailabel_app.web.routes.uploads import received_image, received_label, voxels_sha256
 from monailabel_app.web.services import App, Services
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=TypedErrorRoute)
@@ -192,7 +192,8 @@ def submit_label(
 ) -> dict[str, Any]:
     """Keep and record a label, or neither; the reply tells which inference it was joined to.
 
-    Submitted once more as it was, it is the same label.
+    Submitted once more as it was, it is the same label. ``voxels_sha256`` is that of the kept
+    file's mask, by which a viewer can compare it with what it shows.
     """
     info = read_words(params, "params", caller)
     _check_owner(app, named_inference(info[CLIENT]), caller)
@@ -203,9 +204,11 @@ def submit_label(
         kept = stack.enter_context(store.label_kept(image, str(received), tag or _FINAL, info))
         submission = dataclasses.replace(kept, asked_by=only_own)
         record = app.site.results.record_label(submission)
+    kept_voxels = voxels_sha256(record)
     document = app.site.results.send_label(record)
     sent = None if document is None else document.to_dict()
-    return {"image": image, "label": image, "medreasoner": {**record.to_dict(), "pacs": sent}}
+    told = {**record.to_dict(), "voxels_sha256": kept_voxels, "pacs": sent}
+    return {"image": image, "label": image, "medreasoner": told}
 
 
 @router.delete("/label", summary="Remove a label", dependencies=_OPENED)

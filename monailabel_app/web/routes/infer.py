@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +51,7 @@ async def infer_model(
     values = decode_object(params, "the form field 'params'")
     withhold(request, str(values.get("query") or ""))
     body = read_model(InferBody, values, "'params'")
-    asked, save_as = InferParams.of(body), _tag_of(body)
+    asked, form = InferParams.of(body), _Form(output, _tag_of(body), body.label_info)
     require_model(app, model)
 
     def source_of(folder: Path) -> ImageSource:
@@ -64,21 +65,35 @@ async def infer_model(
         """Find the image, infer, and read the answer's files before their folder goes."""
         with app.site.scratch.place() as folder:
             call = Call(model, source_of(folder), asked, asked_by=caller.name)
-            if output == ResultType.dicom_seg:
-                require_series(call.source)
-            answer = app.answering.answer(call, Hooks(cancelled=cancelled))
-            mask = None
-            if save_as is not None or output not in (ResultType.json, ResultType.dicom_seg):
-                mask = answer_file(answer, call, folder)
-            if save_as is not None and mask is not None:
-                keep_as_label(app.site.studies, answer, call, mask, save_as)
-            if output == ResultType.dicom_seg:
-                mask_ijk = answer.result.mask_ijk
-                seg = dicom_seg_of(mask_ijk, answer.volume, call.source, body.label_info)
-                return Response(seg, media_type="application/dicom")
-            return _response(result_params(answer.result), mask, output)
+            return _answered(app, call, Hooks(cancelled=cancelled), folder, form)
 
     return await run_in_thread(request, work, client_of(request, caller))
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What becomes of an answer: the reply's form, and the tag of the label that is kept of it."""
+
+    output: ResultType | None
+    save_as: str | None
+    label_info: list[dict[str, Any]] | None
+
+
+def _answered(app: Services, call: Call, hooks: Hooks, folder: Path, form: _Form) -> Response:
+    """Infer; keep the mask if that is wanted; the files in ``folder`` are read before they go."""
+    if form.output == ResultType.dicom_seg:
+        require_series(call.source)
+    answer = app.answering.answer(call, hooks)
+    mask = None
+    if form.save_as is not None or form.output not in (ResultType.json, ResultType.dicom_seg):
+        mask = answer_file(answer, call, folder)
+    if form.save_as is not None and mask is not None:
+        keep_as_label(app.site.studies, answer, call, mask, form.save_as)
+    if form.output == ResultType.dicom_seg:
+        mask_ijk = answer.result.mask_ijk
+        seg = dicom_seg_of(mask_ijk, answer.volume, call.source, form.label_info)
+        return Response(seg, media_type="application/dicom")
+    return _response(result_params(answer.result), mask, form.output)
 
 
 def require_model(app: Services, model: str) -> None:

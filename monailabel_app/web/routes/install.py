@@ -30,6 +30,7 @@ from monailabel_app.web.routes import (
     records,
     sessions,
     streams,
+    studies,
     train,
 )
 from monailabel_app.web.routes.callers import current_user
@@ -50,6 +51,7 @@ _ROUTERS = (
     streams.router,
     train.router,
     proxy.router,
+    studies.router,
     ohif.router,
     login.router,
 )

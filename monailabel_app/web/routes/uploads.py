@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume, write_mask
 from monailabel_app.labels.grid import label_of_voxels, require_on_image
+from monailabel_app.store import LabelRecord
 from monailabel_app.studies.scratch import Scratch
+from monailabel_app.web.streaming.events import mask_runs
 
 _HEADER_BYTES = 1 << 20
 _BYTES_PER_VOXEL = 8
@@ -56,3 +59,15 @@ def received_label(scratch: Scratch, content: BinaryIO, volume: Volume) -> Itera
             write_mask(label_of_voxels(path, volume), volume, label)
         require_on_image(load_volume(label), volume)
         yield label
+
+
+def voxels_sha256(label: LabelRecord) -> str | None:
+    """SHA-256, hexadecimal, of the run lengths of the kept label's mask, whatever its format.
+
+    The lengths are those of :func:`~monailabel_app.web.streaming.events.mask_runs`, decimal, with
+    commas between. ``None`` where no copy is kept.
+    """
+    if label.file is None:
+        return None
+    runs = mask_runs(load_volume(label.file).array)
+    return hashlib.sha256(",".join(map(str, runs)).encode()).hexdigest()

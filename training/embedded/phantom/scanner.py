@@ -9,17 +9,13 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from medreasoner_infer.imaging.window import CT_PRESETS
+
 from .anatomy import TOP_Z_MM, Label
 from .section import Section, SliceGrid, render_section
 from .tissues import Phase, Tissue, sample_hu_table, sample_mr_table
 from .torso import TorsoPhantom, sample_torso
 
-WINDOWS_HU: dict[str, tuple[float, float]] = {
-    "soft tissue": (40.0, 400.0),
-    "lung": (-600.0, 1500.0),
-    "bone": (400.0, 1800.0),
-}
-"""Window centre and width of the usual CT presets, in HU."""
 PLEURAL_BASE_Z_MM = (370.0, 470.0)
 """Heights at which an effusion shows, in the frame of anatomy.py."""
 _MODES = ("soft tissue", "lung", "bone", "mr")
@@ -143,8 +139,9 @@ def _display(section: Section, mode: str, rng: np.random.Generator) -> np.ndarra
         return _mr_image(section, rng, blur)
     table = sample_hu_table(rng, Phase(rng.integers(0, 3)))
     hu = ct_image(section, table, rng, rng.uniform(4.0, 32.0), blur)
-    centre, width = WINDOWS_HU[mode]
-    return apply_window(hu, centre + rng.normal(0.0, 0.05 * width), width * rng.uniform(0.75, 1.25))
+    preset = CT_PRESETS[mode.replace(" ", "_")]
+    centre = preset.center + rng.normal(0.0, 0.05 * preset.width)
+    return apply_window(hu, centre, preset.width * rng.uniform(0.75, 1.25))
 
 
 def letterbox(

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from medreasoner_infer.imaging.window import CT_PRESETS
+
 from ..labelled_images import read_labelled
 from ..phantom.anatomy import Label
-from ..phantom.scanner import WINDOWS_HU, apply_window, letterbox
+from ..phantom.scanner import apply_window, letterbox
 from .queries import known_targets
 from .samples import SIZE_PX
 from .targets import ground_truth
@@ -80,11 +82,11 @@ def labelled_volumes(folder: Path) -> Iterator[LabelledCt]:
 
 def real_slices(shared_data: Path) -> list[RealSlice]:
     """All slices of both volumes, prepared as the inference library prepares them."""
-    centre, width = WINDOWS_HU["soft tissue"]
+    window = CT_PRESETS["soft_tissue"]
     slices = []
     for volume in labelled_volumes(shared_data / "totalsegmentator"):
         for section, section_labels in zip(volume.hu, volume.labels, strict=True):
-            grey = apply_window(section, centre, width)
+            grey = apply_window(section, window.center, window.width)
             slices.append(RealSlice(*letterbox(grey, section_labels, SIZE_PX)))
     return slices
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
+from medreasoner_infer.answer import format_answer
+
 from ..phantom.anatomy import Label
 from .queries import known_targets
 from .targets import GroundTruth
@@ -101,10 +103,11 @@ def absent_reasoning(truths: Mapping[Label, GroundTruth], label: Label) -> str:
 def answer_text(reasoning: str, truth: GroundTruth | None) -> str:
     """The completion: reasoning and compact JSON, or ``null`` for an absent target."""
     if truth is None:
-        return f"<think>{reasoning}</think><answer>null</answer>"
-    box = ",".join(map(str, truth.bbox_xyxy_px))
-    first, second = (f"[{x},{y}]" for x, y in truth.points_xy_px)
-    return (
-        f"<think>{reasoning}</think>"
-        f'<answer>{{"bbox":[{box}],"points_1":{first},"points_2":{second}}}</answer>'
-    )
+        return format_answer(reasoning, None, None)
+    return compact(format_answer(reasoning, truth.bbox_xyxy_px, truth.points_xy_px))
+
+
+def compact(completion: str) -> str:
+    """A completion whose JSON holds no spaces, as the embedded reasoner writes it."""
+    thought, tag, body = completion.rpartition("<answer>")
+    return thought + tag + body.replace(" ", "")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from medreasoner_infer.keypoints import bbox_from_mask
+from medreasoner_infer.segmenters.network import IMAGE_MEAN, IMAGE_STD
 from medreasoner_training.embedded.segmenter.appearance import Appearance
 from medreasoner_training.embedded.segmenter.prompts import (
     PromptKind,
@@ -18,8 +19,6 @@ from medreasoner_training.embedded.segmenter.prompts import (
 )
 from medreasoner_training.embedded.segmenter.scenes import sample_scene
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 _MIN_TARGET_PX = 100
 _MIN_VISIBLE_PX = 20
 _VIEWS_PER_SCENE = 2
@@ -60,7 +59,7 @@ class ClipBatch:
 def normalise(images: np.ndarray) -> torch.Tensor:
     """Grey values 0...255 of shape (..., S, S) to SAM2's input, float32 (..., 3, S, S)."""
     grey = torch.from_numpy(np.asarray(images, np.float32))[..., None, :, :] / 255
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (_MEAN, _STD))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
     return (grey - mean) / std
 
 

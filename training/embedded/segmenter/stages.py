@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medreasoner_infer.segmenters.network import MASK_PROMPT_LOGIT, SAM_OFFSET_PX
 from medreasoner_training.embedded.segmenter.batches import (
     ClipBatch,
     CropBatch,
@@ -28,10 +29,6 @@ from medreasoner_training.embedded.segmenter.prompts import (
     sample_prompt,
 )
 
-#: SAM adds half a pixel to every coordinate; edge-based coordinates must not move.
-SAM_OFFSET_PX = 0.5
-#: Logit of a mask prompt's pixels, as SAM2 uses it for masks given by the user.
-MASK_PROMPT_LOGIT = 10.0
 #: SAM2 writes -1024 where it sees no target; that must not swamp the loss.
 MAX_LOGIT = 32.0
 

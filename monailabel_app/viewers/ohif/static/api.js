@@ -62,14 +62,16 @@ export class Api {
 
   /**
    * Submit a label map as the image's final label; without an `outcome` the server tells by
-   * comparing whether it was edited.
+   * comparing whether it was edited. Returns the SHA-256 of the voxels that it keeps, as hashOf of
+   * runs.js.
    */
   async submit(image, file, inferenceId, outcome) {
     const form = new FormData();
     form.append('params', JSON.stringify({ inference_id: inferenceId, outcome }));
     form.append('label', file, 'label.nrrd');
     const query = new URLSearchParams({ image, tag: 'final' });
-    await this.#call(`/datastore/label?${query}`, { method: 'PUT', body: form });
+    const answer = await this.#call(`/datastore/label?${query}`, { method: 'PUT', body: form });
+    return (await answer.json()).medreasoner?.voxels_sha256 ?? null;
   }
 
   async #stream(kind, image, values, signal) {

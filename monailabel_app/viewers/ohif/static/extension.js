@@ -7,9 +7,10 @@ import { Viewer } from './viewer.js';
 
 const PANEL = 'medreasoner.panelModule.question';
 const SHORTCUT = 'KeyQ'; // with Alt
+const FRAMES_TO_SHOW = 300;
 
 /** The extension's modules and life cycle. */
-export function createExtension({ servicesManager }) {
+export function createExtension({ servicesManager, commandsManager, extensionManager }) {
   const { panelService } = servicesManager.services;
   // Outlives the tab, which OHIF takes from the page whenever another one is opened.
   const page = Object.assign(document.createElement('div'), { className: 'medreasoner' });
@@ -20,7 +21,14 @@ export function createExtension({ servicesManager }) {
     if (!event.altKey || event.code !== SHORTCUT) return;
     event.preventDefault();
     if (!page.isConnected) openTab();
-    setTimeout(() => panel?.focus(), 0);
+    focusWhenShown();
+  }
+
+  // React shows the tab some frames later, and an element that is not shown takes no focus.
+  function focusWhenShown(frames = FRAMES_TO_SHOW) {
+    if (page.isConnected) panel?.focus();
+    if (page.contains(document.activeElement) || frames === 0) return;
+    requestAnimationFrame(() => focusWhenShown(frames - 1));
   }
 
   return {
@@ -36,9 +44,12 @@ export function createExtension({ servicesManager }) {
     ],
     onModeEnter() {
       addStyles();
+      mendExport(commandsManager, extensionManager);
       // OHIF opens its own tab of segmentations when there is a new one; the reader stays here.
       const stay = () => setTimeout(openTab, 0);
-      panel = new Panel(page, new Viewer(servicesManager, stay), new Api());
+      const { services } = servicesManager;
+      const viewer = new Viewer(services);
+      panel = new Panel(page, { viewer, services, api: new Api(), onSegmentation: stay });
       document.addEventListener('keydown', onShortcut);
       // The mode itself sets its panels right after this.
       setTimeout(() => panelService.addPanel('right', PANEL), 0);
@@ -55,6 +66,18 @@ export function createExtension({ servicesManager }) {
 function reactElement(props, ref) {
   const type = 'div';
   return { $$typeof: Symbol.for('react.element'), type, key: null, ref, props, _owner: null };
+}
+
+/**
+ * OHIF's "Export DICOM SEG" runs its command without saying where to store, and throws.
+ */
+function mendExport(commandsManager, extensionManager) {
+  const command = commandsManager.getCommand('storeSegmentation');
+  if (!command || command.isMended) return;
+  const { commandFn } = command;
+  const store = ({ dataSource = extensionManager.getActiveDataSource()[0], ...values }) =>
+    commandFn({ ...values, dataSource });
+  Object.assign(command, { commandFn: store, isMended: true });
 }
 
 function addStyles() {

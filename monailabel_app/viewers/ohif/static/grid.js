@@ -87,17 +87,6 @@ export function paintRuns(runs, shape, mapping, target, value) {
   });
 }
 
-/** A mask's voxels, 0 or 1, on its own grid. */
-export function unpackRuns(runs) {
-  const mask = new Uint8Array(runs.reduce((sum, length) => sum + length, 0));
-  let position = 0;
-  runs.forEach((length, number) => {
-    mask.fill(number % 2, position, position + length);
-    position += length;
-  });
-  return mask;
-}
-
 /** The viewer's array read back onto the server's grid: 1 where it holds `value`. */
 export function gatherMask(source, shape, mapping, value) {
   const [width, height, depth] = shape;
@@ -159,4 +148,15 @@ export function planeOf(normal) {
   const sizes = normal.map(Math.abs);
   const axis = sizes.indexOf(Math.max(...sizes));
   return ['sagittal', 'coronal', 'axial'][axis];
+}
+
+/** The axis of the voxel grid that a plane cuts across; of an acquired image that of its slices. */
+export function cutAxis(affine, plane) {
+  const row = ['sagittal', 'coronal', 'axial'].indexOf(plane);
+  if (row < 0) return 2;
+  const share = column => {
+    const length = Math.hypot(affine[0][column], affine[1][column], affine[2][column]);
+    return Math.abs(affine[row][column]) / length;
+  };
+  return [0, 1, 2].reduce((best, column) => (share(column) > share(best) ? column : best), 0);
 }

@@ -52,22 +52,16 @@ export class Overlay {
     });
   }
 
-  /** Draw in `mode`: `box`, `inside`, `outside`, or `null` for looking only. */
+  /** Draw in `mode`: `box`, `inside`, `outside`, or `null` for looking only; ends any drag. */
   setMode(mode) {
     this.mode = mode;
+    this.#start = null;
     this.#layer.classList.toggle('drawing', mode !== null);
   }
 
-  /** Show an answer's prompts (`null` for none) on their slice; `affine` is the image's. */
+  /** Show prompts (of target.js; `null` for none) on their slice; `affine` is the image's. */
   show(prompts, affine = null) {
-    this.#content = {
-      box: prompts?.bbox_corners_lps_mm ?? null,
-      points: (prompts?.points_lps_mm ?? []).map((position, number) => ({
-        position,
-        inside: prompts.point_labels[number] === 1,
-      })),
-      affine,
-    };
+    this.#content = { box: prompts?.box ?? null, points: prompts?.points ?? [], affine };
     this.draw();
   }
 

@@ -1,26 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tab: what the reader does goes to the server, what it answers goes to page and viewport.
 
-import { unpackRuns } from './grid.js';
 import { nrrdOf } from './nrrd.js';
 import { Overlay } from './overlay.js';
-import { WORKING, initialState, reduce } from './session.js';
+import { hashOf, sameRuns, unpackRuns } from './runs.js';
+import { Segments } from './segments.js';
+import { WORKING, active, allowed, initialState, reduce, shown } from './session.js';
+import { hasVoxels, isEdited, withPoint, withoutPoint } from './target.js';
 import { View } from './view.js';
 import { describeFault } from './words.js';
+
+// A stroke of the brush tells of itself many times; this long after the last one it is over.
+const STROKE_ENDS_MS = 200;
+// Other tabs of this browser list what was recorded here.
+const CHANNEL = 'medreasoner';
 
 /** One tab in `root`, until `close` is called. */
 export class Panel {
   #viewer;
+  #segments;
   #api;
   #view;
   #overlay;
   #state = initialState();
   #leave = null;
-  #unsubscribe;
   #study = null;
-  #points = { inside: [], outside: [] };
+  // Masks are shown one state after the other.
+  #turn = Promise.resolve();
+  #stroke = null;
+  #isPressed = false;
+  #drawnPrompts = null;
+  #channel = new BroadcastChannel(CHANNEL);
+  #closing = new AbortController();
 
-  constructor(root, viewer, api) {
+  /** `onSegmentation()` is called when a segmentation was added, which may change the tab. */
+  constructor(root, { viewer, services, api, onSegmentation }) {
     this.#viewer = viewer;
     this.#api = api;
     const attempt = action => (...values) => this.#attempt(() => action(...values));
@@ -31,8 +45,16 @@ export class Panel {
       mode: mode => this.#setMode(this.#overlay.mode === mode ? null : mode),
       nudge: attempt((...move) => this.#overlay.nudgeBox(...move)),
       segmentBox: attempt(() => this.#correctBox(this.#overlay.box)),
-      accept: attempt(() => this.#accept()),
-      submit: attempt(() => this.#submit()),
+      removePoint: attempt(number => this.#removePoint(number)),
+      reset: attempt(() => this.#change({ type: 'reset' })),
+      undo: attempt(() => this.#undo('undo')),
+      redo: attempt(() => this.#undo('redo')),
+      select: attempt(id => this.#select(id)),
+      hide: id => this.#dispatch({ type: 'hidden', id }),
+      rename: attempt((id, name) => this.#change({ type: 'renamed', id, name })),
+      remove: attempt(id => this.#change({ type: 'removed', id })),
+      accept: attempt(() => this.#store()),
+      submit: attempt(() => this.#store()),
       reject: attempt(() => this.#reject()),
       show: attempt(record => this.#show(record)),
       readAgain: attempt(() => this.#listArchived()),
@@ -41,9 +63,27 @@ export class Panel {
       onBox: attempt(corners => this.#correctBox(corners)),
       onPoint: attempt(position => this.#correctPoint(position)),
     });
-    this.#unsubscribe = viewer.onChange(() => this.#attempt(() => this.#follow()));
+    this.#segments = new Segments(services, {
+      painted: () => this.#awaitStroke(),
+      removed: id => this.#dispatch({ type: 'removed', id }),
+      added: onSegmentation,
+    });
+    this.#listen(attempt);
     this.#render();
     this.#attempt(() => this.#follow());
+  }
+
+  #listen(attempt) {
+    const { signal } = this.#closing;
+    const unsubscribe = this.#viewer.onChange(attempt(() => this.#follow()));
+    signal.addEventListener('abort', unsubscribe);
+    const options = { signal, capture: true };
+    document.addEventListener('keydown', event => this.#onKey(event), options);
+    document.addEventListener('pointerdown', () => (this.#isPressed = true), options);
+    for (const name of ['pointerup', 'pointercancel']) {
+      document.addEventListener(name, () => this.#release(), options);
+    }
+    this.#channel.addEventListener('message', attempt(() => this.#readHistory()), { signal });
   }
 
   /** Put the cursor into the question. */
@@ -54,13 +94,20 @@ export class Panel {
   /** Leave the page; a question under way is stopped by the server. */
   close() {
     this.#leave?.abort();
-    this.#unsubscribe();
+    this.#closing.abort();
+    this.#channel.close();
+    this.#segments.close();
     this.#overlay.remove();
   }
 
   #dispatch(action) {
-    this.#state = reduce(this.#state, action);
+    const before = this.#state;
+    this.#state = reduce(before, action);
     this.#render();
+    const { targets, draft, activeId } = this.#state;
+    const isSame =
+      targets === before.targets && draft === before.draft && activeId === before.activeId;
+    if (!isSame) this.#attempt(() => this.#draw());
   }
 
   #render() {
@@ -72,16 +119,48 @@ export class Panel {
       await action();
     } catch (error) {
       if (error.name === 'AbortError') return;
-      this.#dispatch({ type: 'failed', error: describeFault(error) });
+      this.#dispatch({ type: 'said', error: describeFault(error) });
     }
   }
 
+  // --- keys --------------------------------------------------------------------------------------
+
+  #onKey(event) {
+    const isUndo = (event.ctrlKey || event.metaKey) && !event.altKey;
+    const name = { z: event.shiftKey ? 'redo' : 'undo', y: 'redo' }[event.key.toLowerCase()];
+    // In a text field these keys edit the text.
+    if (isUndo && name && !isText(event.target)) {
+      event.preventDefault();
+      event.stopPropagation();
+      this.#attempt(() => this.#undo(name));
+    } else if (event.altKey && event.key === 'Enter') {
+      event.preventDefault();
+      event.stopPropagation();
+      this.#attempt(() => this.#storeByKey());
+    } else if (event.key === 'Escape') this.#attempt(() => this.#escape());
+  }
+
+  #escape() {
+    if (this.#overlay.mode === null) return this.#cancel();
+    this.#setMode(null);
+    this.#drawnPrompts = null;
+    return this.#drawPrompts();
+  }
+
+  // --- the study ---------------------------------------------------------------------------------
+
   async #follow() {
-    this.#overlay.draw();
     const { study } = this.#viewer;
-    if (study === null || study === this.#study) return;
-    this.#study = study;
-    this.#dispatch({ type: 'opened' });
+    if (study !== null && study !== this.#study) {
+      this.#study = study;
+      this.#segments.clear();
+      this.#dispatch({ type: 'opened' });
+      await this.#readHistory();
+    }
+    await this.#draw();
+  }
+
+  async #readHistory() {
     await Promise.all([this.#list(), this.#listArchived()]);
   }
 
@@ -98,6 +177,55 @@ export class Panel {
     }
   }
 
+  // --- masks and prompts on the screen -----------------------------------------------------------
+
+  /** Show the state; what the reader has painted since becomes a command before. */
+  #draw() {
+    const drawn = this.#turn.then(() => this.#drawNow());
+    this.#turn = drawn.catch(() => {});
+    return drawn;
+  }
+
+  async #drawNow() {
+    const { series } = this.#viewer;
+    if (series === null) return;
+    const here = () => shown(this.#state).filter(target => target.series === series);
+    here().forEach(target => this.#takeStroke(target));
+    await this.#segments.show(here(), active(this.#state)?.id, this.#viewer.place);
+    this.#drawPrompts();
+  }
+
+  #drawPrompts() {
+    const target = active(this.#state);
+    const isHere = target !== null && target.series === this.#viewer.series;
+    const prompts = isHere ? target.edit.prompts : null;
+    // A box that the reader is moving by keys is drawn on.
+    if (prompts === this.#drawnPrompts) this.#overlay.draw();
+    else this.#overlay.show(prompts, target?.edit.answer?.ijk_to_lps);
+    this.#drawnPrompts = prompts;
+  }
+
+  #takeStroke(target) {
+    const painted = this.#segments.takePainted(target, this.#viewer.mappingOf);
+    if (painted === null || sameRuns(painted.before, painted.after)) return;
+    this.#dispatch({ type: 'brushed', id: target.id, ...painted });
+    const { mask } = shown(this.#state).find(({ id }) => id === target.id).edit;
+    if (sameRuns(mask, painted.after)) this.#segments.keep(target, mask);
+  }
+
+  #awaitStroke() {
+    clearTimeout(this.#stroke);
+    if (this.#isPressed) return;
+    this.#stroke = setTimeout(() => this.#attempt(() => this.#draw()), STROKE_ENDS_MS);
+  }
+
+  #release() {
+    this.#isPressed = false;
+    if (this.#segments.isPainted) this.#awaitStroke();
+  }
+
+  // --- questions ---------------------------------------------------------------------------------
+
   async #ask() {
     if (this.#state.phase === WORKING) return;
     const question = this.#view.question.value.trim();
@@ -105,52 +233,23 @@ export class Panel {
     const { series } = this.#viewer;
     if (!series) throw new Error('No image is shown; open a series first.');
     this.#setMode(null);
-    this.#points = { inside: [], outside: [] };
     const search = this.#view.search.checked;
+    const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
+    const propagate = this.#view.propagate.checked;
+    const values = { query: question, propagate, ...place, ...this.#viewer.window };
+    await this.#draw();
     const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });
-    // What an earlier answer marked says nothing about this question.
-    this.#overlay.show(null);
-    await this.#viewer.showMask(null);
-    const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
-    const values = { query: question, propagate: this.#view.propagate.checked, ...place };
     await this.#consume(signal, () => this.#api.ask(series, values, signal));
     await this.#list();
+    this.#channel.postMessage('recorded');
   }
 
   /** Leave the stream, at whatever stage it is; the server stops its work when the reader leaves. */
-  async #cancel() {
+  #cancel() {
     if (this.#state.phase !== WORKING) return;
     this.#leave?.abort();
     this.#dispatch({ type: 'cancelled' });
-  }
-
-  async #jump() {
-    this.#needSameSeries();
-    await this.#viewer.jumpTo(this.#state.answer.slice.center_lps_mm);
-    this.#overlay.draw();
-  }
-
-  async #correctBox(box) {
-    if (box === null) throw new Error('There is no box yet; draw one, or make one by arrow keys.');
-    await this.#correct({ box, ...this.#points });
-  }
-
-  async #correctPoint(position) {
-    this.#points[this.#overlay.mode].push(position);
-    await this.#correct({ box: this.#overlay.box ?? [], ...this.#points });
-  }
-
-  async #correct(prompt) {
-    this.#needSameSeries();
-    const values = {
-      ...prompt,
-      plane: this.#viewer.plane,
-      propagate: this.#view.propagate.checked,
-    };
-    const signal = this.#enter();
-    this.#dispatch({ type: 'corrected' });
-    await this.#consume(signal, () => this.#api.segment(this.#state.series, values, signal));
   }
 
   /** The signal by which one leaves the stream that is about to be opened. */
@@ -161,87 +260,170 @@ export class Panel {
   }
 
   async #consume(signal, open) {
-    for await (const { event, data } of await open(signal)) {
-      signal.throwIfAborted(); // what arrived just before the reader left counts no more
-      this.#dispatch({ type: 'event', name: event, data });
-      await this.#draw(event, data);
+    try {
+      for await (const { event, data } of await open(signal)) {
+        signal.throwIfAborted(); // what arrived just before the reader left counts no more
+        this.#dispatch({ type: 'event', name: event, data });
+        if (event === 'answer') await this.#showAnswer(data);
+        if (event === 'mask') await this.#draw();
+      }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      this.#dispatch({ type: 'failed', error: describeFault(error) });
     }
     this.#dispatch({ type: 'ended' });
   }
 
-  async #draw(event, data) {
-    if (this.#viewer.series !== this.#state.series) return;
-    if (event === 'answer') {
-      this.#viewer.setGrid(data.ijk_to_lps, data.slice);
-      this.#overlay.show(data.prompts, data.ijk_to_lps);
-      if (!data.present) await this.#viewer.showMask(null);
-      await this.#jump();
-    }
-    if (event === 'mask') await this.#viewer.showMask(data);
+  async #showAnswer(answer) {
+    if (this.#viewer.series !== active(this.#state).series) return;
+    this.#viewer.setGrid(answer.ijk_to_lps, answer.slice);
+    await this.#draw();
+    await this.#jump();
   }
 
-  async #accept() {
-    const mask = this.#mask;
-    if (mask === null) {
-      await this.#api.decide(this.#state.inferenceId, 'accepted');
-    } else {
-      await this.#send(mask, unpackRuns(mask.runs), 'accepted');
-    }
-    await this.#decided();
-  }
-
-  async #submit() {
+  async #jump() {
     this.#needSameSeries();
-    await this.#send(this.#mask, await this.#viewer.readMask(this.#mask));
-    await this.#decided();
+    await this.#viewer.jumpTo(active(this.#state).edit.answer.slice.center_lps_mm);
+    this.#overlay.draw();
+  }
+
+  #needSameSeries() {
+    if (this.#viewer.series !== active(this.#state)?.series) {
+      throw new Error('The question is about another series; show that one first.');
+    }
+  }
+
+  // --- corrections -------------------------------------------------------------------------------
+
+  async #correctBox(box) {
+    if (box === null) throw new Error('There is no box yet; draw one, or make one by arrow keys.');
+    await this.#correct('box', { ...this.#prompts, box });
+  }
+
+  async #correctPoint(position) {
+    const isInside = this.#overlay.mode === 'inside';
+    await this.#correct('click', withPoint(this.#prompts, position, isInside));
+  }
+
+  /** Without any point of the reader's it is the model's mask again. */
+  async #removePoint(number) {
+    const prompts = withoutPoint(active(this.#state).edit.prompts, number);
+    if (prompts.points.length > 0) await this.#correct('point', prompts);
+    else {
+      const { first } = active(this.#state);
+      await this.#change({ type: 'pointRemoved', prompts: first.prompts });
+    }
+  }
+
+  /** As drawn; the reader may have moved the box. */
+  get #prompts() {
+    return { ...active(this.#state).edit.prompts, box: this.#overlay.box };
+  }
+
+  async #correct(kind, prompts) {
+    this.#needSameSeries();
+    const positions = isInside =>
+      prompts.points.filter(({ inside }) => inside === isInside).map(({ position }) => position);
+    const values = {
+      box: prompts.box ?? [],
+      inside: positions(true),
+      outside: positions(false),
+      plane: this.#viewer.plane,
+      propagate: this.#view.propagate.checked,
+      ...this.#viewer.window,
+    };
+    const signal = this.#enter();
+    const { series } = active(this.#state);
+    this.#dispatch({ type: 'corrected', kind, prompts });
+    await this.#consume(signal, () => this.#api.segment(series, values, signal));
+  }
+
+  /** A command of the reader's, after what they have painted before. */
+  async #change(action) {
+    await this.#draw();
+    this.#dispatch(action);
+    await this.#draw();
+  }
+
+  async #undo(name) {
+    await this.#draw();
+    if (allowed(this.#state)[name]) await this.#change({ type: `${name === 'undo' ? 'un' : 're'}done` });
+  }
+
+  async #select(id) {
+    if (this.#state.phase === WORKING) return;
+    this.#setMode(null);
+    this.#dispatch({ type: 'selected', id });
+    const { series } = active(this.#state);
+    if (series !== this.#viewer.series) await this.#viewer.showSeries(series);
+    await this.#draw();
+    await this.#jump();
+  }
+
+  // --- decisions ---------------------------------------------------------------------------------
+
+  /** Have the server keep what is on the screen. */
+  async #store() {
+    await this.#draw();
+    const { id, series, inferenceId, edit } = active(this.#state);
+    const { mask, grid } = edit;
+    let check = null;
+    if (mask === null) await this.#api.decide(inferenceId, 'accepted');
+    else {
+      const target = active(this.#state);
+      if (!hasVoxels(target)) {
+        throw new Error('Nothing of the mask is left to be stored; undo that, or reject the answer.');
+      }
+      const file = nrrdOf(unpackRuns(mask), grid.shape_ijk, grid.ijk_to_lps);
+      const outcome = isEdited(target) ? undefined : 'accepted';
+      const stored = await this.#api.submit(series, file, inferenceId, outcome);
+      check = { stored, screen: await hashOf(mask) };
+    }
+    await this.#decided(id, mask, check);
+  }
+
+  async #storeByKey() {
+    await this.#draw();
+    const { accept, submit } = allowed(this.#state);
+    if (accept || submit) await this.#store();
   }
 
   async #reject() {
     const reason = this.#view.reason.value.trim();
     if (reason === '') throw new Error('Say why the answer is rejected.');
-    await this.#api.decide(this.#state.inferenceId, 'rejected', reason);
+    const { id, inferenceId, edit } = active(this.#state);
+    await this.#api.decide(inferenceId, 'rejected', reason);
     this.#view.reason.value = '';
-    await this.#decided();
-  }
-
-  async #send(mask, values, outcome) {
-    const file = nrrdOf(values, mask.shape_ijk, mask.ijk_to_lps);
-    await this.#api.submit(this.#state.series, file, this.#state.inferenceId, outcome);
+    await this.#decided(id, edit.mask, null);
   }
 
   /** Say what was recorded, and what the PACS has of it. */
-  async #decided() {
-    const record = await this.#api.record(this.#state.inferenceId);
-    this.#dispatch({ type: 'decided', record });
-    await Promise.all([this.#list(), this.#listArchived()]);
-  }
-
-  get #mask() {
-    return this.#state.masks.volume ?? this.#state.masks.slice;
-  }
-
-  #needSameSeries() {
-    if (this.#viewer.series !== this.#state.series) {
-      throw new Error('The question is about another series; show that one first.');
-    }
+  async #decided(id, mask, check) {
+    const { inferenceId } = this.#state.targets.find(target => target.id === id);
+    const record = await this.#api.record(inferenceId);
+    this.#dispatch({ type: 'stored', id, record, mask, check });
+    this.#channel.postMessage('recorded');
+    await this.#readHistory();
   }
 
   async #show(record) {
     this.#setMode(null);
-    this.#points = { inside: [], outside: [] };
+    this.#leave?.abort();
     const mask = await this.#api.mask(record);
     await this.#viewer.showSeries(record.image_id);
+    if (mask !== null) this.#viewer.setGrid(mask.ijk_to_lps, record.result.slice);
     this.#dispatch({ type: 'shown', record, mask });
-    this.#view.question.value = this.#state.question;
-    const { prompts, slice } = record.result;
-    if (mask !== null) this.#viewer.setGrid(mask.ijk_to_lps, slice);
-    await this.#viewer.jumpTo(slice.center_lps_mm);
-    await this.#viewer.showMask(mask);
-    this.#overlay.show(prompts, mask?.ijk_to_lps);
+    this.#view.question.value = active(this.#state).question;
+    await this.#draw();
+    await this.#jump();
   }
 
   #setMode(mode) {
     this.#overlay.setMode(mode);
     this.#render();
   }
+}
+
+function isText(element) {
+  return element.matches?.('textarea, select, [contenteditable], input:not([type="checkbox"])') ?? false;
 }

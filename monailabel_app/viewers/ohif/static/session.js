@@ -1,9 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tab knows, as plain values, and how it changes: no page, no network.
+// What the tab knows, as plain values, and how it changes: no page, no network. It holds targets,
+// what a running stream is making of one (`draft`), and the commands that made them what they are.
+// A command is `{kind, id, before, after}`, edits of a target; its inverse exchanges the two.
+
+import {
+  gridOf,
+  hasVoxels,
+  isEdited,
+  isStored,
+  modelsOf,
+  newTarget,
+  targetOfRecord,
+  withAnswer,
+  withBrush,
+  withModel,
+  withModelOnSlice,
+} from './target.js';
+import { sameRuns } from './runs.js';
 
 export const IDLE = 'idle';
 export const WORKING = 'working';
-export const ANSWERED = 'answered';
 export const FAILED = 'failed';
 
 const NO_HISTORY = { local: [], archived: [], unreadable: [] };
@@ -12,22 +28,14 @@ const NO_HISTORY = { local: [], archived: [], unreadable: [] };
 export function initialState() {
   return {
     phase: IDLE,
-    // The series that the question is about; the viewer may show another one meanwhile.
-    series: null,
-    question: '',
     step: null,
-    reasoning: '',
-    answer: null,
-    masks: { slice: null, volume: null },
-    // Sizes of the mask, as the server measured them.
-    sizes: null,
-    // The question that a submitted label belongs to; a correction keeps the question's.
-    inferenceId: null,
-    corrected: false,
-    decision: null,
-    // What the PACS has of the decision, or why it has not.
-    pacs: null,
     error: null,
+    targets: [],
+    activeId: null,
+    // What a stream has made so far: `{kind, target}`; it becomes a command when it is recorded.
+    draft: null,
+    past: [],
+    future: [],
     // Earlier questions: what the server recorded, what the PACS has, what of it is unreadable.
     history: NO_HISTORY,
   };
@@ -39,80 +47,189 @@ export function reduce(state, action) {
   return change === undefined ? state : { ...state, ...change(state, action) };
 }
 
+/** The targets of the list, without those that were deleted. */
+export function listed(state) {
+  return state.targets.filter(target => target.edit.listed);
+}
+
+/** What is shown: each target of the study, the one that is being made in place of its last state. */
+export function shown(state) {
+  const { draft, targets } = state;
+  if (draft === null) return targets;
+  const known = targets.some(target => target.id === draft.target.id);
+  return known
+    ? targets.map(target => (target.id === draft.target.id ? draft.target : target))
+    : [...targets, draft.target];
+}
+
+/** The target that the reader works on; `null` where there is none. */
+export function active(state) {
+  if (state.draft !== null) return state.draft.target;
+  return listed(state).find(target => target.id === state.activeId) ?? null;
+}
+
 const CHANGES = {
   opened: () => initialState(),
   asked: (state, { question, series, search }) => ({
-    ...initialState(),
-    history: state.history,
     phase: WORKING,
-    series,
-    question,
-    step: search ? 'Looking through the series.' : 'Reading the slice that is shown.',
-  }),
-  corrected: () => ({
-    phase: WORKING,
-    step: 'Segmenting.',
     error: null,
-    corrected: true,
+    step: search ? 'Looking through the series.' : 'Reading the slice that is shown.',
+    draft: { kind: 'question', target: newTarget(state.targets.length + 1, series, question) },
+  }),
+  corrected: (state, { kind, prompts }) => ({
+    phase: WORKING,
+    error: null,
+    step: 'Segmenting.',
+    draft: { kind, target: changed(active(state), { prompts }) },
   }),
   event: (state, { name, data }) => (EVENTS[name] ?? (() => ({})))(state, data),
   ended: state =>
-    state.phase === WORKING
-      ? { phase: FAILED, step: null, error: 'The server ended the answer early; ask again.' }
-      : {},
-  failed: (state, { error }) => ({ phase: FAILED, step: null, error }),
-  cancelled: () => ({ phase: IDLE, step: 'Cancelled.', error: null }),
-  decided: (state, { record }) => ({
-    decision: record.decision?.outcome ?? null,
-    pacs: record.pacs.at(-1) ?? null,
+    state.phase === WORKING ? failed('The server ended the answer early; ask again.') : {},
+  failed: (state, { error }) => failed(error),
+  said: (state, { error }) => ({ error }),
+  cancelled: () => ({ phase: IDLE, step: 'Cancelled.', error: null, draft: null }),
+
+  // The screen showed `before` and now shows `after`.
+  brushed: (state, { id, before, after }) => {
+    const paint = target => ({ ...target, edit: withBrush(target.edit, before, after) });
+    const { draft } = state;
+    const painted = draft?.target.id === id ? { draft: { ...draft, target: paint(draft.target) } } : {};
+    const target = find(state, id);
+    return target ? { ...painted, ...done(state, 'brush', id, paint(target).edit) } : painted;
+  },
+  pointRemoved: (state, { prompts }) => {
+    const target = active(state);
+    const { model, grid } = target.first;
+    const edit = { ...target.edit, prompts };
+    return done(state, 'point', target.id, model ? withModel(edit, model, grid) : edit);
+  },
+  reset: state => {
+    const { id, edit, first } = active(state);
+    return done(state, 'reset', id, { ...first, name: edit.name });
+  },
+  renamed: (state, { id, name }) =>
+    done(state, 'rename', id, { ...find(state, id).edit, name }),
+  removed: (state, { id }) => done(state, 'delete', id, { ...find(state, id).edit, listed: false }),
+  undone: state => {
+    const command = state.past.at(-1);
+    return {
+      ...applied(state, inverseOf(command)),
+      past: state.past.slice(0, -1),
+      future: [...state.future, command],
+    };
+  },
+  redone: state => {
+    const command = state.future.at(-1);
+    return {
+      ...applied(state, command),
+      past: [...state.past, command],
+      future: state.future.slice(0, -1),
+    };
+  },
+
+  selected: (state, { id }) => ({ activeId: id, error: null }),
+  hidden: (state, { id }) => ({
+    targets: state.targets.map(target =>
+      target.id === id ? { ...target, hidden: !target.hidden } : target
+    ),
+  }),
+  stored: (state, { id, record, mask, check }) => ({
     error: null,
+    targets: state.targets.map(target =>
+      target.id === id ? { ...target, stored: storedAs(record, mask, check) } : target
+    ),
   }),
   listed: (state, { records }) => ({ history: { ...state.history, local: records } }),
   archived: (state, { records, unreadable }) => ({
     history: { ...state.history, archived: records, unreadable },
   }),
-  shown: (state, { record, mask }) => ({
-    ...initialState(),
-    history: state.history,
-    phase: ANSWERED,
-    series: record.image_id,
-    question: record.result.query ?? '',
-    reasoning: record.result.reasoning ?? '',
-    answer: record.result,
-    masks: { slice: null, volume: mask },
-    sizes: record.result.mask,
-    inferenceId: record.inference_id,
-    decision: record.decision?.outcome ?? null,
-    pacs: record.archived ? { state: 'sent' } : null,
-  }),
+  shown: (state, { record, mask }) => {
+    const known = listed(state).find(target => target.inferenceId === record.inference_id);
+    if (known) return { activeId: known.id, error: null };
+    const target = targetOfRecord(state.targets.length + 1, record, mask);
+    return { phase: IDLE, step: null, draft: null, ...added(state, target) };
+  },
 };
 
 const EVENTS = {
   progress: (state, data) => ({ step: `${STAGES[data.stage]}: ${data.done} of ${data.total}.` }),
-  text: (state, data) => ({ reasoning: state.reasoning + data.text, step: 'Reasoning.' }),
+  text: (state, data) => ({
+    step: 'Reasoning.',
+    draft: drafted(state, target => ({ ...target, reasoning: target.reasoning + data.text })),
+  }),
   answer: (state, data) => ({
-    answer: data,
-    reasoning: data.reasoning ?? state.reasoning,
-    sizes: null,
     step: data.present ? 'Segmenting.' : null,
+    draft: drafted(state, target => {
+      const { prompts } = target.edit;
+      const edit = withAnswer(target.edit, data);
+      return isQuestion(state)
+        ? { ...target, edit, reasoning: data.reasoning ?? target.reasoning }
+        : { ...target, edit: { ...edit, prompts } };
+    }),
   }),
-  mask: (state, data) =>
-    data.scope === 'volume'
-      ? { masks: { ...state.masks, volume: data } }
-      : { masks: { slice: data, volume: null }, step: 'Segmenting through the volume.' },
-  record: (state, data) => ({
-    phase: ANSWERED,
-    step: null,
-    sizes: data.medreasoner?.mask ?? null,
-    inferenceId: state.inferenceId ?? data.inference_id,
+  mask: (state, data) => ({
+    step: data.scope === 'slice' ? 'Segmenting through the volume.' : state.step,
+    draft: drafted(state, target => {
+      const earlier = isQuestion(state) ? null : find(state, target.id).edit.model;
+      const edit =
+        data.scope === 'slice'
+          ? withModelOnSlice(target.edit, data.runs, gridOf(data), earlier)
+          : withModel(target.edit, data.runs, gridOf(data));
+      return { ...target, edit };
+    }),
   }),
+  record: (state, data) => {
+    const { kind, target } = state.draft;
+    const ended = { phase: IDLE, step: null, draft: null };
+    if (!isQuestion(state)) return { ...ended, ...done(state, kind, target.id, target.edit) };
+    const answered = {
+      ...target,
+      inferenceId: data.inference_id,
+      models: modelsOf(data.medreasoner ?? {}),
+      first: target.edit,
+    };
+    return { ...ended, ...added(state, answered) };
+  },
   error: (state, data) =>
-    data.status === 499
-      ? CHANGES.cancelled()
-      : { phase: FAILED, step: null, error: data.detail },
+    data.status === 499 ? CHANGES.cancelled() : failed(data.detail),
 };
 
 const STAGES = { search: 'Slices looked at', propagate: 'Slices segmented' };
+
+const failed = error => ({ phase: FAILED, step: null, error, draft: null });
+const find = (state, id) => state.targets.find(target => target.id === id);
+const isQuestion = state => state.draft.kind === 'question';
+const changed = (target, values) => ({ ...target, edit: { ...target.edit, ...values } });
+const inverseOf = ({ kind, id, before, after }) => ({ kind, id, before: after, after: before });
+
+function drafted({ draft }, change) {
+  return { ...draft, target: change(draft.target) };
+}
+
+/** A command was given: nothing that was undone before can be done again. */
+function done(state, kind, id, after) {
+  const command = { kind, id, before: find(state, id).edit, after };
+  return { ...applied(state, command), past: [...state.past, command], future: [] };
+}
+
+function added(state, target) {
+  const before = { ...target.edit, listed: false };
+  const targets = [...state.targets, { ...target, edit: before }];
+  return done({ ...state, targets }, 'question', target.id, target.edit);
+}
+
+/** The target of a command is the one to look at, unless the command has taken it away. */
+function applied(state, { id, after }) {
+  const targets = state.targets.map(target => (target.id === id ? { ...target, edit: after } : target));
+  const left = listed({ targets }).map(target => target.id);
+  const wanted = [id, state.activeId].find(candidate => left.includes(candidate));
+  return { targets, activeId: wanted ?? left.at(-1) ?? null, error: null };
+}
+
+function storedAs(record, mask, check) {
+  const pacs = record.pacs.at(-1) ?? null;
+  return { outcome: record.decision?.outcome ?? null, pacs, mask, check };
+}
 
 /**
  * Earlier questions, the latest first. One that the PACS has is `archived`, and shown as the PACS
@@ -130,17 +247,22 @@ export function earlierQuestions({ local, archived }) {
 /** Which buttons may be pressed. */
 export function allowed(state) {
   const working = state.phase === WORKING;
-  const answered = state.inferenceId !== null && !working;
-  const hasMask = state.masks.slice !== null || state.masks.volume !== null;
+  const target = active(state);
+  const answered = !working && target !== null && target.edit.answer !== null;
   // A record that only the PACS has cannot be decided upon anew here.
-  const ours = answered && state.history.local.some(known => known.inference_id === state.inferenceId);
+  const ours =
+    answered && state.history.local.some(known => known.inference_id === target.inferenceId);
+  const isNew = ours && !isStored(target);
   return {
     ask: !working,
     cancel: working,
-    jump: state.answer !== null,
-    correct: !working && state.answer !== null,
-    accept: ours && state.decision === null && !state.corrected,
-    submit: ours && hasMask,
-    reject: ours && state.decision === null,
+    undo: !working && state.past.length > 0,
+    redo: !working && state.future.length > 0,
+    jump: Boolean(target?.edit.answer),
+    correct: answered,
+    reset: answered && (isEdited(target) || !sameRuns(target.edit.model, target.first.model)),
+    accept: isNew && !isEdited(target),
+    submit: isNew && isEdited(target) && hasVoxels(target),
+    reject: ours && target.stored === null,
   };
 }

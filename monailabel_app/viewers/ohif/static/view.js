@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tab's page: elements and what they show. Text of the model is only ever set as textContent.
 
-import { WORKING, allowed, earlierQuestions } from './session.js';
-import { describeAnswer, describeDecision, describeRecord } from './words.js';
+import { WORKING, active, allowed, earlierQuestions, listed } from './session.js';
+import {
+  describeAnswer,
+  describeCheck,
+  describeCommand,
+  describeDecision,
+  describeModels,
+  describePoint,
+  describeRecord,
+  describeTarget,
+} from './words.js';
 
 function element(tag, properties = {}, children = []) {
   const { attributes = {}, ...rest } = properties;
@@ -17,14 +26,23 @@ const BUTTONS = {
   ask: 'Ask (Enter)',
   cancel: 'Cancel (Esc)',
   jump: 'Go to slice',
+  undo: 'Undo',
+  redo: 'Redo',
+  reset: 'Back to the answer',
   accept: 'Accept',
   submit: 'Submit mask as edited',
   reject: 'Reject',
 };
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const KEY_EVENTS = ['keydown', 'keypress', 'keyup'];
 
 /** Builds the page in `root`; `on` holds what the reader may do, by name. */
 export class View {
+  // The target whose name is being typed, and what was drawn of lists last.
+  #renaming = null;
+  #state = null;
+  #drawn = new Map();
+
   constructor(root, on) {
     this.on = on;
     this.#makeFields();
@@ -34,41 +52,82 @@ export class View {
     );
     this.box = this.#boxControl();
     this.sections = this.#makeSections();
-    root.replaceChildren(...Object.values(this.sections));
-    root.addEventListener('keydown', event => this.#onKey(event));
+    const { ask, targets, answer, correct, history, decide } = this.sections;
+    const middle = element('div', { className: 'middle' }, [answer, correct, history]);
+    const notice = element('div', { className: 'notice' }, [
+      this.models,
+      'Not for clinical use.',
+      keysCard(),
+    ]);
+    root.replaceChildren(ask, targets, middle, decide, notice);
+    // The viewer's own shortcuts must not fire while the reader types here; ours may.
+    for (const name of KEY_EVENTS) {
+      root.addEventListener(name, event => event.altKey || event.stopPropagation());
+    }
   }
 
   /** Show a state of session.js. */
   render(state, mode) {
+    this.#state = state;
     const may = allowed(state);
+    const target = active(state);
     for (const [name, button] of Object.entries(this.buttons)) button.disabled = !may[name];
     for (const [name, button] of Object.entries(this.modes)) {
       button.disabled = !may.correct;
       button.setAttribute('aria-pressed', String(mode === name));
     }
     this.box.disabled = !may.correct;
-    this.sections.answer.hidden = state.reasoning === '' && state.answer === null;
-    this.sections.correct.hidden = state.answer === null;
-    this.sections.decide.hidden = state.inferenceId === null;
+    this.#title('undo', state.past.at(-1));
+    this.#title('redo', state.future.at(-1));
     this.#set(this.status, state.step ?? '');
     this.status.classList.toggle('working', state.phase === WORKING);
     this.#set(this.error, state.error ?? '');
-    this.#set(this.reasoning, state.reasoning);
-    const facts = state.answer ? describeAnswer(state.answer, state.sizes) : [];
-    this.facts.replaceChildren(...facts.map(line));
-    const decided = state.decision ? [describeDecision(state.decision, state.pacs)] : [];
-    this.decision.replaceChildren(...decided.map(line));
-    this.#renderHistory(state);
+    this.#renderTargets(state);
+    this.#renderTarget(target, may);
+    this.#renderHistory(state, target);
   }
 
-  #renderHistory(state) {
-    const records = earlierQuestions(state.history);
-    const items = records.map(record => this.#historyItem(record, state.inferenceId));
-    this.history.replaceChildren(...items);
+  #renderTarget(target, may) {
+    const { answer, correct, decide } = this.sections;
+    answer.hidden = target === null || (target.reasoning === '' && target.edit.answer === null);
+    correct.hidden = !target?.edit.answer;
+    decide.hidden = target === null || target.inferenceId === null;
+    this.#set(this.reasoning, target?.reasoning ?? '');
+    this.#set(this.models, target?.models ? `${describeModels(target.models)} ` : '');
+    this.#list(this.facts, target?.edit, () =>
+      target?.edit.answer ? describeAnswer(target.edit.answer, target.edit.sizes).map(line) : []
+    );
+    this.#list(this.decision, target?.stored, () =>
+      target?.stored ? [line(describeDecision(target.stored.outcome, target.stored.pacs))] : []
+    );
+    const check = target?.stored?.check ?? null;
+    this.#list(this.check, check, () => (check === null ? [] : [line(describeCheck(check))]));
+    this.#list(this.points, [target?.edit.prompts, may.correct], () => this.#pointItems(target, may));
+  }
+
+  #renderTargets(state) {
+    const targets = listed(state);
+    // The last one may have been deleted, and that undone.
+    const commands = state.past.length + state.future.length;
+    this.sections.targets.hidden = targets.length === 0 && commands === 0;
+    const current = active(state)?.id;
+    this.#list(this.targets, [state.targets, current, this.#renaming], () =>
+      targets.map(target => this.#targetItem(target, target.id === current))
+    );
+  }
+
+  #renderHistory(state, target) {
+    this.#list(this.history, [state.history, target?.inferenceId], () =>
+      earlierQuestions(state.history).map((record, number) =>
+        this.#historyItem(record, target?.inferenceId, number)
+      )
+    );
     const { unreadable } = state.history;
-    const none = records.length === 0 && unreadable.length === 0;
+    const none = this.history.childElementCount === 0 && unreadable.length === 0;
     this.#set(this.noHistory, none ? 'None on this study.' : '');
-    this.unreadable.replaceChildren(...unreadable.map(text => line({ text, alert: true })));
+    this.#list(this.unreadable, unreadable, () =>
+      unreadable.map(text => line({ text, alert: true }))
+    );
     this.readAgain.hidden = unreadable.length === 0;
   }
 
@@ -77,16 +136,23 @@ export class View {
     if (target.textContent !== text) target.textContent = text;
   }
 
-  #onKey(event) {
-    // The viewer's own shortcuts must not fire while the reader types here; ours may.
-    if (!event.altKey) event.stopPropagation();
-    if (event.key === 'Escape') this.on.cancel();
+  /** Items are made anew only if `from` has changed: focus and what was typed stay. */
+  #list(list, from, makeItems) {
+    const parts = [from].flat();
+    const last = this.#drawn.get(list);
+    if (last?.length === parts.length && last.every((part, at) => part === parts[at])) return;
+    this.#drawn.set(list, parts);
+    list.replaceChildren(...makeItems());
+  }
+
+  #title(name, command) {
+    this.buttons[name].title = command ? describeCommand(command) : '';
   }
 
   #makeFields() {
     this.question = element('textarea', {
       id: 'medreasoner-question',
-      rows: 3,
+      rows: 2,
       placeholder: 'What do you want to see?',
       attributes: { 'aria-describedby': 'medreasoner-hint' },
     });
@@ -97,19 +163,27 @@ export class View {
     });
     this.propagate = element('input', { type: 'checkbox', checked: true });
     this.search = element('input', { type: 'checkbox' });
-    this.reason = element('input', { type: 'text', id: 'medreasoner-reason' });
+    this.reason = element('input', {
+      type: 'text',
+      id: 'medreasoner-reason',
+      placeholder: 'Reason for rejecting',
+    });
     this.reason.addEventListener('keydown', event => {
       if (event.key === 'Enter' && !event.isComposing) this.on.reject();
     });
     this.status = element('p', { className: 'status', attributes: { role: 'status' } });
     this.error = element('p', { className: 'error', attributes: { role: 'alert' } });
-    this.reasoning = element('p', {
-      className: 'reasoning',
-      attributes: { 'aria-label': 'Reasoning' },
-    });
+    this.targets = element('ul', { className: 'targets' });
+    this.reasoning = element('p', { className: 'reasoning' });
     this.facts = element('ul', { attributes: { 'aria-label': 'About the answer' } });
-    this.decision = element('ul', { attributes: { 'aria-label': 'Decision', role: 'status' } });
+    this.points = element('ul', { className: 'points', attributes: { 'aria-label': 'Your points' } });
+    this.decision = element('ul', { attributes: { 'aria-label': 'Decision', 'aria-live': 'polite' } });
+    this.check = element('ul', { attributes: { 'aria-label': 'Stored mask' } });
+    this.models = element('span', { className: 'models' });
     this.history = element('ul', { className: 'history' });
+    for (const list of [this.targets, this.history]) {
+      list.addEventListener('keydown', event => moveInList(list, event));
+    }
     this.noHistory = element('p', { className: 'hint' });
     this.unreadable = element('ul', { attributes: { 'aria-label': 'About the history' } });
     this.readAgain = element('button', {
@@ -154,11 +228,100 @@ export class View {
     return control;
   }
 
-  #historyItem(record, shownId) {
+  #targetItem(target, isCurrent) {
+    const { id, edit, colour, hidden } = target;
+    const { state, alert } = describeTarget(target);
+    // Of a long list only the current one is a stop of the tabulator; arrows go through the others.
+    const tabIndex = isCurrent ? 0 : -1;
+    const swatch = element('span', { className: 'swatch' });
+    swatch.style.background = `rgb(${colour.join(',')})`;
+    const small = (text, name, action, attributes = {}) =>
+      element('button', {
+        type: 'button',
+        className: 'small',
+        textContent: text,
+        title: name,
+        onclick: action,
+        tabIndex,
+        attributes: { 'aria-label': `${name} ${edit.name}`, ...attributes },
+      });
+    const go = element(
+      'button',
+      {
+        type: 'button',
+        className: 'go',
+        title: target.question,
+        tabIndex,
+        onclick: () => this.on.select(id),
+      },
+      [
+        element('span', { textContent: edit.name }),
+        element('small', { textContent: state, className: alert ? 'alert' : '' }),
+      ]
+    );
+    if (isCurrent) go.setAttribute('aria-current', 'true');
+    const name = this.#renaming === id ? this.#nameField(target) : go;
+    const hide = small(hidden ? '◌' : '●', 'Hide', () => this.on.hide(id), {
+      'aria-pressed': String(hidden),
+    });
+    const rename = small('✎', 'Rename', () => this.#rename(id));
+    const remove = small('✕', 'Delete', () => this.on.remove(id));
+    return element('li', {}, [swatch, name, hide, rename, remove]);
+  }
+
+  #rename(id) {
+    this.#renaming = id;
+    this.#renderTargets(this.#state);
+    // At once, or what is typed goes elsewhere.
+    this.targets.querySelector('input').select();
+  }
+
+  #nameField({ id, edit }) {
+    const field = element('input', {
+      type: 'text',
+      value: edit.name,
+      maxLength: 64,
+      attributes: { 'aria-label': `Name of ${edit.name}` },
+    });
+    const end = isKept => {
+      if (this.#renaming !== id) return;
+      this.#renaming = null;
+      const name = field.value.trim();
+      if (isKept && name !== '' && name !== edit.name) this.on.rename(id, name);
+      else this.#renderTargets(this.#state);
+    };
+    field.addEventListener('keydown', event => {
+      if (event.key === 'Enter' && !event.isComposing) end(true);
+      if (event.key !== 'Escape') return;
+      event.stopPropagation();
+      end(false);
+    });
+    field.addEventListener('blur', () => end(true));
+    return field;
+  }
+
+  #pointItems(target, may) {
+    const items = (target?.edit.prompts.points ?? []).map((point, number) => [point, number]);
+    return items
+      .filter(([{ byReader }]) => byReader)
+      .map(([point, number], at) => {
+        const button = element('button', {
+          type: 'button',
+          className: 'small',
+          textContent: `${describePoint(point, at + 1)} ✕`,
+          disabled: !may.correct,
+          onclick: () => this.on.removePoint(number),
+          attributes: { 'aria-label': `Take away ${describePoint(point, at + 1)}` },
+        });
+        return element('li', {}, [button]);
+      });
+  }
+
+  #historyItem(record, shownId, number) {
     const { question, details } = describeRecord(record);
     const button = element(
       'button',
-      { type: 'button', onclick: () => this.on.show(record) },
+      { type: 'button', tabIndex: number === 0 ? 0 : -1, onclick: () => this.on.show(record) },
       [element('span', { textContent: question }), element('small', { textContent: details })]
     );
     if (record.inference_id === shownId) button.setAttribute('aria-current', 'true');
@@ -166,7 +329,7 @@ export class View {
   }
 
   #makeSections() {
-    const { ask, cancel, jump, accept, submit, reject } = this.buttons;
+    const { ask, cancel, jump, undo, redo, reset, accept, submit, reject } = this.buttons;
     const row = (...items) => element('div', { className: 'medreasoner-row' }, items);
     const label = (text, target) => element('label', { htmlFor: target.id, textContent: text });
     const heading = text => element('h2', { textContent: text });
@@ -183,18 +346,20 @@ export class View {
         this.status,
         this.error,
       ],
-      answer: [heading('Answer'), this.reasoning, this.facts, row(jump)],
+      targets: [row(heading('Targets'), undo, redo), this.targets],
+      answer: [row(heading('Answer'), jump), this.reasoning, this.facts],
       correct: [
         heading('Correct the mask'),
-        row(...Object.values(this.modes), this.box),
+        row(...Object.values(this.modes), this.box, reset),
+        this.points,
         hint('medreasoner-box-hint', box_hint),
       ],
       decide: [
-        heading('Decide'),
         row(accept, submit),
         label('Reason for rejecting', this.reason),
         row(this.reason, reject),
         this.decision,
+        this.check,
       ],
       history: [
         heading('Earlier questions'),
@@ -205,9 +370,42 @@ export class View {
       ],
     };
     return Object.fromEntries(
-      Object.entries(parts).map(([name, children]) => [name, element('section', {}, children)])
+      Object.entries(parts).map(([name, children]) => [
+        name,
+        element('section', { className: `section-${name}` }, children),
+      ])
     );
   }
+}
+
+const KEYS = {
+  'Alt+Q': 'to the question',
+  Enter: 'ask',
+  'Shift+Enter': 'new line',
+  'Alt+Enter': 'accept, or submit as edited',
+  'Ctrl+Z': 'undo (in a text field: its text)',
+  'Ctrl+Shift+Z': 'redo',
+  Esc: 'leave a mode of drawing; cancel',
+  '↑ ↓': 'through targets and earlier questions',
+};
+
+function keysCard() {
+  const rows = Object.entries(KEYS).map(([key, does]) =>
+    element('li', {}, [element('kbd', { textContent: key }), ` ${does}`])
+  );
+  const summary = element('summary', { textContent: 'Keys' });
+  return element('details', {}, [summary, element('ul', {}, rows)]);
+}
+
+/** Arrows up and down go from one item's first button to the next one's. */
+function moveInList(list, event) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const items = [...list.children];
+  const at = items.findIndex(item => item.contains(document.activeElement));
+  const next = step && items[at + step]?.querySelector('button');
+  if (!next || at < 0) return;
+  event.preventDefault();
+  next.focus();
 }
 
 function line({ text, alert }) {

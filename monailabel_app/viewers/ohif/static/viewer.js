@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is shown, and showing masks: the only module that knows OHIF's and Cornerstone's services.
+// What the viewer shows, and going elsewhere in it; with segments.js the only module that knows
+// OHIF's and Cornerstone's services.
 
-import { gatherMask, gridMapping, paintRuns, planeOf } from './grid.js';
-import { labelmapOfImages, labelmapOfVolume } from './labelmap.js';
+import { gridMapping, planeOf } from './grid.js';
 import { Picture } from './picture.js';
 
-const LABEL = 'MedReasoner';
-const SEGMENT = 1;
-const DATA_MODIFIED = 'CORNERSTONE_TOOLS_SEGMENTATION_DATA_MODIFIED';
 const SHOW_TIMEOUT_MS = 20_000;
 const LOOK_AGAIN_MS = 100;
+const STACK_NEW_IMAGE = 'CORNERSTONE_STACK_NEW_IMAGE';
 export const IMAGE_RENDERED = 'CORNERSTONE_IMAGE_RENDERED';
 
 const dot = (a, b) => a.reduce((sum, value, axis) => sum + value * b[axis], 0);
@@ -23,13 +21,10 @@ const wait = milliseconds => new Promise(done => setTimeout(done, milliseconds))
  */
 export class Viewer {
   #services;
-  #onSegmentation;
-  #picture = null;
+  #pictures = new Map();
 
-  /** `onSegmentation()` is called when a segmentation was added, which may change the tab. */
-  constructor(servicesManager, onSegmentation) {
-    this.#services = servicesManager.services;
-    this.#onSegmentation = onSegmentation;
+  constructor(services) {
+    this.#services = services;
   }
 
   /** The series that is shown; `null` while there is none. */
@@ -58,6 +53,26 @@ export class Viewer {
     return { position: Array.from(viewport.getCamera().focalPoint), plane: this.plane };
   }
 
+  /**
+   * The window that is looked through, as the server takes it: centre and width in the image's
+   * values. `{}` where the image has none of its own: colour, and doses and uptakes, which the
+   * viewer scales otherwise.
+   */
+  get window() {
+    const viewport = this.#need(this.viewport);
+    const { lower, upper } = viewport.getProperties?.()?.voiRange ?? {};
+    if (this.#isUnwindowed || !(upper > lower)) return {};
+    const { toWindowLevel } = window.cornerstone.utilities.windowLevel;
+    const { windowCenter, windowWidth } = toWindowLevel(lower, upper);
+    const [center, width] = [windowCenter, windowWidth].map(value => Number(value.toPrecision(7)));
+    return { window: `${center}/${width}` };
+  }
+
+  get #isUnwindowed() {
+    const { Modality, PhotometricInterpretation } = this.#displaySet?.instances?.[0] ?? {};
+    return ['PT', 'RTDOSE'].includes(Modality) || !/^MONOCHROME/.test(PhotometricInterpretation);
+  }
+
   /** The plane that is looked at. */
   get plane() {
     const viewport = this.#need(this.viewport);
@@ -84,8 +99,10 @@ export class Viewer {
    */
   setGrid(affine, slice) {
     const viewport = this.#need(this.viewport);
-    this.#picture = Picture.isIn(viewport) ? new Picture(affine, slice) : null;
-    this.#picture?.check(viewport);
+    if (!Picture.isIn(viewport)) return;
+    const picture = new Picture(affine, slice);
+    picture.check(viewport);
+    this.#pictures.set(this.series, picture);
   }
 
   /** A patient position on the canvas, in CSS px. */
@@ -114,7 +131,7 @@ export class Viewer {
     const viewport = this.#need(this.viewport);
     if (viewport.type === 'stack') {
       const index = this.#picture?.imageIndex(position) ?? this.#closestImage(viewport, position);
-      await viewport.setImageIdIndex(index);
+      await scrollTo(viewport, index);
       return;
     }
     const camera = viewport.getCamera();
@@ -146,33 +163,24 @@ export class Viewer {
     }
   }
 
-  /** Show a mask (the data of a `mask` event) as the segment, `null` for none. */
-  async showMask(mask) {
-    if (mask === null && !this.#services.segmentationService.getSegmentation(this.#segmentationId)) {
-      return;
-    }
-    const labelmap = await this.#labelmap();
-    const { grid } = labelmap;
-    const values = new Uint8Array(grid.shape[0] * grid.shape[1] * grid.shape[2]);
-    if (mask !== null) {
-      paintRuns(mask.runs, mask.shape_ijk, this.#mapping(mask, grid), values, SEGMENT);
-    }
-    labelmap.write(values);
-    const { cornerstone } = window;
-    cornerstone.triggerEvent(cornerstone.eventTarget, DATA_MODIFIED, {
-      segmentationId: this.#segmentationId,
-    });
+  /** Where segments.js shows masks. */
+  get place() {
+    return {
+      viewportId: this.#services.viewportGridService.getState().activeViewportId,
+      displaySet: this.#need(this.#displaySet),
+      mappingOf: this.mappingOf,
+    };
   }
 
-  /** The segment as it is now, also if it was edited, on the grid of `mask`. */
-  async readMask(mask) {
-    const { grid, read } = await this.#labelmap();
-    return gatherMask(read(), mask.shape_ijk, this.#mapping(mask, grid), SEGMENT);
-  }
+  /** As gridMapping of grid.js, from a mask's grid to a labelmap's. */
+  mappingOf = (grid, labelmap) =>
+    this.#picture
+      ? this.#picture.mapping(grid, labelmap)
+      : gridMapping({ affine: grid.ijk_to_lps, shape: grid.shape_ijk }, labelmap);
 
-  #mapping(mask, grid) {
-    if (this.#picture) return this.#picture.mapping(mask, grid);
-    return gridMapping({ affine: mask.ijk_to_lps, shape: mask.shape_ijk }, grid);
+  /** Of the series that is shown, where that has no place in the patient. */
+  get #picture() {
+    return this.#pictures.get(this.series) ?? null;
   }
 
   get #displaySet() {
@@ -189,47 +197,6 @@ export class Viewer {
       : undefined;
   }
 
-  get #segmentationId() {
-    return `medreasoner-${this.#need(this.#displaySet).displaySetInstanceUID}`;
-  }
-
-  async #labelmap() {
-    const { segmentationService } = this.#services;
-    const id = this.#segmentationId;
-    await this.#showSegmentation(id);
-    const volume = segmentationService.getLabelmapVolume(id);
-    if (volume) return labelmapOfVolume(volume);
-    const { cache, metaData } = window.cornerstone;
-    const { imageIds } = segmentationService.getSegmentation(id).representationData.Labelmap;
-    const images = imageIds.map(imageId => cache.getImage(imageId));
-    const planes = images.map(image => metaData.get('imagePlaneModule', image.referencedImageId));
-    return labelmapOfImages(images, planes);
-  }
-
-  /** Add the segmentation if there is none yet, and have the viewport draw it. */
-  async #showSegmentation(id) {
-    const { segmentationService, viewportGridService } = this.#services;
-    if (!segmentationService.getSegmentation(id)) {
-      await segmentationService.createLabelmapForDisplaySet(this.#need(this.#displaySet), {
-        segmentationId: id,
-        label: LABEL,
-        segments: {
-          [SEGMENT]: { segmentIndex: SEGMENT, label: 'MedReasoner target', active: true },
-        },
-      });
-    }
-    const viewportId = viewportGridService.getState().activeViewportId;
-    const shown = segmentationService.getSegmentationRepresentations(viewportId, {
-      segmentationId: id,
-    });
-    if (shown.length > 0) return;
-    await segmentationService.addSegmentationRepresentation(viewportId, {
-      segmentationId: id,
-      type: 'Labelmap',
-    });
-    this.#onSegmentation();
-  }
-
   #closestImage(viewport, position) {
     const { cornerstone } = window;
     const { viewPlaneNormal } = viewport.getCamera();
@@ -244,4 +211,17 @@ export class Viewer {
     if (!thing) throw new Error('No image is shown; open a series first.');
     return thing;
   }
+}
+
+/**
+ * Show an image of a stack. By `setImageIdIndex` alone the viewport keeps another one as its target,
+ * and the viewer's next scrolling to that one leaves "Loading..." on the page for ever.
+ */
+async function scrollTo(viewport, index) {
+  if (viewport.getCurrentImageIdIndex() === index) return;
+  const isShown = new Promise(done => {
+    viewport.element.addEventListener(STACK_NEW_IMAGE, done, { once: true });
+  });
+  viewport.scroll(index - viewport.getTargetImageIdIndex(), false);
+  await Promise.race([isShown, wait(SHOW_TIMEOUT_MS)]);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sentences for the reader.
 
+import { hasVoxels, isEdited, isStored } from './target.js';
+
 const LOW_AGREEMENT = 0.5;
 const LOW_CONFIDENCE = 0.5;
 const MM2_PER_CM2 = 100;
@@ -9,7 +11,7 @@ const MM3_PER_CM3 = 1000;
 /** What an answer says, as `{text, alert}` lines; `alert` marks what needs a second look. */
 export function describeAnswer(answer, sizes = null) {
   const lines = [presence(answer)];
-  const search = describeSearch(answer.slice_choice);
+  const search = describeSearch(answer);
   if (search !== null) lines.push({ text: search, alert: false });
   const { agreement, confidence } = answer;
   if (agreement !== null && agreement !== undefined) {
@@ -17,40 +19,49 @@ export function describeAnswer(answer, sizes = null) {
     const text = `Several answers agree to ${percent(agreement)}${low ? ': low, look closely' : ''}.`;
     lines.push({ text, alert: low });
   }
-  if (confidence !== null && confidence !== undefined) {
+  // A model that finds nothing says so with the same certainty about a word that it never learned.
+  if (answer.present && confidence !== null && confidence !== undefined) {
     const low = confidence < LOW_CONFIDENCE;
     const text = `Confidence of the answer: ${percent(confidence)}${low ? ': low' : ''}.`;
     lines.push({ text, alert: low });
   }
-  const size = describeSize(answer, sizes);
-  if (size !== null) lines.push({ text: size, alert: false });
+  for (const text of [describeSize(answer, sizes), describeWindow(answer.slice)]) {
+    if (text !== null) lines.push({ text, alert: false });
+  }
   for (const text of answer.warnings ?? []) lines.push({ text, alert: true });
   return lines;
 }
 
-function presence(answer) {
-  return answer.present
-    ? { text: 'The target is on this slice.', alert: false }
-    : { text: 'Not present: the target was not found on this slice.', alert: true };
+// The viewer may count slices from the other end, so no number of a slice is ever said.
+function presence({ present, slice, slice_choice: { method, candidates } }) {
+  if (present) return { text: 'The target is on this slice.', alert: false };
+  const where =
+    method === 'search'
+      ? `any of the ${candidates.length} slices looked at, of ${slice.count} in the series`
+      : 'this slice';
+  return { text: `Not present: the target was not found on ${where}.`, alert: true };
 }
 
-// The viewer may count slices from the other end, so no number of a slice is ever said.
-function describeSearch({ method, candidates }) {
-  if (method !== 'search') return null;
+function describeSearch({ present, slice_choice: { method, candidates } }) {
+  if (!present || method !== 'search') return null;
   const seen = candidates.filter(candidate => candidate.present).length;
-  return seen === 0
-    ? `None of the ${candidates.length} slices looked at shows the target.`
-    : `Of ${candidates.length} slices looked at, ${seen} show the target; this one shows it best.`;
+  return `Of ${candidates.length} slices looked at, ${seen} show the target; this one shows it best.`;
 }
 
 function describeSize(answer, sizes) {
   // A projection magnifies, so its millimetres are none of the patient.
   if (!sizes?.voxels || answer.slice.plane === 'acquired') return null;
-  const area = (sizes.slice_area_mm2 / MM2_PER_CM2).toFixed(1);
-  const volume = (sizes.volume_mm3 / MM3_PER_CM3).toFixed(1);
-  const [first, last] = sizes.slice_range;
+  const area = (sizes.sliceAreaMm2 / MM2_PER_CM2).toFixed(1);
+  const volume = (sizes.volumeMm3 / MM3_PER_CM3).toFixed(1);
   const area_text = `Area on this slice: ${area} cm²`;
-  return first === last ? `${area_text}.` : `${area_text}; volume: ${volume} cm³.`;
+  return sizes.isOnOneSlice ? `${area_text}.` : `${area_text}; volume: ${volume} cm³.`;
+}
+
+function describeWindow({ plane, window_name: name, window_center: center, window_width: width }) {
+  if (center === null || center === undefined) return null;
+  const rounded = value => Number(value.toPrecision(4));
+  const named = name ? ` (${name.replaceAll('_', ' ')})` : '';
+  return `Read: ${plane}, window W ${rounded(width)} L ${rounded(center)}${named}.`;
 }
 
 function percent(share) {
@@ -58,8 +69,8 @@ function percent(share) {
 }
 
 /** What was decided, and where it is kept: `{text, alert}`. */
-export function describeDecision(decision, pacs) {
-  const decided = `This answer is ${decision}.`;
+export function describeDecision(outcome, pacs) {
+  const decided = `This answer is ${outcome}.`;
   if (pacs === null) return { text: decided, alert: false };
   const kept = {
     sent: 'The PACS has it.',
@@ -68,6 +79,58 @@ export function describeDecision(decision, pacs) {
     superseded: 'A newer version has taken its place.',
   };
   return { text: `${decided} ${kept[pacs.state]}`.trim(), alert: pacs.state === 'failed' };
+}
+
+/** Whether what was stored is what was on the screen: `{text, alert}`. */
+export function describeCheck({ screen, stored }) {
+  if (screen === null || stored === null) {
+    const text = 'Whether it is what was on the screen was not compared; that needs HTTPS.';
+    return { text, alert: true };
+  }
+  const text =
+    screen === stored
+      ? `Stored as it was on the screen (SHA-256 ${stored.slice(0, 8)}…).`
+      : 'What the server has stored is not what was on the screen; submit it again.';
+  return { text, alert: screen !== stored };
+}
+
+/** Who answered. */
+export function describeModels({ reasoner, segmenter }) {
+  const parts = [reasoner && `Answer: ${reasoner}.`, segmenter && `Mask: ${segmenter}.`];
+  return parts.filter(Boolean).join(' ');
+}
+
+/** What became of a target, in a few words: `{state, alert}`. */
+export function describeTarget(target) {
+  const { edit, stored } = target;
+  if (stored !== null && !isStored(target)) {
+    return { state: `${stored.outcome}, changed since`, alert: true };
+  }
+  if (stored !== null) return { state: stored.outcome, alert: false };
+  if (edit.mask === null) return { state: 'not present', alert: true };
+  if (!hasVoxels(target)) return { state: 'empty', alert: true };
+  return { state: isEdited(target) ? 'edited' : 'answered', alert: false };
+}
+
+/** One of the reader's points. */
+export function describePoint({ inside }, number) {
+  return `point ${number} ${inside ? 'inside' : 'outside'}`;
+}
+
+const KINDS = {
+  question: 'new question',
+  click: 'click',
+  box: 'box',
+  brush: 'brush or eraser',
+  point: 'point taken away',
+  reset: 'back to the answer',
+  rename: 'new name',
+  delete: 'delete',
+};
+
+/** What a command did, and to what. */
+export function describeCommand({ kind, before, after }) {
+  return `${KINDS[kind]}: ${(after.listed ? after : before).name}`;
 }
 
 /** An earlier question: `{question, details}`. */

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// One target of a question: what was asked and answered, and what the reader has made of it. Its
+// `edit` holds all that can be undone. Values are never changed, always replaced.
+
+import { cutAxis } from './grid.js';
+import { countOf, difference, emptyLike, intersection, sameRuns, slab, union } from './runs.js';
+
+// Red, green, blue; told apart in all common kinds of colour blindness, the first is OHIF's own.
+const COLOURS = [
+  [221, 84, 84],
+  [86, 180, 233],
+  [240, 228, 66],
+  [0, 158, 115],
+  [204, 121, 167],
+  [230, 159, 0],
+];
+
+const NO_PROMPTS = { box: null, points: [] };
+
+const NO_EDIT = {
+  name: '',
+  // A target that was deleted, or whose question was undone, is in no list.
+  listed: true,
+  answer: null,
+  prompts: NO_PROMPTS,
+  grid: null,
+  // The segmenter's last mask, what the reader has painted over it, and what is shown of it all.
+  model: null,
+  painted: null,
+  erased: null,
+  mask: null,
+  sizes: null,
+};
+
+/** The target of a question that has no answer yet; `number` counts those of a study from 1. */
+export function newTarget(number, series, question) {
+  return {
+    id: `target-${number}`,
+    colour: COLOURS[(number - 1) % COLOURS.length],
+    series,
+    question,
+    reasoning: '',
+    hidden: false,
+    // The inference that a submitted label belongs to; a correction keeps the question's.
+    inferenceId: null,
+    models: null,
+    // The edit as the model made it.
+    first: null,
+    // What was decided: `{outcome, pacs, mask, check}`, `mask` being what was stored.
+    stored: null,
+    edit: { ...NO_EDIT, name: `Target ${number}` },
+  };
+}
+
+/** A recorded question as a target; `mask` is the data of a `mask` event or `null`. */
+export function targetOfRecord(number, record, mask) {
+  const { result, decision } = record;
+  const made = newTarget(number, record.image_id, result.query ?? '');
+  const grid = mask === null ? null : gridOf(mask);
+  const answered = withAnswer(made.edit, { ...result, ijk_to_lps: grid?.ijk_to_lps });
+  const edit = mask === null ? answered : withModel(answered, mask.runs, grid);
+  return {
+    ...made,
+    reasoning: result.reasoning ?? '',
+    inferenceId: record.inference_id,
+    models: modelsOf(result),
+    first: edit,
+    edit,
+    stored: decision && {
+      outcome: decision.outcome,
+      pacs: record.archived ? { state: 'sent' } : (record.pacs?.at(-1) ?? null),
+      mask: edit.mask,
+      check: null,
+    },
+  };
+}
+
+/** The names of those who answered and segmented. */
+export function modelsOf({ reasoner, segmenter }) {
+  return { reasoner: reasoner?.name ?? null, segmenter: segmenter?.name ?? null };
+}
+
+/** The answer of a model, its prompts included. */
+export function withAnswer(edit, answer) {
+  return { ...edit, answer, prompts: promptsOf(answer.prompts) };
+}
+
+function promptsOf(record) {
+  if (!record) return NO_PROMPTS;
+  return {
+    box: record.bbox_corners_lps_mm,
+    points: record.points_lps_mm.map((position, number) => ({
+      position,
+      inside: record.point_labels[number] === 1,
+      byReader: record.point_sources?.[number] === 'reader',
+    })),
+  };
+}
+
+/** The reader's point joins those that the reader has set; the model's own give way to them. */
+export function withPoint({ box, points }, position, inside) {
+  const own = points.filter(point => point.byReader);
+  return { box, points: [...own, { position, inside, byReader: true }] };
+}
+
+/** The prompts without one of their points. */
+export function withoutPoint({ box, points }, number) {
+  return { box, points: points.filter((_, at) => at !== number) };
+}
+
+/** Voxels of the segmenter; what the reader has painted and erased stays. */
+export function withModel(edit, runs, grid) {
+  const painted = edit.painted ?? emptyLike(runs);
+  const erased = edit.erased ?? emptyLike(runs);
+  const mask = difference(union(runs, painted), erased);
+  return measured({ ...edit, grid, model: runs, painted, erased, mask });
+}
+
+/** As `withModel`, for a mask of one slice: the others keep what the segmenter made of them. */
+export function withModelOnSlice(edit, runs, grid, earlier) {
+  if (earlier === null) return withModel(edit, runs, grid);
+  return withModel(edit, union(difference(earlier, sliceOf(edit.answer.slice, grid)), runs), grid);
+}
+
+/** The reader has painted: the screen showed `before` and shows `after`. */
+export function withBrush(edit, before, after) {
+  const added = difference(after, before);
+  const removed = difference(before, after);
+  return measured({
+    ...edit,
+    painted: difference(union(edit.painted, added), removed),
+    erased: difference(union(edit.erased, removed), added),
+    mask: difference(union(edit.mask, added), removed),
+  });
+}
+
+/** The data of a `mask` event without its voxels. */
+export function gridOf({ shape_ijk, ijk_to_lps }) {
+  return { shape_ijk, ijk_to_lps };
+}
+
+/** Whether the screen shows something else than the model's answer. */
+export function isEdited({ edit, first }) {
+  return !sameRuns(edit.mask, first.mask);
+}
+
+/** Whether what is on the screen is what was stored last. */
+export function isStored({ edit, stored }) {
+  return stored !== null && sameRuns(edit.mask, stored.mask);
+}
+
+export function hasVoxels({ edit }) {
+  return edit.mask !== null && countOf(edit.mask) > 0;
+}
+
+function sliceOf({ plane, index }, { shape_ijk, ijk_to_lps }) {
+  return slab(shape_ijk, cutAxis(ijk_to_lps, plane), index);
+}
+
+function measured(edit) {
+  return { ...edit, sizes: measure(edit.mask, edit.grid, edit.answer.slice) };
+}
+
+/** Sizes of a mask: of all of it, and of its part on a slice. */
+export function measure(mask, grid, slice) {
+  const axis = cutAxis(grid.ijk_to_lps, slice.plane);
+  const sides = [0, 1, 2].map(column => Math.hypot(...[0, 1, 2].map(row => grid.ijk_to_lps[row][column])));
+  const voxelMm3 = sides[0] * sides[1] * sides[2];
+  const voxels = countOf(mask);
+  const onSlice = countOf(intersection(mask, sliceOf(slice, grid)));
+  return {
+    voxels,
+    volumeMm3: voxels * voxelMm3,
+    sliceAreaMm2: (onSlice * voxelMm3) / sides[axis],
+    isOnOneSlice: voxels === onSlice,
+  };
+}

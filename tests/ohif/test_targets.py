@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several targets on one study, corrected, undone and stored: what is kept is what was seen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+from support.conformance import parsed
+from support.physical_space import segment_lps_mm
+from support.viewer import Reader
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+LIVER = "Which organ makes bile and fills the right upper abdomen?"
+SPLEEN = "Which organ filters the blood and lies in the left upper abdomen?"
+ABSENT = "Which organ stores urine in the pelvis?"
+
+
+@pytest.fixture(scope="module")
+def reader(readers, room) -> Reader:
+    reader = readers()
+    reader.open_study(room.ct.study_uid, "segmentation")
+    reader.scroll_slices(10)
+    return reader
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(reader) -> None:
+    """No target and no mode of an earlier test."""
+    reader.page.keyboard.press("Escape")
+    reader.open_tab()
+    while reader.targets.count():
+        reader.tab.get_by_role("button", name=re.compile("^Delete")).first.click()
+
+
+def answered(reader: Reader, question: str, *, through_volume: bool = False) -> None:
+    reader.ask(question, through_volume=through_volume)
+    reader.wait_for_answer()
+
+
+def row(reader: Reader, name: str):
+    return reader.targets.filter(has_text=name)
+
+
+def test_the_next_question_leaves_the_mask_of_the_last_one(reader) -> None:
+    answered(reader, LIVER)
+    liver = reader.voxels_on_screen()
+    answered(reader, SPLEEN)
+    spleen = reader.voxels_on_screen()
+    assert reader.targets.count() == 2
+    assert len(liver) == 1
+    assert len(spleen) == 2
+    assert set(liver) < set(spleen)
+    name = next(iter(liver))
+    assert spleen[name] == liver[name] > 100
+    reader.picture("targets-two")
+    row(reader, name).get_by_role("button", name="Rename").click()
+    reader.page.keyboard.type("Liver")
+    reader.page.keyboard.press("Enter")
+    renamed = {"Liver" if label == name else label: count for label, count in spleen.items()}
+    reader.wait_for_voxels(renamed)
+    reader.tab.get_by_role("button", name="Delete Liver").click()
+    reader.wait_for_segmentations(1)
+    reader.pane.click(button="middle", position={"x": 3, "y": 3})
+    reader.page.keyboard.press("Control+z")
+    reader.wait_for_voxels(renamed)
+    assert reader.question.input_value() == SPLEEN  # in the viewer Ctrl+Z edits no text
+
+
+def test_a_click_keeps_what_was_painted_and_undo_takes_each_back(reader, room) -> None:
+    answered(reader, LIVER)
+    box = reader.drawn_box()
+    asked = reader.voxels_on_screen()
+    reader.paint(box.right + 30, box.top + 30)
+    reader.wait_until_edited()
+    painted = reader.voxels_on_screen()
+    added = total(painted) - total(asked)
+    assert added > 50
+    reader.button("Click inside").click()
+    reader.page.mouse.click(box.left + 0.3 * (box.right - box.left), (box.top + box.bottom) / 2)
+    reader.wait_until_corrected()
+    reader.page.keyboard.press("Escape")
+    last = room.records(room.ct)[0]["result"]
+    assert last["kind"] == "segment"
+    # All that was painted lies outside the liver's box, where the segmenter put nothing.
+    assert total(reader.voxels_on_screen()) == last["mask"]["voxels"] + added
+    for expected in (painted, asked):
+        reader.button("Undo").click()
+        expect(reader.button("Redo")).to_be_enabled()
+        reader.wait_for_voxels(expected)
+    reader.button("Redo").click()
+    reader.wait_for_voxels(painted)
+
+
+def total(voxels: dict[str, int]) -> int:
+    return sum(voxels.values())
+
+
+def test_what_is_stored_after_a_brush_stroke_is_what_is_on_the_screen(reader, room) -> None:
+    answered(reader, LIVER, through_volume=True)
+    known = {parsed(content).SOPInstanceUID for content in room.stored(room.ct, "SEG")}
+    box = reader.drawn_box()
+    said = reader.facts.inner_text()
+    asked = total(reader.voxels_on_screen())
+    reader.paint(box.right + 30, box.top + 30)
+    # At once, as a quick reader does: the stroke counts although nothing was said of it yet.
+    reader.tab.get_by_role("button", name=re.compile("^(Accept|Submit mask as edited)$")).and_(
+        reader.tab.locator("button:enabled")
+    ).click()
+    expect(reader.decision).to_have_text("This answer is edited. The PACS has it.")
+    expect(reader.tab.get_by_label("Stored mask")).to_contain_text("Stored as it was on the screen")
+    assert reader.facts.inner_text() != said  # the sizes are those of the edited mask
+    seen = total(reader.voxels_on_screen())
+    assert seen > asked
+    (stored,) = [
+        dataset
+        for dataset in map(parsed, room.stored(room.ct, "SEG"))
+        if dataset.SOPInstanceUID not in known
+    ]
+    assert stored.pixel_array.sum() == seen
+    places = segment_lps_mm(stored)
+    heights, counts = np.unique(np.round(places[:, 2], 1), return_counts=True)
+    on_screen = reader.voxels_by_height()
+    assert dict(zip(heights.tolist(), counts.tolist(), strict=True)) == pytest.approx(on_screen)
+    reader.picture("targets-stored")
+
+
+def test_a_segment_deleted_in_the_viewer_is_no_mask_to_submit(reader, room) -> None:
+    answered(reader, LIVER)
+    reports = len(room.stored(room.ct, "SR"))
+    reader.page.evaluate(
+        """() => { const { segmentationService } = window.services;
+          const [{ segmentationId }] = segmentationService.getSegmentations();
+          segmentationService.removeSegment(segmentationId, 1); }"""
+    )
+    expect(reader.targets).to_have_count(0)
+    expect(reader.tab.locator(".section-decide")).to_be_hidden()
+    assert len(room.stored(room.ct, "SR")) == reports
+    reader.button("Undo").click()
+    expect(reader.targets).to_have_count(1)
+    reader.wait_for_segmentations(1)
+    assert total(reader.voxels_on_screen()) > 100
+
+
+def test_escape_leaves_the_mode_and_ends_a_drag(reader, room) -> None:
+    answered(reader, LIVER)
+    known = len(room.records(room.ct))
+    box = reader.drawn_box()
+    reader.button("Draw box").click()
+    reader.page.mouse.move(box.left, box.top)
+    reader.page.mouse.down()
+    reader.page.mouse.move((box.left + box.right) / 2, (box.top + box.bottom) / 2, steps=3)
+    reader.page.keyboard.press("Escape")
+    reader.page.mouse.up()
+    expect(reader.button("Draw box")).to_have_attribute("aria-pressed", "false")
+    again = reader.drawn_box()
+    assert [again.right, again.bottom] == pytest.approx([box.right, box.bottom], abs=1)
+    assert len(room.records(room.ct)) == known
+    expect(reader.button("Accept")).to_be_enabled()
+    expect(reader.button("Submit mask as edited")).to_be_disabled()
+    expect(reader.facts).to_contain_text("cm²")
+
+
+def test_the_window_on_the_screen_is_read_by_the_model_and_named(reader, room) -> None:
+    answered(reader, LIVER)
+    expect(reader.facts).to_contain_text("W 300 L 40")
+    reader.page.evaluate(
+        """() => { const viewport = window.services.cornerstoneViewportService
+          .getCornerstoneViewport(window.services.viewportGridService.getActiveViewportId());
+          viewport.setProperties({ voiRange: { lower: -1350, upper: 149 } });
+          viewport.render(); }"""
+    )
+    expect(reader.pane).to_contain_text(re.compile(r"W:\s*1500"))
+    reader.ask(LIVER)
+    expect(reader.facts).to_contain_text("W 1500 L -600")
+    read = room.records(room.ct)[0]["result"]["slice"]
+    assert (read["window_center"], read["window_width"]) == (-600, 1500)
+    reader.page.evaluate(
+        """() => window.services.cornerstoneViewportService
+          .getCornerstoneViewport(window.services.viewportGridService.getActiveViewportId())
+          .resetProperties()"""
+    )
+
+
+def test_what_is_not_present_has_no_certainty_and_the_models_are_named(reader) -> None:
+    answered(reader, ABSENT)
+    expect(reader.facts).to_contain_text("Not present")
+    expect(reader.facts).not_to_contain_text("%")
+    expect(reader.tab).to_contain_text("Answer: embedded. Mask: embedded. Not for clinical use.")
+    search = reader.tab.get_by_label("Find the slice in the whole series")
+    search.check()
+    try:
+        answered(reader, ABSENT)
+        expect(reader.facts).to_contain_text(re.compile(r"any of the \d+ slices looked at, of 20"))
+    finally:
+        search.uncheck()
+
+
+def test_the_image_is_not_left_dimmed_after_a_search(reader) -> None:
+    search = reader.tab.get_by_label("Find the slice in the whole series")
+    reader.scroll_slices(-30)
+    search.check()
+    try:
+        answered(reader, LIVER)
+        reader.page.wait_for_timeout(1000)  # the viewer dims the image a little later
+        reader.wait_until_not_loading()
+    finally:
+        search.uncheck()
+
+
+def test_another_tab_of_the_browser_lists_what_was_recorded_here(reader, room) -> None:
+    page = reader.page.context.new_page()
+    other = Reader.at(page, room.url)
+    other.open_study(room.ct.study_uid, "segmentation")
+    expect(other.history.first).to_be_visible()
+    known = other.history.count()
+    answered(reader, LIVER)
+    expect(other.history).to_have_count(known + 1)
+    page.close()
+
+
+def test_the_first_key_opens_the_tab_and_what_is_typed_goes_into_the_question(
+    readers, room
+) -> None:
+    reader = readers()
+    reader.page.goto(f"{room.url}/ohif/segmentation?StudyInstanceUIDs={room.ct.study_uid}")
+    reader.page.wait_for_selector('[data-cy="viewport-pane"] canvas')
+    expect(reader.pane).to_contain_text(re.compile(r"W:\s*300"))
+    reader.page.keyboard.press("Alt+q")
+    expect(reader.question).to_be_focused()
+    reader.page.keyboard.type("1 liver")
+    assert reader.question.input_value() == "1 liver"
+    expect(reader.pane).to_contain_text(
+        re.compile(r"W:\s*300")
+    )  # "1" is a key of the viewer for a window
+    reader.page.close()
+
+
+def test_axe_finds_nothing_in_the_tab(reader) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is absent; run npm ci")
+    answered(reader, LIVER)
+    reader.button("Click inside").click()
+    reader.page.evaluate(AXE.read_text())
+    found = reader.page.evaluate("axe.run('.medreasoner').then(({ violations }) => violations)")
+    assert [(fault["id"], fault["impact"], fault["help"]) for fault in found] == []
+
+
+def test_a_mask_is_stored_by_keys_alone(reader, room) -> None:
+    keys = reader.page.keyboard
+    known = len(room.stored(room.ct, "SEG"))
+    keys.press("Alt+q")
+    keys.press("Control+a")
+    keys.type(LIVER)
+    keys.press("Enter")
+    reader.wait_for_answer()
+    keys.press("Alt+Enter")
+    expect(reader.decision).to_have_text("This answer is accepted. The PACS has it.")
+    assert len(room.stored(room.ct, "SEG")) == known + 1
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1920, 1080)])
+def test_what_can_be_decided_is_in_sight_and_the_page_is_dark(reader, size) -> None:
+    width, height = size
+    before = reader.page.viewport_size
+    reader.page.set_viewport_size({"width": width, "height": height})
+    try:
+        answered(reader, LIVER)
+        for name in ("Accept", "Submit mask as edited", "Reject"):
+            place = reader.button(name).bounding_box()
+            assert place["y"] + place["height"] <= height
+            assert reader.is_uncovered(reader.button(name))
+        assert reader.luminance(reader.question, "background-color") < 0.05
+        assert (
+            contrast(
+                reader.luminance(reader.question, "color", "::placeholder"),
+                reader.luminance(reader.question, "background-color"),
+            )
+            >= 4.5
+        )
+        reader.picture(f"targets-{width}x{height}")
+    finally:
+        reader.page.set_viewport_size(before)
+
+
+def contrast(first: float, second: float) -> float:
+    """WCAG 2.1's contrast ratio of two relative luminances."""
+    return (max(first, second) + 0.05) / (min(first, second) + 0.05)

@@ -44,7 +44,7 @@ SESSIONS_FOLDER = "sessions"
 _SERVER = "monailabel.app"
 
 
-class MedReasonerApp(MONAILabelApp):  # type: ignore[misc]
+class MedReasonerApp(MONAILabelApp):
     """Clinical questions about medical images, answered with reasoning, prompts and a mask.
 
     A subclass in a sample app's ``main.py`` sets ``defaults``; it must name ``MONAILabelApp`` as a

@@ -26,7 +26,9 @@ from monailabel_app.cli.options import (
     SegmenterOption,
     SliceOption,
     WindowOption,
-    parse_numbers,
+    parse_box,
+    parse_point,
+    parse_position,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def ask(
     modality: ModalityOption = None,
 ) -> None:
     """Ask a clinical question of an image; writes answer.json, the mask and overlay.png."""
-    position_lps_mm = None if position is None else parse_numbers(position, 3, "--position")
+    position_lps_mm = None if position is None else parse_position(position, "--position")
     request = AskRequest(
         question,
         SliceSelection(plane, slice_index, position_lps_mm, window),
@@ -103,10 +105,10 @@ def segment(
     modality: ModalityOption = None,
 ) -> None:
     """Run the segmenter alone from a box and points; writes the same files as ask."""
-    positive = [parse_numbers(text, 2, "--point") for text in point or ()]
-    negative = [parse_numbers(text, 2, "--background") for text in background or ()]
+    positive = [parse_point(text, "--point") for text in point or ()]
+    negative = [parse_point(text, "--background") for text in background or ()]
     prompt = SlicePrompt(
-        None if box is None else parse_numbers(box, 4, "--box"),
+        None if box is None else parse_box(box, "--box"),
         (*positive, *negative),
         (1,) * len(positive) + (0,) * len(negative),
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medreasoner_infer.models.registry import EMBEDDED
+from medreasoner_infer.types import XY, XYXY, XYZ
 
 ReasonerOption = Annotated[
     str,
@@ -43,6 +44,24 @@ ModalityOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the written files.")]
 DEFAULT_MODEL = EMBEDDED
+
+
+def parse_point(text: str, what: str) -> XY:
+    """Read ``x,y``; raises as :func:`parse_numbers`."""
+    x, y = parse_numbers(text, 2, what)
+    return x, y
+
+
+def parse_position(text: str, what: str) -> XYZ:
+    """Read ``x,y,z``; raises as :func:`parse_numbers`."""
+    x, y, z = parse_numbers(text, 3, what)
+    return x, y, z
+
+
+def parse_box(text: str, what: str) -> XYXY:
+    """Read ``x1,y1,x2,y2``; raises as :func:`parse_numbers`."""
+    x1, y1, x2, y2 = parse_numbers(text, 4, what)
+    return x1, y1, x2, y2
 
 
 def parse_numbers(text: str, count: int, what: str) -> tuple[float, ...]:

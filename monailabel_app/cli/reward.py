@@ -35,9 +35,10 @@ def explain(
 ) -> None:
     """Say for each reward term what a completion earns and why."""
     from medreasoner_training.rewards import explain as explain_terms
+    from medreasoner_training.rewards.config import check_mode
 
     text = typer.get_text_stream("stdin").read() if completion == "-" else completion
-    terms = explain_terms(text, _json_text(ground_truth), mode, as_released)
+    terms = explain_terms(text, _json_text(ground_truth), check_mode(mode), as_released)
     table = Table("term", "value", "reason")
     for line in terms:
         value = "not scored" if line.value is None else f"{line.value:.4f}"

@@ -177,7 +177,7 @@ def answer_questions(
         start = time.perf_counter()
         inference, mask_path = client.ask(image_id, question)
         seconds = time.perf_counter() - start
-        mask_ijk = np.asarray(nibabel.load(mask_path).dataobj).astype(np.uint8)
+        mask_ijk = np.asarray(nibabel.Nifti1Image.from_filename(mask_path).dataobj).astype(np.uint8)
         files = write_result(inference, mask_ijk, volume, out, suffix=f"_{number}")
         yield DemoAnswer(question, inference, files, seconds)
     shutil.rmtree(work_folder)

@@ -56,7 +56,7 @@ def close_to_others(folder: Path) -> int:
     Returns:
         How many files and folders had been open to them.
     """
-    opened = _close(folder)
+    opened = int(_close(folder))
     for place, folders, files in os.walk(folder):
         opened += sum(_close(Path(place) / name) for name in (*folders, *files))
     return opened

@@ -126,7 +126,8 @@ def _raise_if_final(error: requests.HTTPError) -> None:
 def _reply_of(error: requests.HTTPError) -> Dataset | None:
     from pydicom.dataset import Dataset
 
-    if "json" not in error.response.headers.get("Content-Type", ""):
+    response = error.response
+    if response is None or "json" not in response.headers.get("Content-Type", ""):
         return None
-    reply: Dataset = Dataset.from_json(error.response.json())
+    reply: Dataset = Dataset.from_json(response.json())
     return reply

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from medreasoner_infer import __version__
 from monailabel_app.common.extras import needs_extra
@@ -19,6 +19,7 @@ from monailabel_app.dicom.errors import UnusableSeriesError
 
 with needs_extra("highdicom", "pacs"):
     from highdicom.sr.coding import CodedConcept
+    from pydicom.sr.codedict import codes
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -55,8 +56,17 @@ def stable_uid(*names: str) -> str:
     return str(generate_uid(entropy_srcs=["medreasoner", *names]))
 
 
-def device_attributes() -> dict[str, str]:
+class DeviceAttributes(TypedDict):
     """Equipment attributes (PS3.3 C.7.5.2) as keyword arguments of highdicom."""
+
+    manufacturer: str
+    manufacturer_model_name: str
+    software_versions: str
+    device_serial_number: str
+
+
+def device_attributes() -> DeviceAttributes:
+    """Those of this installation."""
     return {
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": MODEL_NAME,
@@ -73,6 +83,11 @@ def device_uid() -> str:
 def coded(code: ConceptCode) -> CodedConcept:
     """As highdicom has it."""
     return CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def standard_code(scheme: str, keyword: str) -> CodedConcept:
+    """A concept of DICOM's own dictionary (PS3.16), e.g. of ``DCM`` or ``UCUM``, by its keyword."""
+    return CodedConcept.from_code(getattr(getattr(codes, scheme), keyword))
 
 
 def shortened(text: str, characters: int = _LONG_STRING) -> str:

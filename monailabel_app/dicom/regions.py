@@ -16,7 +16,7 @@ from medreasoner_infer.imaging import SliceMapping
 from medreasoner_infer.imaging.mapping import transform_points
 from medreasoner_infer.types import XYXY
 from monailabel_app.common.extras import needs_extra
-from monailabel_app.dicom.errors import UnreadableResultError
+from monailabel_app.dicom.errors import UnreadableResultError, UnusableSeriesError
 from monailabel_app.dicom.source import SourceFrame, SourceSeries
 
 with needs_extra("highdicom", "pacs"):
@@ -82,6 +82,8 @@ def _region(
     if frame is None:
         points_lps_mm = transform_points(source.volume.ijk_to_lps, points_ijk)
         uid = source.frame_of_reference_uid
+        if uid is None:
+            raise UnusableSeriesError("The series has no Frame of Reference UID; send it again.")
         return ImageRegion3D(graphic_2d_3d[1], points_lps_mm, frame_of_reference_uid=uid)
     image = SourceImageForRegion(
         frame.image.SOPClassUID, frame.image.SOPInstanceUID, frame_numbers(frame)

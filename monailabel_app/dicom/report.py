@@ -32,6 +32,7 @@ from monailabel_app.dicom.encoding import (
     device_uid,
     finished,
     stable_uid,
+    standard_code,
     writing_of,
 )
 from monailabel_app.dicom.measurements import MaskSizes, measure
@@ -41,10 +42,15 @@ from monailabel_app.store.records import Decision, InferenceRecord
 
 with needs_extra("highdicom", "pacs"):
     from highdicom import sr
-    from pydicom.sr.codedict import codes
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+MeasurementGroup = (
+    sr.PlanarROIMeasurementsAndQualitativeEvaluations
+    | sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+    | sr.MeasurementsAndQualitativeEvaluations
+)
 
 DETAILS_VERSION = 1
 # Kept as content items of their own, so not repeated in the details.
@@ -101,7 +107,8 @@ def write_report(
     if content.segment is not None:
         evidence.append(content.segment.segmentation)
     with writing_of("a DICOM report"):
-        groups = [_answer_group(content, source, mapping), *_regions(content, source, mapping)]
+        groups: list[MeasurementGroup] = [_answer_group(content, source, mapping)]
+        groups += _regions(content, source, mapping)
         modality = content.record.result.modality
         procedure = vocabulary.PROCEDURES.get(modality, vocabulary.ANY_PROCEDURE)
         report = sr.MeasurementReport(
@@ -126,13 +133,14 @@ def write_report(
 
 def _answer_group(
     content: ReportContent, source: SourceSeries, mapping: SliceMapping
-) -> sr.MeasurementsAndQualitativeEvaluations:
+) -> MeasurementGroup:
     uid, name = tracking_of(content.record.id)
     common: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(uid=uid, identifier=name),
         "algorithm_id": _algorithm(content.record.result),
         "qualitative_evaluations": list(_evaluations(content.record)),
     }
+    group: MeasurementGroup
     if content.segment is None or content.mask_ijk is None:
         frame = source_frame(source, mapping)
         images = None if frame is None else [_source_image(frame)]
@@ -188,7 +196,7 @@ def _tracking_part(uid: str, name: str, part: str) -> sr.TrackingIdentifier:
 
 def _observers(decision: Decision | None) -> sr.ObservationContext:
     device = sr.ObserverContext(
-        observer_type=codes.DCM.Device,
+        observer_type=standard_code("DCM", "Device"),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
             uid=device_uid(),
             name=MANUFACTURER,
@@ -200,7 +208,7 @@ def _observers(decision: Decision | None) -> sr.ObservationContext:
     if decision is None or not decision.reader:
         return sr.ObservationContext(observer_device_context=device)
     person = sr.ObserverContext(
-        observer_type=codes.DCM.Person,
+        observer_type=standard_code("DCM", "Person"),
         observer_identifying_attributes=sr.PersonObserverIdentifyingAttributes(
             # The caret keeps a one-part account name from being taken for a malformed PN.
             name=f"{decision.reader}^",
@@ -261,13 +269,15 @@ def _details(record: InferenceRecord) -> str:
 
 def _sizes(sizes: MaskSizes) -> list[sr.Measurement]:
     measured = (
-        (codes.SCT.Volume, sizes.volume_mm3, codes.UCUM.CubicMillimeter),
-        (codes.SCT.Area, sizes.area_mm2, codes.UCUM.SquareMillimeter),
-        (codes.SCT.LongAxis, sizes.long_axis_mm, codes.UCUM.Millimeter),
-        (codes.SCT.ShortAxis, sizes.short_axis_mm, codes.UCUM.Millimeter),
+        ("Volume", sizes.volume_mm3, "CubicMillimeter"),
+        ("Area", sizes.area_mm2, "SquareMillimeter"),
+        ("LongAxis", sizes.long_axis_mm, "Millimeter"),
+        ("ShortAxis", sizes.short_axis_mm, "Millimeter"),
     )
     return [
-        sr.Measurement(name=name, value=round(value, 3), unit=unit)
+        sr.Measurement(
+            name=standard_code("SCT", name), value=round(value, 3), unit=standard_code("UCUM", unit)
+        )
         for name, value, unit in measured
         if value is not None
     ]

@@ -7,7 +7,7 @@ orientation than the images: every source voxel takes the nearest pixel of the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,7 @@ def _segment_mask(segmentation: Dataset, number: int, source: SourceSeries) -> n
 
 def _frames(segmentation: Dataset, number: int) -> Iterator[_Frame]:
     pixels = _decoded(segmentation)
-    planes = frame_planes(segmentation) or [None] * len(pixels)
+    planes: Sequence[FramePlane | None] = frame_planes(segmentation) or [None] * len(pixels)
     kind = str(segmentation.get("SegmentationType"))
     level = int(segmentation.get("MaximumFractionalValue", 255)) / 2
     items = segmentation.PerFrameFunctionalGroupsSequence

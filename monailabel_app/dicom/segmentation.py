@@ -25,6 +25,7 @@ from monailabel_app.dicom.encoding import (
     device_attributes,
     finished,
     shortened,
+    standard_code,
     writing_of,
 )
 from monailabel_app.dicom.errors import DicomResultError
@@ -38,7 +39,6 @@ with needs_extra("highdicom", "pacs"):
         SegmentationTypeValues,
         SegmentDescription,
     )
-    from pydicom.sr.codedict import codes
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -117,7 +117,7 @@ def _frames(
     first = source.frames[0]
     if first.frame_number is None:
         return list(source.images), frames_kji, None
-    order = np.argsort([frame.frame_number for frame in source.frames])
+    order = np.argsort([frame.frame_number or 0 for frame in source.frames])
     return [first.image], np.ascontiguousarray(frames_kji[order]), None
 
 
@@ -153,7 +153,7 @@ def _described(number: int, segment: SegmentSpec) -> SegmentDescription:
         name, version = segment.model
         algorithm = AlgorithmIdentificationSequence(
             name=shortened(name),
-            family=codes.cid7162.ArtificialIntelligence,
+            family=standard_code("cid7162", "ArtificialIntelligence"),
             version=shortened(version),
             source=f"{MANUFACTURER} {__version__}",
         )

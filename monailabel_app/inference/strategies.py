@@ -13,7 +13,7 @@ from monailabel_app.framework import Datastore, Strategy
 STRATEGY = "random"
 
 
-class OfferedImages(Strategy):  # type: ignore[misc]
+class OfferedImages(Strategy):
     """A random one of the images that were offered least often since the server was started.
 
     MONAI Label's own strategy writes who was offered what into the image's info, where a client

@@ -28,7 +28,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class ViewerTask(InferTask):  # type: ignore[misc]
+class ViewerTask(InferTask):
     """A model as MONAI Label lists it: kind, options, labels."""
 
     def __init__(

@@ -22,7 +22,7 @@ AS_STORED = (("application/dicom", "*"),)
 _TAIL_BYTES = 4096
 
 
-class PacsClient(DICOMwebClientX):  # type: ignore[misc]
+class PacsClient(DICOMwebClientX):
     """Retrieves objects as they are stored, and leaves trying again to its callers.
 
     A request that names no transfer syntax asks for Explicit VR Little Endian (PS3.18, 8.7.3),

@@ -8,8 +8,8 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import IO, Any, cast
 
 import httpx
 import requests
@@ -31,7 +31,7 @@ _OF_THE_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-en
 _SET_ANEW = frozenset({"content-length", "transfer-encoding", "connection", "accept-encoding"})
 
 
-class BoundedAdapter(BaseAdapter):  # type: ignore[misc]
+class BoundedAdapter(BaseAdapter):
     """Sends a request and takes its answer within limits; requests itself would wait for ever.
 
     The limit of silence that requests knows does not end an answer that comes a byte at a time,
@@ -92,7 +92,10 @@ class BoundedAdapter(BaseAdapter):  # type: ignore[misc]
         async with (
             httpx.AsyncClient(verify=tls, timeout=timeout) as client,
             client.stream(
-                request.method, request.url, content=_body(request), headers=_headers(request)
+                request.method or "GET",
+                request.url or "",
+                content=_body(request),
+                headers=_headers(request),
             ) as answer,
         ):
             spool = await self._taken(answer)
@@ -147,11 +150,11 @@ def credentials_of(session: requests.Session, address: str) -> dict[str, str]:
     google = getattr(session, "credentials", None)
     if google is not None:
         headers: dict[str, str] = {}
-        google.before_request(session._auth_request, "GET", address, headers)
+        google.before_request(getattr(session, "_auth_request", None), "GET", address, headers)
         return headers
     prepared = session.prepare_request(requests.Request("GET", address))
     authorization = prepared.headers.get("Authorization")
-    return {} if authorization is None else {"Authorization": authorization}
+    return {} if authorization is None else {"Authorization": _text(authorization)}
 
 
 def tls_context(verify: bool | str = True, cert: Any = None) -> ssl.SSLContext:
@@ -193,4 +196,4 @@ def _body(request: requests.PreparedRequest) -> bytes | None:
         return body.encode()
     read: Callable[[], bytes] | None = getattr(body, "read", None)
     # The DICOMweb client cuts what it has in memory into pieces.
-    return read() if read is not None else b"".join(body)
+    return read() if read is not None else b"".join(cast("Iterable[bytes]", body))

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import base64
 import math
+from typing import cast
 from urllib.parse import quote
 
-from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
+from starlette.authentication import (
+    AuthCredentials,
+    AuthenticationBackend,
+    AuthenticationError,
+    BaseUser,
+)
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -45,7 +51,7 @@ class LoginRequired(AuthenticationBackend):
         self._logins = logins
         self._trusts_proxies = trusts_proxies
 
-    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, LoggedIn] | None:
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
         """Who is calling.
 
         Raises:
@@ -60,7 +66,8 @@ class LoginRequired(AuthenticationBackend):
             raise GuessedTooOftenError(error.wait_s) from None
         if reader is None:
             raise AuthenticationError(_NOT_LOGGED_IN)
-        return AuthCredentials(["reader"]), reader
+        # It has what Starlette reads of a user.
+        return AuthCredentials(["reader"]), cast("BaseUser", reader)
 
     def _reader_of(self, conn: HTTPConnection) -> LoggedIn | None:
         address = address_of(conn.scope, self._trusts_proxies)

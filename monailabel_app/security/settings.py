@@ -59,14 +59,14 @@ class SecuritySettings(BaseSettings):
     allowed_hosts: Words = ()
     frame_ancestors: Words = ()
     admin_routes: bool = False
-    max_upload_mb: int = Field(2048, gt=0)
-    max_body_kb: int = Field(1024, gt=0)
-    requests_per_minute: int = Field(240, gt=0)
-    logins_per_minute: int = Field(10, gt=0)
-    session_hours: float = Field(12.0, gt=0)
+    max_upload_mb: int = Field(default=2048, gt=0)
+    max_body_kb: int = Field(default=1024, gt=0)
+    requests_per_minute: int = Field(default=240, gt=0)
+    logins_per_minute: int = Field(default=10, gt=0)
+    session_hours: float = Field(default=12.0, gt=0)
     trusted_proxies: Words = ()
-    max_connections: int = Field(1024, gt=0)
-    connections_per_address: int = Field(256, gt=0)
+    max_connections: int = Field(default=1024, gt=0)
+    connections_per_address: int = Field(default=256, gt=0)
 
     @field_validator(
         "allowed_origins", "allowed_hosts", "frame_ancestors", "trusted_proxies", mode="before"

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -94,10 +96,8 @@ class PacsQueue:
         """
         with recording(SENDING):
             for name, made in objects.items():
-                content = made.content
-                self._outbox.put(
-                    _file_name(document.id, name), lambda path, b=content: path.write_bytes(b)
-                )
+                write = functools.partial(Path.write_bytes, data=made.content)
+                self._outbox.put(_file_name(document.id, name), write)
             with self._database.writing() as session:
                 row = _existing(session, document.id)
                 row.study_uid = study_uid

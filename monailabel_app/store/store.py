@@ -229,7 +229,9 @@ class RecordStore:
         """
         name = None if submission.file is None else self._label_name(submission.file)
         with recording(LABEL):
-            stored = name and self._labels.put(name, lambda path: copy_bytes(submission.file, path))
+            stored = None
+            if name is not None:
+                stored = self._labels.put(name, lambda path: copy_bytes(submission.file, path))
             try:
                 with self._database.writing() as session:
                     row = self._same_label(session, submission, stored)

@@ -34,13 +34,14 @@ LOCK_TIMEOUT_S = 10.0
 Objects = dict[str, ImageLabelModel]
 
 
-class KeptIndex(LocalDatastore):  # type: ignore[misc]
+class KeptIndex(LocalDatastore):
     """The entries of a folder, safe for several threads, and for a command beside a server.
 
     Entries are never changed in place: a change makes new ones, and counts once they are written,
     so that whoever reads meanwhile sees the state before or after it.
     """
 
+    _datastore: LocalDatastoreModel
     # Whether the folder holds nothing but what the server itself puts there.
     own_folder: ClassVar[bool] = False
     # Extensions besides those of the files that are looked for.

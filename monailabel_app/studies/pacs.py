@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,11 +55,11 @@ _NO_LIST = "The DICOMweb server has not answered yet, and what it holds is not k
 _LATE = "The DICOMweb server does not answer at the moment; its list of series is that of before."
 
 
-class LabelsKeptFirst(DICOMWebDatastore, IndexedFolder):  # type: ignore[misc]
+class LabelsKeptFirst(DICOMWebDatastore, IndexedFolder):
     """Keeps labels on disk; what goes to the server is made of the records, and queued."""
 
     def save_label(
-        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any]
     ) -> str:
         """Save a label as a folder of studies does."""
         return str(IndexedFolder.save_label(self, image_id, label_filename, label_tag, label_info))
@@ -133,7 +134,8 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         Raises:
             PacsUnreachableError: if the server does not answer, or not in time.
         """
-        return list(_in_time(self._images))
+        images: list[str] = _in_time(self._images)
+        return list(images)
 
     def get_labeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
@@ -203,11 +205,11 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             if not is_uid(label_id):
                 raise UnknownImageError("The label id is no DICOM Series Instance UID.")
             image = self.image_source(image_id)
-            self._fetches.get(label_id, lambda: self._bring_label(label_id, image, kept))
+            self._fetches.get(label_id, lambda: self._bring_label(label_id, image_id, image, kept))
         return str(kept.resolve())
 
     def save_label(
-        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any]
     ) -> str:
         """Keep a label; ``final`` ones are then queued for the server with their record.
 
@@ -267,7 +269,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             self._convert(series_uid, about)
         return str(kept.resolve())
 
-    def _bring_label(self, label_id: str, image: ImageSource, kept: Path) -> str:
+    def _bring_label(self, label_id: str, image_id: str, image: ImageSource, kept: Path) -> str:
         about = self._about(label_id)
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix=_FETCHING) as scratch:
             folder = Path(scratch) / label_id
@@ -276,7 +278,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             write_label_map(folder, image, written)
             # It stays beside the label, as it names what the label's values mean.
             _put(folder, kept.parent / label_id)
-            IndexedFolder.save_label(self, image.image_id, str(written), _FINAL, about.info)
+            IndexedFolder.save_label(self, image_id, str(written), _FINAL, about.info)
         return str(kept)
 
     def _about(self, series_uid: str) -> _About:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from medreasoner_training.finetune import (
     FineTuneConfig,
@@ -142,7 +142,7 @@ def overridden(config: FineTuneConfig, overrides: Mapping[str, Any]) -> FineTune
             OmegaConf.update(values, key, read, merge=False, force_add=True)
         except (OmegaConfBaseException, AttributeError, TypeError) as error:
             raise TrainOptionError(f"{key!r} is no key of a configuration.") from error
-    return config_from_dict(OmegaConf.to_container(values))
+    return config_from_dict(cast("dict[str, Any]", OmegaConf.to_container(values)))
 
 
 def _short_overrides(request: Mapping[str, Any], config: FineTuneConfig) -> dict[str, Any]:

@@ -34,7 +34,7 @@ NOT_LIVE = (
 )
 
 
-class ReasonerTrainTask(TrainTask):  # type: ignore[misc]
+class ReasonerTrainTask(TrainTask):
     """Fine-tunes the reasoner on the masks that readers approved."""
 
     def __init__(

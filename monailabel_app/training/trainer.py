@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from medreasoner_infer.errors import InputError
 from medreasoner_training.finetune import Progress, State, read_progress, request_stop
@@ -164,14 +165,14 @@ class Trainer:
         return f"The trainer ended with status {code}{said}. See {LOG_NAME} in the run's folder."
 
 
-def _start(command: Sequence[str], run: Path, log: object) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], run: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # nosec B603 # a list, no shell; the site's own command
             command,
             cwd=run,
             env=_environment(command),
             stdin=subprocess.DEVNULL,
-            stdout=log,  # type: ignore[arg-type]
+            stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 from medreasoner_infer.errors import InputError, MissingExtraError, ServiceError
@@ -80,7 +81,8 @@ def writer_settings(records: Path) -> QueryWriterSettings | None:
     schema = OmegaConf.structured(QueryWriterSettings)
     OmegaConf.set_readonly(schema, None)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path)))
+        written = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path)))
+        return cast("QueryWriterSettings", written)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         problem = str(error).partition("\n")[0]
         raise QueryWriterSettingsError(

@@ -23,6 +23,8 @@ from monailabel_app.export.questions.settings import (
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+    from openai.types.chat import ChatCompletionMessageParam
+    from openai.types.shared_params import ResponseFormatJSONSchema
 
 PROMPT_VERSION = "1"
 CACHE_FOLDER = "query_writer"
@@ -124,8 +126,8 @@ class QueryWriter:
         async def talk(client: AsyncOpenAI, tell: object) -> Any:
             return await client.chat.completions.create(
                 model=self.settings.model,
-                messages=messages(structure, number),  # type: ignore[arg-type]
-                response_format=answer_format(number),  # type: ignore[arg-type]
+                messages=messages(structure, number),
+                response_format=answer_format(number),
                 max_tokens=_TOKENS_PER_QUESTION * number,
                 temperature=_TEMPERATURE,
                 seed=seed,
@@ -142,7 +144,7 @@ class QueryWriter:
         return (choices[0].message.content or "") if choices else ""
 
 
-def messages(structure: Structure, number: int) -> list[dict[str, str]]:
+def messages(structure: Structure, number: int) -> list[ChatCompletionMessageParam]:
     """The chat that asks for ``number`` questions; it holds nothing but the structure."""
     asked = {
         "structure": structure.label,
@@ -158,7 +160,7 @@ def messages(structure: Structure, number: int) -> list[dict[str, str]]:
     ]
 
 
-def answer_format(number: int) -> dict[str, Any]:
+def answer_format(number: int) -> ResponseFormatJSONSchema:
     """``response_format`` of the chat completions API: an object with ``number`` questions."""
     questions = {
         "type": "array",
@@ -166,14 +168,16 @@ def answer_format(number: int) -> dict[str, Any]:
         "minItems": number,
         "maxItems": number,
     }
-    schema = {
+    schema: dict[str, object] = {
         "type": "object",
         "properties": {"questions": questions},
         "required": ["questions"],
         "additionalProperties": False,
     }
-    named = {"name": "questions", "strict": True, "schema": schema}
-    return {"type": "json_schema", "json_schema": named}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "questions", "strict": True, "schema": schema},
+    }
 
 
 def read_questions(answer: str) -> list[str] | None:

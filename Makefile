@@ -15,10 +15,12 @@ RUNS ?= runs
 DATA ?=
 REASONER_OPTIONS ?=
 SEGMENTER_OPTIONS ?=
+AREAS ?=
+MUTANTS_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
 PACKAGES := medreasoner_infer monailabel_app training
 
-.PHONY: install demo serve test test-fast lint audit benchmark clean
+.PHONY: install demo serve test test-fast lint audit mutants benchmark clean
 .PHONY: embedded-models train-reasoner train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
@@ -51,6 +53,11 @@ lint: install
 # Needs PyPI's vulnerability service, so no machine without the internet can be green by it.
 audit: install
 	$(BIN)/python scripts/audit.py $(CONSTRAINTS)
+
+# Changes the code in one place at a time, in a copy, and tells what the quick tests let through; sampled,
+# not part of CI. AREAS picks areas of scripts/mutants.yaml, MUTANTS_OPTIONS: e.g. '--sample 0 --seed 1'.
+mutants: install
+	$(BIN)/python scripts/mutants.py $(AREAS) $(MUTANTS_OPTIONS)
 
 benchmark: install
 	$(BIN)/python benchmarks/latency.py

@@ -124,6 +124,7 @@ setup(
             "detect-secrets>=1.5,<2",
             "pip-audit>=2.10,<3",
             "schemathesis>=4.30,<5",
+            "cosmic-ray>=8.4,<9",
         ],
     },
     classifiers=[

@@ -22,7 +22,7 @@ _ONE_SPACING = (
 )
 
 
-def mend_numbers(dataset: Dataset) -> tuple[str, ...]:
+def repair_numbers(dataset: Dataset) -> tuple[str, ...]:
     """Mend numbers of a dataset that was just read, in place.
 
     Returns:

@@ -186,6 +186,12 @@ class TestDirections:
         affine[:2, :2] = [[0.8, 0.6], [0.6, -0.8]]
         assert nearest_voxel_axes(affine) == ((0, 1), (1, -1), (2, 1))
 
+    def test_the_size_of_voxels_does_not_count_for_the_nearest_axis(self) -> None:
+        # Sheared: I = (1, 0, 0) and J = (0.75, 0.66, 0), which is nearer to L than to P.
+        affine = np.eye(4)
+        affine[:2, :2] = [[0.05, 0.75], [0, 0.66]]
+        assert nearest_voxel_axes(affine) == ((0, 1), (1, 1), (2, 1))
+
     def test_a_picture_says_by_itself_how_the_patient_lies(self) -> None:
         picture = volume((4, 3, 1), is_picture=True, patient_orientation=("L", "F"))
         mapping = slice_mapping(picture, Plane.ACQUIRED, 0)

@@ -94,13 +94,13 @@ class _LoopThread(Generic[T]):
             receive(piece)
 
     def outcome(self) -> T:
-        """What came of it."""
+        """What ``work`` returned; its fault is raised here."""
         if self._error is not None:
             raise self._error
         return cast(T, self._value)
 
     def stop(self) -> None:
-        """Have it end at once; nothing is left open."""
+        """Cancel ``work`` if it still runs; its thread closes what it opened."""
         if not self.is_over:
             try:
                 self._loop.call_soon_threadsafe(self._task.cancel)

@@ -50,7 +50,7 @@ def _double(dataset: Dataset, keyword: str) -> bool:
 
 
 def _raw(dataset: Dataset, keyword: str) -> bytes:
-    """The bytes of an element that nobody has looked at yet."""
+    """The bytes of an element that pydicom has not parsed yet."""
     element = dataset.get_item(keyword) if keyword in dataset else None
     value = getattr(element, "value", None)
     return value if isinstance(value, bytes) else b""

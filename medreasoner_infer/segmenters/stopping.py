@@ -54,7 +54,7 @@ class GreyValues:
 
     @property
     def median(self) -> float:
-        """The middle value."""
+        """Median grey level, 0 to 255."""
         return float(np.median(self.values))
 
     @property

@@ -236,7 +236,7 @@ class TestSlices:
 
     def test_a_square_of_one_pixel_is_the_smallest(self) -> None:
         mapping = slice_mapping(volume((4, 5, 10)), Plane.AXIAL, 0, model_size=1)
-        assert mapping.model_content_wh_px == (1, 1)
+        assert mapping.reasoner_content_wh_px == (1, 1)
         with pytest.raises(InputError, match="at least 1 px, got 0"):
             slice_mapping(volume((4, 5, 10)), Plane.AXIAL, 0, model_size=0)
 
@@ -254,8 +254,8 @@ class TestSlices:
         self, shape, content, padding
     ) -> None:
         mapping = slice_mapping(volume(shape), Plane.AXIAL, 0, model_size=101)
-        assert mapping.model_content_wh_px == content
-        assert mapping.model_padding_xy_px == padding
+        assert mapping.reasoner_content_wh_px == content
+        assert mapping.reasoner_padding_xy_px == padding
 
     @staticmethod
     def flipped() -> SliceMapping:

@@ -9,7 +9,7 @@ import numpy as np
 
 from medreasoner_infer.imaging import SliceMapping
 from medreasoner_infer.result import SampleRecord
-from medreasoner_infer.types import XYXY, Grounding, ReasonerAnswer
+from medreasoner_infer.types import XY, XYXY, Grounding, ReasonerAnswer
 
 
 def box_iou(first_xyxy: XYXY, second_xyxy: XYXY) -> float:
@@ -46,7 +46,8 @@ def record_samples(
 
 def _record(answer: ReasonerAnswer, sample: ReasonerAnswer, mapping: SliceMapping) -> SampleRecord:
     grounding = sample.grounding
-    box, points = None, ()
+    box: XYXY | None = None
+    points: tuple[XY, ...] = ()
     if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:
         box = mapping.reasoner_box_to_slice_px(grounding.bbox_xyxy_px)
         mapped = mapping.reasoner_px_to_slice_px(np.array(grounding.points_xy_px))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from medreasoner_infer.errors import (
@@ -22,12 +22,12 @@ from medreasoner_infer.hooks import Cancelled
 from medreasoner_infer.waiting import OutOfTimeError, attend
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletionChunk
+    from openai import AsyncOpenAI, AsyncStream
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 RETRIES = 2
 
-Messages = list[dict[str, Any]]
+Messages: TypeAlias = "list[ChatCompletionMessageParam]"
 Receive = Callable[["ChatCompletionChunk"], None]
 T = TypeVar("T")
 
@@ -129,8 +129,8 @@ class VllmServer:
             chunks = await client.chat.completions.create(
                 model=self.model, messages=messages, stream=True, **options
             )
-            async with chunks:
-                async for chunk in chunks:
+            async with cast("AsyncStream[ChatCompletionChunk]", chunks) as events:
+                async for chunk in events:
                     tell(chunk)
 
         self.link.talk(talk, cancelled, receive, samples=options.get("n", 1))
@@ -152,7 +152,7 @@ class VllmServer:
         async def talk(client: AsyncOpenAI, tell: Receive) -> Any:
             return await client.chat.completions.create(
                 model=self.model,
-                messages=[*messages, {"role": "assistant", "content": completion}],  # type: ignore[list-item, misc]
+                messages=[*messages, {"role": "assistant", "content": completion}],
                 max_tokens=1,
                 temperature=0.0,
                 extra_body={
@@ -254,7 +254,7 @@ def bounded_stream(stream: Any, most_bytes: int, address: str) -> Any:
     # httpx2 or httpx, as the installed client uses; it takes streams of its own kind only.
     kind: type = next(base for base in type(stream).__mro__ if base.__name__ == "AsyncByteStream")
 
-    class Bounded(kind):  # type: ignore[misc, valid-type]
+    class Bounded(kind):  # type: ignore[misc]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             left = most_bytes
             async for chunk in stream:
@@ -299,6 +299,7 @@ def typed_errors(address: str, limits: ReasonerLimits) -> Iterator[None]:
     """Turn the client's errors into this library's; messages hold no body, which may echo text."""
     import openai
 
+    broken: tuple[type[Exception], ...] = (openai.OpenAIError, *_transport_errors())
     try:
         yield
     except MedReasonerError:
@@ -318,7 +319,7 @@ def typed_errors(address: str, limits: ReasonerLimits) -> Iterator[None]:
         raise ReasonerUnreachableError(
             f"The server at {address} did not answer with JSON; expected a vLLM server's address."
         ) from error
-    except (openai.OpenAIError, *_transport_errors()) as error:
+    except broken as error:
         raise ReasonerUnreachableError(
             f"The reasoner's server at {address} could not be reached or broke off "
             f"({type(error).__name__}). Check that it runs."

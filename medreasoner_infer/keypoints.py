@@ -9,11 +9,12 @@ U-MRG follows).
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.types import XY, XYXY
 
 
-def bbox_from_mask(mask: np.ndarray) -> XYXY | None:
+def bbox_from_mask(mask: NDArray[np.bool_]) -> XYXY | None:
     """Return the tight axis-aligned box of a mask, or ``None`` if the mask is empty.
 
     Args:
@@ -30,7 +31,9 @@ def bbox_from_mask(mask: np.ndarray) -> XYXY | None:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def key_points_from_mask(mask: np.ndarray, spacing_xy_mm: XY = (1.0, 1.0)) -> tuple[XY, XY] | None:
+def key_points_from_mask(
+    mask: NDArray[np.bool_], spacing_xy_mm: XY = (1.0, 1.0)
+) -> tuple[XY, XY] | None:
     """Return the centres of the two largest inscribed discs, or ``None`` if the mask is empty.
 
     Discs are round in millimetres and end at the image border. A mask of which nothing is left
@@ -60,7 +63,7 @@ def key_points_from_mask(mask: np.ndarray, spacing_xy_mm: XY = (1.0, 1.0)) -> tu
 
 
 def _largest_inscribed_disc(
-    mask: np.ndarray, sampling: tuple[float, float]
+    mask: NDArray[np.bool_], sampling: tuple[float, float]
 ) -> tuple[tuple[int, int], float]:
     """Centre (row, column) and radius in mm of the largest disc inside a padded mask."""
     from scipy.ndimage import distance_transform_edt

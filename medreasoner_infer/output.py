@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.atomic import replacing
 from medreasoner_infer.imaging import (
@@ -23,7 +24,7 @@ from medreasoner_infer.result import Inference
 
 def write_result(
     inference: Inference,
-    mask_ijk: np.ndarray,
+    mask_ijk: NDArray[np.uint8],
     volume: Volume,
     folder: Path,
     *,
@@ -54,7 +55,9 @@ def write_result(
     return answer, mask, overlay
 
 
-def overlay_content(inference: Inference, mask_ijk: np.ndarray, volume: Volume) -> OverlayContent:
+def overlay_content(
+    inference: Inference, mask_ijk: NDArray[np.uint8], volume: Volume
+) -> OverlayContent:
     """What the picture of a result shows; the record alone says which slice and window."""
     mapping, window = inference.mapping(volume), inference.window()
     prompts = inference.prompts

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.agreement import agreement, record_samples
 from medreasoner_infer.errors import InputError
@@ -278,7 +279,7 @@ class _Reading:
 
     def result(
         self,
-        mask_ijk: np.ndarray,
+        mask_ijk: NDArray[np.uint8],
         predicted_iou: float | None,
         segmenter: ModelIdentity,
         watch: Stopwatch,
@@ -317,7 +318,9 @@ def _goes_further(reading: _Reading, propagate: bool) -> bool:
     return propagate and reading.prompt is not None and has_others
 
 
-def _put(slice_mask: SliceMask, index: int, shown: DisplayedSlice, mask_ijk: np.ndarray) -> None:
+def _put(
+    slice_mask: SliceMask, index: int, shown: DisplayedSlice, mask_ijk: NDArray[np.uint8]
+) -> None:
     mapping = slice_mapping(shown.volume, shown.mapping.plane, index)
     put_mask(slice_mask.mask, mapping, mask_ijk)
 

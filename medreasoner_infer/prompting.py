@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import PromptError
 from medreasoner_infer.imaging import SliceMapping
@@ -145,8 +146,10 @@ def record_prompt(sourced: SourcedPrompt, mapping: SliceMapping) -> PromptRecord
     corners_ijk = corners_lps = None
     if prompt.bbox_xyxy_px is not None:
         corners = np.array(prompt.bbox_xyxy_px, dtype=float).reshape(2, 2)
-        corners_ijk = tuple(_as_triples(mapping.slice_px_to_ijk(corners)))
-        corners_lps = tuple(_as_triples(mapping.slice_px_to_lps(corners)))
+        first, last = _as_triples(mapping.slice_px_to_ijk(corners))
+        corners_ijk = (first, last)
+        first, last = _as_triples(mapping.slice_px_to_lps(corners))
+        corners_lps = (first, last)
     points = np.array(prompt.points_xy_px, dtype=float).reshape(-1, 2)
     return PromptRecord(
         bbox_xyxy_slice_px=prompt.bbox_xyxy_px,
@@ -170,9 +173,9 @@ def _check_inside(point_xy_px: XY, mapping: SliceMapping) -> None:
         )
 
 
-def _as_pairs(points: np.ndarray) -> list[XY]:
+def _as_pairs(points: NDArray[np.float64]) -> list[XY]:
     return [(float(x), float(y)) for x, y in points]
 
 
-def _as_triples(points: np.ndarray) -> list[XYZ]:
+def _as_triples(points: NDArray[np.float64]) -> list[XYZ]:
     return [(float(x), float(y), float(z)) for x, y, z in points]

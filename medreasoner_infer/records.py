@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.imaging import SliceMapping, slice_count
 from medreasoner_infer.result import MaskSummary, SliceRecord
@@ -29,7 +30,7 @@ def record_slice(shown: DisplayedSlice) -> SliceRecord:
 
 
 def summarise_mask(
-    mask_ijk: np.ndarray, mapping: SliceMapping, predicted_iou: float | None
+    mask_ijk: NDArray[np.uint8], mapping: SliceMapping, predicted_iou: float | None
 ) -> MaskSummary:
     """Sizes of a mask (I, J, K) in voxels, mm² on the mapped slice, and mm³."""
     other_axes = tuple(axis for axis in range(3) if axis != mapping.slice_axis)

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_infer.errors import MalformedInferenceError
@@ -194,7 +195,7 @@ class InferenceResult(Inference):
     target is not present.
     """
 
-    mask_ijk: np.ndarray = field(kw_only=True)
+    mask_ijk: NDArray[np.uint8] = field(kw_only=True)
 
     def record(self) -> Inference:
         """The record alone."""

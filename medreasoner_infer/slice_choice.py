@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.agreement import grounding_iou
 from medreasoner_infer.hooks import Hooks
@@ -202,7 +203,7 @@ def _score(
     )
 
 
-def run_lengths(groundings: Sequence[Grounding]) -> np.ndarray:
+def run_lengths(groundings: Sequence[Grounding]) -> NDArray[np.int_]:
     """How far each answer can be followed through the neighbouring answers, float (N,).
 
     An answer counts 1, its neighbour their boxes' IoU, the neighbour's neighbour the product of

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 XY = tuple[float, float]
 XYXY = tuple[float, float, float, float]
@@ -79,9 +80,15 @@ class SliceImage:
     (volume, plane, index, window): equal keys mean equal pixels, so caches may use it.
     """
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8]
     spacing_xy_mm: XY
     key: str
+
+    @property
+    def shape_hw(self) -> tuple[int, int]:
+        """Height and width in slice px."""
+        height, width = self.pixels.shape[:2]
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class SliceMask:
     reused.
     """
 
-    mask: np.ndarray
+    mask: NDArray[np.bool_]
     predicted_iou: float
     from_cache: bool = False
 
@@ -134,7 +141,7 @@ class Grounding:
 class ReasonerRequest:
     """One question about one prepared image (uint8 RGB of shape (S, S, 3), reasoner px)."""
 
-    image: np.ndarray
+    image: NDArray[np.uint8]
     query: str
     image_key: str
     samples: int = 1

@@ -72,7 +72,8 @@ class LenientReader:
 
     def _peek(self) -> str:
         """The next character that is not space, or an empty text at the end."""
-        self.position = _SPACE.match(self.text, self.position).end()
+        space = _SPACE.match(self.text, self.position)
+        self.position = space.end() if space else self.position
         return self.text[self.position : self.position + 1]
 
     def _at_end_of(self, closing: str) -> bool:
@@ -151,9 +152,10 @@ class LenientReader:
     @staticmethod
     def _unescape(body: str) -> str:
         try:
-            return json.loads(f'"{body}"')
+            text: str = json.loads(f'"{body}"')
         except ValueError:  # quotes or escapes that JSON does not know: keep the text as it stands
             return body
+        return text
 
     def _read_number_or_word(self) -> object:
         number = _NUMBER.match(self.text, self.position)

@@ -107,9 +107,10 @@ def _numbers(
     if any(isinstance(item, str) for item in value):
         repairs.add(error, problem, "numbers written as text were read")
         value = [_from_text(item) for item in value]
-    if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in value):
+    numbers = [n for n in value if isinstance(n, (int, float)) and not isinstance(n, bool)]
+    if len(numbers) != count:
         raise error(f"{problem}.")
-    return [_finite(number, key) for number in value]
+    return [_finite(number, key) for number in numbers]
 
 
 def _from_text(item: object) -> object:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.volume import Volume
@@ -28,7 +30,7 @@ def content_key(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:32]
 
 
-def compact(values: np.ndarray) -> np.ndarray:
+def compact(values: NDArray[Any]) -> NDArray[Any]:
     """The same values in the smallest of uint8 (kept only), int16, int32 and float32.
 
     Raises:
@@ -51,7 +53,7 @@ def compact(values: np.ndarray) -> np.ndarray:
     )
 
 
-def replace_non_finite(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def replace_non_finite(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Zeros in place of NaN and infinity, and a warning where there were any."""
     if values.dtype.kind != "f":
         return values, ()
@@ -64,7 +66,7 @@ def replace_non_finite(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]
     )
 
 
-def resolve_modality(modality: str | None, values: np.ndarray) -> tuple[str, bool]:
+def resolve_modality(modality: str | None, values: NDArray[Any]) -> tuple[str, bool]:
     """The modality of a file that does not name one: the caller's, or a guess from the values.
 
     The guess is CT where grey values fall to -500 or below, as only Hounsfield units do, and "OT"

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import dicom_header as header_of
@@ -261,7 +262,7 @@ def _picture_grid(instances: list[_Instance]) -> tuple[FrameGrid, bool]:
     spacing = spacings.pop() if len(spacings) == 1 else None
     rows_mm, columns_mm = spacing or (1.0, 1.0)
     affine = np.diag([columns_mm, rows_mm, 1.0, 1.0])
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if len(instances) > 1:
         warnings = (
             f"The series holds {len(instances)} images without a position in the patient; each is "
@@ -287,7 +288,7 @@ def _require_size(instances: list[_Instance], limits: FileLimits) -> None:
 
 def _read_values(
     instances: list[_Instance], order: tuple[int, ...], limits: FileLimits
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Values in index order (I, J, K) or (I, J, K, 3)."""
     frames = [frame for instance in instances for frame in read_frames(instance.path, limits)]
     shapes = {frame.shape for frame in frames}

@@ -45,7 +45,7 @@ class MeteredFile(io.BufferedReader):
         most_reads: each element of a DICOM file takes about two.
     """
 
-    def __init__(self, raw: io.RawIOBase, most_bytes: int, most_reads: int) -> None:
+    def __init__(self, raw: io.RawIOBase | io.BytesIO, most_bytes: int, most_reads: int) -> None:
         super().__init__(raw)
         self._bytes_left = most_bytes
         self._reads_left = most_reads

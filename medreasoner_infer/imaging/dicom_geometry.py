@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.types import XYZ
@@ -35,7 +36,7 @@ class FramePlane:
     spacing_columns_mm: float
 
     @property
-    def normal(self) -> np.ndarray:
+    def normal(self) -> NDArray[np.float64]:
         """Unit normal, row direction x column direction."""
         normal = np.cross(self.row_direction, self.column_direction)
         return normal / np.linalg.norm(normal)
@@ -54,7 +55,7 @@ class FrameGrid:
     """The voxel grid that frames make: ``order[k]`` is the frame that becomes slice k."""
 
     order: tuple[int, ...]
-    ijk_to_lps: np.ndarray
+    ijk_to_lps: NDArray[np.float64]
     warnings: tuple[str, ...] = ()
 
 
@@ -87,7 +88,7 @@ def frame_grid(planes: Sequence[FramePlane], thickness_mm: float) -> FrameGrid:
     return FrameGrid(tuple(int(i) for i in order), _ijk_to_lps(first, step), warnings)
 
 
-def _ijk_to_lps(first: FramePlane, step_k_mm: np.ndarray) -> np.ndarray:
+def _ijk_to_lps(first: FramePlane, step_k_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """Equation C.7.6.2.1-1: the row direction goes with the spacing between columns."""
     affine = np.eye(4)
     affine[:3, 0] = np.array(first.row_direction) * first.spacing_columns_mm
@@ -97,10 +98,12 @@ def _ijk_to_lps(first: FramePlane, step_k_mm: np.ndarray) -> np.ndarray:
     return affine
 
 
-def _checked_normal(plane: FramePlane) -> np.ndarray:
+def _checked_normal(plane: FramePlane) -> NDArray[np.float64]:
     row, column = np.array(plane.row_direction), np.array(plane.column_direction)
     deviation = max(
-        abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(float(row @ column))
+        abs(float(np.linalg.norm(row)) - 1),
+        abs(float(np.linalg.norm(column)) - 1),
+        abs(float(row @ column)),
     )
     if not deviation <= _COSINE_TOLERANCE:
         raise UnreadableImageError(
@@ -110,7 +113,7 @@ def _checked_normal(plane: FramePlane) -> np.ndarray:
     return plane.normal
 
 
-def _check_gaps(heights_mm: np.ndarray) -> tuple[str, ...]:
+def _check_gaps(heights_mm: NDArray[np.float64]) -> tuple[str, ...]:
     gaps = np.diff(heights_mm)
     usual = float(np.median(gaps))
     if (gaps <= POSITION_TOLERANCE_MM).any():
@@ -136,7 +139,7 @@ def _check_gaps(heights_mm: np.ndarray) -> tuple[str, ...]:
     return (f"The slices are not quite evenly spaced: {where}.",)
 
 
-def _check_line(positions_mm: np.ndarray, step_mm: np.ndarray) -> tuple[str, ...]:
+def _check_line(positions_mm: NDArray[np.float64], step_mm: NDArray[np.float64]) -> tuple[str, ...]:
     expected = positions_mm[0] + np.arange(len(positions_mm))[:, np.newaxis] * step_mm
     deviation = float(np.linalg.norm(positions_mm - expected, axis=1).max())
     spacing = float(np.linalg.norm(step_mm))

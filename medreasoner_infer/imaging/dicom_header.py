@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.imaging.dicom_geometry import FramePlane
 from medreasoner_infer.imaging.window import Window
@@ -78,7 +78,7 @@ def frame_planes(header: Dataset) -> list[FramePlane] | None:
     return [plane for plane in planes if plane is not None]
 
 
-def functional_attribute(header: Dataset, index: int, group: str, keyword: str) -> object | None:
+def functional_attribute(header: Dataset, index: int, group: str, keyword: str) -> Any:
     """An attribute of one frame: from its functional group, the shared one, or the top level.
 
     Args:
@@ -161,5 +161,5 @@ def _frame_plane(header: Dataset, index: int) -> FramePlane | None:
     )
 
 
-def _first(value: object) -> float:
+def _first(value: Any) -> float:
     return float(value if isinstance(value, (int, float, str)) else value[0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import MissingDecoderError, UnreadableImageError
 from medreasoner_infer.imaging.boundary import reading
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
-def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> np.ndarray:
+def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> NDArray[Any]:
     """Decode all frames of a file and apply the modality transform (PS3.3 C.11.1).
 
     Returns:
@@ -50,13 +51,13 @@ def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> np.ndarray:
     return _colour(frames, dataset, photometric)
 
 
-def stack(frames: list[np.ndarray]) -> np.ndarray:
+def stack(frames: list[NDArray[Any]]) -> NDArray[Any]:
     """Frames of equal shape as one array; the type that holds them all, float32 for reals."""
     common = np.result_type(*frames)
     return np.stack(frames, dtype=np.float32 if common.kind == "f" else common)
 
 
-def _rescale(stored: np.ndarray, dataset: Dataset, index: int) -> np.ndarray:
+def _rescale(stored: NDArray[Any], dataset: Dataset, index: int) -> NDArray[Any]:
     from pydicom.pixel_data_handlers import apply_modality_lut
 
     if dataset.get("ModalityLUTSequence"):
@@ -73,7 +74,7 @@ def _rescale(stored: np.ndarray, dataset: Dataset, index: int) -> np.ndarray:
     return (stored * slope + intercept).astype(np.float32)
 
 
-def _colour(frames: np.ndarray, dataset: Dataset, photometric: str) -> np.ndarray:
+def _colour(frames: NDArray[Any], dataset: Dataset, photometric: str) -> NDArray[Any]:
     from pydicom.pixel_data_handlers import apply_color_lut, convert_color_space
 
     if photometric == "PALETTE COLOR":

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -57,5 +58,5 @@ def _raw(dataset: Dataset, keyword: str) -> bytes:
 
 
 def _set(dataset: Dataset, keyword: str, value: bytes) -> None:
-    element = dataset.get_item(keyword)
+    element = cast("RawDataElement", dataset.get_item(keyword))
     dataset[element.tag] = element._replace(value=value, length=len(value))

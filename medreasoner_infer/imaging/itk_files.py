@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.content import volume_of_files
@@ -109,7 +110,7 @@ def _voxel_file(path: Path, header: TextHeader) -> Path:
     return beside
 
 
-def _index_order(image: SimpleITK.Image) -> np.ndarray:
+def _index_order(image: SimpleITK.Image) -> NDArray[Any]:
     import SimpleITK as sitk
 
     components = image.GetNumberOfComponentsPerPixel()
@@ -130,7 +131,7 @@ def _index_order(image: SimpleITK.Image) -> np.ndarray:
     )
 
 
-def _ijk_to_lps(image: SimpleITK.Image) -> np.ndarray:
+def _ijk_to_lps(image: SimpleITK.Image) -> NDArray[np.float64]:
     dimension = image.GetDimension()
     kept = min(dimension, 3)
     direction = np.array(image.GetDirection()).reshape(dimension, dimension)[:kept, :kept]

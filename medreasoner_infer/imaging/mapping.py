@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from medreasoner_infer.errors import InputError, SliceOutOfRangeError
 from medreasoner_infer.imaging.orientation import (
@@ -43,7 +43,7 @@ class SliceMapping:
     index: int
     axes: DisplayAxes
     shape_ijk: tuple[int, int, int]
-    ijk_to_lps: np.ndarray
+    ijk_to_lps: NDArray[np.float64]
     model_size: int = DEFAULT_MODEL_SIZE
 
     @property
@@ -85,7 +85,7 @@ class SliceMapping:
         height, width = self.shape_hw
         return self.reasoner_content_wh_px[0] / width, self.reasoner_content_wh_px[1] / height
 
-    def slice_px_to_ijk(self, points_xy_px: ArrayLike) -> np.ndarray:
+    def slice_px_to_ijk(self, points_xy_px: ArrayLike) -> NDArray[np.float64]:
         """(..., 2) slice px to (..., 3) IJK on this slice."""
         xy = _coordinates(points_xy_px, 2)
         height, width = self.shape_hw
@@ -95,7 +95,7 @@ class SliceMapping:
         ijk[..., self.axes.cut_axis] = self.index
         return ijk
 
-    def ijk_to_slice_px(self, points_ijk: ArrayLike) -> np.ndarray:
+    def ijk_to_slice_px(self, points_ijk: ArrayLike) -> NDArray[np.float64]:
         """(..., 3) IJK to (..., 2) slice px, projected along the cut voxel axis."""
         ijk = _coordinates(points_ijk, 3)
         height, width = self.shape_hw
@@ -103,25 +103,24 @@ class SliceMapping:
         y_px = _flip(ijk[..., self.axes.y_axis] + 0.5, height, self.axes.flip_y)
         return np.stack((x_px, y_px), axis=-1)
 
-    def slice_px_to_lps(self, points_xy_px: ArrayLike) -> np.ndarray:
+    def slice_px_to_lps(self, points_xy_px: ArrayLike) -> NDArray[np.float64]:
         """(..., 2) slice px to (..., 3) LPS millimetres on this slice."""
         return transform_points(self.ijk_to_lps, self.slice_px_to_ijk(points_xy_px))
 
-    def lps_to_slice_px(self, points_lps_mm: ArrayLike) -> np.ndarray:
+    def lps_to_slice_px(self, points_lps_mm: ArrayLike) -> NDArray[np.float64]:
         """(..., 3) LPS millimetres to (..., 2) slice px, projected along the cut voxel axis."""
         ijk = transform_points(np.linalg.inv(self.ijk_to_lps), points_lps_mm)
         return self.ijk_to_slice_px(ijk)
 
-    def slice_px_to_reasoner_px(self, points_xy_px: ArrayLike) -> np.ndarray:
+    def slice_px_to_reasoner_px(self, points_xy_px: ArrayLike) -> NDArray[np.float64]:
         """(..., 2) slice px to (..., 2) reasoner px."""
-        xy = _coordinates(points_xy_px, 2)
-        return xy * np.array(self.reasoner_px_per_slice_px) + np.array(self.reasoner_padding_xy_px)
+        scale, padding = np.array(self.reasoner_px_per_slice_px), self.reasoner_padding_xy_px
+        return np.asarray(_coordinates(points_xy_px, 2) * scale + np.array(padding))
 
-    def reasoner_px_to_slice_px(self, points_xy_px: ArrayLike) -> np.ndarray:
+    def reasoner_px_to_slice_px(self, points_xy_px: ArrayLike) -> NDArray[np.float64]:
         """(..., 2) reasoner px to (..., 2) slice px; points in the padding fall off the slice."""
-        xy = _coordinates(points_xy_px, 2)
-        inside_padding = xy - np.array(self.reasoner_padding_xy_px)
-        return inside_padding / np.array(self.reasoner_px_per_slice_px)
+        inside_padding = _coordinates(points_xy_px, 2) - np.array(self.reasoner_padding_xy_px)
+        return np.asarray(inside_padding / np.array(self.reasoner_px_per_slice_px))
 
     def slice_box_to_reasoner_px(self, bbox_xyxy_px: XYXY) -> XYXY:
         """A box in slice px to reasoner px."""
@@ -208,17 +207,17 @@ def edge_letters(volume: Volume, mapping: SliceMapping) -> tuple[str, str, str, 
     return opposite_letters(right), right, opposite_letters(bottom), bottom
 
 
-def transform_points(affine: np.ndarray, points: ArrayLike) -> np.ndarray:
+def transform_points(affine: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float64]:
     """Apply a (4, 4) affine to points (..., 3)."""
-    return _coordinates(points, 3) @ affine[:3, :3].T + affine[:3, 3]
+    return np.asarray(_coordinates(points, 3) @ affine[:3, :3].T + affine[:3, 3])
 
 
-def _display_direction(mapping: SliceMapping, step_xy_px: XY) -> np.ndarray:
+def _display_direction(mapping: SliceMapping, step_xy_px: XY) -> NDArray[np.float64]:
     start, end = mapping.slice_px_to_lps([(0.0, 0.0), step_xy_px])
-    return end - start
+    return np.asarray(end - start)
 
 
-def _coordinates(points: ArrayLike, dimension: int) -> np.ndarray:
+def _coordinates(points: ArrayLike, dimension: int) -> NDArray[np.float64]:
     array = np.asarray(points, dtype=np.float64)
     if array.ndim == 0 or array.shape[-1] != dimension:
         raise InputError(
@@ -227,10 +226,10 @@ def _coordinates(points: ArrayLike, dimension: int) -> np.ndarray:
     return array
 
 
-def _flip(edge_px: np.ndarray, length: int, flipped: bool) -> np.ndarray:
+def _flip(edge_px: NDArray[np.float64], length: int, flipped: bool) -> NDArray[np.float64]:
     return length - edge_px if flipped else edge_px
 
 
-def _as_box(corners_xy: np.ndarray) -> XYXY:
+def _as_box(corners_xy: NDArray[np.float64]) -> XYXY:
     x1, y1, x2, y2 = (float(value) for value in corners_xy.ravel())
     return x1, y1, x2, y2

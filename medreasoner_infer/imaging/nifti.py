@@ -6,9 +6,10 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.content import volume_of_files
@@ -62,13 +63,14 @@ def _header(file: io.FileIO, packed: bool) -> Nifti1Header:
     from nibabel.nifti2 import Nifti2Header
 
     head = bytes(inflate(file, _HEADER_BYTES) if packed else file.read(_HEADER_BYTES))
-    kind = Nifti2Header if head[4:7] == b"n+2" else Nifti1Header
-    return kind(head[: kind.template_dtype.itemsize])
+    if head[4:7] == b"n+2":
+        return Nifti2Header(head[: Nifti2Header.template_dtype.itemsize])
+    return Nifti1Header(head[: Nifti1Header.template_dtype.itemsize])
 
 
 def _stored_values(
     file: io.FileIO, packed: bool, header: Nifti1Header, limits: FileLimits
-) -> np.ndarray:
+) -> NDArray[Any]:
     """The voxels as they are in the file, on the header's grid."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     size = require_size(shape, 8 * dtype.itemsize, limits)
@@ -86,7 +88,7 @@ def _stored_values(
     return np.ndarray(shape, dtype, content, offset, order="F")
 
 
-def _scaled(stored: np.ndarray, header: Nifti1Header) -> np.ndarray:
+def _scaled(stored: NDArray[Any], header: Nifti1Header) -> NDArray[Any]:
     from nibabel.volumeutils import apply_read_scaling
 
     if stored.dtype.fields:
@@ -98,7 +100,7 @@ def _scaled(stored: np.ndarray, header: Nifti1Header) -> np.ndarray:
     return apply_read_scaling(stored, *factors).astype(np.float32, copy=False)
 
 
-def _three_dimensional(values: np.ndarray) -> np.ndarray:
+def _three_dimensional(values: NDArray[Any]) -> NDArray[Any]:
     if values.ndim == 2:
         return values[..., np.newaxis]
     colour = values.dtype == np.uint8 and values.ndim in (4, 5) and values.shape[-1] == 3
@@ -114,7 +116,7 @@ def _three_dimensional(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _ijk_to_lps(header: Nifti1Header) -> np.ndarray:
+def _ijk_to_lps(header: Nifti1Header) -> NDArray[np.float64]:
     affine = np.array(header.get_best_affine(), dtype=np.float64)
     affine[:3] *= _MILLIMETRES_PER_UNIT.get(_length_unit(header) or "mm", 1.0)
     return RAS_TO_LPS @ affine
@@ -123,9 +125,10 @@ def _ijk_to_lps(header: Nifti1Header) -> np.ndarray:
 def _length_unit(header: Nifti1Header) -> str | None:
     """The unit of lengths, ``None`` where its code is none that the format knows."""
     try:
-        return header.get_xyzt_units()[0]
+        length, _ = header.get_xyzt_units()
     except KeyError:
         return None
+    return str(length)
 
 
 def _unit_warnings(header: Nifti1Header) -> tuple[str, ...]:
@@ -159,11 +162,12 @@ def _geometry_warnings(header: Nifti1Header) -> tuple[str, ...]:
     )
 
 
-def _qform(header: Nifti1Header) -> tuple[np.ndarray | None, int]:
+def _qform(header: Nifti1Header) -> tuple[NDArray[np.float64] | None, int]:
     """The qform and its code; none where its quaternion is no rotation."""
     from nibabel.spatialimages import HeaderDataError
 
     try:
-        return header.get_qform(coded=True)
+        qform, code = header.get_qform(coded=True)
     except (HeaderDataError, ValueError):
         return None, 0
+    return qform, int(code)

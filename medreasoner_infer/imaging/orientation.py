@@ -6,6 +6,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Negative and positive end of the L, P and S axes.
 _AXIS_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))
@@ -16,7 +17,7 @@ _OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "F": "H", "H": "F"}
 _SECOND_LETTER_COSINE = 0.3
 
 
-def nearest_voxel_axes(ijk_to_lps: np.ndarray) -> tuple[tuple[int, int], ...]:
+def nearest_voxel_axes(ijk_to_lps: NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
     """The voxel axis that runs closest to each of the patient axes L, P and S.
 
     Every voxel axis is used once: of the six assignments the one with the largest sum of direction
@@ -33,13 +34,13 @@ def nearest_voxel_axes(ijk_to_lps: np.ndarray) -> tuple[tuple[int, int], ...]:
 
     def closeness(voxel_axes: tuple[int, ...]) -> float:
         cosines = (abs(directions[axis, voxel_axes[axis]]) for axis in patient_axes)
-        return round(sum(cosines), 6)
+        return float(round(sum(cosines), 6))
 
     best = max(permutations(range(3)), key=closeness)
     return tuple((best[axis], 1 if directions[axis, best[axis]] >= 0 else -1) for axis in range(3))
 
 
-def axis_codes(ijk_to_lps: np.ndarray) -> str:
+def axis_codes(ijk_to_lps: NDArray[np.float64]) -> str:
     """Three letters of R/L, A/P, I/S: the directions towards which I, J and K grow."""
     codes = ["", "", ""]
     for patient_axis, (voxel_axis, sign) in enumerate(nearest_voxel_axes(ijk_to_lps)):
@@ -47,7 +48,7 @@ def axis_codes(ijk_to_lps: np.ndarray) -> str:
     return "".join(codes)
 
 
-def direction_letters(direction_lps: np.ndarray) -> str:
+def direction_letters(direction_lps: NDArray[np.float64]) -> str:
     """Letters of a direction in the patient, the dominant one first, e.g. ``"L"`` or ``"LA"``."""
     unit = np.asarray(direction_lps, dtype=np.float64)
     unit = unit / np.linalg.norm(unit)

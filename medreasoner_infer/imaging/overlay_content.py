@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.types import XY, XYXY, SliceImage
@@ -34,7 +35,7 @@ class OverlayContent:
     """
 
     image: SliceImage
-    mask: np.ndarray | None = None
+    mask: NDArray[np.bool_] | None = None
     bbox_xyxy_px: XYXY | None = None
     points_xy_px: tuple[XY, ...] = ()
     point_labels: tuple[int, ...] = ()

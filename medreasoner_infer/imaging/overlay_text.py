@@ -81,7 +81,8 @@ class TextMeasurer:
         font = style.font()
 
         def ink_width(text: str) -> float:
-            return self._renderer.get_text_width_height_descent(text, font, ismath=False)[0]
+            size_px = self._renderer.get_text_width_height_descent(text, font, ismath=False)
+            return float(size_px[0])
 
         @cache
         def width(text: str) -> float:

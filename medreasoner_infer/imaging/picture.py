@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import ImageTooLargeError, UnreadableImageError
 from medreasoner_infer.imaging.content import compact, content_key, replace_non_finite
@@ -143,7 +144,7 @@ def _tiff_pages(image: Image.Image) -> int:
     return page + 1
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "1":
         image = image.convert("L")
     if image.mode == "LA":

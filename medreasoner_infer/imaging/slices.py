@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.mapping import SliceMapping, slice_count, slice_mapping
@@ -16,7 +18,7 @@ from medreasoner_infer.imaging.window import Window, apply_window
 from medreasoner_infer.types import SliceImage
 
 
-def slice_values(volume: Volume, mapping: SliceMapping) -> np.ndarray:
+def slice_values(volume: Volume, mapping: SliceMapping) -> NDArray[Any]:
     """Modality values of the displayed slice, (H, W) or (H, W, 3): a read-only view."""
     return _slice_view(volume.array, mapping)
 
@@ -36,7 +38,7 @@ def slice_image(volume: Volume, mapping: SliceMapping, window: Window | None) ->
     return SliceImage(pixels, mapping.spacing_xy_mm, key)
 
 
-def letterbox(image: SliceImage, mapping: SliceMapping) -> np.ndarray:
+def letterbox(image: SliceImage, mapping: SliceMapping) -> NDArray[np.uint8]:
     """The square that the reasoner reads: uint8 (S, S, 3), isotropic in mm, black padding.
 
     Pillow's bicubic filter widens with the reduction, so that a large slice is anti-aliased when
@@ -57,7 +59,7 @@ def letterbox(image: SliceImage, mapping: SliceMapping) -> np.ndarray:
 
 
 def put_mask(
-    mask_hw: np.ndarray, mapping: SliceMapping, out_ijk: np.ndarray, *, label: int = 1
+    mask_hw: NDArray[Any], mapping: SliceMapping, out_ijk: NDArray[np.uint8], *, label: int = 1
 ) -> None:
     """Write a slice mask into a volume mask, in place.
 
@@ -104,10 +106,10 @@ class SliceStack(Sequence[SliceImage]):
         return slice_mapping(self.volume, self.plane, index)
 
 
-def _slice_view(array_ijk: np.ndarray, mapping: SliceMapping) -> np.ndarray:
+def _slice_view(array_ijk: NDArray[Any], mapping: SliceMapping) -> NDArray[Any]:
     axes = mapping.axes
     order = (axes.cut_axis, axes.y_axis, axes.x_axis, *range(3, array_ijk.ndim))
-    view = array_ijk.transpose(order)[mapping.index]
+    view: NDArray[Any] = array_ijk.transpose(order)[mapping.index]
     return view[:: -1 if axes.flip_y else 1, :: -1 if axes.flip_x else 1]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.orientation import axis_codes
@@ -36,8 +38,8 @@ class Volume:
         warnings: sentences for the person who uses the image, without patient identifiers.
     """
 
-    array: np.ndarray
-    ijk_to_lps: np.ndarray
+    array: NDArray[Any]
+    ijk_to_lps: NDArray[np.float64]
     modality: str
     key: str
     source: Path
@@ -94,7 +96,7 @@ class Volume:
         return self.array.ndim == 4
 
 
-def _require_invertible(ijk_to_lps: np.ndarray) -> None:
+def _require_invertible(ijk_to_lps: NDArray[np.float64]) -> None:
     if ijk_to_lps.shape != (4, 4) or not np.isfinite(ijk_to_lps).all():
         raise UnreadableImageError(
             "The image's geometry (its affine matrix) is not a finite 4 x 4 matrix, so voxels "

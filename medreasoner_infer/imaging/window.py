@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError
 
@@ -98,7 +100,7 @@ def parse_window(spec: str | None) -> Window | None:
     return Window(float(match[1]), float(match[2]))
 
 
-def percentile_window(values: np.ndarray) -> Window:
+def percentile_window(values: NDArray[Any]) -> Window:
     """The window from the 0.5th to the 99.5th percentile of the non-zero values.
 
     Large arrays are thinned out evenly along each axis to about two million samples.
@@ -112,7 +114,9 @@ def percentile_window(values: np.ndarray) -> Window:
     return Window(float(lower + upper) / 2, float(width) if width > 0 else 1.0, name)
 
 
-def apply_window(values: np.ndarray, window: Window | None, inverted: bool = False) -> np.ndarray:
+def apply_window(
+    values: NDArray[Any], window: Window | None, inverted: bool = False
+) -> NDArray[np.uint8]:
     """Map values of any shape to uint8 by LINEAR_EXACT (PS3.3 C.11.2.1.3.2).
 
     Args:
@@ -133,4 +137,4 @@ def apply_window(values: np.ndarray, window: Window | None, inverted: bool = Fal
         grey = values.copy()
     else:
         raise InputError(f"Values of type {values.dtype} need a window; only uint8 does without.")
-    return 255 - grey if inverted else grey
+    return np.uint8(255) - grey if inverted else grey

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import InputError
@@ -20,7 +21,7 @@ _SCANNER_CODE = 1
 
 
 def write_mask(
-    mask_ijk: np.ndarray,
+    mask_ijk: NDArray[Any],
     volume: Volume,
     path: str | os.PathLike[str],
     *,
@@ -66,7 +67,7 @@ def write_mask(
     return target
 
 
-def _require_mask(mask_ijk: np.ndarray, volume: Volume) -> None:
+def _require_mask(mask_ijk: NDArray[Any], volume: Volume) -> None:
     if mask_ijk.shape != volume.shape_ijk:
         raise InputError(
             f"The mask has shape {mask_ijk.shape}, the image {volume.shape_ijk}; expected a mask "
@@ -82,7 +83,7 @@ def _require_mask(mask_ijk: np.ndarray, volume: Volume) -> None:
         )
 
 
-def _write_nifti(mask: np.ndarray, volume: Volume, path: Path) -> None:
+def _write_nifti(mask: NDArray[Any], volume: Volume, path: Path) -> None:
     import nibabel
 
     from medreasoner_infer.imaging.nifti import RAS_TO_LPS
@@ -96,7 +97,7 @@ def _write_nifti(mask: np.ndarray, volume: Volume, path: Path) -> None:
     nibabel.save(image, path)
 
 
-def _write_itk(mask: np.ndarray, volume: Volume, path: Path, compress: bool) -> None:
+def _write_itk(mask: NDArray[Any], volume: Volume, path: Path, compress: bool) -> None:
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(mask.transpose(2, 1, 0)))
@@ -107,7 +108,7 @@ def _write_itk(mask: np.ndarray, volume: Volume, path: Path, compress: bool) -> 
     sitk.WriteImage(image, str(path), useCompression=compress)
 
 
-def _write_png(mask: np.ndarray, volume: Volume, path: Path) -> None:
+def _write_png(mask: NDArray[Any], volume: Volume, path: Path) -> None:
     from PIL import Image
 
     if not volume.is_picture or mask.shape[2] != 1:
@@ -118,6 +119,6 @@ def _write_png(mask: np.ndarray, volume: Volume, path: Path) -> None:
     Image.fromarray(np.where(mask[:, :, 0].T > 0, 255, 0).astype(np.uint8)).save(path)
 
 
-def _is_sheared(affine: np.ndarray) -> bool:
+def _is_sheared(affine: NDArray[np.float64]) -> bool:
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return bool(np.abs(directions.T @ directions - np.eye(3)).max() > 1e-4)

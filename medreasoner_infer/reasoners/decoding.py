@@ -74,7 +74,7 @@ class FirstRowStreamer(TextStreamer):
 
     def put(self, value: torch.Tensor) -> None:
         """Take the prompt (rows, length) or the next token of each row (rows,)."""
-        super().put(value[:1])
+        TextStreamer.put(self, value[:1])
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Pass on what will not change any more."""

@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 ImageEncoding = Literal["rgb", "grey_xy_ramps"]
 IMAGE_ENCODINGS: tuple[str, ...] = get_args(ImageEncoding)
 
 
-def prepare_image(square: np.ndarray, encoding: str) -> np.ndarray:
+def prepare_image(square: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
     """The image that a reasoner reads, from a letterboxed slice.
 
     Args:
@@ -40,7 +41,7 @@ def prepare_image(square: np.ndarray, encoding: str) -> np.ndarray:
     return np.stack([luminance(square), x_ramp, x_ramp.T], axis=2)
 
 
-def luminance(image: np.ndarray) -> np.ndarray:
+def luminance(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grey uint8 of shape (H, W): ITU-R BT.601 luma of colour, grey as it is."""
     if image.ndim == 2:
         return image
@@ -49,7 +50,7 @@ def luminance(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).convert("L"))
 
 
-def _check_square(image: np.ndarray) -> None:
+def _check_square(image: NDArray[np.uint8]) -> None:
     grey_or_rgb = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
     if image.dtype != np.uint8 or not grey_or_rgb or image.shape[0] != image.shape[1]:
         raise ValueError(

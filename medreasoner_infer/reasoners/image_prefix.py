@@ -25,5 +25,8 @@ class ImagePrefix:
     @property
     def nbytes(self) -> int:
         """Memory of keys and values."""
-        layers = self.keys_and_values.layers
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+        from transformers.cache_utils import DynamicLayer
+
+        layers = (x for x in self.keys_and_values.layers if isinstance(x, DynamicLayer))
+        held = [part for layer in layers for part in (layer.keys, layer.values)]
+        return sum(int(part.nbytes) for part in held if part is not None)

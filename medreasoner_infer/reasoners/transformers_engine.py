@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
@@ -145,7 +146,8 @@ class TransformersReasoner(Reasoner):
     def _chat_text(self, request: ReasonerRequest) -> str:
         system, user = self._template.render(request.query, self._loaded.answer_size)
         content = [{"type": "image"}, {"type": "text", "text": user}]
-        messages = [
+        # Nested content is what a processor takes; its annotation is that of a tokenizer.
+        messages: list[Any] = [
             {"role": "system", "content": [{"type": "text", "text": system}]},
             {"role": "user", "content": content},
         ]
@@ -153,7 +155,7 @@ class TransformersReasoner(Reasoner):
             messages, tokenize=False, add_generation_prompt=True
         )
 
-    def _process(self, texts: list[str], images: list[np.ndarray]) -> dict[str, Any]:
+    def _process(self, texts: list[str], images: list[NDArray[np.uint8]]) -> dict[str, Any]:
         encoded = self._loaded.processor(
             text=texts, images=images, return_tensors="pt", padding=True, padding_side="left"
         )
@@ -167,7 +169,8 @@ class TransformersReasoner(Reasoner):
     def _continue_prefix(self, request: ReasonerRequest) -> dict[str, Any]:
         """Model inputs of one prompt whose part up to the image is computed already."""
         text = self._chat_text(request)
-        image_token = self._loaded.processor.image_token
+        # Processors of images have it; their common base does not say so.
+        image_token: str = cast("Any", self._loaded.processor).image_token
         before, _, after = text.partition(image_token)
         prefix = self.prefixes.get(request.image_key)
         if prefix is None:
@@ -177,7 +180,7 @@ class TransformersReasoner(Reasoner):
         tail = self._loaded.processor.tokenizer(
             after, add_special_tokens=False, return_tensors="pt"
         )["input_ids"].to(self._loaded.device)
-        inputs = dict(prefix.inputs)
+        inputs: dict[str, Any] = dict(prefix.inputs)
         for name, filled in (
             ("input_ids", tail),
             ("attention_mask", torch.ones_like(tail)),
@@ -187,7 +190,7 @@ class TransformersReasoner(Reasoner):
         inputs["past_key_values"] = copy.deepcopy(prefix.keys_and_values)
         return inputs
 
-    def _compute_prefix(self, text: str, image: np.ndarray) -> ImagePrefix:
+    def _compute_prefix(self, text: str, image: NDArray[np.uint8]) -> ImagePrefix:
         inputs = self._process([text], [image])
         output = self._loaded.model(**inputs, use_cache=True, logits_to_keep=1)
         del inputs["pixel_values"]
@@ -210,7 +213,8 @@ class TransformersReasoner(Reasoner):
         stop = StopWhenCancelled(cancelled) if cancelled else None
         tokenizer = self._loaded.processor.tokenizer
         with own_random_state(request.seed, self._loaded.device):
-            sequences = model.generate(
+            generate = cast("Callable[..., torch.Tensor]", model.generate)
+            sequences = generate(
                 **inputs,
                 generation_config=self._decoding(request.temperature),
                 logits_processor=LogitsProcessorList(processors),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def _load_weights(folder: Path, device: torch.device) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    model, info = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder, as above
+    loaded = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder, as above
         folder,
         dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         attn_implementation=_attention_kernel(device),
@@ -109,6 +109,7 @@ def _load_weights(folder: Path, device: torch.device) -> PreTrainedModel:
         local_files_only=True,
         output_loading_info=True,
     )
+    model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     lacking = info["missing_keys"]
     if lacking:  # transformers would leave them at random values, with a log line only
         raise ValueError(f"{len(lacking)} weights are missing, e.g. {sorted(lacking)[0]}")
@@ -127,7 +128,8 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     except ImportError as error:
         raise MissingExtraError("peft", "train") from error
     try:
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        return cast("PreTrainedModel", merged)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelUnavailableError(
             f"The adapter {adapter} does not fit the model ({type(error).__name__}: {error})."

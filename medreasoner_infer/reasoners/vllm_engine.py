@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.errors import InputError, ReasonerUnreachableError
@@ -117,9 +118,16 @@ class VllmReasoner(Reasoner):
 
     def _messages(self, request: ReasonerRequest) -> Messages:
         system, user = self._template.render(request.query, self.input_size)
-        image = {"type": "image_url", "image_url": {"url": png_data_url(request.image)}}
-        content = [image, {"type": "text", "text": user}]
-        return [{"role": "system", "content": system}, {"role": "user", "content": content}]
+        return [
+            {"role": "system", "content": system},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": png_data_url(request.image)}},
+                    {"type": "text", "text": user},
+                ],
+            },
+        ]
 
     def _options(self, request: ReasonerRequest, rows: int) -> dict[str, Any]:
         return {
@@ -164,7 +172,7 @@ class VllmReasoner(Reasoner):
         return answer_confidence(pieces, logprobs)
 
 
-def png_data_url(image: np.ndarray) -> str:
+def png_data_url(image: NDArray[np.uint8]) -> str:
     """Lossless ``data:`` URL of a uint8 RGB image of shape (H, W, 3)."""
     from PIL import Image
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from medreasoner_infer.errors import ReasonerUnreachableError
 from medreasoner_infer.hooks import Cancelled
@@ -14,10 +14,10 @@ from medreasoner_infer.reasoners.server_link import REASONER_LIMITS, ReasonerLim
 from medreasoner_infer.waiting import Emit
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletionChunk
+    from openai import AsyncOpenAI, AsyncStream
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-Messages = list[dict[str, Any]]
+Messages: TypeAlias = "list[ChatCompletionMessageParam]"
 Receive = Callable[["ChatCompletionChunk"], None]
 
 
@@ -95,8 +95,8 @@ class VllmServer:
             chunks = await client.chat.completions.create(
                 model=self.model, messages=messages, stream=True, **options
             )
-            async with chunks:
-                async for chunk in chunks:
+            async with cast("AsyncStream[ChatCompletionChunk]", chunks) as events:
+                async for chunk in events:
                     emit(chunk)
 
         self.link.call(request, cancelled, receive, samples=options.get("n", 1))
@@ -118,7 +118,7 @@ class VllmServer:
         async def request(client: AsyncOpenAI, emit: Receive) -> Any:
             return await client.chat.completions.create(
                 model=self.model,
-                messages=[*messages, {"role": "assistant", "content": completion}],  # type: ignore[list-item, misc]
+                messages=[*messages, {"role": "assistant", "content": completion}],
                 max_tokens=1,
                 temperature=0.0,
                 extra_body={

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import PromptError
 from medreasoner_infer.types import XY, XYXY, SliceImage, SlicePrompt
@@ -30,17 +32,17 @@ class Crop:
     width: float
     height: float
 
-    def to_crop_px(self, points_xy_px: np.ndarray, size: int) -> np.ndarray:
+    def to_crop_px(self, points_xy_px: NDArray[np.float64], size: int) -> NDArray[np.float64]:
         """Slice px (N, 2) to crop px (N, 2) of an input of ``size`` x ``size``."""
         points = np.asarray(points_xy_px, np.float64).reshape(-1, 2)
         return (points - (self.x1, self.y1)) / (self.width, self.height) * size
 
-    def contains(self, points_xy_px: np.ndarray) -> bool:
+    def contains(self, points_xy_px: NDArray[np.float64]) -> bool:
         """Whether all points (N, 2) lie inside."""
         inside = self.to_crop_px(points_xy_px, 1)
         return bool(((inside >= 0) & (inside <= 1)).all())
 
-    def read(self, pixels: np.ndarray, size: int) -> np.ndarray:
+    def read(self, pixels: NDArray[Any], size: int) -> NDArray[Any]:
         """Resample uint8 pixels (H, W) or (H, W, 3) to (size, size[, 3]), black beyond the border.
 
         Pillow's bilinear filter widens with the reduction, so that large slices are anti-aliased.
@@ -60,7 +62,9 @@ class Crop:
             )
         )
 
-    def write(self, values: np.ndarray, shape_hw: tuple[int, int], outside: float) -> np.ndarray:
+    def write(
+        self, values: NDArray[np.float32], shape_hw: tuple[int, int], outside: float
+    ) -> NDArray[np.float32]:
         """Resample model values float32 (size, size) to a slice (H, W), ``outside`` the crop."""
         from PIL import Image
 
@@ -131,7 +135,7 @@ def _square(centre_xy_px: XY, side_mm: float, spacing_xy_mm: XY) -> Crop:
     return Crop(corner[0], corner[1], size[0], size[1])
 
 
-def _grown(crop: Crop, points_xy_px: np.ndarray) -> Crop:
+def _grown(crop: Crop, points_xy_px: NDArray[np.float64]) -> Crop:
     """The crop doubled about its centre until it holds all points."""
     while not crop.contains(points_xy_px):
         crop = Crop(
@@ -154,7 +158,9 @@ def _span(start: float, length: float, limit: int, size: int) -> tuple[int, int]
     )
 
 
-def _padded_window(pixels: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+def _padded_window(
+    pixels: NDArray[np.uint8], left: int, top: int, right: int, bottom: int
+) -> NDArray[np.uint8]:
     """``pixels[top:bottom, left:right]`` with zeros where that is beyond the border."""
     window = np.zeros((bottom - top, right - left, *pixels.shape[2:]), np.uint8)
     height, width = pixels.shape[:2]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import OutOfMemoryError
@@ -66,7 +67,11 @@ class SliceEngine:
         return self._to_slice(candidate, crop, image, prompt, cached).slice_mask
 
     def segment_next(
-        self, image: SliceImage, prompt: SlicePrompt, crop: Crop, last_mask: np.ndarray | None
+        self,
+        image: SliceImage,
+        prompt: SlicePrompt,
+        crop: Crop,
+        last_mask: NDArray[np.bool_] | None,
     ) -> TrackedMask:
         """Segment a target that was prompted on the neighbouring slice and may have ended.
 
@@ -113,6 +118,6 @@ class SliceEngine:
         return TrackedMask(SliceMask(mask, candidate.predicted_iou, from_cache), candidate.presence)
 
 
-def slice_logits(candidate: Candidate, crop: Crop, image: SliceImage) -> np.ndarray:
+def slice_logits(candidate: Candidate, crop: Crop, image: SliceImage) -> NDArray[np.float32]:
     """A candidate's logits on the slice's own pixels, float32 (H, W)."""
-    return crop.write(candidate.logits, image.pixels.shape[:2], _OUTSIDE_LOGIT)
+    return crop.write(candidate.logits, image.shape_hw, _OUTSIDE_LOGIT)

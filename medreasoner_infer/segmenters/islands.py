@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from medreasoner_infer.types import SlicePrompt
@@ -11,7 +12,9 @@ from medreasoner_infer.types import SlicePrompt
 _TOUCHING = np.ones((3, 3), int)
 
 
-def without_islands(logits: np.ndarray, prompt: SlicePrompt, min_logit_ratio: float) -> np.ndarray:
+def without_islands(
+    logits: NDArray[np.float32], prompt: SlicePrompt, min_logit_ratio: float
+) -> NDArray[np.bool_]:
     """Threshold logits, leaving out unsure parts that no point of the prompt lies in.
 
     Parts touch by edges or corners. The target is the parts that hold a positive point, or the
@@ -38,7 +41,7 @@ def without_islands(logits: np.ndarray, prompt: SlicePrompt, min_logit_ratio: fl
     return np.isin(parts, list(kept))
 
 
-def _pointed(parts: np.ndarray, prompt: SlicePrompt) -> set[int]:
+def _pointed(parts: NDArray[np.int32], prompt: SlicePrompt) -> set[int]:
     """Numbers of the parts that hold a positive point."""
     height, width = parts.shape
     inside = (

@@ -11,7 +11,7 @@ import pickle  # nosec B403 # for the name of its error
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from medreasoner_infer.errors import ModelUnavailableError
 from medreasoner_infer.hashing import files_sha256
@@ -19,6 +19,7 @@ from medreasoner_infer.types import ModelIdentity, ModelSpec
 
 if TYPE_CHECKING:
     import torch
+    from omegaconf import DictConfig
 
     from medreasoner_infer.segmenters.sam2 import Sam2Segmenter
     from medreasoner_infer.segmenters.settings import Sam2Settings
@@ -140,23 +141,26 @@ def config_path(name: str) -> Path:
     raise ModelUnavailableError(f"There is no SAM2 configuration {name!r}; give a path to a YAML.")
 
 
-def read_config(path: Path) -> Any:
+def read_config(path: Path) -> DictConfig:
     """Read a configuration, on top of the one that its ``base`` names."""
     from omegaconf import OmegaConf
 
-    config = OmegaConf.load(path)
+    config = cast("DictConfig", OmegaConf.load(path))
     base = config.pop("base", None)
-    return config if base is None else OmegaConf.merge(read_config(config_path(base)), config)
+    if base is None:
+        return config
+    return cast("DictConfig", OmegaConf.merge(read_config(config_path(base)), config))
 
 
-def build_model(config: Any) -> torch.nn.Module:
+def build_model(config: DictConfig) -> torch.nn.Module:
     """Build a ``SAM2Base`` with fresh weights, without touching hydra's global state."""
     from hydra.utils import instantiate
 
-    return instantiate(config.model, _recursive_=True)
+    model: torch.nn.Module = instantiate(config.model, _recursive_=True)
+    return model
 
 
-def _settings(config: Any) -> Sam2Settings:
+def _settings(config: DictConfig) -> Sam2Settings:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -165,7 +169,8 @@ def _settings(config: Any) -> Sam2Settings:
     schema = OmegaConf.structured(Sam2Settings)
     OmegaConf.set_readonly(schema.stop, False)  # frozen dataclasses become read-only nodes
     try:
-        return OmegaConf.to_object(OmegaConf.merge(schema, config.get("inference", {})))
+        merged = OmegaConf.merge(schema, config.get("inference", {}))
+        return cast("Sam2Settings", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ModelUnavailableError(
             f"The section 'inference' of the model's configuration cannot be used: {error}"
@@ -190,10 +195,13 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        return load_file(path)
+        weights: dict[str, torch.Tensor] = load_file(path)
+        return weights
     import torch
 
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, dict[str, torch.Tensor]] = torch.load(
+        path, map_location="cpu", weights_only=True
+    )
     return state["model"]
 
 

@@ -61,7 +61,7 @@ class SliceMemory:
     ) -> dict[str, Any]:
         features = [level.flatten(2).permute(2, 0, 1) for level in embedding.features]
         positions = [level.flatten(2).permute(2, 0, 1) for level in embedding.positions]
-        return self.network.model.track_step(
+        output: dict[str, Any] = self.network.model.track_step(
             frame_idx=index,
             is_init_cond_frame=point_inputs is not None,
             current_vision_feats=features,
@@ -76,6 +76,7 @@ class SliceMemory:
             num_frames=sys.maxsize,  # beyond the volume nothing is remembered anyway
             track_in_reverse=reverse,
         )
+        return output
 
     def _candidate(self, output: dict[str, Any]) -> Candidate:
         presence = float(output["object_score_logits"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import OutOfMemoryError
 from medreasoner_infer.segmenters.crop import Crop
@@ -49,7 +50,7 @@ class Embedding:
 class Candidate:
     """The chosen candidate: logits float32 (size, size), its own IoU estimate, presence logit."""
 
-    logits: np.ndarray
+    logits: NDArray[np.float32]
     predicted_iou: float
     presence: float
 
@@ -111,7 +112,7 @@ class Sam2Network:
             return nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16)
 
-    def encode(self, pixels: np.ndarray, mirror: bool = False) -> Embedding:
+    def encode(self, pixels: NDArray[np.uint8], mirror: bool = False) -> Embedding:
         """Encode uint8 pixels (size, size) or (size, size, 3), and their mirror image if wanted."""
         import torch
 
@@ -148,7 +149,7 @@ class Sam2Network:
         )
 
     def decode(
-        self, embedding: Embedding, prompt: SparsePrompt, mask: np.ndarray | None = None
+        self, embedding: Embedding, prompt: SparsePrompt, mask: NDArray[np.float32] | None = None
     ) -> Candidate:
         """Decode the best mask for a prompt; with a mirrored view, the mean of both.
 
@@ -187,7 +188,7 @@ class Sam2Network:
         full = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
         return Candidate(full[0, 0].cpu().numpy(), predicted_iou, presence)
 
-    def _mask_prompt(self, mask: np.ndarray | None, views: int) -> torch.Tensor | None:
+    def _mask_prompt(self, mask: NDArray[np.float32] | None, views: int) -> torch.Tensor | None:
         import torch
         from torch.nn import functional as F
 

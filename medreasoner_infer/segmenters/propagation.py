@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import SliceOutOfRangeError
 from medreasoner_infer.hooks import Cancelled, raise_if_cancelled
@@ -20,7 +21,9 @@ from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 class Tracker(Protocol):
     """One strategy at work on one prompted target."""
 
-    def begin(self, index: int, image: SliceImage, prompt: SlicePrompt, mask: np.ndarray) -> None:
+    def begin(
+        self, index: int, image: SliceImage, prompt: SlicePrompt, mask: NDArray[np.bool_]
+    ) -> None:
         """Start from the prompted slice and its mask, bool (H, W)."""
         ...
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.segmenters.settings import StopRule
 from medreasoner_infer.types import SliceImage, SliceMask
@@ -45,10 +46,10 @@ class StopReason(str, Enum):
 class GreyValues:
     """The displayed grey values of a target on one slice, sorted, at least one."""
 
-    values: np.ndarray
+    values: NDArray[np.float64]
 
     @classmethod
-    def of(cls, image: SliceImage, mask: np.ndarray) -> GreyValues:
+    def of(cls, image: SliceImage, mask: NDArray[np.bool_]) -> GreyValues:
         """Read them under a non-empty mask, bool (H, W); colours count by their mean."""
         return cls(np.sort(image.pixels[mask].reshape(int(mask.sum()), -1).mean(1)))
 
@@ -106,7 +107,7 @@ class StoppingCriterion:
             return StopReason.STEP
         return StopReason.DOUBT if self._doubt(grey) > 1 else None
 
-    def _judge_shape(self, mask: np.ndarray, presence: float) -> StopReason | None:
+    def _judge_shape(self, mask: NDArray[np.bool_], presence: float) -> StopReason | None:
         rule, area, last_area = self._rule, int(mask.sum()), int(self._last_mask.sum())
         if area == 0:
             return StopReason.EMPTY

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 from medreasoner_infer.segmenters.crop import Crop, crop_for_prompt, whole_slice
@@ -19,7 +20,7 @@ def crop_of(image: SliceImage, prompt: SlicePrompt, zoom: float | None) -> Crop:
     return whole_slice(image) if zoom is None else crop_for_prompt(image, prompt, zoom)
 
 
-def prompt_from_mask(mask: np.ndarray, image: SliceImage) -> SlicePrompt | None:
+def prompt_from_mask(mask: NDArray[np.bool_], image: SliceImage) -> SlicePrompt | None:
     """Box and two key points of a mask, or ``None`` if it is empty."""
     box = bbox_from_mask(mask)
     points = key_points_from_mask(mask, image.spacing_xy_mm)
@@ -36,7 +37,9 @@ class RepromptTracker:
         self._settings = settings
         self._first = self._last = np.zeros((0, 0), bool)
 
-    def begin(self, index: int, image: SliceImage, prompt: SlicePrompt, mask: np.ndarray) -> None:
+    def begin(
+        self, index: int, image: SliceImage, prompt: SlicePrompt, mask: NDArray[np.bool_]
+    ) -> None:
         """Start from the prompted slice and its mask, bool (H, W)."""
         self._first = self._last = mask
 
@@ -50,16 +53,17 @@ class RepromptTracker:
         Whether the target goes on is asked at the first look, which comes from the neighbour.
         """
         tracked = self._look(image, self._last)
+        if tracked is None:
+            return None
         for _ in range(self._settings.looks - 1):
-            again = None if tracked is None else self._look(image, tracked.slice_mask.mask)
+            again = self._look(image, tracked.slice_mask.mask)
             if again is None:
                 break
             tracked = TrackedMask(again.slice_mask, tracked.presence)
-        if tracked is not None:
-            self._last = tracked.slice_mask.mask
+        self._last = tracked.slice_mask.mask
         return tracked
 
-    def _look(self, image: SliceImage, mask: np.ndarray) -> TrackedMask | None:
+    def _look(self, image: SliceImage, mask: NDArray[np.bool_]) -> TrackedMask | None:
         """Segment a slice from a mask of the target on it or beside it, bool (H, W)."""
         prompt = prompt_from_mask(mask, image)
         if prompt is None:
@@ -78,7 +82,9 @@ class MemoryTracker:
         self._memory: SliceMemory | None = None
         self._crop: Crop | None = None
 
-    def begin(self, index: int, image: SliceImage, prompt: SlicePrompt, mask: np.ndarray) -> None:
+    def begin(
+        self, index: int, image: SliceImage, prompt: SlicePrompt, mask: NDArray[np.bool_]
+    ) -> None:
         """Remember the prompted slice; the crop is chosen to hold its mask, bool (H, W)."""
         shown = prompt_from_mask(mask, image) or prompt
         self._crop = crop_of(image, shown, self._settings.memory_zoom)

@@ -83,8 +83,8 @@ def resolve_modality(modality: str | None, values: NDArray[Any]) -> tuple[str, b
 
 def volume_of_files(
     files: Sequence[Path],
-    values: np.ndarray,
-    ijk_to_lps: np.ndarray,
+    values: NDArray[np.number[Any]],
+    ijk_to_lps: NDArray[np.float64],
     modality: str | None,
     warnings: Sequence[str],
 ) -> Volume:

@@ -139,7 +139,7 @@ def bounded_stream(stream: Any, most_bytes: int, address: str) -> Any:
     # httpx2 or httpx, as the installed client uses; it takes streams of its own kind only.
     kind: type = next(base for base in type(stream).__mro__ if base.__name__ == "AsyncByteStream")
 
-    class Bounded(kind):  # type: ignore[misc, valid-type]
+    class Bounded(kind):  # type: ignore[misc]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             left = most_bytes
             async for chunk in stream:
@@ -184,6 +184,7 @@ def typed_errors(address: str, limits: ReasonerLimits) -> Iterator[None]:
     """Turn the client's errors into this library's; messages hold no body, which may echo text."""
     import openai
 
+    broken: tuple[type[Exception], ...] = (openai.OpenAIError, *_transport_errors())
     try:
         yield
     except MedReasonerError:
@@ -203,7 +204,7 @@ def typed_errors(address: str, limits: ReasonerLimits) -> Iterator[None]:
         raise ReasonerUnreachableError(
             f"The server at {address} did not answer with JSON; expected a vLLM server's address."
         ) from error
-    except (openai.OpenAIError, *_transport_errors()) as error:
+    except broken as error:
         raise ReasonerUnreachableError(
             f"The reasoner's server at {address} could not be reached or broke off "
             f"({type(error).__name__}). Check that it runs."

@@ -227,11 +227,12 @@ class TestSlices:
         mapping = slice_mapping(volume((4, 5, 10)), Plane.AXIAL, index)
         assert (mapping.index, mapping.slice_axis, mapping.model_size) == (index, 2, 840)
 
-    def test_a_slice_that_is_not_there_is_refused_in_one_sentence(self) -> None:
+    @pytest.mark.parametrize("index", [-2, -1, 5, 6])
+    def test_a_slice_that_is_not_there_is_refused_in_one_sentence(self, index) -> None:
         with pytest.raises(SliceOutOfRangeError) as caught:
-            slice_mapping(volume((4, 5, 10)), Plane.CORONAL, 5)
+            slice_mapping(volume((4, 5, 10)), Plane.CORONAL, index)
         assert str(caught.value) == (
-            "Slice 5 of the coronal plane does not exist: this image has the slices 0 to 4."
+            f"Slice {index} of the coronal plane does not exist: this image has the slices 0 to 4."
         )
 
     def test_a_square_of_one_pixel_is_the_smallest(self) -> None:

@@ -452,14 +452,14 @@ class TestReaders:
         assert lasts_s == [7200]
 
     def test_the_settings_name_a_single_token_or_a_file(self, tmp_path) -> None:
-        single = Readers.of(SecuritySettings(token=TOKEN, token_role="reviewer"))
+        single = Accounts.of(SecuritySettings(token=TOKEN, token_role="reviewer"))
         assert single.roles == {"reader": Role.REVIEWER}
         assert single.without_a_role == ()
         assert single.by_token(TOKEN, "anybody").display_name == "reader"
         path = tmp_path / "tokens"
         path.touch(0o600)
         path.write_text(f"ann:{TOKEN}")
-        assert Readers.of(SecuritySettings(token_file=path)).roles == {"ann": Role.READER}
+        assert Accounts.of(SecuritySettings(token_file=path)).roles == {"ann": Role.READER}
 
     def test_a_session_ends_with_the_token_that_opened_it(self, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(accounts, "_LOOK_AGAIN_S", 0.0)

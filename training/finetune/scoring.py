@@ -73,8 +73,11 @@ class SquareSegmenter:
         pixels = np.asarray(image)
         factor = len(pixels) / self.prompt_size
         box = prompt.bbox_xyxy_px
+        if box is not None:
+            x1, y1, x2, y2 = box
+            box = (x1 * factor, y1 * factor, x2 * factor, y2 * factor)
         scaled = SlicePrompt(
-            None if box is None else tuple(value * factor for value in box),
+            box,
             tuple((x * factor, y * factor) for x, y in prompt.points_xy_px),
             prompt.point_labels,
         )

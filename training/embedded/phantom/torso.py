@@ -179,9 +179,10 @@ def sample_torso(rng: np.random.Generator, vary: float = 1.0) -> TorsoPhantom:
         width_scale=float(np.exp(build + 0.10 * obesity + rng.normal(0.0, 0.04)) * 0.98),
         depth_scale=float(np.exp(build + 0.22 * obesity + rng.normal(0.0, 0.06)) * 0.95),
         height_scale=float(np.exp(rng.normal(0.0, 0.05))),
-        fat_mm=tuple(
-            least + share * obesity * rng.uniform(0.5, 1.2)
-            for least, share in ((4.0, 45.0), (4.0, 32.0), (7.0, 40.0))
+        fat_mm=(
+            4.0 + 45.0 * obesity * rng.uniform(0.5, 1.2),
+            4.0 + 32.0 * obesity * rng.uniform(0.5, 1.2),
+            7.0 + 40.0 * obesity * rng.uniform(0.5, 1.2),
         ),
         wall_exponent=rng.uniform(2.05, 2.6),
         warp=warp,

@@ -19,9 +19,11 @@ RUNS ?= runs
 DATA ?=
 REASONER_OPTIONS ?=
 SEGMENTER_OPTIONS ?=
+AREAS ?=
+MUTANTS_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
 
-.PHONY: install demo serve test test-fast test-viewers lint docs audit benchmark clean
+.PHONY: install demo serve test test-fast test-viewers lint docs audit mutants benchmark clean
 .PHONY: embedded-models train-reasoner train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
@@ -65,6 +67,11 @@ node_modules/.package-lock.json: package.json package-lock.json | install
 # Needs PyPI's vulnerability service, so no machine without the internet can be green by it.
 audit: install
 	$(BIN)/python scripts/audit.py $(CONSTRAINTS)
+
+# Changes the code in one place at a time, in a copy, and tells what the quick tests let through; sampled,
+# not part of CI. AREAS picks areas of scripts/mutants.yaml, MUTANTS_OPTIONS: e.g. '--sample 0 --seed 1'.
+mutants: install
+	$(BIN)/python scripts/mutants.py $(AREAS) $(MUTANTS_OPTIONS)
 
 benchmark: install
 	$(BIN)/python benchmarks/latency.py

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from medreasoner_infer.imaging import SliceMapping
+from medreasoner_infer.prompting import grounding_in_slice_px
 from medreasoner_infer.result import SampleRecord
-from medreasoner_infer.types import XY, XYXY, Grounding, ReasonerAnswer
+from medreasoner_infer.types import XYXY, Grounding, ReasonerAnswer
 
 
 def box_iou(first_xyxy: XYXY, second_xyxy: XYXY) -> float:
@@ -46,17 +47,12 @@ def record_samples(
 
 def _record(answer: ReasonerAnswer, sample: ReasonerAnswer, mapping: SliceMapping) -> SampleRecord:
     grounding = sample.grounding
-    box: XYXY | None = None
-    points: tuple[XY, ...] = ()
-    if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:
-        box = mapping.reasoner_box_to_slice_px(grounding.bbox_xyxy_px)
-        mapped = mapping.reasoner_px_to_slice_px(np.array(grounding.points_xy_px))
-        points = tuple((float(x), float(y)) for x, y in mapped)
+    found = grounding_in_slice_px(grounding, mapping)
     return SampleRecord(
         present=grounding.present,
         reasoning=grounding.reasoning,
-        bbox_xyxy_slice_px=box,
-        points_xy_slice_px=points,
+        bbox_xyxy_slice_px=found.bbox_xyxy_px,
+        points_xy_slice_px=found.points_xy_px,
         confidence=sample.confidence,
         bbox_iou_with_answer=round(grounding_iou(answer.grounding, grounding), 4),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hash that names weights."""
+"""SHA-256 of files, by which a result names the weights that made it."""
 
 from __future__ import annotations
 

@@ -39,15 +39,21 @@ def prompt_from_grounding(
         clicked inside none either.
     """
     prompt = SourcedPrompt(SlicePrompt(None), None, ())
-    if grounding.bbox_xyxy_px is not None and grounding.points_xy_px is not None:
-        prompt = _on_slice(
-            mapping.reasoner_box_to_slice_px(grounding.bbox_xyxy_px),
-            _as_pairs(mapping.reasoner_px_to_slice_px(np.array(grounding.points_xy_px))),
-            mapping,
-        )
+    found = grounding_in_slice_px(grounding, mapping)
+    if found.bbox_xyxy_px is not None:
+        prompt = _on_slice(found.bbox_xyxy_px, found.points_xy_px, mapping)
     prompt = add_clicks(prompt, clicks, mapping)
     usable = prompt.prompt.bbox_xyxy_px is not None or 1 in prompt.prompt.point_labels
     return prompt if usable else None
+
+
+def grounding_in_slice_px(grounding: Grounding, mapping: SliceMapping) -> SlicePrompt:
+    """The reasoner's box and key points in slice px, maybe beside the slice; empty without any."""
+    if grounding.bbox_xyxy_px is None or grounding.points_xy_px is None:
+        return SlicePrompt(None)
+    points = _as_pairs(mapping.reasoner_px_to_slice_px(np.array(grounding.points_xy_px)))
+    box = mapping.reasoner_box_to_slice_px(grounding.bbox_xyxy_px)
+    return SlicePrompt(box, tuple(points), (1,) * len(points))
 
 
 def _on_slice(box: XYXY, points: Sequence[XY], mapping: SliceMapping) -> SourcedPrompt:

@@ -23,25 +23,25 @@ POLL_S = 0.1
 T = TypeVar("T")
 P = TypeVar("P")
 
-Tell = Callable[[P], None]
-Talk = Callable[[Callable[[Any], None]], Coroutine[Any, Any, T]]
+Emit = Callable[[P], None]
+Work = Callable[[Emit[Any]], Coroutine[Any, Any, T]]
 
 
 class OutOfTimeError(Exception):
     """The work did not end within its limit; whoever asked says what that means."""
 
 
-def attend(
-    talk: Talk[T],
+def run_cancellable(
+    work: Work[T],
     *,
     total_s: float,
     cancelled: Cancelled | None = None,
-    receive: Tell[Any] | None = None,
+    receive: Emit[Any] | None = None,
 ) -> T:
-    """What ``talk`` returns; it is stopped when the time is up or the caller leaves.
+    """What ``work`` returns; it is stopped when the time is up or the caller leaves.
 
     Args:
-        talk: gets a function by which it may tell pieces before it ends.
+        work: a coroutine; it gets a function by which it may emit pieces before it ends.
         total_s: limit of the whole, in seconds.
         cancelled: polled while waiting and before each piece is received.
         receive: gets each piece, in the calling thread.
@@ -49,44 +49,43 @@ def attend(
     Raises:
         OutOfTimeError: the limit has passed.
         CancelledError: ``cancelled`` said so.
-        Exception: what ``talk`` or ``receive`` raises.
+        Exception: what ``work`` or ``receive`` raises.
     """
-    errand: _Errand[T] = _Errand(talk)
+    running: _LoopThread[T] = _LoopThread(work)
     deadline = time.monotonic() + total_s
     try:
-        while not errand.is_over:
+        while not running.is_over:
             if cancelled is not None and cancelled():
                 raise CancelledError("The caller left while another machine was waited for.")
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise OutOfTimeError
-            errand.pass_on(receive, min(POLL_S, left_s))
-        return errand.outcome()
+            running.deliver(receive, min(POLL_S, left_s))
+        return running.outcome()
     finally:
-        errand.stop()
+        running.stop()
 
 
 _END = object()
 
 
-class _Errand(Generic[T]):
-    """One run of ``talk`` in an event loop and thread of its own."""
+class _LoopThread(Generic[T]):
+    """One run of ``work`` in an event loop and thread of its own."""
 
-    def __init__(self, talk: Talk[T]) -> None:
+    def __init__(self, work: Work[T]) -> None:
         self.is_over = False
-        self._talk = talk
-        self._told: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._emitted: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._value: T | None = None
         self._error: BaseException | None = None
         self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(talk(self._told.put))
+        self._task = self._loop.create_task(work(self._emitted.put))
         # Not waited for at the end: a look-up of a name that hangs must keep nobody.
         threading.Thread(target=self._run, name="medreasoner-waiting", daemon=True).start()
 
-    def pass_on(self, receive: Tell[Any] | None, wait_s: float) -> None:
+    def deliver(self, receive: Emit[Any] | None, wait_s: float) -> None:
         """Wait for the next piece, or the end, for so long at most."""
         try:
-            piece = self._told.get(timeout=wait_s)
+            piece = self._emitted.get(timeout=wait_s)
         except queue.Empty:
             return
         if piece is _END:
@@ -95,13 +94,13 @@ class _Errand(Generic[T]):
             receive(piece)
 
     def outcome(self) -> T:
-        """What came of it."""
+        """What ``work`` returned; its fault is raised here."""
         if self._error is not None:
             raise self._error
         return cast(T, self._value)
 
     def stop(self) -> None:
-        """Have it end at once; nothing is left open."""
+        """Cancel ``work`` if it still runs; its thread closes what it opened."""
         if not self.is_over:
             try:
                 self._loop.call_soon_threadsafe(self._task.cancel)
@@ -115,7 +114,7 @@ class _Errand(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - raised anew in the thread that waits
             self._error = error
         finally:
-            self._told.put(_END)
+            self._emitted.put(_END)
             self._close()
 
     def _close(self) -> None:

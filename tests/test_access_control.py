@@ -142,6 +142,11 @@ class TestTokenFile:
             "cy": (Role.READER, False),
         }
 
+    def test_each_of_many_tokens_has_its_reader(self, tmp_path) -> None:
+        names = ["ann", "bob", "cy", "dee", "eve"]
+        text = "".join(f"{name}:{TOKEN}-{name}\n" for name in names)
+        assert list(self.written(tmp_path, text).read()) == names
+
     @pytest.mark.parametrize(
         ("line", "expected"),
         [
@@ -446,6 +451,16 @@ class TestReaders:
         assert Accounts.of(SecuritySettings()) is None
         assert lasts_s == [7200]
 
+    def test_the_settings_name_a_single_token_or_a_file(self, tmp_path) -> None:
+        single = Accounts.of(SecuritySettings(token=TOKEN, token_role="reviewer"))
+        assert single.roles == {"reader": Role.REVIEWER}
+        assert single.without_a_role == ()
+        assert single.by_token(TOKEN, "anybody").display_name == "reader"
+        path = tmp_path / "tokens"
+        path.touch(0o600)
+        path.write_text(f"ann:{TOKEN}")
+        assert Accounts.of(SecuritySettings(token_file=path)).roles == {"ann": Role.READER}
+
     def test_a_session_ends_with_the_token_that_opened_it(self, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(accounts, "_LOOK_AGAIN_S", 0.0)
         path = tmp_path / "tokens"
@@ -455,8 +470,9 @@ class TestReaders:
         session = known.open_session(a_reader())
         path.write_text(f"ann:{TOKEN}-a:administrator")
         assert known.by_session(session) == LoggedIn("ann", Role.ADMINISTRATOR)
-        path.write_text(f"ann:{TOKEN}-b:administrator")
-        assert known.by_session(session) is None
+        for other in "bcdef":
+            path.write_text(f"ann:{TOKEN}-{other}:administrator")
+            assert known.by_session(session) is None
 
 
 class TestGuesses:
@@ -645,7 +661,8 @@ class TestLoginRequired:
         assert answer.headers["location"] == f"/medreasoner/login?next={wanted}"
         plain = client.get("/ohif/", headers=page).headers["location"]
         assert plain == "/medreasoner/login?next=%2Fohif%2F"
-        assert client.post("/ohif/", headers=page).status_code == 401
+        for method in ("POST", "DELETE", "HEAD"):
+            assert client.request(method, "/ohif/", headers=page).status_code == 401
 
     @pytest.mark.parametrize(
         ("headers", "texts"),
@@ -697,12 +714,13 @@ class TestHowMuch:
         client = client_of(BodyLimits(answering, upload_bytes=50_000, other_bytes=10))
         assert client.post("/auth/token", content=b" " * 11).status_code == 413
 
-    def test_a_route_s_own_refusal_passes_as_it_is(self) -> None:
+    @pytest.mark.parametrize("status", [400, 412, 414, 500])
+    def test_a_route_s_own_refusal_passes_as_it_is(self, status) -> None:
         async def refusing(scope, receive, send):
-            await PlainTextResponse("mine", 400)(scope, receive, send)
+            await PlainTextResponse("mine", status)(scope, receive, send)
 
         answer = client_of(BodyLimits(refusing, 50, 20)).post("/x")
-        assert (answer.status_code, answer.text) == (400, "mine")
+        assert (answer.status_code, answer.text) == (status, "mine")
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
     def test_what_changes_something_is_counted(self, method) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from medreasoner_infer import answer as fmt
 from medreasoner_infer.answer.lenient_json import MAX_DEPTH, LenientReader, LenientSyntaxError
-from medreasoner_infer.answer.mender import describe
+from medreasoner_infer.answer.repairs import describe
 from medreasoner_infer.types import Grounding
 
 KEYS = '"bbox": [10, 20, 30, 40], "points_1": [15, 25], "points_2": [20, 30]'

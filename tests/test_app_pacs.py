@@ -22,7 +22,7 @@ from dicomweb_client import DICOMfileClient
 from medreasoner_infer.errors import InputError
 from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
-from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.images.volumes import VolumeCache, read_volume
 from monailabel_app.inference.dicom_seg import dicom_seg_of
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.pacs import PacsStudies
@@ -171,13 +171,12 @@ def test_an_empty_label_is_refused_with_a_reason(store, series_uid, tmp_path) ->
         store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {})
 
 
-def test_a_mask_becomes_a_segmentation_of_the_fetched_series(store, series_uid, tmp_path) -> None:
+def test_a_mask_becomes_a_segmentation_of_the_fetched_series(store, series_uid) -> None:
     source = store.image_source(series_uid)
-    image = nibabel.load(source.path)
-    mask = np.zeros(image.shape, np.uint8)
+    volume = read_volume(source)
+    mask = np.zeros(volume.shape_ijk, np.uint8)
     mask[4, 3, 2] = 1
-    nibabel.save(nibabel.Nifti1Image(mask, image.affine), tmp_path / "m.nii.gz")
-    written = dicom_seg_of(str(tmp_path / "m.nii.gz"), source)
+    written = dicom_seg_of(mask, volume, source)
     segmentation = pydicom.dcmread(io.BytesIO(written))
     assert segmentation.pixel_array.squeeze()[3, 4] == 1
     position = segmentation.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]

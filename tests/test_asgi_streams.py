@@ -52,13 +52,13 @@ class ToyReasoner(Reasoner):
     def __init__(self, toy: ToyPipeline) -> None:
         self._toy = toy
 
-    def answer(self, request, *, on_text=None, cancelled=None):
+    def _sample(self, request, count, on_text, cancelled):
         self._toy.wait(cancelled)
         for piece in PIECES:
             on_text(piece)
         found = Grounding("The gallbladder", (10.0, 10.0, 30.0, 40.0), ((20.0, 25.0), (22.0, 25.0)))
         absent = Grounding("The gallbladder", None, None)
-        return (ReasonerAnswer("text", found if self._toy.present else absent, 0.75, 5),)
+        return (ReasonerAnswer("text", found if self._toy.present else absent, 0.75, 5),) * count
 
 
 class ToySegmenter:

@@ -27,7 +27,7 @@ from medreasoner_infer.reasoners import (
     load_transformers_reasoner,
     prepare_image,
 )
-from medreasoner_infer.reasoners.vllm_server import api_address
+from medreasoner_infer.reasoners.server_link import api_address
 from medreasoner_infer.types import ReasonerRequest
 
 pytestmark = pytest.mark.slow

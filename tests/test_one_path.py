@@ -39,18 +39,15 @@ class BrightReasoner(Reasoner):
 
     identity, input_size, image_encoding = MODEL, 120, "rgb"
 
-    def answer(self, request, *, on_text=None, cancelled=None):
+    def _sample(self, request, count, on_text, cancelled):
         rows, columns = np.nonzero(request.image[..., 0] > 200)
         if not rows.size:
-            return (ReasonerAnswer("text", Grounding("Dark.", None, None), 0.9, 3),)
+            return (ReasonerAnswer("text", Grounding("Dark.", None, None), 0.9, 3),) * count
         box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         x1, y1, x2, y2 = (float(edge) for edge in box)
         centre = ((x1 + x2) / 2, (y1 + y2) / 2)
         grounding = Grounding("Bright.", (x1, y1, x2, y2), (centre, centre))
-        return (ReasonerAnswer("text", grounding, 0.9, 3),) * request.samples
-
-    def answer_batch(self, requests, *, cancelled=None):
-        return tuple(self.answer(request)[0] for request in requests)
+        return (ReasonerAnswer("text", grounding, 0.9, 3),) * count
 
 
 class BrightSegmenter:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the reasoner's square and the reader's clicks to a prompt, on a slice of 40 x 20 px.
 
-The square has 80 px: 2 model px for 1 slice px, and 20 model px of padding above and below.
+The square has 80 px: 2 reasoner px for 1 slice px, and 20 reasoner px of padding above and below.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from medreasoner_infer.types import Grounding, SlicePrompt
 
 CUT = "The reasoner's box reached beyond the slice and was cut at its edge."
 BESIDE = "The reasoner's box lies beside the slice and was left out."
-INSIDE = ((10.0, 30.0), (20.0, 40.0))  # model px: (5, 5) and (10, 10) on the slice
+INSIDE = ((10.0, 30.0), (20.0, 40.0))  # reasoner px: (5, 5) and (10, 10) on the slice
 
 
 @pytest.fixture

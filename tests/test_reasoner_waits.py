@@ -19,7 +19,7 @@ from medreasoner_infer.addresses import shown_address
 from medreasoner_infer.errors import CancelledError, ReasonerUnreachableError
 from medreasoner_infer.models.store.lora_route import set_lora_adapter
 from medreasoner_infer.reasoners import PromptTemplate, connect_vllm_reasoner
-from medreasoner_infer.reasoners.vllm_server import ReasonerLimits, api_address
+from medreasoner_infer.reasoners.server_link import ReasonerLimits, api_address
 from medreasoner_infer.types import ReasonerRequest
 
 CEILING_S = 20

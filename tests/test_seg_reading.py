@@ -326,6 +326,15 @@ def test_a_frame_without_a_place_belongs_to_the_image_it_was_made_from(source) -
     assert voxels(segmentation, source) == [[1, 0, 2], [3, 2, 0]]
 
 
+def test_of_several_images_that_a_frame_was_made_from_the_first_counts(source) -> None:
+    item, further = a_frame(None, image=2), a_frame(None, image=0)
+    item.DerivationImageSequence[0].SourceImageSequence.append(
+        a_frame(None, image=1).DerivationImageSequence[0].SourceImageSequence[0]
+    )
+    item.DerivationImageSequence.append(further.DerivationImageSequence[0])
+    assert voxels(fractional(one_pixel(0, 1), [item]), source) == [[1, 0, 2]]
+
+
 def test_an_image_that_the_series_lacks_is_refused(source) -> None:
     segmentation = fractional(one_pixel(0, 1), [a_frame(None, image=7)])
     with pytest.raises(UnreadableResultError, match="does not hold; send the whole series"):

@@ -11,7 +11,12 @@ from scipy.stats import ks_2samp
 
 from medreasoner_infer.segmenters.propagation import propagate_both_ways
 from medreasoner_infer.segmenters.settings import StopRule
-from medreasoner_infer.segmenters.stopping import Ending, EndWatch, GreyValues, TrackedMask
+from medreasoner_infer.segmenters.stopping import (
+    GreyValues,
+    StoppingCriterion,
+    StopReason,
+    TrackedMask,
+)
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 
 RULE = StopRule(
@@ -47,28 +52,30 @@ def noisy(mean: float, deviation: float, seed: int) -> SliceImage:
     return SliceImage(np.clip(noise, 0, 255).round().astype(np.uint8), (1.0, 1.0), f"noise/{seed}")
 
 
-def watch(rule: StopRule, image: SliceImage, mask: np.ndarray, iou: float = 0.9) -> EndWatch:
-    return EndWatch(rule, SliceMask(mask, iou), GreyValues.of(image, mask))
+def watch(
+    rule: StopRule, image: SliceImage, mask: np.ndarray, iou: float = 0.9
+) -> StoppingCriterion:
+    return StoppingCriterion(rule, SliceMask(mask, iou), GreyValues.of(image, mask))
 
 
 @pytest.mark.parametrize(
     ("last", "answer", "ending", "why"),
     [
         (square(20), tracked(square(20)), None, "unchanged"),
-        (square(20), tracked(square(20), -0.1), Ending.PRESENCE, "presence below the bound"),
-        (square(20), tracked(square(0)), Ending.EMPTY, "empty"),
+        (square(20), tracked(square(20), -0.1), StopReason.PRESENCE, "presence below the bound"),
+        (square(20), tracked(square(0)), StopReason.EMPTY, "empty"),
         (square(20), tracked(square(34)), None, "area x 2.9"),
-        (square(20), tracked(square(36)), Ending.AREA, "area x 3.2: a leak"),
+        (square(20), tracked(square(36)), StopReason.AREA, "area x 3.2: a leak"),
         (square(20), tracked(square(7)), None, "area x 0.12"),
-        (square(20), tracked(square(6)), Ending.AREA, "area x 0.09: a collapse"),
+        (square(20), tracked(square(6)), StopReason.AREA, "area x 0.09: a collapse"),
         (square(1), tracked(square(9)), None, "81 px count as x 2.7 of the smallest 30"),
-        (square(1), tracked(square(10)), Ending.AREA, "100 px are x 3.3 of the smallest 30"),
+        (square(1), tracked(square(10)), StopReason.AREA, "100 px are x 3.3 of the smallest 30"),
         (square(20), tracked(square(20, 11)), None, "81 of 400 px overlap"),
-        (square(20), tracked(square(20, 12)), Ending.OVERLAP, "64 of 400 px overlap"),
+        (square(20), tracked(square(20, 12)), StopReason.OVERLAP, "64 of 400 px overlap"),
     ],
 )
 def test_bounds_on_shape_and_presence(last, answer, ending, why):
-    assert watch(RULE, grey(100), last).ending(grey(100), answer) is ending, why
+    assert watch(RULE, grey(100), last).judge(grey(100), answer) is ending, why
 
 
 def test_what_just_reaches_a_bound_goes_on():
@@ -81,7 +88,7 @@ def test_what_just_reaches_a_bound_goes_on():
     fifth[:20, 16:36] = True  # 400 px, of which 80 lie on the last mask
     for mask, presence in ((tenth, 5.0), (triple, 5.0), (fifth, 5.0), (last, 0.0)):
         answer = tracked(mask, presence)
-        assert watch(RULE, grey(100), last).ending(grey(100), answer) is None
+        assert watch(RULE, grey(100), last).judge(grey(100), answer) is None
 
 
 def test_a_step_that_just_reaches_its_bound_goes_on():
@@ -90,22 +97,24 @@ def test_a_step_that_just_reaches_its_bound_goes_on():
     # A quarter of 400 px has changed; of the distance 0.25 chance explains 1.36 x sqrt(2 / 400).
     reached = replace(RULE, max_grey_change=100.0, max_grey_step=0.25 - 1.36 * np.sqrt(2 / 400))
     below = replace(reached, max_grey_step=reached.max_grey_step - 1e-9)
-    assert watch(below, grey(100), square(20)).ending(brighter, tracked(square(20))) is Ending.STEP
-    assert watch(reached, grey(100), square(20)).ending(brighter, tracked(square(20))) is None
+    assert (
+        watch(below, grey(100), square(20)).judge(brighter, tracked(square(20))) is StopReason.STEP
+    )
+    assert watch(reached, grey(100), square(20)).judge(brighter, tracked(square(20))) is None
 
 
 def test_a_better_quality_makes_up_for_no_change_of_grey():
     # The median moves by 9 of 8 levels; the predicted quality rises from 0.5 to 1.
     rule = replace(RULE, max_grey_step=1.0)
     seen = watch(rule, grey(100), square(20), iou=0.5)
-    assert seen.ending(grey(100), tracked(square(20), iou=0.5)) is None
-    assert seen.ending(grey(109), tracked(square(20), iou=1.0)) is Ending.DOUBT
+    assert seen.judge(grey(100), tracked(square(20), iou=0.5)) is None
+    assert seen.judge(grey(109), tracked(square(20), iou=1.0)) is StopReason.DOUBT
 
 
 def test_a_predicted_quality_of_nothing_ends_the_target():
     seen = watch(NO_BOUND_ON_GREY, grey(100), square(20), iou=0.0)
-    assert seen.ending(grey(100), tracked(square(20), iou=0.0)) is None
-    assert seen.ending(grey(100), tracked(square(20), iou=0.0)) is Ending.DOUBT
+    assert seen.judge(grey(100), tracked(square(20), iou=0.0)) is None
+    assert seen.judge(grey(100), tracked(square(20), iou=0.0)) is StopReason.DOUBT
 
 
 class TestGreyValues:
@@ -147,19 +156,19 @@ class TestGreyValues:
 
 @pytest.mark.parametrize(
     ("deviation", "median", "ending"),
-    [(0, 108, None), (0, 109, Ending.DOUBT), (20, 118, None), (20, 124, Ending.DOUBT)],
+    [(0, 108, None), (0, 109, StopReason.DOUBT), (20, 118, None), (20, 124, StopReason.DOUBT)],
 )
 def test_median_may_move_by_one_spread_of_at_least_eight_levels(deviation, median, ending):
     rule = replace(RULE, max_grey_step=1.0)
     first = noisy(100, deviation, 3) if deviation else grey(100)
-    assert watch(rule, first, square(30)).ending(grey(median), tracked(square(30))) is ending
+    assert watch(rule, first, square(30)).judge(grey(median), tracked(square(30))) is ending
 
 
 def test_another_texture_of_equal_median_is_a_step():
     # Cancellous bone over a disc: the medians are equal, the distributions are not.
     seen = watch(RULE, noisy(90, 15, 4), square(20))
-    assert seen.ending(noisy(90, 15, 5), tracked(square(20))) is None
-    assert seen.ending(noisy(90, 3, 6), tracked(square(20))) is Ending.STEP
+    assert seen.judge(noisy(90, 15, 5), tracked(square(20))) is None
+    assert seen.judge(noisy(90, 3, 6), tracked(square(20))) is StopReason.STEP
 
 
 def test_a_step_is_one_from_the_last_slice_and_not_from_the_prompted_one():
@@ -170,19 +179,19 @@ def test_a_step_is_one_from_the_last_slice_and_not_from_the_prompted_one():
     for brighter in (5, 10, 15):
         image = grey(100)
         image.pixels[:brighter] = 140
-        assert seen.ending(image, tracked(square(20))) is None, brighter
-    assert seen.ending(grey(100), tracked(square(20))) is Ending.STEP
+        assert seen.judge(image, tracked(square(20))) is None, brighter
+    assert seen.judge(grey(100), tracked(square(20))) is StopReason.STEP
 
 
 def test_area_and_overlap_are_judged_against_the_last_mask_and_not_the_prompted_one():
     seen = watch(NO_BOUND_ON_GREY, grey(100), square(10))
     # Areas x 2.25, 1.78 and 1.56, each within 3, at last x 6.25 of the first.
     for side in (15, 20, 25):
-        assert seen.ending(grey(100), tracked(square(side))) is None, side
+        assert seen.judge(grey(100), tracked(square(side))) is None, side
     # It slides by 5 of 25 px a slice, until the first mask is left behind.
     for corner in (5, 10, 15):
-        assert seen.ending(grey(100), tracked(square(25, corner))) is None, corner
-    assert seen.ending(grey(100), tracked(square(10))) is Ending.OVERLAP
+        assert seen.judge(grey(100), tracked(square(25, corner))) is None, corner
+    assert seen.judge(grey(100), tracked(square(10))) is StopReason.OVERLAP
 
 
 def test_few_pixels_may_differ_by_chance():
@@ -190,40 +199,40 @@ def test_few_pixels_may_differ_by_chance():
     rule = replace(RULE, max_grey_change=100.0)
     first, second = grey(100), grey(100)
     second.pixels[:2, :3] = 140
-    assert watch(rule, first, square(3)).ending(second, tracked(square(3))) is None
+    assert watch(rule, first, square(3)).judge(second, tracked(square(3))) is None
     first, second = grey(100), grey(100)
     second.pixels[:20, :14] = 140
-    assert watch(rule, first, square(20)).ending(second, tracked(square(20))) is Ending.STEP
+    assert watch(rule, first, square(20)).judge(second, tracked(square(20))) is StopReason.STEP
 
 
 def test_quality_is_judged_by_two_slices_against_its_median():
     same = square(20)
     seen = watch(NO_BOUND_ON_GREY, grey(100), same, iou=0.80)
     ious = [0.82, 0.80, 0.60, 0.82, 0.80, 0.70, 0.70]
-    endings = [seen.ending(grey(100), tracked(same, iou=iou)) for iou in ious]
+    endings = [seen.judge(grey(100), tracked(same, iou=iou)) for iou in ious]
     # 0.60 and its neighbour 0.80 have the mean 0.70, 12.5 % below 0.80
-    assert endings == [None, None, Ending.DOUBT, Ending.DOUBT, None, None, Ending.DOUBT]
+    assert endings == [None, None, StopReason.DOUBT, StopReason.DOUBT, None, None, StopReason.DOUBT]
 
 
 @pytest.mark.parametrize(
     ("median", "iou", "ending"),
-    [(106, 0.8, None), (100, 0.7, None), (106, 0.7, Ending.DOUBT)],
+    [(106, 0.8, None), (100, 0.7, None), (106, 0.7, StopReason.DOUBT)],
 )
 def test_some_change_of_grey_and_some_loss_of_quality_add_up(median, iou, ending):
     # 6 of 8 levels are 0.75 of their bound; a mean of 0.75 after 0.8 is 0.625 of its.
     rule = replace(RULE, max_grey_step=1.0)
     seen = watch(rule, grey(100), square(20), iou=0.8)
-    assert seen.ending(grey(100), tracked(square(20), iou=0.8)) is None
-    assert seen.ending(grey(median), tracked(square(20), iou=iou)) is ending
+    assert seen.judge(grey(100), tracked(square(20), iou=0.8)) is None
+    assert seen.judge(grey(median), tracked(square(20), iou=iou)) is ending
 
 
 def test_quality_is_judged_from_the_third_slice_on():
     # After 0.9 and 0.3 the mean, 0.6, is the median too; after another 0.3 it is half of 0.6.
     seen = watch(NO_BOUND_ON_GREY, grey(100), square(20), iou=0.9)
-    assert seen.ending(grey(100), tracked(square(20), iou=0.3)) is None
+    assert seen.judge(grey(100), tracked(square(20), iou=0.3)) is None
     seen = watch(NO_BOUND_ON_GREY, grey(100), square(20), iou=0.9)
-    assert seen.ending(grey(100), tracked(square(20), iou=0.8)) is None
-    assert seen.ending(grey(100), tracked(square(20), iou=0.6)) is Ending.DOUBT
+    assert seen.judge(grey(100), tracked(square(20), iou=0.8)) is None
+    assert seen.judge(grey(100), tracked(square(20), iou=0.6)) is StopReason.DOUBT
 
 
 class Stubborn:

@@ -158,6 +158,12 @@ def test_an_index_goes_before_a_position_and_that_before_the_last_click(
     assert (found, choice.method) == (index, method)
 
 
+def test_a_click_on_an_image_of_one_slice_is_on_that_slice() -> None:
+    found = fixed_choice(volume_of(1), Plane.AXIAL, SliceSelection(), (Click((3, 4, 0)),))
+    assert found is not None
+    assert (found[0], found[1].method) == (0, "click")
+
+
 def test_only_an_image_of_one_slice_needs_no_search() -> None:
     found = fixed_choice(volume_of(1), Plane.AXIAL, SliceSelection(), ())
     assert found is not None

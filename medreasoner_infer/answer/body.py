@@ -13,7 +13,7 @@ from medreasoner_infer.answer.errors import (
     UnexpectedKeyError,
 )
 from medreasoner_infer.answer.lenient_json import LenientReader, LenientSyntaxError
-from medreasoner_infer.answer.mender import Mender, describe
+from medreasoner_infer.answer.repairs import Repairs, describe
 
 MAX_STARTS = 16
 _EXPECTED = "expected one JSON object or null"
@@ -29,12 +29,12 @@ class _DuplicateKeyError(ValueError):
     """A JSON object names one key twice."""
 
 
-def read_body(text: str, mender: Mender, *, cut: bool = False) -> dict[str, object] | None:
+def read_body(text: str, repairs: Repairs, *, cut: bool = False) -> dict[str, object] | None:
     """The object that an answer block holds; ``None`` when it says that the target is absent.
 
     Args:
         text: what stands between the tags.
-        mender: decides about repairs.
+        repairs: decides about them and collects them.
         cut: whether the text ended without its closing tag, so that its last number
             may be incomplete.
 
@@ -44,11 +44,11 @@ def read_body(text: str, mender: Mender, *, cut: bool = False) -> dict[str, obje
     try:
         value = json.loads(text, object_pairs_hook=_unique_keys)
     except _DuplicateKeyError:
-        mender.mend(UnexpectedKeyError, "The answer names a key twice", "its last value was taken")
+        repairs.add(UnexpectedKeyError, "The answer names a key twice", "its last value was taken")
         value = json.loads(text)
     except (ValueError, RecursionError):
-        value = _read_leniently(text, mender, cut)
-    return _unwrap(value, mender)
+        value = _read_leniently(text, repairs, cut)
+    return _unwrap(value, repairs)
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -58,17 +58,17 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def _read_leniently(text: str, mender: Mender, cut: bool) -> object:
+def _read_leniently(text: str, repairs: Repairs, cut: bool) -> object:
     """A value out of text that is not JSON."""
-    if not mender.tolerant:
+    if not repairs.tolerant:
         raise NotJsonError(f"The answer block is not JSON; {_EXPECTED}.")
     text, fences = _FENCE.subn("", text)
     if fences:
-        mender.mend(ExtraTextError, "A code fence surrounds the JSON", "it was dropped")
+        repairs.add(ExtraTextError, "A code fence surrounds the JSON", "it was dropped")
     if _says_absent(text):
-        mender.mend(NotJsonError, "The answer is in words, not null", "it was read as: not present")
+        repairs.add(NotJsonError, "The answer is in words, not null", "it was read as: not present")
         return None
-    return _read_first_object(text.strip(), mender, cut)
+    return _read_first_object(text.strip(), repairs, cut)
 
 
 def _says_absent(text: str) -> bool:
@@ -78,7 +78,7 @@ def _says_absent(text: str) -> bool:
     return bool(_ABSENT_WORD.fullmatch(text.strip()) or _ABSENT_SENTENCE.search(text))
 
 
-def _read_first_object(text: str, mender: Mender, cut: bool) -> object:
+def _read_first_object(text: str, repairs: Repairs, cut: bool) -> object:
     """The first object or list in ``text`` that can be read, ignoring what stands around it."""
     if not text:
         raise MissingAnswerError(f"The <answer> block is empty; {_EXPECTED}.")
@@ -89,24 +89,24 @@ def _read_first_object(text: str, mender: Mender, cut: bool) -> object:
         except LenientSyntaxError:
             continue
         for repair in sorted(reader.repairs):
-            mender.mend(NotJsonError, "The answer is not valid JSON", repair)
+            repairs.add(NotJsonError, "The answer is not valid JSON", repair)
         if start > 0 or text[reader.position :].strip():
-            mender.mend(ExtraTextError, "Text stands around the JSON", "it was ignored")
+            repairs.add(ExtraTextError, "Text stands around the JSON", "it was ignored")
         return value
     raise NotJsonError(f"The answer block holds no readable JSON object; {_EXPECTED}.")
 
 
-def _unwrap(value: object, mender: Mender) -> dict[str, object] | None:
+def _unwrap(value: object, repairs: Repairs) -> dict[str, object] | None:
     """The object itself, taken out of a list where a model listed its findings."""
     if value is None:
         return None
     if isinstance(value, str) and _says_absent(value):
-        mender.mend(NotJsonError, "The answer is a text, not null", "it was read as: not present")
+        repairs.add(NotJsonError, "The answer is a text, not null", "it was read as: not present")
         return None
     if isinstance(value, list):
         objects = [item for item in value if isinstance(item, dict)]
         if objects:
-            mender.mend(
+            repairs.add(
                 NotJsonError,
                 f"The answer is a list with {len(objects)} objects",
                 "the first object was taken",

@@ -12,8 +12,8 @@ from medreasoner_infer.answer.errors import (
     MissingAnswerError,
     MissingReasoningError,
 )
-from medreasoner_infer.answer.mender import Mender
 from medreasoner_infer.answer.pattern import split_size
+from medreasoner_infer.answer.repairs import Repairs
 from medreasoner_infer.answer.values import read_grounding
 from medreasoner_infer.types import Grounding
 
@@ -59,37 +59,37 @@ def parse_answer(
     if mode not in ("strict", "tolerant"):
         raise ValueError(f"mode is {mode!r}; expected 'strict' or 'tolerant'.")
     size = split_size(image_size)
-    mender = Mender(tolerant=mode == "tolerant")
-    reasoning, rest = _take_reasoning(completion, mender, require_reasoning)
-    text, cut = _take_answer(rest, mender)
-    body = read_body(text, mender, cut=cut)
-    bbox, points = read_grounding(body, size, mender, min_side_px)
-    return Grounding(reasoning, bbox, points, tuple(mender.warnings))
+    repairs = Repairs(tolerant=mode == "tolerant")
+    reasoning, rest = _take_reasoning(completion, repairs, require_reasoning)
+    text, cut = _take_answer(rest, repairs)
+    body = read_body(text, repairs, cut=cut)
+    bbox, points = read_grounding(body, size, repairs, min_side_px)
+    return Grounding(reasoning, bbox, points, tuple(repairs.warnings))
 
 
-def _take_reasoning(completion: str, mender: Mender, required: bool) -> tuple[str, str]:
+def _take_reasoning(completion: str, repairs: Repairs, required: bool) -> tuple[str, str]:
     """The trace without outer space, and what follows its block."""
     before, opened, after = completion.partition(_THINK_OPEN)
     if not opened:
         if required:
-            mender.mend(
+            repairs.add(
                 MissingReasoningError, "There is no <think> block", "the answer is without a trace"
             )
         return "", completion
     if before.strip(SPACE):
-        mender.mend(ExtraTextError, "Text stands before the <think> block", "it was ignored")
+        repairs.add(ExtraTextError, "Text stands before the <think> block", "it was ignored")
     trace, closed, rest = after.partition(_THINK_CLOSE)
     if not closed:
-        trace, rest = _split_open_trace(after, mender)
+        trace, rest = _split_open_trace(after, repairs)
     trace = trace.strip(SPACE)
     if not trace and required:
-        mender.mend(
+        repairs.add(
             MissingReasoningError, "The <think> block is empty", "the answer is without a trace"
         )
-    return _without_tags(trace, mender), rest
+    return _without_tags(trace, repairs), rest
 
 
-def _split_open_trace(after: str, mender: Mender) -> tuple[str, str]:
+def _split_open_trace(after: str, repairs: Repairs) -> tuple[str, str]:
     """Trace and rest where ``</think>`` is missing: the trace ends where the answer starts."""
     trace, opened, rest = after.partition(_ANSWER_OPEN)
     if not opened:
@@ -97,38 +97,38 @@ def _split_open_trace(after: str, mender: Mender) -> tuple[str, str]:
             "The <think> block is not closed and no <answer> follows: the completion was cut. "
             "Allow more tokens."
         )
-    mender.mend(
+    repairs.add(
         MissingReasoningError, "The <think> block is not closed", "it was ended at the answer"
     )
     return trace, opened + rest
 
 
-def _without_tags(trace: str, mender: Mender) -> str:
+def _without_tags(trace: str, repairs: Repairs) -> str:
     clean = re.sub(r"</?(?:think|answer)>", "", trace)
     if clean != trace:
-        mender.mend(ExtraTextError, "The <think> block holds a tag of the format", "it was dropped")
+        repairs.add(ExtraTextError, "The <think> block holds a tag of the format", "it was dropped")
     return clean.strip(SPACE)
 
 
-def _take_answer(rest: str, mender: Mender) -> tuple[str, bool]:
+def _take_answer(rest: str, repairs: Repairs) -> tuple[str, bool]:
     """The answer block's text, and whether it was cut before its closing tag."""
     before, opened, after = rest.partition(_ANSWER_OPEN)
     if not opened:
-        return _take_untagged(rest, mender)
+        return _take_untagged(rest, repairs)
     if before.strip(SPACE):
-        mender.mend(ExtraTextError, "Text stands before the <answer> block", "it was ignored")
+        repairs.add(ExtraTextError, "Text stands before the <answer> block", "it was ignored")
     text, closed, behind = after.partition(_ANSWER_CLOSE)
     if not closed:
-        mender.mend(MissingAnswerError, "The <answer> block is not closed", "it was read as it is")
+        repairs.add(MissingAnswerError, "The <answer> block is not closed", "it was read as it is")
     if behind.strip(SPACE):
-        mender.mend(ExtraTextError, "Text stands behind the <answer> block", "it was ignored")
+        repairs.add(ExtraTextError, "Text stands behind the <answer> block", "it was ignored")
     return text, not closed
 
 
-def _take_untagged(rest: str, mender: Mender) -> tuple[str, bool]:
+def _take_untagged(rest: str, repairs: Repairs) -> tuple[str, bool]:
     """A JSON object that stands where the answer block is expected, but without its tags."""
     problem = "There is no <answer> block"
     if "{" not in rest:
         raise MissingAnswerError(f"{problem}; expected one after the reasoning.")
-    mender.mend(MissingAnswerError, problem, "the first JSON object was taken for the answer")
+    repairs.add(MissingAnswerError, problem, "the first JSON object was taken for the answer")
     return rest.partition(_ANSWER_CLOSE)[0], _ANSWER_CLOSE not in rest

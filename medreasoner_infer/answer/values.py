@@ -17,7 +17,7 @@ from medreasoner_infer.answer.errors import (
     ReversedCornersError,
     UnexpectedKeyError,
 )
-from medreasoner_infer.answer.mender import Mender, describe
+from medreasoner_infer.answer.repairs import Repairs, describe
 from medreasoner_infer.errors import AnswerError
 from medreasoner_infer.types import XY, XYXY
 
@@ -37,7 +37,7 @@ _NUMBER_TEXT = re.compile(r"\s*[+-]?\d{1,18}(?:\.\d*)?\s*(?:px)?\s*")
 
 
 def read_grounding(
-    body: dict[str, object] | None, size: tuple[int, int], mender: Mender, min_side_px: float
+    body: dict[str, object] | None, size: tuple[int, int], repairs: Repairs, min_side_px: float
 ) -> tuple[XYXY | None, tuple[XY, XY] | None]:
     """Box and both points of an answer's object; ``(None, None)`` for an absent target.
 
@@ -46,22 +46,22 @@ def read_grounding(
     """
     if body is None:
         return None, None
-    members = _canonical_keys(body, mender)
+    members = _canonical_keys(body, repairs)
     if members and all(value is None for value in members.values()):
-        mender.mend(NotJsonError, "The answer's values are all null", "it was read as: not present")
+        repairs.add(NotJsonError, "The answer's values are all null", "it was read as: not present")
         return None, None
     missing = [key for key in KEYS if key not in members]
     if missing:
         raise MissingKeyError(
             f"The answer has no {', '.join(missing)}; expected {', '.join(KEYS)}."
         )
-    box = _numbers(members[BOX], 4, BOX, MalformedBoxError, mender)
-    points = [_numbers(members[k], 2, k, MalformedPointError, mender) for k in (FIRST, SECOND)]
-    bbox = _fit_box(box, size, mender, min_side_px)
-    return bbox, _fit_points(points, bbox, size, mender)
+    box = _numbers(members[BOX], 4, BOX, MalformedBoxError, repairs)
+    points = [_numbers(members[k], 2, k, MalformedPointError, repairs) for k in (FIRST, SECOND)]
+    bbox = _fit_box(box, size, repairs, min_side_px)
+    return bbox, _fit_points(points, bbox, size, repairs)
 
 
-def _canonical_keys(body: dict[str, object], mender: Mender) -> dict[str, object]:
+def _canonical_keys(body: dict[str, object], repairs: Repairs) -> dict[str, object]:
     """The object's members under the agreed names; other members are dropped."""
     members = {key: body[key] for key in KEYS if key in body}
     for key, value in body.items():
@@ -69,17 +69,17 @@ def _canonical_keys(body: dict[str, object], mender: Mender) -> dict[str, object
         if key in KEYS:
             continue
         if name is not None and name not in members:
-            mender.mend(UnexpectedKeyError, f"The key is {key}", f"it was read as {name}")
+            repairs.add(UnexpectedKeyError, f"The key is {key}", f"it was read as {name}")
             members[name] = value
         elif key in _POINT_LISTS and not {FIRST, SECOND} & members.keys():
-            members |= _split_points(key, value, mender)
+            members |= _split_points(key, value, repairs)
         else:
             shown = key if re.fullmatch(r"\w{1,20}", key) else describe(key)
-            mender.mend(UnexpectedKeyError, f"The answer has the further key {shown}", "ignored")
+            repairs.add(UnexpectedKeyError, f"The answer has the further key {shown}", "ignored")
     return members
 
 
-def _split_points(key: str, value: object, mender: Mender) -> dict[str, object]:
+def _split_points(key: str, value: object, repairs: Repairs) -> dict[str, object]:
     """The two points of one list of points, or of one flat list of four numbers."""
     if value is None:
         return {FIRST: None, SECOND: None}
@@ -88,24 +88,24 @@ def _split_points(key: str, value: object, mender: Mender) -> dict[str, object]:
     if not isinstance(value, list) or len(value) < 2:
         raise MalformedPointError(f"{key} is {describe(value)}; expected two points [x, y].")
     extra = f", {len(value) - 2} more ignored" if len(value) > 2 else ""
-    mender.mend(
+    repairs.add(
         UnexpectedKeyError, f"The points are in one list {key}", f"the first two were taken{extra}"
     )
     return {FIRST: value[0], SECOND: value[1]}
 
 
 def _numbers(
-    value: object, count: int, key: str, error: type[AnswerError], mender: Mender
+    value: object, count: int, key: str, error: type[AnswerError], repairs: Repairs
 ) -> list[float]:
     """``count`` finite floats out of a JSON value."""
     problem = f"{key} is {describe(value)}; expected a list of {count} numbers"
     if isinstance(value, list) and value and all(isinstance(item, list) for item in value):
-        mender.mend(error, problem, "the nested lists were joined")
+        repairs.add(error, problem, "the nested lists were joined")
         value = [number for item in value for number in item]
     if not isinstance(value, list) or len(value) != count:
         raise error(f"{problem}.")
     if any(isinstance(item, str) for item in value):
-        mender.mend(error, problem, "numbers written as text were read")
+        repairs.add(error, problem, "numbers written as text were read")
         value = [_from_text(item) for item in value]
     numbers = [n for n in value if isinstance(n, (int, float)) and not isinstance(n, bool)]
     if len(numbers) != count:
@@ -130,31 +130,31 @@ def _finite(number: int | float, key: str) -> float:
     return value
 
 
-def _fit_box(box: list[float], size: tuple[int, int], mender: Mender, min_side_px: float) -> XYXY:
+def _fit_box(box: list[float], size: tuple[int, int], repairs: Repairs, min_side_px: float) -> XYXY:
     """The box with ordered corners, clipped to the image."""
     x1, y1, x2, y2 = box
     if x2 < x1 or y2 < y1:
-        mender.mend(
+        repairs.add(
             ReversedCornersError,
             f"{BOX} is {describe(box)} with corners in reverse; expected x1 < x2 and y1 < y2",
             "they were swapped",
         )
     spans = [sorted((x1, x2)), sorted((y1, y2))]
     if any(low < 0 or high > side for (low, high), side in zip(spans, size, strict=True)):
-        mender.mend(
+        repairs.add(
             OutsideImageError,
             f"{BOX} is {describe(box)}, beyond the image of {size[0]} x {size[1]} px",
             "it was clipped",
         )
     (x1, x2), (y1, y2) = (
-        _fit_span(axis, span, side, mender, min_side_px)
+        _fit_span(axis, span, side, repairs, min_side_px)
         for axis, span, side in zip("xy", spans, size, strict=True)
     )
     return x1, y1, x2, y2
 
 
 def _fit_span(
-    axis: str, span: list[float], side: int, mender: Mender, min_side_px: float
+    axis: str, span: list[float], side: int, repairs: Repairs, min_side_px: float
 ) -> tuple[float, float]:
     """One axis of the box: clipped to 0…side and, where allowed, widened to ``min_side_px``."""
     low, high = max(span[0], 0.0), min(span[1], float(side))
@@ -165,13 +165,13 @@ def _fit_span(
     width = min(min_side_px, float(side))
     if not touches or width <= 0:
         raise DegenerateBoxError(f"{problem}.")
-    mender.mend(DegenerateBoxError, problem, f"it was widened to {width:g} px")
+    repairs.add(DegenerateBoxError, problem, f"it was widened to {width:g} px")
     low = min(max((low + high - width) / 2, 0.0), side - width)
     return low, low + width
 
 
 def _fit_points(
-    points: list[list[float]], bbox: XYXY, size: tuple[int, int], mender: Mender
+    points: list[list[float]], bbox: XYXY, size: tuple[int, int], repairs: Repairs
 ) -> tuple[XY, XY]:
     """Both points inside the image.
 
@@ -179,7 +179,7 @@ def _fit_points(
     clipped only where that leaves it in the box; else the other key point is used twice.
     """
     fitted = [
-        _fit_point(p, key, bbox, size, mender) for p, key in zip(points, KEYS[1:], strict=True)
+        _fit_point(p, key, bbox, size, repairs) for p, key in zip(points, KEYS[1:], strict=True)
     ]
     first, second = fitted[0] or fitted[1], fitted[1] or fitted[0]
     if first is None or second is None:
@@ -191,7 +191,7 @@ def _fit_points(
 
 
 def _fit_point(
-    point: list[float], key: str, bbox: XYXY, size: tuple[int, int], mender: Mender
+    point: list[float], key: str, bbox: XYXY, size: tuple[int, int], repairs: Repairs
 ) -> XY | None:
     """The point, clipped where allowed; ``None`` where it says nothing about the target."""
     x, y = point
@@ -200,7 +200,7 @@ def _fit_point(
     problem = f"{key} is {describe(point)}, outside the image of {size[0]} x {size[1]} px"
     x, y = (min(max(v, 0.0), side - 0.5) for v, side in zip(point, size, strict=True))
     if bbox[0] <= x <= bbox[2] and bbox[1] <= y <= bbox[3]:
-        mender.mend(OutsideImageError, problem, "it was clipped")
+        repairs.add(OutsideImageError, problem, "it was clipped")
         return x, y
-    mender.mend(OutsideImageError, problem, "the other key point was used twice")
+    repairs.add(OutsideImageError, problem, "the other key point was used twice")
     return None

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.imaging.volume import Volume
 
 # Air is about -1000 HU; MR, ultrasound and radiographs have no values this far below zero.
 CT_LOWER_HU = -500
@@ -78,3 +79,35 @@ def resolve_modality(modality: str | None, values: NDArray[Any]) -> tuple[str, b
         return modality.strip().upper(), False
     looks_like_hu = values.ndim == 3 and values.dtype.kind in "if" and values.min() <= CT_LOWER_HU
     return ("CT" if looks_like_hu else "OT"), True
+
+
+def volume_of_files(
+    files: Sequence[Path],
+    values: NDArray[np.number[Any]],
+    ijk_to_lps: NDArray[np.float64],
+    modality: str | None,
+    warnings: Sequence[str],
+) -> Volume:
+    """The volume of files of a format that names no modality.
+
+    Args:
+        files: all that were read, that which was asked for first.
+        values: (I, J, K) or (I, J, K, 3), of any type and maybe not finite.
+        ijk_to_lps: (4, 4) affine.
+        modality: as in :func:`resolve_modality`.
+        warnings: of the reader.
+
+    Raises:
+        UnreadableImageError: values that are no grey levels, or unusable geometry.
+    """
+    finite, value_warnings = replace_non_finite(compact(values))
+    code, guessed = resolve_modality(modality, finite)
+    return Volume(
+        array=finite,
+        ijk_to_lps=ijk_to_lps,
+        modality=code,
+        key=content_key(files),
+        source=files[0],
+        modality_guessed=guessed,
+        warnings=(*warnings, *value_warnings),
+    )

@@ -23,7 +23,7 @@ _ONE_SPACING = (
 )
 
 
-def mend_numbers(dataset: Dataset) -> tuple[str, ...]:
+def repair_numbers(dataset: Dataset) -> tuple[str, ...]:
     """Mend numbers of a dataset that was just read, in place.
 
     Returns:
@@ -51,7 +51,7 @@ def _double(dataset: Dataset, keyword: str) -> bool:
 
 
 def _raw(dataset: Dataset, keyword: str) -> bytes:
-    """The bytes of an element that nobody has looked at yet."""
+    """The bytes of an element that pydicom has not parsed yet."""
     element = dataset.get_item(keyword) if keyword in dataset else None
     value = getattr(element, "value", None)
     return value if isinstance(value, bytes) else b""

@@ -16,12 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
-from medreasoner_infer.imaging.content import (
-    compact,
-    content_key,
-    replace_non_finite,
-    resolve_modality,
-)
+from medreasoner_infer.imaging.content import volume_of_files
 from medreasoner_infer.imaging.formats import DETACHED_HEADERS, ImageFormat
 from medreasoner_infer.imaging.inflating import unpacked_length
 from medreasoner_infer.imaging.limits import (
@@ -68,17 +63,8 @@ def load_itk(
         reader.SetFileName(str(copy))
         image = reader.Execute()
     files = [path] if header.data_file is None else [path, path.parent / header.data_file]
-    values, value_warnings = replace_non_finite(compact(_index_order(image)))
-    code, guessed = resolve_modality(modality, values)
-    return Volume(
-        array=values,
-        ijk_to_lps=_ijk_to_lps(image),
-        modality=code,
-        key=content_key(files),
-        source=path,
-        modality_guessed=guessed,
-        warnings=(*_orientation_warnings(kind, image), *value_warnings),
-    )
+    warnings = _orientation_warnings(kind, image)
+    return volume_of_files(files, _index_order(image), _ijk_to_lps(image), modality, warnings)
 
 
 @contextmanager

@@ -12,12 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
-from medreasoner_infer.imaging.content import (
-    compact,
-    content_key,
-    replace_non_finite,
-    resolve_modality,
-)
+from medreasoner_infer.imaging.content import volume_of_files
 from medreasoner_infer.imaging.inflating import inflate
 from medreasoner_infer.imaging.limits import (
     DEFAULT_LIMITS,
@@ -58,18 +53,9 @@ def load_nifti(
         header = _header(file, packed)
         file.seek(0)
         stored = _stored_values(file, packed, header, limits)
-    scaled = _scaled(stored, header)
-    values, value_warnings = replace_non_finite(compact(_three_dimensional(scaled)))
-    code, guessed = resolve_modality(modality, values)
-    return Volume(
-        array=values,
-        ijk_to_lps=_ijk_to_lps(header),
-        modality=code,
-        key=content_key([path]),
-        source=path,
-        modality_guessed=guessed,
-        warnings=(*_geometry_warnings(header), *_unit_warnings(header), *value_warnings),
-    )
+    values = _three_dimensional(_scaled(stored, header))
+    warnings = (*_geometry_warnings(header), *_unit_warnings(header))
+    return volume_of_files([path], values, _ijk_to_lps(header), modality, warnings)
 
 
 def _header(file: io.FileIO, packed: bool) -> Nifti1Header:

@@ -11,6 +11,7 @@ import numpy as np
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
+from medreasoner_infer.scaling import rescale
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 MIN_BOX_SIDE_PX = 1.0
@@ -146,13 +147,3 @@ def ground(
         min_side_px=MIN_BOX_SIDE_PX,
     )
     return rescale(grounding, input_size / answer_size)
-
-
-def rescale(grounding: Grounding, factor: float) -> Grounding:
-    """The grounding with all coordinates multiplied; both frames are edge based."""
-    if factor == 1.0 or grounding.bbox_xyxy_px is None or grounding.points_xy_px is None:
-        return grounding
-    x1, y1, x2, y2 = (value * factor for value in grounding.bbox_xyxy_px)
-    (ax, ay), (bx, by) = grounding.points_xy_px
-    points = ((ax * factor, ay * factor), (bx * factor, by * factor))
-    return Grounding(grounding.reasoning, (x1, y1, x2, y2), points, grounding.warnings)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts that are hung into transformers' ``generate``."""
+"""What transformers' ``generate`` is given: logits processor, stopping criterion, streamer."""
 
 from __future__ import annotations
 

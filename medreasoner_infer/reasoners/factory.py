@@ -17,9 +17,9 @@ from medreasoner_infer.reasoners.prompts import (
 from medreasoner_infer.types import UNKNOWN_LICENCE, ModelIdentity
 
 if TYPE_CHECKING:
+    from medreasoner_infer.reasoners.server_link import ReasonerLimits
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
     from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
-    from medreasoner_infer.reasoners.vllm_server import ReasonerLimits
 
 PUBLISHED_INPUT_SIZE = 840
 
@@ -113,8 +113,9 @@ def connect_vllm_reasoner(
         MissingExtraError: if the ``openai`` package is not installed.
         InputError: if there is no prompt of that name.
     """
+    from medreasoner_infer.reasoners.server_link import REASONER_LIMITS
     from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
-    from medreasoner_infer.reasoners.vllm_server import REASONER_LIMITS, VllmServer
+    from medreasoner_infer.reasoners.vllm_server import VllmServer
     from medreasoner_infer.reasoners.weights import weights_sha256
 
     local = None if folder is None else Path(folder).expanduser()

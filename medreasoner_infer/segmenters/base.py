@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a segmenter is, for everyone who uses one."""
+"""The interface of a promptable segmenter, and of the slices that it is given."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ class Embedding:
     """The image encoder's output for one crop: feature maps and position encodings.
 
     Levels go from fine (stride 4) to coarse (stride 16), each of shape (V, C, h, w). There is one
-    view (V = 1), or a second one of the mirrored crop.
+    view (V = 1), or a second one of the mirrored crop. The position encodings are the same for all
+    crops, and shared by them.
     """
 
     features: tuple[torch.Tensor, ...]
@@ -41,9 +42,8 @@ class Embedding:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the embedding holds."""
-        tensors = (*self.features, *self.positions)
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        """Memory that the embedding holds alone."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.features)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Sam2Network:
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
         self.multimask = multimask
+        self._positions: dict[int, tuple[torch.Tensor, ...]] = {}
 
     @property
     def input_size(self) -> int:
@@ -122,7 +123,10 @@ class Sam2Network:
         )
         views = ((image - mean) / std)[None]
         output = self.model.forward_image(torch.cat([views, views.flip(-1)]) if mirror else views)
-        return Embedding(tuple(output["backbone_fpn"]), tuple(output["vision_pos_enc"]))
+        features = tuple(output["backbone_fpn"])
+        # Sines of the positions in the input, whose size is fixed; five sixths of what is encoded.
+        positions = self._positions.setdefault(len(features[0]), tuple(output["vision_pos_enc"]))
+        return Embedding(features, positions)
 
     def sparse_prompt(self, prompt: SlicePrompt, crop: Crop, mirror: bool = False) -> SparsePrompt:
         """Box and points as SAM's points: the box's corners have the labels 2 and 3."""

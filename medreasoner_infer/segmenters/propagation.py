@@ -14,7 +14,7 @@ from medreasoner_infer.errors import SliceOutOfRangeError
 from medreasoner_infer.hooks import Cancelled, raise_if_cancelled
 from medreasoner_infer.segmenters.base import FrameSource, SliceProgress
 from medreasoner_infer.segmenters.settings import StopRule
-from medreasoner_infer.segmenters.stopping import EndWatch, GreyValues, TrackedMask
+from medreasoner_infer.segmenters.stopping import GreyValues, StoppingCriterion, TrackedMask
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 
 
@@ -98,11 +98,11 @@ class _Walk:
     def along(self, indices: range, first: SliceMask) -> Iterator[tuple[int, SliceMask]]:
         """The masks of ``indices``, in their order, up to the target's end."""
         self.tracker.turn()
-        watch = EndWatch(self.rule, first, self.grey)
+        criterion = StoppingCriterion(self.rule, first, self.grey)
         for index in indices:
             raise_if_cancelled(self.cancelled)
             image = self.frames[index]
             tracked = self.tracker.step(index, image)
-            if tracked is None or watch.ending(image, tracked) is not None:
+            if tracked is None or criterion.judge(image, tracked) is not None:
                 return
             yield index, tracked.slice_mask

@@ -31,7 +31,7 @@ class TrackedMask:
     presence: float
 
 
-class Ending(str, Enum):
+class StopReason(str, Enum):
     """What told that the target is no longer there, or that its mask has leaked."""
 
     EMPTY = "empty mask"
@@ -55,7 +55,7 @@ class GreyValues:
 
     @property
     def median(self) -> float:
-        """The middle value."""
+        """Median grey level, 0 to 255."""
         return float(np.median(self.values))
 
     @property
@@ -78,7 +78,7 @@ class GreyValues:
         return _SMIRNOV_5_PERCENT * float(np.sqrt(1 / len(self.values) + 1 / len(other.values)))
 
 
-class EndWatch:
+class StoppingCriterion:
     """Follows one target in one direction and says when it has ended.
 
     Args:
@@ -93,10 +93,10 @@ class EndWatch:
         self._first_grey = self._last_grey = grey
         self._ious = [first.predicted_iou]
 
-    def ending(self, image: SliceImage, tracked: TrackedMask) -> Ending | None:
+    def judge(self, image: SliceImage, tracked: TrackedMask) -> StopReason | None:
         """Judge the next slice; ``None``: the target goes on and the slice is remembered."""
         mask = tracked.slice_mask.mask
-        ended = self._ending_of_shape(mask, tracked.presence)
+        ended = self._judge_shape(mask, tracked.presence)
         if ended is not None:
             return ended
         grey = GreyValues.of(image, mask)
@@ -104,20 +104,20 @@ class EndWatch:
         step = grey.distance(self._last_grey) - grey.expected_distance(self._last_grey)
         self._last_mask, self._last_grey = mask, grey
         if step > self._rule.max_grey_step:
-            return Ending.STEP
-        return Ending.DOUBT if self._doubt(grey) > 1 else None
+            return StopReason.STEP
+        return StopReason.DOUBT if self._doubt(grey) > 1 else None
 
-    def _ending_of_shape(self, mask: NDArray[np.bool_], presence: float) -> Ending | None:
+    def _judge_shape(self, mask: NDArray[np.bool_], presence: float) -> StopReason | None:
         rule, area, last_area = self._rule, int(mask.sum()), int(self._last_mask.sum())
         if area == 0:
-            return Ending.EMPTY
+            return StopReason.EMPTY
         if presence < rule.min_presence:
-            return Ending.PRESENCE
+            return StopReason.PRESENCE
         ratio = max(area, rule.small_area_px) / max(last_area, rule.small_area_px)
         if not rule.min_area_ratio <= ratio <= rule.max_area_ratio:
-            return Ending.AREA
+            return StopReason.AREA
         overlap = int((mask & self._last_mask).sum()) / min(area, last_area)
-        return Ending.OVERLAP if overlap < rule.min_overlap else None
+        return StopReason.OVERLAP if overlap < rule.min_overlap else None
 
     def _doubt(self, grey: GreyValues) -> float:
         """Change of grey and loss of quality, each in units of its bound, added up."""

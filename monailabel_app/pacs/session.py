@@ -16,7 +16,7 @@ import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 
-from medreasoner_infer.waiting import OutOfTimeError, attend
+from medreasoner_infer.waiting import OutOfTimeError, run_cancellable
 from monailabel_app.framework import settings
 from monailabel_app.pacs.limits import (
     PACS_LIMITS,
@@ -67,7 +67,7 @@ class BoundedAdapter(BaseAdapter):
         if going.deadline is not None:
             left_s = going.deadline - time.monotonic()
         try:
-            answer = attend(
+            answer = run_cancellable(
                 lambda _: self._talk(request, tls_context(verify, cert)),
                 total_s=left_s,
                 cancelled=going.cancelled,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's end: what works on without a request is finished or given up, never cut."""
+"""What goes on beside the requests, and its end: work is finished or given up, never cut."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from monailabel_app.inference.gate import WORKERS
+from monailabel_app.web.memory import give_back_regularly
 from monailabel_app.web.services import Services
 
 _POLL_S = 0.05
@@ -27,7 +29,11 @@ def ends_in_order(server: FastAPI) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
         async with theirs(app) as state:
-            yield state
+            trimming = asyncio.create_task(give_back_regularly())
+            try:
+                yield state
+            finally:
+                trimming.cancel()
             await to_thread.run_sync(_wait_for_work, server)
 
     server.router.lifespan_context = lifespan

@@ -28,10 +28,9 @@ def test_a_folder_is_asked_about_in_the_browser_from_its_start_on(folder_server,
     page.goto(folder_server.url)
     page.get_by_role("link", name="noise").click()
     page.get_by_label("Question about this image").fill("Which organ makes bile?")
-    page.get_by_role("button", name="Ask").click()
-    expect(page.get_by_role("heading", name="Which organ makes bile?")).to_be_visible()
-    picture = page.get_by_alt_text("The slice with box, points and mask")
-    picture.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('article img').naturalWidth > 200")
+    with page.expect_response(lambda answer: "/overlay?" in answer.url) as overlay:
+        page.get_by_role("button", name="Ask").click()
+        expect(page.get_by_role("heading", name="Which organ makes bile?")).to_be_visible()
+    assert overlay.value.headers["content-type"] == "image/png"
     assert page.url.startswith(f"{folder_server.url}/medreasoner/studies/image")
     page.context.close()

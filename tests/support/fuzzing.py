@@ -122,10 +122,11 @@ def fault_of(request: RawRequest, answer: RawAnswer, slowest_s: float) -> str | 
 
 
 def _is_said(request: RawRequest, answer: RawAnswer) -> bool:
-    """Whether a refusal has a JSON ``detail``, is the login's page, or the archive's own answer."""
+    """Whether a refusal has a JSON ``detail``, or is a page that says it, or the archive's own."""
     kind = answer.headers.get("content-type", "")
     if kind.startswith("text/html"):
-        return answer.status in (401, 403, 429) and b"<form" in answer.body
+        is_login = answer.status in (401, 403, 429) and b"<form" in answer.body
+        return is_login or b'role="alert"' in answer.body
     if _ARCHIVE.match(request.target) and answer.status < 500:
         return True
     if answer.status == 400 and answer.body == _NO_HTTP:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medreasoner_infer.scaling import rescale
 from medreasoner_training.rewards import GroundTruth, read_ground_truth
 
 
@@ -54,16 +55,6 @@ def read_sample(row: Mapping[str, Any]) -> RawSample:
     )
 
 
-def scale_truth(truth: GroundTruth | None, factor: float) -> GroundTruth | None:
-    """Box and key points on a square whose side is ``factor`` times as long."""
-    if truth is None or factor == 1.0:
-        return truth
-    x1, y1, x2, y2 = (value * factor for value in truth.bbox_xyxy_px)
-    (ax, ay), (bx, by) = truth.points_xy_px
-    points = ((ax * factor, ay * factor), (bx * factor, by * factor))
-    return GroundTruth((x1, y1, x2, y2), points)
-
-
 def scale_image(image: np.ndarray, size_px: int) -> np.ndarray:
     """Bilinear, with anti-aliasing where it shrinks; an image of the size stays as it is."""
     if len(image) == size_px:
@@ -86,5 +77,5 @@ def scale_sample(sample: RawSample, size_px: int) -> RawSample:
         sample,
         image=scale_image(sample.image, size_px),
         mask=scale_mask(sample.mask, size_px),
-        truth=scale_truth(sample.truth, size_px / len(sample.image)),
+        truth=sample.truth and rescale(sample.truth, size_px / len(sample.image)),
     )

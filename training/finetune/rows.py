@@ -17,12 +17,12 @@ import numpy as np
 
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.reasoners.prompts import PromptFile
+from medreasoner_infer.scaling import rescale
 from medreasoner_training.finetune.errors import ImageSizeError, TooFewSamplesError
 from medreasoner_training.finetune.raw_samples import (
     RawSample,
     read_sample,
     scale_sample,
-    scale_truth,
 )
 from medreasoner_training.finetune.settings import ImageSizes
 from medreasoner_training.finetune.traces import completion_of
@@ -71,7 +71,8 @@ class RowMaker:
         self.check_size(len(sample.image))
         sample = self._varied(sample, seed)
         asked = scale_sample(sample, self.settings.input_size)
-        in_answer_px = scale_truth(sample.truth, self.answer_size / len(sample.image))
+        factor = self.answer_size / len(sample.image)
+        in_answer_px = sample.truth and rescale(sample.truth, factor)
         completion = completion_of(asked, in_answer_px, self.settings.template)
         return {
             "prompt": self.messages(sample.query),

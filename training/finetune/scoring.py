@@ -15,6 +15,7 @@ from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.errors import AnswerError, PromptError
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.image_encoding import prepare_image
+from medreasoner_infer.scaling import rescale
 from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_infer.types import XY, Grounding, ReasonerRequest, SliceImage, SlicePrompt
 from medreasoner_training.finetune.raw_samples import (
@@ -22,7 +23,6 @@ from medreasoner_training.finetune.raw_samples import (
     read_sample,
     scale_image,
     scale_mask,
-    scale_truth,
 )
 from medreasoner_training.gate import HeldOut, ModelScores
 from medreasoner_training.rewards import dice
@@ -71,16 +71,7 @@ class SquareSegmenter:
     def __call__(self, image: object, prompt: SlicePrompt) -> np.ndarray:
         """Mask, bool (S, S), of a square image; empty where the prompt lies outside it."""
         pixels = np.asarray(image)
-        factor = len(pixels) / self.prompt_size
-        box = prompt.bbox_xyxy_px
-        if box is not None:
-            x1, y1, x2, y2 = box
-            box = (x1 * factor, y1 * factor, x2 * factor, y2 * factor)
-        scaled = SlicePrompt(
-            box,
-            tuple((x * factor, y * factor) for x, y in prompt.points_xy_px),
-            prompt.point_labels,
-        )
+        scaled = rescale(prompt, len(pixels) / self.prompt_size)
         key = hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
         try:
             return self.segmenter.segment_slice(SliceImage(pixels, (1.0, 1.0), key), scaled).mask
@@ -193,7 +184,7 @@ def _outcome(
 ) -> Outcome:
     if grounding is None or grounding.bbox_xyxy_px is None or grounding.points_xy_px is None:
         return Outcome(grounding is None, grounding is not None)
-    truth = scale_truth(sample.truth, len(square) / len(sample.image))
+    truth = sample.truth and rescale(sample.truth, len(square) / len(sample.image))
     if truth is None:
         return Outcome(False, False)
     box, points = grounding.bbox_xyxy_px, grounding.points_xy_px

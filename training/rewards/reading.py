@@ -21,8 +21,8 @@ from medreasoner_infer.answer import (
     ReversedCornersError,
 )
 from medreasoner_infer.answer.lenient_json import LenientReader, LenientSyntaxError
-from medreasoner_infer.answer.mender import describe
 from medreasoner_infer.answer.parser import SPACE
+from medreasoner_infer.answer.repairs import describe
 from medreasoner_infer.answer.values import KEYS
 from medreasoner_infer.errors import AnswerError
 from medreasoner_infer.types import XY, XYXY

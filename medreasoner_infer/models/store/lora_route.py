@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.errors import ReasonerUnreachableError
 from medreasoner_infer.models.store.errors import AdapterNotServedError
-from medreasoner_infer.reasoners.vllm_server import api_address
-from medreasoner_infer.waiting import OutOfTimeError, attend
+from medreasoner_infer.reasoners.server_link import api_address
+from medreasoner_infer.waiting import OutOfTimeError, run_cancellable
 
 if TYPE_CHECKING:
     import httpx
@@ -41,14 +41,14 @@ def set_lora_adapter(
     address = api_address(base_url)
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
-    async def talk(_: object) -> None:
+    async def request(_: object) -> None:
         async with httpx.AsyncClient(
             base_url=address, headers=headers, timeout=timeout_s
         ) as client:
             await _set(client, name, folder)
 
     try:
-        attend(talk, total_s=timeout_s)
+        run_cancellable(request, total_s=timeout_s)
     except OutOfTimeError as error:
         raise ReasonerUnreachableError(
             f"The reasoner's server at {address} did not set the adapter within {timeout_s:g} s."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.errors import InputError, ReasonerUnreachableError
 from medreasoner_infer.imaging import Plane
-from medreasoner_infer.reasoners.vllm_server import ReasonerLimits, ServerLink
+from medreasoner_infer.reasoners.server_link import ReasonerLimits, ServerLink
 from medreasoner_training.samples.naming import fault_of_question, forbidden_stems
 from monailabel_app.export.questions.cache import QuestionCache, WrittenSet
 from monailabel_app.export.questions.settings import (
@@ -123,7 +123,7 @@ class QueryWriter:
         return WrittenSet(tuple(accepted), dict(refused))
 
     def _complete(self, structure: Structure, number: int, seed: int) -> str:
-        async def talk(client: AsyncOpenAI, tell: object) -> Any:
+        async def request(client: AsyncOpenAI, emit: object) -> Any:
             return await client.chat.completions.create(
                 model=self.settings.model,
                 messages=messages(structure, number),
@@ -134,7 +134,7 @@ class QueryWriter:
             )
 
         try:
-            answer = self._link.talk(talk)
+            answer = self._link.call(request)
         except (ReasonerUnreachableError, InputError) as error:
             raise QueryWriterUnreachableError(
                 f"The query writer at {self._address} cannot be used with the model "

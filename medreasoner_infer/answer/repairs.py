@@ -9,13 +9,13 @@ from medreasoner_infer.errors import AnswerError
 
 
 @dataclass
-class Mender:
-    """Collects the repairs of one answer; a strict mender refuses the first fault."""
+class Repairs:
+    """Collects the repairs of one answer; where strict, it refuses the first fault."""
 
     tolerant: bool
     warnings: list[str] = field(default_factory=list)
 
-    def mend(self, error: type[AnswerError], problem: str, repair: str) -> None:
+    def add(self, error: type[AnswerError], problem: str, repair: str) -> None:
         """Record ``repair``, or raise ``error`` with ``problem`` when strict.
 
         Args:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from medreasoner_infer.atomic import replacing
+from medreasoner_training.embedded.required import command_line
 
 REASONER_CURVES = {
     "coordinate": "coordinates of the answer",
@@ -116,9 +117,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
 
 def main() -> None:
     """Command line entry point."""
-    from transformers import HfArgumentParser
-
-    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
+    settings = command_line(Settings)
     image = segmenter_curves(Path(settings.segmenter), SEGMENTER_CURVES)
     chains = [segmenter_curves(Path(folder), CHAIN_CURVES) for folder in settings.chains]
     panels = (

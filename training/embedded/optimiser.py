@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import overload
 
-import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
@@ -45,7 +45,13 @@ class MuonWithAdamW(Optimizer):
         """Let a scheduler that sets the learning rate of this optimiser set that of its parts."""
         self.param_groups = [group for part in self._parts for group in part.param_groups]
 
-    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Step both parts; a closure is evaluated once, before."""
         loss = None if closure is None else closure()
         for part in self._parts:

@@ -82,7 +82,7 @@ def _mean(first: Weights | None, last: Weights, share: float) -> Weights:
     """
     if first is None:
         return {name: weights * share if _UP in name else weights for name, weights in last.items()}
-    blended = {}
+    blended: Weights = {}
     for name, weights in last.items():
         if _DOWN in name:
             up = name.replace(_DOWN, _UP)

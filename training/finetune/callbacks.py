@@ -139,7 +139,7 @@ class MarkComplete(TrainerCallback):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()
         if state.is_world_process_zero:
-            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            mark_complete(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
 
 
 class HeldOutEvaluation(TrainerCallback):

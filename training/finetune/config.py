@@ -35,6 +35,7 @@ from medreasoner_training.finetune.settings import (
 from medreasoner_training.finetune.settings.section import Section
 from medreasoner_training.gate import GateConfig
 from medreasoner_training.rewards import RewardConfig, RewardConfigError
+from medreasoner_training.rewards.config import check_mode
 from medreasoner_training.samples import AugmentationSettings
 
 CONFIG_FILE = "config.yaml"
@@ -97,7 +98,7 @@ class FineTuneConfig(Section):
         """
         rewards = self.rewards
         try:
-            return RewardConfig(rewards.mode, rewards.terms, rewards.weights)
+            return RewardConfig(check_mode(rewards.mode), rewards.terms, rewards.weights)
         except RewardConfigError as error:
             raise FineTuneConfigError(f"rewards: {error}") from error
 

@@ -51,7 +51,7 @@ def grpo_trainer(
     count = stage.steps * config.grpo.prompts_per_step
     trainer = GRPOTrainer(
         model=loaded.model,
-        reward_funcs=reward_functions(config, loaded.answer_size, segmenter),
+        reward_funcs=[*reward_functions(config, loaded.answer_size, segmenter)],
         args=grpo_arguments(config, stage.folder, stage.steps, rollout),
         train_dataset=training_rows(raw, maker, count, config.run.seed + _SEED_OFFSET),
         processing_class=loaded.processor,

@@ -8,7 +8,7 @@ add up, so that sharing them changes the time that a step takes and nothing else
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -37,7 +37,7 @@ class _Sharing:
     """
 
     def __init__(self, encoder: nn.Module) -> None:
-        self._patches_per_token: int = encoder.spatial_merge_size**2
+        self._patches_per_token: int = cast("Any", encoder).spatial_merge_size ** 2
         self._places: list[int] = []
         self._tokens: list[int] = []
         encoder.register_forward_pre_hook(self._thin_out, with_kwargs=True)
@@ -57,7 +57,7 @@ class _Sharing:
     def _spread(
         self, encoder: nn.Module, args: Any, output: BaseModelOutputWithPooling
     ) -> BaseModelOutputWithPooling:
-        features = output.pooler_output.split(self._tokens)
+        features = cast("torch.Tensor", output.pooler_output).split(self._tokens)
         output.pooler_output = torch.cat([features[place] for place in self._places])
         return output
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile
 from medreasoner_infer.types import ModelIdentity
@@ -22,6 +22,7 @@ from medreasoner_training.finetune.tunable import TunableReasoner
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import nn
     from transformers import Trainer
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
@@ -64,6 +65,11 @@ def checkpoint_to_resume(stage: Stage) -> Path | None:
     return newest_complete(stage.folder)
 
 
+def model_of(trainer: Trainer) -> nn.Module:
+    """The model that a trainer was given; it may be absent as long as it is not made yet."""
+    return cast("nn.Module", trainer.model)
+
+
 def run_trainer(trainer: Trainer, checkpoint: Path | None) -> None:
     """Train, from a checkpoint on if there is one.
 
@@ -71,10 +77,11 @@ def run_trainer(trainer: Trainer, checkpoint: Path | None) -> None:
         FrozenWeightsChangedError: weights changed that must not learn.
         NonFiniteLossError: loss or gradient became NaN or infinite.
     """
-    before = frozen_sha256(trainer.model)
+    model = model_of(trainer)
+    before = frozen_sha256(model)
     with _without_false_alarm():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    require_unchanged(before, frozen_sha256(trainer.model))
+    require_unchanged(before, frozen_sha256(model))
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from medreasoner_training.finetune.stage import (
     checkpoint_to_resume,
     held_out_evaluator,
     is_main_process,
+    model_of,
     publish_model,
     run_trainer,
 )
@@ -56,7 +57,9 @@ def train_stage(
     checkpoint = checkpoint_to_resume(stage)
     loaded = load_trainable(start, config.tuning, config.run, checkpoint)
     trainer = build_trainer(prepared, stage, start, loaded)
-    trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+    trained = sum(
+        weight.numel() for weight in model_of(trainer).parameters() if weight.requires_grad
+    )
     require_space(prepared.run_dir, trained, config.run)
     stop = StopOnRequest(prepared.run_dir)
     evaluate = held_out_evaluator(trainer, loaded, start.settings, _evaluated_rows(prepared))

@@ -7,7 +7,7 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model
 from medreasoner_infer.models.store import Candidate, ReasonerStore
@@ -19,7 +19,7 @@ from medreasoner_training.finetune.errors import NoChatTemplateError
 from medreasoner_training.finetune.settings import ModelSettings, RunSettings, Tuning
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from transformers import PreTrainedModel
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
 
@@ -138,10 +138,12 @@ def load_trainable(
     return dataclasses.replace(loaded, model=_continue_adapter(loaded, start.adapter))
 
 
-def _continue_adapter(loaded: LoadedModel, adapter: Path) -> PeftModel:
+def _continue_adapter(loaded: LoadedModel, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(loaded.model, adapter, is_trainable=True)
+    continued = PeftModel.from_pretrained(loaded.model, adapter, is_trainable=True)
+    # It passes on whatever is asked of the model within.
+    return cast("PreTrainedModel", continued)
 
 
 def require_chat_template(loaded: LoadedModel, name: str) -> None:

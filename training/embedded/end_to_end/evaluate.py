@@ -32,6 +32,7 @@ from medreasoner_training.embedded.end_to_end.figures import MODULE, figures
 from medreasoner_training.embedded.end_to_end.search import search_scores, summarise_search
 from medreasoner_training.embedded.marked_text import write_marked
 from medreasoner_training.embedded.reasoner.scoring import mean_with_interval
+from medreasoner_training.embedded.required import command_line
 from medreasoner_training.embedded.segmenter.gallery import JudgedSection, write_gallery
 from medreasoner_training.embedded.segmenter.measures import inscribed_ellipse
 from medreasoner_training.rewards import dice
@@ -106,10 +107,13 @@ def summarise(scores: list[MaskScore]) -> dict:
     absent = [score for score in scores if not score.present]
     by_target: dict[str, list[float]] = defaultdict(list)
     for score in present:
-        by_target[score.target].append(score.dice)
+        if score.dice is not None:
+            by_target[score.target].append(score.dice)
     return {
-        "dice": mean_with_interval([score.dice for score in present]),
-        "ellipse_in_the_same_box": mean_with_interval([score.ellipse_dice for score in present]),
+        "dice": mean_with_interval([s.dice for s in present if s.dice is not None]),
+        "ellipse_in_the_same_box": mean_with_interval(
+            [s.ellipse_dice for s in present if s.ellipse_dice is not None]
+        ),
         "present_found": mean_with_interval([score.says_present for score in present]),
         "absent_refused": mean_with_interval([not score.says_present for score in absent]),
         "dice_by_target": {
@@ -146,9 +150,8 @@ def _part(scores: list[MaskScore]) -> dict:
 def main() -> None:
     """Command line entry point."""
     import torch
-    from transformers import HfArgumentParser
 
-    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
+    settings = command_line(Settings)
     torch.set_num_threads(settings.threads)
     report = evaluate(settings)
     write_durably(Path(settings.out), json.dumps(report) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..required import required
 from .anatomy import ARCH_Z_MM, Label, Tube, average_anatomy
 from .canvas import Canvas, tube_section
 from .tissues import Tissue
@@ -83,7 +84,8 @@ def _paint_colon(canvas: Canvas, distance: np.ndarray, where: np.ndarray, tube: 
     offset = len(tube.group) % 4
     canvas.paint(lumen & canvas.waves(38.0, 0.9, offset), Tissue.GAS)
     level = canvas.torso.texture_phase[offset] / np.pi - 1.0
-    centre_v = tube_section(tube, canvas.torso.variations[tube.group], canvas.z)[1]
+    section = tube_section(tube, canvas.torso.variations[tube.group], canvas.z)
+    _, centre_v, *_ = required(section, f"The {tube.group} is not at this height.")
     canvas.paint(lumen & (canvas.v < centre_v + 0.12 * level), Tissue.GAS)
 
 

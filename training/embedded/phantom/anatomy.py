@@ -106,12 +106,16 @@ class Anatomy:
         return next(tube for tube in self.vessel if tube.label == Label.AORTA)
 
 
+def _station(z: float, u: float, v: float, ru: float, rv: float) -> Station:
+    return z, u, v, ru, rv
+
+
 def _tube(entry: dict) -> Tube:
     return Tube(
         entry["group"],
         Tissue[entry["tissue"]],
         Label[entry.get("label", "BACKGROUND")],
-        tuple(tuple(map(float, station)) for station in entry["stations"]),
+        tuple(_station(*map(float, station)) for station in entry["stations"]),
         float(entry.get("exponent", 2.0)),
         float(entry.get("tilt_deg", 0.0)),
     )

@@ -10,15 +10,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Qwen2_5_VLForConditionalGeneration,
+)
 
 from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.atomic import write_durably
+from medreasoner_infer.types import XYXY
 
 from ..phantom.anatomy import Label
+from ..required import command_line
 from .generation import answer_all
 from .model_card import model_card
 from .packing import Packer
@@ -103,19 +110,27 @@ def real_cases(shared_data: Path) -> list[Case]:
     return cases
 
 
-def mean_boxes(count: int) -> dict[Label, tuple[float, ...]]:
+def mean_boxes(count: int) -> dict[Label, XYXY]:
     """Mean box of each target over ``count`` phantoms: what can be known without the image."""
-    boxes: dict[Label, list] = {label: [] for label in known_targets()}
+    boxes: dict[Label, list[XYXY]] = {label: [] for label in known_targets()}
     for index in range(count):
         sample = sample_questions(np.random.default_rng([PRIOR_SEED, index]), 0)
         for label, truth in sample.truths.items():
             boxes[label].append(truth.bbox_xyxy_px)
-    return {label: tuple(np.mean(found, 0)) for label, found in boxes.items() if found}
+    return {label: _mean_box(found) for label, found in boxes.items() if found}
 
 
-def _prior_iou(questions: Sequence[Question], prior: dict[Label, tuple[float, ...]]) -> dict:
-    asked = [q for q in questions if q.truth is not None]
-    pairs = [(q.label, box_iou(prior[q.label], q.truth.bbox_xyxy_px)) for q in asked]
+def _mean_box(boxes: list[XYXY]) -> XYXY:
+    x1, y1, x2, y2 = np.mean(boxes, 0).tolist()
+    return x1, y1, x2, y2
+
+
+def _prior_iou(questions: Sequence[Question], prior: dict[Label, XYXY]) -> dict:
+    pairs = [
+        (q.label, box_iou(prior[q.label], q.truth.bbox_xyxy_px))
+        for q in questions
+        if q.truth is not None
+    ]
     return {
         "box_iou": mean_with_interval([iou for _, iou in pairs]),
         "by_target": {
@@ -131,9 +146,10 @@ class Evaluator:
     """Scores one model on lists of cases."""
 
     def __init__(self, folder: str) -> None:
-        self.model = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
+        loaded = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
             folder, dtype=torch.float32
         )
+        self.model = cast("Qwen2_5_VLForConditionalGeneration", loaded)
         processor = AutoProcessor.from_pretrained(folder)  # nosec B615 # a folder
         self.packer = Packer(self.model, processor)
 
@@ -143,7 +159,7 @@ class Evaluator:
         completions = answer_all(self.model, self.packer, greys, queries)
         return [score(q, text) for q, text in zip(questions, completions, strict=True)]
 
-    def report(self, cases: Sequence[Case], prior: dict[Label, tuple[float, ...]]) -> dict:
+    def report(self, cases: Sequence[Case], prior: dict[Label, XYXY]) -> dict:
         """Trained and held-out phrasings, the mean-box prior, shuffled and blank images."""
         greys = [case.grey for case in cases]
         trained, held_out = [c.trained for c in cases], [c.held_out for c in cases]
@@ -192,7 +208,7 @@ def evaluate(settings: Settings) -> dict:
 
 def main() -> None:
     """Command line entry point."""
-    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
+    settings = command_line(Settings)
     report = evaluate(settings)
     text = json.dumps(report) + "\n"
     print(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ..phantom.anatomy import Label
 from .queries import known_targets, query_table
@@ -176,7 +176,7 @@ def build_processor(config: NanoConfig) -> Qwen2_5_VLProcessor:
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     pixels = config.image_px**2
-    settings = {
+    settings: dict[str, Any] = {
         "patch_size": config.patch_px,
         "merge_size": 2,
         "temporal_patch_size": 2,
@@ -199,7 +199,9 @@ def build_model(
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    token = tokenizer.convert_tokens_to_ids
+    def token(text: str) -> int:
+        return cast("int", tokenizer.convert_tokens_to_ids(text))
+
     end, pad = token("<|im_end|>"), token("<|endoftext|>")
     full = Qwen2_5_VLConfig(
         text_config=_text_config(config, len(tokenizer), end, pad),
@@ -214,7 +216,7 @@ def build_model(
     model = Qwen2_5_VLForConditionalGeneration(full)
     model.generation_config.eos_token_id = [end, pad]
     model.generation_config.pad_token_id = pad
-    weight = model.get_input_embeddings().weight
+    weight = cast("torch.Tensor", model.get_input_embeddings().weight)
     with torch.no_grad():
         start = _sinusoids(config.hidden) * (1.4 * config.initializer_range)
         weight[torch.tensor(integer_token_ids(tokenizer))] = start

@@ -96,8 +96,8 @@ def present_cases(slices: list[RealSlice], per_target: int = 8) -> list[tuple[in
     cases = []
     for label in TOTALSEGMENTATOR:
         areas = np.array([(s.labels == label).sum() for s in slices])
-        large = np.nonzero(areas >= 0.5 * max(1, areas.max()))[0]
-        large = [int(i) for i in large if ground_truth(slices[i].labels, label) is not None]
+        largest = np.nonzero(areas >= 0.5 * max(1, areas.max()))[0]
+        large = [int(i) for i in largest if ground_truth(slices[i].labels, label) is not None]
         picks = np.unique(np.linspace(0, len(large) - 1, min(per_target, len(large))).astype(int))
         cases += [(large[i], label) for i in picks if large]
     return cases

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +50,11 @@ def score(question: Question, completion: str) -> Score:
     iou = inside = None
     if truth is not None:
         iou = inside = 0.0
-        if grounding is not None and grounding.present:
-            iou = box_iou(grounding.bbox_xyxy_px, truth.bbox_xyxy_px)
-            hits = [truth.mask[int(y), int(x)] for x, y in grounding.points_xy_px]
-            inside = float(np.mean(hits))
+        box = None if grounding is None else grounding.bbox_xyxy_px
+        points = None if grounding is None else grounding.points_xy_px
+        if box is not None and points is not None:
+            iou = box_iou(box, truth.bbox_xyxy_px)
+            inside = float(np.mean([truth.mask[int(y), int(x)] for x, y in points]))
     return Score(
         label=question.label,
         present=truth is not None,
@@ -65,7 +66,9 @@ def score(question: Question, completion: str) -> Score:
     )
 
 
-def mean_with_interval(values: Sequence[float], draws: int = 1000, seed: int = 0) -> dict:
+def mean_with_interval(
+    values: Sequence[float] | np.ndarray, draws: int = 1000, seed: int = 0
+) -> dict:
     """Mean, its 95 % bootstrap interval and the number of values."""
     if not len(values):
         return {"mean": None, "low": None, "high": None, "n": 0}
@@ -80,24 +83,29 @@ def mean_with_interval(values: Sequence[float], draws: int = 1000, seed: int = 0
     }
 
 
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
 def summarise(scores: Sequence[Score]) -> dict:
     """Means with intervals over all scores, and box IoU for each target."""
     present = [s for s in scores if s.present]
     absent = [s for s in scores if not s.present]
     labels = sorted({s.label for s in present})
+    ious = _known(s.iou for s in present)
     return {
         "well_formed": mean_with_interval([s.well_formed for s in scores]),
         "named": mean_with_interval([s.named for s in scores]),
-        "box_iou": mean_with_interval([s.iou for s in present]),
-        "box_iou_above_half": mean_with_interval([s.iou > 0.5 for s in present]),
-        "points_inside": mean_with_interval([s.points_inside for s in present]),
+        "box_iou": mean_with_interval(ious),
+        "box_iou_above_half": mean_with_interval([iou > 0.5 for iou in ious]),
+        "points_inside": mean_with_interval(_known(s.points_inside for s in present)),
         "present_found": mean_with_interval([s.says_present for s in present]),
         "absent_refused": mean_with_interval(
             [s.well_formed and not s.says_present for s in absent]
         ),
         "box_iou_by_target": {
             known_targets()[label].name: mean_with_interval(
-                [s.iou for s in present if s.label == label]
+                _known(s.iou for s in present if s.label == label)
             )
             for label in labels
         },

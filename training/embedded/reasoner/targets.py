@@ -13,8 +13,10 @@ import numpy as np
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 
 from ..phantom.anatomy import PARTS, Label
+from ..required import required
 from .queries import known_targets
 
+EMPTY = "The target is not on the image."
 MIN_AREA_PX = 40
 """Smaller sections are neither asked for nor called absent."""
 
@@ -43,12 +45,12 @@ def key_points_px(mask: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
     Left to right rather than larger disc first: the order then does not depend on small changes of
     the outline.
     """
-    left, right = sorted((int(x), int(y)) for x, y in key_points_from_mask(mask))
+    left, right = sorted((int(x), int(y)) for x, y in required(key_points_from_mask(mask), EMPTY))
     return left, right
 
 
 def _integer_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    x0, y0, x1, y1 = (int(edge) for edge in bbox_from_mask(mask))
+    x0, y0, x1, y1 = (int(edge) for edge in required(bbox_from_mask(mask), EMPTY))
     return x0, y0, x1, y1
 
 

@@ -10,19 +10,29 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from safetensors.torch import load_model, save_model
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset
-from transformers import HfArgumentParser, Trainer, TrainingArguments
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
+from transformers import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VLVisionAttention,
+    apply_rotary_pos_emb_vision,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from medreasoner_infer.atomic import write_durably
 
 from ..optimiser import MuonWithAdamW
+from ..required import command_line
 from .losses import PerceptionLoss, TokenLoss, token_loss
 from .modelling import (
     IMAGE_ENCODING,
@@ -81,8 +91,14 @@ class PackedTrainer(Trainer):
     optimiser and checkpoints know it; :func:`save_model_folder` leaves it out.
     """
 
-    def __init__(self, *args: object, packer: Packer, **kwargs: object) -> None:
-        super().__init__(*args, data_collator=self._collate, **kwargs)
+    def __init__(
+        self,
+        model: Qwen2_5_VLForConditionalGeneration,
+        args: TrainingArguments,
+        train_dataset: PhantomStream,
+        packer: Packer,
+    ) -> None:
+        super().__init__(model, args, data_collator=self._collate, train_dataset=train_dataset)
         self._packer = packer
         self._parts: dict[str, list[float]] = defaultdict(list)
 
@@ -90,9 +106,13 @@ class PackedTrainer(Trainer):
         """Muon and AdamW, see :class:`MuonWithAdamW`."""
         if self.optimizer is None:
             self.optimizer = MuonWithAdamW(
-                model or self.model, self.args.learning_rate, self.args.weight_decay
+                model or self._trained, self.args.learning_rate, self.args.weight_decay
             )
         return self.optimizer
+
+    @property
+    def _trained(self) -> torch.nn.Module:
+        return cast("torch.nn.Module", self.model)
 
     def _collate(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
         return dict(vars(self._packer.pack(samples)))
@@ -102,16 +122,17 @@ class PackedTrainer(Trainer):
         model: torch.nn.Module,
         inputs: dict[str, torch.Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Loss of the answers' tokens of a :class:`PackedBatch`, plus the perception loss."""
-        batch = PackedBatch(**inputs)
-        visual = model.model.visual(batch.pixel_values, grid_thw=batch.grid_thw)
+        batch, reasoner = PackedBatch(**inputs), cast("Qwen2_5_VLForConditionalGeneration", model)
+        visual = reasoner.model.visual(batch.pixel_values, grid_thw=batch.grid_thw)
         visual = visual.pooler_output.float()
-        tokens = self._token_loss(model, batch, visual)
-        found, outlined, placed = model.perception(
+        tokens = self._token_loss(reasoner, batch, visual)
+        perception = reasoner.get_submodule("perception")
+        found, outlined, placed = perception(
             visual.view(len(batch.labels), -1, visual.shape[-1]),
-            model.get_input_embeddings().weight,
+            reasoner.get_input_embeddings().weight,
             batch.occupancy,
             batch.boxes,
             batch.asked,
@@ -121,7 +142,7 @@ class PackedTrainer(Trainer):
         return tokens.total + found + 2.0 * outlined + 0.5 * placed
 
     def _token_loss(
-        self, model: torch.nn.Module, batch: PackedBatch, visual: torch.Tensor
+        self, model: Qwen2_5_VLForConditionalGeneration, batch: PackedBatch, visual: torch.Tensor
     ) -> TokenLoss:
         """Next-token loss of the answers, with the visual tokens in the images' places."""
         is_image = (batch.input_ids == model.config.image_token_id)[..., None]
@@ -141,14 +162,14 @@ class PackedTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Keep the module's own parameter names, which ``save_pretrained`` would translate."""
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or self.args.output_dir or "")
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.model, str(folder / "model.safetensors"))
+        save_model(self._trained, str(folder / "model.safetensors"))
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
     ) -> None:
-        load_model(self.model, str(Path(resume_from_checkpoint) / "model.safetensors"))
+        load_model(self._trained, str(Path(resume_from_checkpoint) / "model.safetensors"))
 
     def _note(self, **parts: torch.Tensor) -> None:
         for name, value in parts.items():
@@ -162,7 +183,10 @@ class PackedTrainer(Trainer):
 
 
 def save_model_folder(
-    model: torch.nn.Module, processor: object, folder: Path, input_size: int = SIZE_PX
+    model: Qwen2_5_VLForConditionalGeneration,
+    processor: Qwen2_5_VLProcessor,
+    folder: Path,
+    input_size: int = SIZE_PX,
 ) -> None:
     """Write the model without the auxiliary head, the processor and ``prompt.json``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +217,7 @@ def fast_vision(model: torch.nn.Module) -> Iterator[None]:
     so the results are the same; the library's convolution and attention cost a CPU a third of a
     training step more.
     """
-    visual = model.model.visual
+    visual: Any = model.get_submodule("model.visual")  # its methods are exchanged
     weight = visual.patch_embed.proj.weight
     visual.patch_embed.forward = lambda patches: F.linear(patches.flatten(1), weight.flatten(1))
     for block in visual.blocks:
@@ -207,7 +231,7 @@ def fast_vision(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _equal_size_attention(
-    attention: torch.nn.Module,
+    attention: Qwen2_5_VLVisionAttention,
     hidden_states: torch.Tensor,
     cu_seqlens: torch.Tensor,
     position_embeddings: tuple[torch.Tensor, torch.Tensor],
@@ -227,13 +251,16 @@ def _equal_size_attention(
     return attention.proj(mixed.transpose(1, 2).reshape(patches, -1))
 
 
-def _start(settings: Settings) -> tuple[torch.nn.Module, object]:
+def _start(
+    settings: Settings,
+) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     if settings.init:
-        model = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
+        loaded = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
             settings.init, dtype=torch.float32
         )
+        model = cast("Qwen2_5_VLForConditionalGeneration", loaded)
         return model, AutoProcessor.from_pretrained(settings.init)  # nosec B615 # a folder
     processor = build_processor(NanoConfig())
     return build_model(NanoConfig(), processor.tokenizer), processor
@@ -273,14 +300,14 @@ def train(settings: Settings) -> Path:
     packer = Packer(model, processor)
     names = name_token_ids(processor.tokenizer)
     torch.manual_seed(settings.seed)
-    width = model.config.text_config.hidden_size
+    width = model.config.get_text_config().hidden_size
     model.add_module("perception", PerceptionLoss(width, names, packer.integer_ids))
     out = Path(settings.out)
     checkpoints = out / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     done = int(last.rsplit("-", 1)[1]) if last else 0
     stream = PhantomStream(settings.seed, settings.questions, done * settings.batch)
-    trainer = PackedTrainer(model, _arguments(settings), train_dataset=stream, packer=packer)
+    trainer = PackedTrainer(model, _arguments(settings), stream, packer)
     with fast_vision(model):
         result = trainer.train(resume_from_checkpoint=last)
     hours = None if last else round(result.metrics["train_runtime"] / 3600, 1)
@@ -291,7 +318,7 @@ def train(settings: Settings) -> Path:
 
 def main() -> None:
     """Command line entry point."""
-    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
+    settings = command_line(Settings)
     print(train(settings))
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medreasoner_infer.atomic import replacing
+from medreasoner_training.embedded.required import command_line
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,7 @@ def average(first: Path, last: Path, share: float) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     """Command line entry point."""
-    from transformers import HfArgumentParser
-
-    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses()
+    settings = command_line(Settings)
     weights = average(Path(settings.first), Path(settings.last), settings.share)
     with replacing(Path(settings.out)) as unfinished:
         save_file(weights, unfinished)

@@ -10,7 +10,9 @@ import torch
 
 from medreasoner_infer.keypoints import bbox_from_mask
 from medreasoner_infer.segmenters.network import IMAGE_MEAN, IMAGE_STD
+from medreasoner_training.embedded.required import required
 from medreasoner_training.embedded.segmenter.appearance import Appearance
+from medreasoner_training.embedded.segmenter.measures import EMPTY
 from medreasoner_training.embedded.segmenter.prompts import (
     PromptKind,
     SparsePrompt,
@@ -115,7 +117,8 @@ def mirrored(rng: np.random.Generator, *arrays: np.ndarray) -> list[np.ndarray]:
 
 def sample_clips(rng: np.random.Generator, size: int, length: int) -> ClipBatch:
     """Draw clips whose target is present on the first slice and may end on a later one."""
-    images, targets, prompts = [], [], []
+    images: list[list[np.ndarray]] = []
+    targets, prompts = [], []
     while len(images) < size:
         start, step = rng.uniform(-0.95, 0.95), np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
         heights = start + rng.choice([-1, 1]) * step * np.arange(length)
@@ -164,7 +167,7 @@ def usable(mask: np.ndarray) -> bool:
     """Whether a mask is large enough to prompt and lies well inside the crop."""
     if mask.sum() < _MIN_TARGET_PX:
         return False
-    x1, y1, x2, y2 = bbox_from_mask(mask)
+    x1, y1, x2, y2 = required(bbox_from_mask(mask), EMPTY)
     return min(x2 - x1, y2 - y1) >= 6 and max(x2 - x1, y2 - y1) < 0.95 * mask.shape[0]
 
 

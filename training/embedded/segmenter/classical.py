@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from medreasoner_infer.types import SliceImage, SlicePrompt
+from medreasoner_training.embedded.required import required
+from medreasoner_training.embedded.segmenter.measures import NO_BOX
 
 MARGIN = 1.65
 HISTOGRAM_BINS = 32
@@ -87,8 +89,8 @@ CLASSICAL: dict[str, ClassicalMethod] = {
 }
 
 
-def _around(prompt: SlicePrompt, shape_hw: tuple[int, int]) -> tuple[slice, slice]:
-    x1, y1, x2, y2 = prompt.bbox_xyxy_px
+def _around(prompt: SlicePrompt, shape_hw: tuple[int, ...]) -> tuple[slice, slice]:
+    x1, y1, x2, y2 = required(prompt.bbox_xyxy_px, NO_BOX)
     half = MARGIN * max(x2 - x1, y2 - y1) / 2
     center_x, center_y = (x1 + x2) / 2, (y1 + y2) / 2
     height, width = shape_hw
@@ -99,7 +101,7 @@ def _around(prompt: SlicePrompt, shape_hw: tuple[int, int]) -> tuple[slice, slic
 
 def _seeds(prompt: SlicePrompt, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
     """Pixels that are surely inside, and the pixels of the box, both on the crop."""
-    x1, y1, x2, y2 = prompt.bbox_xyxy_px
+    x1, y1, x2, y2 = required(prompt.bbox_xyxy_px, NO_BOX)
     y, x = np.mgrid[rows, columns] + 0.5
     u, v = (2 * x - x1 - x2) / (x2 - x1), (2 * y - y1 - y2) / (y2 - y1)
     box = (np.abs(u) <= 1) & (np.abs(v) <= 1)
@@ -118,7 +120,7 @@ def _likelihood(grey: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def _paste(
-    mask: np.ndarray, box: np.ndarray, rows: slice, columns: slice, shape_hw: tuple[int, int]
+    mask: np.ndarray, box: np.ndarray, rows: slice, columns: slice, shape_hw: tuple[int, ...]
 ) -> np.ndarray:
     out = np.zeros(shape_hw, dtype=bool)
     out[rows, columns] = mask & box

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, Segmenter, load_sam2
 from medreasoner_infer.segmenters.settings import Sam2Settings
 from medreasoner_infer.types import ModelSpec
+from medreasoner_training.embedded.required import command_line
 from medreasoner_training.embedded.segmenter.card import write_figures
 from medreasoner_training.embedded.segmenter.gallery import choose_sections, write_gallery
 from medreasoner_training.embedded.segmenter.real_data import LabelledVolume, load_volumes
@@ -74,7 +76,7 @@ class Loader:
         """The settings that the model's configuration asks for."""
         return load_sam2(self.spec, device=self.device).settings
 
-    def __call__(self, **changes: object) -> Segmenter:
+    def __call__(self, **changes: Any) -> Segmenter:
         """Load the model; the changes are fields of :class:`Sam2Settings`."""
         settings = replace(self.settings(), **changes)
         return load_sam2(self.spec, device=self.device, settings=settings)
@@ -132,9 +134,8 @@ def write_json(result: dict, path: Path) -> None:
 def main() -> None:
     """Parse the command line, evaluate, write."""
     import torch
-    from transformers import HfArgumentParser
 
-    (options,) = HfArgumentParser(EvaluationOptions).parse_args_into_dataclasses()
+    options = command_line(EvaluationOptions)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     load = Loader(resolve_model("segmenter", options.model), options.device)

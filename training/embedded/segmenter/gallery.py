@@ -12,6 +12,8 @@ import numpy as np
 
 from medreasoner_infer.atomic import replacing
 from medreasoner_infer.types import SliceImage, SlicePrompt
+from medreasoner_training.embedded.required import required
+from medreasoner_training.embedded.segmenter.measures import NO_BOX
 
 COLUMNS = 6
 ZOOM = 1.8
@@ -90,7 +92,7 @@ def write_gallery(sections: Sequence[JudgedSection], path: Path) -> None:
 
 
 def _draw(axis, section: JudgedSection, rank: str) -> None:
-    x1, y1, x2, y2 = section.prompt.bbox_xyxy_px
+    x1, y1, x2, y2 = required(section.prompt.bbox_xyxy_px, NO_BOX)
     half = ZOOM * max(x2 - x1, y2 - y1) / 2
     height, width = section.truth.shape
     extent = (0, width, height, 0)

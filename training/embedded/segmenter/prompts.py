@@ -9,6 +9,8 @@ from enum import Enum
 import numpy as np
 
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
+from medreasoner_training.embedded.required import required
+from medreasoner_training.embedded.segmenter.measures import EMPTY
 
 #: SAM's labels of sparse prompts; a box is given as its two corners.
 NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = 0, 1, 2, 3
@@ -102,7 +104,7 @@ def random_pixel(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
 def _extra_click(rng: np.random.Generator, mask: np.ndarray) -> tuple[np.ndarray, int]:
     if rng.random() < 0.3:
         return random_pixel(rng, mask), POSITIVE
-    x1, y1, x2, y2 = (int(edge) for edge in bbox_from_mask(mask))
+    x1, y1, x2, y2 = (int(edge) for edge in required(bbox_from_mask(mask), EMPTY))
     margin = 6
     window = np.zeros_like(mask)
     window[max(0, y1 - margin) : y2 + margin, max(0, x1 - margin) : x2 + margin] = True
@@ -128,5 +130,5 @@ def _middle_of_largest_part(mask: np.ndarray) -> np.ndarray:
     if not coarse.any():
         row, column = np.argwhere(mask)[0]
         return np.array([column + 0.5, row + 0.5], np.float32)
-    (x, y), _ = key_points_from_mask(coarse)
+    (x, y), _ = required(key_points_from_mask(coarse), EMPTY)
     return np.array([2 * x - 0.5, 2 * y - 0.5], np.float32)

@@ -234,8 +234,9 @@ class Scene:
         label_map = self.background.at(z, size).argmax(0).astype(np.int32)
         if self.body is not None:
             outside = self.body.field(z, *_grid(size))
-            label_map[outside > 0.92] = self.air_label + 1
-            label_map[outside > 1] = self.air_label
+            if outside is not None:
+                label_map[outside > 0.92] = self.air_label + 1
+                label_map[outside > 1] = self.air_label
         for region in self.behind:
             paint(label_map, region, z)
         target = paint(label_map, self.target, z)
@@ -274,7 +275,8 @@ def sample_scene(
     label = classes + 2
     target = _fit_to_crop(rng, _sample_target(rng, label), float(rng.uniform(*zoom)), z)
     label += LABELS_PER_REGION
-    behind, front = [], []
+    behind: list[Region] = []
+    front: list[Region] = []
     for _ in range(int(rng.integers(1, 8))):
         region = _sample_neighbour(rng, label)
         (front if rng.random() < 0.25 else behind).append(region)

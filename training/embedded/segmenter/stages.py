@@ -6,10 +6,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from medreasoner_infer.segmenters.network import MASK_PROMPT_LOGIT, SAM_OFFSET_PX
@@ -29,6 +29,9 @@ from medreasoner_training.embedded.segmenter.prompts import (
     sample_prompt,
 )
 
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+
 #: SAM2 writes -1024 where it sees no target; that must not swamp the loss.
 MAX_LOGIT = 32.0
 
@@ -41,7 +44,7 @@ class StepResult:
     scalars: dict[str, float]
 
 
-Stage = Callable[[nn.Module, np.random.Generator], StepResult]
+Stage = Callable[["SAM2Base", np.random.Generator], StepResult]
 #: A slice's candidates: logits (B, M, h, w), IoUs (B, M) and presence (B, 1).
 Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -54,7 +57,7 @@ class ImageStage:
     correction_probability: float = 0.5
     max_clicks: int = 3
 
-    def __call__(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+    def __call__(self, model: SAM2Base, rng: np.random.Generator) -> StepResult:
         """Draw a batch and compute its loss."""
         kind = sample_kind(rng)
         batch = sample_crops(rng, self.batch_size, kind)
@@ -83,7 +86,7 @@ class MemoryStage:
     image_stage: ImageStage = ImageStage(16)
     image_probability: float = 0.3
 
-    def __call__(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+    def __call__(self, model: SAM2Base, rng: np.random.Generator) -> StepResult:
         """Draw a batch of clips (or of crops) and compute its loss."""
         model.image_encoder.requires_grad_(False)
         if rng.random() < self.image_probability:
@@ -113,7 +116,7 @@ class ChainStage:
     image_stage: ImageStage = ImageStage(16)
     image_probability: float = 0.5
 
-    def __call__(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+    def __call__(self, model: SAM2Base, rng: np.random.Generator) -> StepResult:
         """Draw a batch of clips (or of crops) and compute its loss."""
         if rng.random() < self.image_probability:
             return self.image_stage(model, rng)
@@ -151,12 +154,12 @@ class Features:
     levels: tuple[torch.Tensor, ...]
 
 
-def encode(model: nn.Module, images: torch.Tensor) -> Features:
+def encode(model: SAM2Base, images: torch.Tensor) -> Features:
     """Run the image encoder on (B, 3, S, S)."""
     return Features(tuple(model.forward_image(images)["backbone_fpn"]))
 
 
-def decode(model: nn.Module, features: Features, batch: CropBatch) -> Answer:
+def decode(model: SAM2Base, features: Features, batch: CropBatch) -> Answer:
     """Prompted decoding: four candidates' logits (B, 4, h, w), IoUs (B, 4), presence (B, 1)."""
     *fine, coarse = features.levels
     sparse, dense = model.sam_prompt_encoder(
@@ -175,7 +178,7 @@ def decode(model: nn.Module, features: Features, batch: CropBatch) -> Answer:
     return masks, ious, presence
 
 
-def mask_prompt(model: nn.Module, masks: torch.Tensor | None) -> torch.Tensor | None:
+def mask_prompt(model: SAM2Base, masks: torch.Tensor | None) -> torch.Tensor | None:
     """Masks (B, S, S) in {0, 1} as the decoder's low-resolution logits (B, 1, h, w)."""
     if masks is None:
         return None
@@ -185,7 +188,7 @@ def mask_prompt(model: nn.Module, masks: torch.Tensor | None) -> torch.Tensor | 
 
 
 def _after_clicks(
-    model: nn.Module,
+    model: SAM2Base,
     rng: np.random.Generator,
     features: Features,
     batch: CropBatch,
@@ -216,7 +219,7 @@ def _with_click(rng: np.random.Generator, batch: CropBatch, logits: torch.Tensor
 
 
 def follow(
-    model: nn.Module, rng: np.random.Generator, batch: ChainBatch, looks: int = 1
+    model: SAM2Base, rng: np.random.Generator, batch: ChainBatch, looks: int = 1
 ) -> Iterator[Answer]:
     """Follow the targets of clips, each slice prompted with the model's mask of the last one.
 
@@ -262,7 +265,7 @@ def next_prompt_masks(logits: torch.Tensor, targets: torch.Tensor, last: np.ndar
     return np.stack([next(mask for mask in masks if mask.any()) for masks in candidates])
 
 
-def track(model: nn.Module, batch: ClipBatch) -> Iterator[Answer]:
+def track(model: SAM2Base, batch: ClipBatch) -> Iterator[Answer]:
     """Follow the prompted target through clips with SAM2's memory.
 
     Args:

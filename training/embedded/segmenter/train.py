@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import medreasoner_infer
 from medreasoner_infer.atomic import replacing
 from medreasoner_training.embedded.optimiser import MuonWithAdamW
+from medreasoner_training.embedded.required import command_line
 from medreasoner_training.embedded.segmenter.stages import (
     ChainStage,
     ImageStage,
@@ -181,9 +182,7 @@ def make_stage(options: TrainingOptions) -> Stage:
 
 def main() -> None:
     """Parse the command line and train."""
-    from transformers import HfArgumentParser
-
-    (options,) = HfArgumentParser(TrainingOptions).parse_args_into_dataclasses()
+    options = command_line(TrainingOptions)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     Training(options).run(make_stage(options))
 

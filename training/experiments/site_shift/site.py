@@ -84,7 +84,7 @@ def patient_volume(site: Site, seed: int, number: int) -> PatientVolume:
     grid = _grid(site, torso, float(heights[len(heights) // 2]), rng)
     contrast, noise_hu = rng.uniform(*site.contrast), rng.uniform(*site.noise_hu)
     table_hu = sample_hu_table(rng, Phase(rng.integers(0, 3)))
-    table_hu = np.float32(MIDDLE_HU + contrast * (table_hu - MIDDLE_HU))
+    table_hu = np.asarray(MIDDLE_HU + contrast * (table_hu - MIDDLE_HU), np.float32)
     blur_px = rng.uniform(0.3, 0.95)
     hu, found = render_volume(torso, heights, grid, table_hu, rng, noise_hu, blur_px)
     labels = marked(found)

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("monailabel")
 
 from medreasoner_infer.errors import ServiceError
-from monailabel_app import demo
+from monailabel_app.cli import tour
 from monailabel_app.studies.server_lock import ServerLock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -41,13 +41,13 @@ def taken_port() -> Iterator[int]:
 def patient_demo(tmp_path: Path, monkeypatch) -> Callable[[Path], str]:
     """What keeps the demo's server from answering, on a machine that may be busy."""
     monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(demo, "START_TIMEOUT_S", 1e4)
+    monkeypatch.setattr(tour, "START_TIMEOUT_S", 1e4)
 
     def ask(studies: Path) -> str:
         log = tmp_path / "server.log"
         with (
             pytest.raises(ServiceError) as refused,
-            demo.running_server(studies, demo.free_port(), log),
+            tour.running_server(studies, tour.free_port(), log),
         ):
             pass
         return str(refused.value)

@@ -27,9 +27,9 @@ from monailabel_app.site.opening import open_site as open_whole_site
 from monailabel_app.site.paths import SitePaths
 
 WAIT_S = 300.0
-# Its children are forked from a process that has imported everything, and holds nothing open.
+# Its children are forked from a process that has imported what takes long, and holds nothing open.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["support.submitting"])
+_PROCESSES.set_forkserver_preload(["monailabel_app.store", "monailabel_app.studies.local"])
 
 
 @pytest.fixture

@@ -85,6 +85,7 @@ def open_site(
     studies = open_studies(paths, auto_reload=auto_reload, read_only=read_only)
     volumes = VolumeCache(limits.volume_bytes)
     records = RecordStore(paths.data_dir, limits.mask_bytes)
+    studies.take_back_unrecorded(records.is_last_label)
     archive = open_archive(paths, orthanc_url, studies)
     sent = (studies.label_sent,) if isinstance(studies, PacsStudies) else ()
     results = ResultRecorder(records, studies.image_source, volumes, archive, *sent)

@@ -234,7 +234,7 @@ class RecordStore:
                 stored = self._labels.put(name, lambda path: copy_bytes(submission.file, path))
             try:
                 with self._database.writing() as session:
-                    row = self._same_label(session, submission, stored)
+                    row = self._same_label(session, submission, stored and stored.sha256)
                     if row is None:
                         row = label_row(submission, join or choose_join(session, submission))
                         if stored:
@@ -254,8 +254,18 @@ class RecordStore:
                 self._labels.drop(name)
             return label
 
+    def is_last_label(self, submission: LabelSubmission, sha256: str) -> bool:
+        """Whether the last label recorded of its image and tag is this one.
+
+        Args:
+            submission: what was submitted; its file is not looked at.
+            sha256: of the label's file.
+        """
+        with self._database.reading() as session:
+            return self._same_label(session, submission, sha256) is not None
+
     def _same_label(
-        self, session: Session, submission: LabelSubmission, stored: StoredFile | None
+        self, session: Session, submission: LabelSubmission, sha256: str | None
     ) -> LabelRow | None:
         """The image's last label of this tag, if it is this very submission."""
         statement = (
@@ -264,7 +274,7 @@ class RecordStore:
             .order_by(LabelRow.id.desc())
         )
         last = session.scalars(statement.limit(1)).first()
-        if last is None or stored is None or last.label_sha256 != stored.sha256:
+        if last is None or sha256 is None or last.label_sha256 != sha256:
             return None
         return last if last.info == dict(submission.info) else None
 

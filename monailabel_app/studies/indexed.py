@@ -114,7 +114,7 @@ class IndexedFolder(KeptIndex):
             raise InputError("The image's id cannot be used; expected a name, which is no path.")
         info = checked_info({**(image_info or {}), "ts": int(time.time()), "name": name})
         target = Path(self._datastore.image_path()) / name
-        with self._locked(), writing(), taken_back_on_fault([target]):
+        with self._locked(), writing(), taken_back_on_fault([target], self._journal):
             copy_whole(Path(image_filename), target)
             with self._changes() as objects:
                 objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=extension))
@@ -210,8 +210,13 @@ class IndexedFolder(KeptIndex):
             objects[label_id] = _with_label(objects[label_id], tag, changed)
 
     @contextmanager
-    def label_taken_back_on_fault(self, image_id: str, tag: str) -> Iterator[None]:
+    def label_taken_back_on_fault(
+        self, image_id: str, tag: str, about: Mapping[str, Any] | None = None
+    ) -> Iterator[None]:
         """Whatever the block does to a label, it is as before if the block fails.
+
+        Where it is killed, the label is as before at the next start, unless what ``about`` says is
+        recorded (:meth:`take_back_interrupted`).
 
         Raises:
             ImageNotFoundException: there is no such image.
@@ -224,7 +229,7 @@ class IndexedFolder(KeptIndex):
                 folder = self._label_folder(tag)
             paths = [folder / f"{image_id}{extension}" for extension in LABEL_EXTENSIONS]
             try:
-                with taken_back_on_fault([*paths, self._index.path]):
+                with taken_back_on_fault([*paths, self._index.path], self._journal, about):
                     yield
             except BaseException:
                 self._stamp = None

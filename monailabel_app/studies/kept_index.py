@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +25,13 @@ from monailabel_app.framework import (
     LocalDatastoreModel,
 )
 from monailabel_app.studies.index import BrokenIndexError, IndexContent, IndexFile, Stamp
-from monailabel_app.studies.placing import PREFIX, remove_unfinished, writing
+from monailabel_app.studies.placing import (
+    JOURNAL_NAME,
+    PREFIX,
+    remove_unfinished,
+    take_back_interrupted,
+    writing,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +68,7 @@ class KeptIndex(LocalDatastore):
         self._image_extensions = tuple(pattern.lstrip("*") for pattern in extensions)
         self._index = IndexFile(folder, (*self._image_extensions, *self.more_extensions))
         self._index.require_folder()
+        self._journal = folder / JOURNAL_NAME
         self._read_only = read_only
         self._stamp: Stamp | None = None
         self._unsaved = False
@@ -89,6 +96,17 @@ class KeptIndex(LocalDatastore):
             StudiesAwayError: they are not.
         """
         self._index.require_folder()
+
+    def take_back_interrupted(self, counts: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Take back a change that a killed process was in the middle of, unless it counts."""
+        if self._read_only or not self._journal.exists():
+            return
+        with self._locked(), writing():
+            take_back_interrupted(self._journal, counts)
+        self._remove_unfinished(self._journal.parent)
+        self._stamp = None
+        self._reload()
+        self._reconcile_datastore()
 
     # --- the index -------------------------------------------------------------------------------
 
@@ -270,6 +288,8 @@ class KeptIndex(LocalDatastore):
 
     def _remove_unfinished(self, folder: Path) -> None:
         with self._locked(), writing():
+            if self._journal.exists():
+                return  # What is kept by a second name is needed to take the change back.
             labels = folder / "labels"
             tags = [path for path in labels.iterdir() if path.is_dir()] if labels.is_dir() else []
             for place in (folder, *tags):

@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that appear whole or not at all, and that can be taken back.
 
-What a killed process leaves unfinished bears :data:`PREFIX` and is removed at the next start.
+What a killed process leaves unfinished bears :data:`PREFIX` and is removed at the next start; a
+change of several files that it was in the middle of is taken back then.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from medreasoner_infer.atomic import replacing
+from medreasoner_infer.atomic import replacing, sync_folder
 from monailabel_app.common.private_files import PRIVATE_FILE
 from monailabel_app.errors import StudiesAwayError, StudiesWriteError
 
 PREFIX = ".medreasoner-part-"
+JOURNAL_NAME = f"{PREFIX}change.json"
 
 
 @contextmanager
@@ -71,25 +75,78 @@ def _private(path: str, flags: int) -> int:
 
 
 @contextmanager
-def taken_back_on_fault(paths: Iterable[Path]) -> Iterator[None]:
-    """Files that are as they were, or absent as they were, if the block fails.
+def taken_back_on_fault(
+    paths: Iterable[Path], journal: Path, about: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """Files that are as they were, or absent as they were, if the block fails or is killed.
 
-    Taking back needs no space on the disk: the earlier files are kept by a second name.
+    Taking back needs no space on the disk: the earlier files are kept by a second name. One change
+    at a time; one within another is part of it.
+
+    Args:
+        paths: of the files, in the journal's folder or below.
+        journal: tells :func:`take_back_interrupted` what to do.
+        about: what is asked then, before the change is taken back.
     """
     kept = {path: _second_name(path) for path in paths}
+    is_whole = not journal.exists()
     try:
+        if is_whole:
+            _write_journal(journal, kept, about)
         yield
     except BaseException:
         for path, second in kept.items():
-            if second is not None:
-                os.replace(second, path)
-            else:
-                path.unlink(missing_ok=True)
+            _put_back(path, second)
         raise
     finally:
+        if is_whole:
+            _end_change(journal)
         for second in kept.values():
             if second is not None:
                 second.unlink(missing_ok=True)
+
+
+def take_back_interrupted(journal: Path, counts: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Take back the change that a killed process was in the middle of, if there is one.
+
+    Args:
+        journal: as :func:`taken_back_on_fault` was given it.
+        counts: whether the change of which this is said has come to its end elsewhere, and stays.
+    """
+    try:
+        told = json.loads(journal.read_bytes())
+    except FileNotFoundError:
+        return
+    folder = journal.parent.resolve()
+    if told["about"] is None or not counts(told["about"]):
+        for name, second in told["kept"].items():
+            path = folder / name
+            if path.resolve().is_relative_to(folder):
+                _put_back(path, None if second is None else path.with_name(second))
+    _end_change(journal)
+
+
+def _write_journal(
+    journal: Path, kept: Mapping[Path, Path | None], about: Mapping[str, Any] | None
+) -> None:
+    names = {
+        os.path.relpath(path, journal.parent): None if second is None else second.name
+        for path, second in kept.items()
+    }
+    write_whole(journal, json.dumps({"kept": names, "about": about}).encode())
+
+
+def _put_back(path: Path, second: Path | None) -> None:
+    if second is None:
+        path.unlink(missing_ok=True)
+    elif second.exists():
+        os.replace(second, path)
+
+
+def _end_change(journal: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # the studies may be away
+        journal.unlink()
+        sync_folder(journal.parent)
 
 
 def remove_unfinished(folder: Path) -> None:

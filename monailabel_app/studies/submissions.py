@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from monailabel_app.errors import UnknownImageError
 from monailabel_app.framework import ImageNotFoundException
 from monailabel_app.store import LabelSubmission
+from monailabel_app.store.files import sha256_of
 from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.infos import merged
 
@@ -57,16 +59,38 @@ class RemembersSubmissions:
     ) -> Iterator[LabelSubmission]:
         """Save a label for as long as the block goes well; if it fails, all is as before.
 
+        If it is killed, :meth:`take_back_unrecorded` decides at the next start.
+
         Raises:
             UnknownImageError: if there is no image of this id.
             StudiesWriteError, StudiesAwayError: it cannot be written; nothing was changed.
         """
         assert isinstance(self, IndexedFolder)  # nosec B101 # for type checkers
         try:
-            with self.label_taken_back_on_fault(image_id, label_tag):
+            about = {
+                "image_id": image_id,
+                "tag": label_tag,
+                "info": merged(label_info or {}),
+                "sha256": sha256_of(Path(label_filename)),
+            }
+            with self.label_taken_back_on_fault(image_id, label_tag, about):
                 self.save_label(image_id, label_filename, label_tag, label_info)
                 submission = self.take_submission(image_id)
                 assert submission is not None  # nosec B101 # for type checkers
                 yield submission
         except ImageNotFoundException as error:
             raise UnknownImageError(_UNKNOWN) from error
+
+    def take_back_unrecorded(self, is_recorded: Callable[[LabelSubmission, str], bool]) -> None:
+        """Take back a label that a killed process had begun to keep, and not recorded.
+
+        Args:
+            is_recorded: whether a submission, of the file of this SHA-256, is.
+        """
+        assert isinstance(self, IndexedFolder)  # nosec B101 # for type checkers
+
+        def counts(about: Mapping[str, Any]) -> bool:
+            submission = LabelSubmission(about["image_id"], about["tag"], None, about["info"])
+            return is_recorded(submission, about["sha256"])
+
+        self.take_back_interrupted(counts)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import signal
@@ -30,6 +29,7 @@ from support.misbehaving import Peer, misbehaving
 from support.raw_http import RawAnswer, RawRequest, send
 from support.series import ct_study
 from support.servers import Orthanc
+from support.submitting import KeptLabel
 from support.tried_server import TriedServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -115,31 +115,8 @@ def half_sent(request: RawRequest) -> RawRequest:
     return replace(request, headers=(*request.headers, length), body=half)
 
 
-class Kept:
-    """What folder, index and records hold of an image's final label, read by no code of ours."""
-
-    def __init__(self, server: Server, image: str) -> None:
-        file = server.studies / "labels" / "final" / f"{image}.nii"
-        self.sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
-        index = json.loads((server.studies / "datastore_v2.json").read_text())
-        listed = index["objects"][image]["labels"].get("final")
-        self.listed = None if listed is None else listed["info"].get("client", {}).get("number")
-        with contextlib.closing(sqlite3.connect(server.data / "records.sqlite")) as records:
-            self.recorded = [
-                (sha256, json.loads(info)["number"])
-                for sha256, info in records.execute(
-                    "SELECT label_sha256, info FROM labels WHERE image_id = ? ORDER BY id", (image,)
-                )
-            ]
-
-    @property
-    def number(self) -> int | None:
-        """Which label it is; fails where file, index and record tell of different ones."""
-        if self.sha256 is None:
-            assert (self.listed, self.recorded) == (None, [])
-        else:
-            assert (self.sha256, self.listed) == self.recorded[-1]
-        return self.listed
+def kept(server: Server, image: str) -> KeptLabel:
+    return KeptLabel(server.studies, server.data, image)
 
 
 # --- uploads -------------------------------------------------------------------------------------
@@ -158,7 +135,7 @@ def test_of_half_an_upload_nothing_is_kept(tmp_path) -> None:
         server.end()
         assert {answer.result().status for answer in answers} <= {503, None}
         assert server.unfinished() == []
-        assert Kept(server, "case0").number is None
+        assert kept(server, "case0").number is None
         assert not list(server.studies.glob("added*"))
         server.start()
         assert [send(server.url, request, WAIT_S).status for request in UPLOADS] == [200] * 3
@@ -180,13 +157,13 @@ def test_labels_that_come_meanwhile_are_kept_wholly_or_not_at_all(tmp_path) -> N
             for image, answers in sent.items():
                 assert {answer.result().status for _, answer in answers} <= set(TRUTHS)
                 taken = {n for n, answer in answers if answer.result().status == 200}
-                kept = Kept(server, image)
-                assert taken <= {number for _, number in kept.recorded}
-                assert kept.number in {n for n, _ in answers} | {acknowledged[image]}
-                acknowledged[image] = kept.number
+                found = kept(server, image)
+                assert taken <= {number for _, number in found.recorded}
+                assert found.number in {n for n, _ in answers} | {acknowledged[image]}
+                acknowledged[image] = found.number
             server.start()
             for image in server.images:
-                assert Kept(server, image).number == acknowledged[image]
+                assert kept(server, image).number == acknowledged[image]
 
 
 def test_a_label_between_two_locks_is_kept_wholly_or_not_at_all(tmp_path) -> None:
@@ -203,11 +180,11 @@ def test_a_label_between_two_locks_is_kept_wholly_or_not_at_all(tmp_path) -> Non
         server.wait_for_end()
         status = answering.result().status
         assert status in TRUTHS
-        assert Kept(server, "case0").number in ((7,) if status == 200 else (7, None))
+        assert kept(server, "case0").number in ((7,) if status == 200 else (7, None))
         assert server.unfinished() == []
         server.start()
         assert send(server.url, label_request("case0", 8), WAIT_S).status == 200
-        assert Kept(server, "case0").number == 8
+        assert kept(server, "case0").number == 8
 
 
 # --- stored through the proxy --------------------------------------------------------------------

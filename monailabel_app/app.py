@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.common.privacy import quiet_request_logs
@@ -109,6 +110,20 @@ class MedReasonerApp(MONAILabelApp):
         provide(server.state, self.services)
         if self.medreasoner.preload:
             self._pipeline.load()
+
+    def infer(
+        self, request: Mapping[str, Any], datastore: Datastore | None = None
+    ) -> dict[str, Any]:
+        """As MONAI Label's, but an image of the studies is read as the server's routes read it.
+
+        ``get_image_uri`` leads to a copy for viewers, which says neither modality nor window.
+        ``save_label`` is for the routes.
+        """
+        image = request["image"]
+        if isinstance(image, str) and not os.path.exists(image):
+            request = {**request, "image": self.site.image_source(image)}
+        answer: dict[str, Any] = super().infer(request, datastore)
+        return answer
 
     def init_datastore(self) -> Datastore:
         """The site's, a folder or a DICOMweb server."""

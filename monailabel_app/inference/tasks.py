@@ -54,8 +54,10 @@ class ViewerTask(InferTask):
         return True
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """As MONAI Label calls a task: ``request["image"]`` is a path, other keys are options."""
-        call = Call(self._model, ImageSource(Path(request["image"])), params_of(request))
+        """As MONAI Label calls a task, with options beside ``image``: a path, or its source."""
+        image = request["image"]
+        source = image if isinstance(image, ImageSource) else ImageSource(Path(image))
+        call = Call(self._model, source, params_of(request))
         answer = self._service.answer(call)
         return str(answer_file(answer, call, Path(mkdtemp()))), result_params(answer.result)
 

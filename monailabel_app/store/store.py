@@ -234,7 +234,7 @@ class RecordStore:
                 stored = self._labels.put(name, lambda path: copy_bytes(submission.file, path))
             try:
                 with self._database.writing() as session:
-                    row = self._same_label(session, submission, stored and stored.sha256)
+                    row = self._same_label(session, submission, stored.sha256 if stored else None)
                     if row is None:
                         row = label_row(submission, join or choose_join(session, submission))
                         if stored:

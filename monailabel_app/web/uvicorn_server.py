@@ -26,7 +26,12 @@ _END_ANYWAY_S = 5.0
 _MOST_HANDLES = 65_536
 # For files, models, the database and connections to a PACS.
 _OWN_HANDLES = 256
-_LEAST_BACKLOG, _MOST_BACKLOG = 16, 2048
+# asyncio accepts some at a time, and has accepted as many three times more before the first of them
+# are counted, and those that must give way closed. Half of what is left over is for that.
+_ACCEPTED_AT_ONCE = range(8, 257)
+_ROUNDS_UNCOUNTED = 4
+# Connections that the system keeps until they are accepted.
+_QUEUE = 2048
 _HANDSHAKE_S = 10.0
 
 
@@ -78,13 +83,21 @@ class Listening:
 
 
 class ImpatientLoop(asyncio.SelectorEventLoop):
-    """asyncio's loop, which would wait a minute for the first message of TLS."""
+    """asyncio's loop, but for two of its habits.
+
+    It would wait a minute for the first message of TLS, and what it accepts at once it takes for
+    the length of the system's queue as well.
+    """
 
     async def create_server(self, *args: Any, ssl: Any = None, **keywords: Any) -> Any:
         """As the loop does."""
         if ssl is not None:
             keywords.setdefault("ssl_handshake_timeout", _HANDSHAKE_S)
-        return await super().create_server(*args, ssl=ssl, **keywords)
+        server = await super().create_server(*args, ssl=ssl, **keywords)
+        for listening in server.sockets:
+            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                same.listen(_QUEUE)
+        return server
 
 
 class BoundedServer(uvicorn.Server):
@@ -145,8 +158,7 @@ def make_server(
         server_header=False,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies,
-        # asyncio accepts as many at once, before it tells anybody of them.
-        backlog=max(_LEAST_BACKLOG, min(_MOST_BACKLOG, (handles - connections.limits.total) // 2)),
+        backlog=accepted_at_once(connections.limits.total, handles),
         timeout_keep_alive=round(connections.limits.idle_s),
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.certificate_key,
@@ -161,6 +173,17 @@ def connection_limits(settings: SecuritySettings, handles: int) -> ConnectionLim
         per_address=settings.connections_per_address,
         proxies=settings.trusted_proxies,
     )
+
+
+def accepted_at_once(connections: int, handles: int) -> int:
+    """How many new connections may be accepted in one turn of the loop.
+
+    Args:
+        connections: that may be open.
+        handles: files that this process may have open.
+    """
+    to_spare = (handles - connections) // 2
+    return min(max(to_spare // _ROUNDS_UNCOUNTED, _ACCEPTED_AT_ONCE[0]), _ACCEPTED_AT_ONCE[-1])
 
 
 def raise_handle_limit() -> int:

@@ -151,3 +151,15 @@ def half_open(url: str, seconds: float) -> None:
             connection.recv(1)
     except OSError:
         return  # The server closed it, or the time is over.
+
+
+def is_held(connection: socket.socket) -> bool:
+    """Whether the server has neither answered nor closed a connection."""
+    connection.setblocking(False)
+    try:
+        connection.recv(1)
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
+    return False

@@ -38,7 +38,7 @@ from MedReasonerLib.masks import read_mask, to_nrrd
 from MedReasonerLib.multipart import FilePart, encode
 from MedReasonerLib.prompts import correction_of, prompts_of_answer
 from MedReasonerLib.state import Phase, State
-from MedReasonerLib.viewer import Prompts
+from MedReasonerLib.viewer import Prompts, Segment
 from MedReasonerLib.words import describe_answer, describe_record, describe_tilt
 
 MODULE = (
@@ -317,7 +317,7 @@ MASK = {"scope": "slice", "shape_ijk": [1, 1, 2], "ijk_to_lps": np.eye(4).tolist
 
 
 def told(*events: Event) -> State:
-    state = State().asked("Which organ?", "volume")
+    state = State().asked("Which organ?", "volume", Segment.of("a", "Which organ?", 0))
     for event in events:
         state = state.heard(event)
     return state
@@ -335,6 +335,30 @@ def test_a_question_runs_from_waiting_to_recorded() -> None:
     may = state.may
     assert all(may[name] for name in ("ask", "correct", "accept", "submit", "reject"))
     assert not state.decided("accepted").may["reject"]
+
+
+def test_back_to_the_answer_is_before_the_first_correction() -> None:
+    state = told(
+        Event("answer", ANSWER), Event("mask", MASK), Event("record", {"inference_id": "i"})
+    )
+    other = {**MASK, "runs": [0, 2]}
+    corrected = (
+        state.corrects().heard(Event("mask", other)).heard(Event("record", {"inference_id": "j"}))
+    )
+    assert corrected.mask.values_ijk.ravel().tolist() == [1, 1]
+    assert corrected.corrects().heard(Event("mask", other)).answered is state.mask
+    back = corrected.reset()
+    assert (back.mask, back.corrected, back.inference_id) == (state.mask, False, "i")
+    assert back.may["accept"]
+
+
+def test_each_target_has_a_colour_and_a_short_name() -> None:
+    targets = [Segment.of(str(n), "  which\norgan makes bile and lies under the right dome? ", n)
+               for n in range(6)]  # fmt: skip
+    assert len({target.rgb for target in targets}) == 6
+    assert targets[0].rgb == (221 / 255, 84 / 255, 84 / 255)
+    assert targets[0].name == "which organ makes bile and lies under t…"
+    assert len({target.key for target in targets}) == 6
 
 
 def test_a_correction_keeps_the_question_and_cannot_be_accepted_as_answered() -> None:
@@ -525,13 +549,3 @@ def test_a_certificate_is_checked_and_the_sites_own_authority_can_be_named(
         Client(Server(address, certificates=str(certificate))).connect()
     with pytest.raises(ServerError, match="expected PEM"):
         Client(Server(address, certificates=str(tmp_path / "absent.pem"))).connect()
-
-
-def test_segment_and_mask_are_named_as_the_server_names_them() -> None:
-    pytest.importorskip("monailabel")
-    from MedReasonerLib.viewer import SEGMENT_NAME, SEGMENT_RGB
-
-    from monailabel_app.labels import segments
-
-    assert segments.SEGMENT_NAME == SEGMENT_NAME
-    assert tuple(value / 255 for value in segments.SEGMENT_RGB) == SEGMENT_RGB

@@ -25,10 +25,11 @@ import SimpleITK as sitk
 pytest.importorskip("monailabel")
 
 from MedReasonerLib.client import Server, ServerImage, Target
+from MedReasonerLib.errors import ViewerError
 from MedReasonerLib.geometry import Grid, Roi
 from MedReasonerLib.panel import Panel
 from MedReasonerLib.state import Phase, State
-from MedReasonerLib.viewer import Prompts, ShownVolume
+from MedReasonerLib.viewer import Prompts, Segment, ShownVolume
 from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
 
@@ -122,7 +123,7 @@ class ItkScene:
         self.image_id: str | None = None
         self.k = LIVER_K
         self.prompts: Prompts | None = None
-        self.mask_ijk: np.ndarray | None = None
+        self.masks_ijk: dict[str, np.ndarray] = {}
         self.masks: list[int] = []
         self.jumped: np.ndarray | None = None
 
@@ -158,12 +159,17 @@ class ItkScene:
     def read_prompts(self) -> Prompts:
         return self.prompts or Prompts(None, np.zeros((0, 3)), np.zeros((0, 3)))
 
-    def show_mask(self, values_ijk: np.ndarray) -> None:
-        self.mask_ijk = values_ijk.copy()
+    def has_segment(self, segment: Segment) -> bool:
+        return segment.key in self.masks_ijk
+
+    def show_mask(self, segment: Segment, values_ijk: np.ndarray) -> None:
+        self.masks_ijk[segment.key] = values_ijk.copy()
         self.masks.append(int(values_ijk.sum()))
 
-    def read_mask(self) -> np.ndarray:
-        return self.mask_ijk
+    def read_mask(self, segment: Segment) -> np.ndarray:
+        if not self.masks_ijk[segment.key].any():
+            raise ViewerError("The segment is empty.")
+        return self.masks_ijk[segment.key]
 
     def save_volume(self, path: Path) -> None:
         sitk.WriteImage(self.image, str(path))
@@ -183,6 +189,11 @@ class Reader:
     @property
     def state(self) -> State:
         return self.panel.state
+
+    @property
+    def mask_ijk(self) -> np.ndarray:
+        """Of the target that is shown."""
+        return self.scene.masks_ijk[self.state.segment.key]
 
     def until(self, condition: Callable[[], bool]) -> None:
         def polled() -> bool:
@@ -271,7 +282,7 @@ def test_a_question_is_answered_on_the_slice_of_the_view_and_through_the_volume(
     assert_mask_is_the_servers(reader, running)
     # Cleared when asked and when answered, then the slice's, then the volume's.
     on_slice, through = reader.scene.masks[-2:]
-    assert reader.scene.masks[:-2] == [0, 0]
+    assert reader.scene.masks[:-2] == []
     assert 0 < on_slice < through
 
 
@@ -284,7 +295,7 @@ def assert_mask_is_the_servers(reader: Reader, running: Running) -> None:
         sitk.ReadImage(str(path)), reader.scene.image, sitk.Transform(), sitk.sitkNearestNeighbor
     )
     expected = sitk.GetArrayFromImage(mask).transpose(2, 1, 0)
-    np.testing.assert_array_equal(reader.scene.mask_ijk, expected)
+    np.testing.assert_array_equal(reader.mask_ijk, expected)
 
 
 def test_box_and_points_lie_where_the_answer_puts_them(reader) -> None:
@@ -316,7 +327,7 @@ def test_an_earlier_question_is_listed_and_shown_again_with_its_mask(reader, run
     later.panel.show(latest)
     later.until(lambda: later.scene.jumped is not None)
     assert (later.state.question, later.state.reasoning) == (QUERY, asked.reasoning)
-    np.testing.assert_array_equal(later.scene.mask_ijk, reader.scene.mask_ijk)
+    np.testing.assert_array_equal(later.mask_ijk, reader.mask_ijk)
     np.testing.assert_allclose(
         later.scene.prompts.box.centre_ras_mm, reader.scene.prompts.box.centre_ras_mm
     )
@@ -354,9 +365,9 @@ def test_a_box_of_the_readers_own_is_segmented_without_reasoning_and_submitted(
     sent = np.ptp(np.array(asked.answer["prompts"]["bbox_corners_ijk"]), axis=0)
     used = np.ptp(np.array(state.answer["prompts"]["bbox_corners_ijk"]), axis=0)
     np.testing.assert_allclose(used, sent / 2, atol=1e-3)
-    edited = reader.scene.mask_ijk.copy()
+    edited = reader.mask_ijk.copy()
     edited[:5, :5, 2] = 1
-    reader.scene.mask_ijk = edited
+    reader.scene.masks_ijk[state.segment.key] = edited
     reader.panel.submit()
     reader.until_decided("edited")
     record = running.record(asked.inference_id)
@@ -375,6 +386,46 @@ def test_an_accepted_answer_is_submitted_as_it_was(reader, running) -> None:
     record = running.record(inference)
     assert record["decision"]["outcome"] == "accepted"
     assert [label["tag"] for label in record["labels"]] == ["final"]
+
+
+def test_an_answer_that_was_painted_over_is_not_accepted_as_it_was_answered(
+    reader, running
+) -> None:
+    inference = reader.ask().inference_id
+    painted = reader.mask_ijk.copy()
+    painted[:3, :3, 1] = 1
+    reader.scene.masks_ijk[reader.state.segment.key] = painted
+    reader.panel.accept()
+    reader.until_decided("edited")
+    stored = sitk.ReadImage(str(next((running.studies / "labels" / "final").glob("case*"))))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(stored).transpose(2, 1, 0), painted)
+    assert running.record(inference)["decision"]["outcome"] == "edited"
+
+
+def test_an_answer_whose_segment_was_emptied_is_not_submitted(reader) -> None:
+    key = reader.ask().segment.key
+    reader.scene.masks_ijk[key] = np.zeros_like(reader.mask_ijk)
+    reader.panel.accept()
+    assert "segment is empty" in reader.state.error
+    assert reader.state.decision is None
+
+
+def test_the_next_question_leaves_the_earlier_target_as_the_reader_left_it(reader) -> None:
+    first = reader.ask()
+    painted = reader.mask_ijk.copy()
+    painted[:3, :3, 1] = 1
+    reader.scene.masks_ijk[first.segment.key] = painted
+    second = reader.ask()
+    assert second.segment.key != first.segment.key
+    assert second.segment.rgb != first.segment.rgb
+    np.testing.assert_array_equal(reader.scene.masks_ijk[first.segment.key], painted)
+    reader.until(lambda: first.inference_id in {r["inference_id"] for r in reader.state.history})
+    (record,) = (r for r in reader.state.history if r["inference_id"] == first.inference_id)
+    reader.panel.show(record)
+    reader.until(lambda: reader.state.inference_id == first.inference_id)
+    np.testing.assert_array_equal(reader.mask_ijk, painted)
+    reader.panel.reset()
+    assert not reader.mask_ijk[:3, :3, 1].all()
 
 
 def test_a_rejected_answer_says_why(reader, running) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -19,7 +20,9 @@ from MedReasonerLib.errors import ViewerError
 from MedReasonerLib.events import Event
 from MedReasonerLib.geometry import Roi
 from MedReasonerLib.state import Phase, State
-from MedReasonerLib.viewer import Prompts
+from MedReasonerLib.viewer import Prompts, Segment
+
+SEGMENT = Segment.of("a", "?", 0)
 
 
 class Widget(MagicMock):
@@ -121,7 +124,7 @@ def test_a_timer_of_the_window_polls_until_the_module_is_closed(slicer) -> None:
     made.panel.close.assert_called_once_with()
 
 
-@pytest.mark.parametrize("name", ["cancel", "jump", "accept", "submit"])
+@pytest.mark.parametrize("name", ["cancel", "jump", "reset", "accept", "submit"])
 def test_a_button_without_a_text_passes_its_click_on(widget, name) -> None:
     getattr(widget, f"{name}_button").emit("clicked()")
     getattr(widget.panel, name).assert_called_once_with()
@@ -189,7 +192,7 @@ def test_what_a_model_writes_is_shown_as_text_only(widget) -> None:
         "present": False, "reasoning": "<b>x</b>", "warnings": ["<img src=x>"],
         "slice_choice": {"explanation": "As asked."}, "slice": {"plane": "axial"},
     }  # fmt: skip
-    widget.panel.state = State().asked("?", "v", note="Tilted.").heard(Event("answer", answer))
+    widget.panel.state = State().asked("?", "v", SEGMENT, "Tilted.").heard(Event("answer", answer))
     widget.render()
     assert widget.reasoning.plainText == "<b>x</b>"
     assert widget.alerts.text.splitlines()[0] == "Tilted."
@@ -223,7 +226,7 @@ def scene(slicer):
 
 def test_the_volume_is_described_in_lps_with_its_series(scene) -> None:
     volume = scene.volume
-    assert (volume.key, volume.image_id, volume.series_uid) == ("v1", None, "1.2/0020,000e")
+    assert (volume.image_id, volume.series_uid) == (None, "1.2/0020,000e")
     assert volume.grid.shape_ijk == (3, 4, 5)
     np.testing.assert_array_equal(volume.grid.ijk_to_lps, np.diag([2.0, 1.5, 3.0, 1.0]))
 
@@ -236,19 +239,149 @@ def test_a_volume_that_a_transform_moves_is_refused(scene, slicer) -> None:
 
 def test_a_mask_goes_in_and_out_with_the_axes_turned_as_slicer_has_them(scene, slicer) -> None:
     mask = np.arange(60).reshape(3, 4, 5) % 2
-    scene.show_mask(mask)
+    scene.show_mask(SEGMENT, mask)
     values, _, segment, volume = slicer.util.updateSegmentBinaryLabelmapFromArray.call_args.args
     assert (values.shape, values.flags.c_contiguous) == ((5, 4, 3), True)
     assert values[4, 3, 2] == mask[2, 3, 4]
-    assert (segment, volume) == ("medreasoner", slicer.mrmlScene.GetNodeByID("v1"))
+    assert (segment, volume) == ("medreasoner-a", slicer.mrmlScene.GetNodeByID("v1"))
     slicer.util.arrayFromSegmentBinaryLabelmap.return_value = values
-    np.testing.assert_array_equal(scene.read_mask(), mask)
+    np.testing.assert_array_equal(scene.read_mask(SEGMENT), mask)
 
 
 def test_an_empty_segment_is_said_in_a_sentence(scene, slicer) -> None:
     slicer.util.arrayFromSegmentBinaryLabelmap.side_effect = RuntimeError("export failed")
     with pytest.raises(ViewerError, match="segment is empty"):
-        scene.read_mask()
+        scene.read_mask(SEGMENT)
+    slicer.util.arrayFromSegmentBinaryLabelmap.side_effect = None
+    slicer.util.arrayFromSegmentBinaryLabelmap.return_value = np.zeros((5, 4, 3), np.uint8)
+    with pytest.raises(ViewerError, match="segment is empty"):
+        scene.read_mask(SEGMENT)
+
+
+def test_what_slicer_cannot_do_is_said_and_does_not_reach_its_timer(scene, slicer) -> None:
+    slicer.util.updateSegmentBinaryLabelmapFromArray.side_effect = RuntimeError("no memory")
+    with pytest.raises(ViewerError, match="could not show the mask"):
+        scene.show_mask(SEGMENT, np.ones((3, 4, 5), np.uint8))
+    slicer.util.loadVolume.side_effect = RuntimeError("no reader")
+    with pytest.raises(ViewerError, match="cannot read this image"):
+        scene.load_volume(Path("x.nii.gz"), "x", "x")
+
+
+class Node:
+    """A node with attributes and references; a new one may have the id of one that is gone."""
+
+    def __init__(self, kind: str, node_id: str) -> None:
+        self.kind, self.node_id = kind, node_id
+        self.attributes, self.references, self.points = {}, {}, 0
+
+    def __getattr__(self, name):
+        return MagicMock()
+
+    def GetID(self):
+        return self.node_id
+
+    def GetAttribute(self, name):
+        return self.attributes.get(name)
+
+    def SetAttribute(self, name, value):
+        self.attributes[name] = value
+
+    def GetNodeReferenceID(self, role):
+        return self.references.get(role)
+
+    def SetNodeReferenceID(self, role, node_id):
+        self.references[role] = node_id
+
+    def RemoveAllControlPoints(self):
+        self.points = 0
+
+
+@pytest.fixture
+def nodes(slicer):
+    """The scene's nodes, which the stand-ins look up; clear them to close the scene."""
+    known = []
+
+    def add(kind, name=""):
+        known.append(Node(kind, f"{kind}{sum(node.kind == kind for node in known) + 1}"))
+        return known[-1]
+
+    slicer.mrmlScene.AddNewNodeByClass.side_effect = add
+    slicer.mrmlScene.GetNodeByID.side_effect = lambda node_id: next(
+        (node for node in known if node.node_id == node_id), None
+    )
+    slicer.util.getNodesByClass.side_effect = lambda kind: [n for n in known if n.kind == kind]
+    slicer.util.arrayFromVTKMatrix.return_value = IJK_TO_RAS
+    return known
+
+
+def test_points_of_the_readers_own_are_not_touched_after_the_scene_was_closed(
+    slicer, nodes
+) -> None:
+    module = importlib.import_module("MedReasonerLib.scene")
+    scene = module.Scene()
+    ours = scene.points_node(module.INSIDE)
+    assert scene.points_node(module.INSIDE) is ours
+    nodes.clear()
+    own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    own.points = 3
+    assert own.GetID() == ours.GetID()
+    scene.show_prompts(None)
+    assert own.points == 3
+    assert scene.points_node(module.INSIDE) is not own
+
+
+def test_a_volume_that_gets_the_id_of_an_earlier_one_is_another(slicer, nodes) -> None:
+    scene = importlib.import_module("MedReasonerLib.scene").Scene()
+
+    def chosen_volume() -> str:
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+        node.GetParentTransformNode = lambda: None
+        image = MagicMock()
+        image.GetDimensions.return_value = (3, 4, 5)
+        node.GetImageData = lambda: image
+        scene.volume_node_id = node.GetID()
+        assert scene.volume.key == scene.volume.key
+        return scene.volume.key
+
+    first = chosen_volume()
+    nodes.clear()
+    assert chosen_volume() != first
+
+
+def test_each_volume_has_a_segmentation_and_each_target_a_segment(slicer, nodes) -> None:
+    scene = importlib.import_module("MedReasonerLib.scene").Scene()
+    made = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode") for _ in range(2)]
+    shown = slicer.util.updateSegmentBinaryLabelmapFromArray
+    of_volumes = []
+    for volume in made:
+        scene.volume_node_id = volume.GetID()
+        for key in ("a", "b"):
+            scene.show_mask(Segment.of(key, "?", 0), np.ones((3, 4, 5), np.uint8))
+        (_, first, *_), (_, second, *_) = (call.args for call in shown.call_args_list[-2:])
+        assert first is second
+        of_volumes.append(first)
+    assert of_volumes[0] is not of_volumes[1]
+    assert [call.args[2] for call in shown.call_args_list] == [
+        "medreasoner-a", "medreasoner-b", "medreasoner-a", "medreasoner-b",
+    ]  # fmt: skip
+
+
+def test_label_maps_are_not_offered_as_volumes(widget) -> None:
+    assert widget.volumes.showChildNodeTypes is False
+
+
+def test_reload_reads_all_files_of_the_module_anew(widget, monkeypatch) -> None:
+    reloaded = []
+    base = type(widget).__mro__[1]
+    monkeypatch.setattr(base, "onReload", lambda self: reloaded.append(self), raising=False)
+    kept = {name: module for name, module in sys.modules.items()
+            if name.startswith("MedReasonerLib")}  # fmt: skip
+    try:
+        widget.onReload()
+        assert reloaded == [widget]
+        assert not [name for name in sys.modules if name.startswith("MedReasonerLib")]
+    finally:
+        sys.modules.update(kept)
 
 
 def test_box_and_points_become_a_roi_and_two_lists(scene, slicer) -> None:

@@ -14,8 +14,8 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict
 
+from cachetools import LRUCache
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -80,11 +80,11 @@ class Logins:
     while somebody else at that address guesses.
     """
 
-    def __init__(self, readers: Accounts, limits: GuessLimits) -> None:
-        self._readers = readers
+    def __init__(self, accounts: Accounts, limits: GuessLimits) -> None:
+        self._accounts = accounts
         self._limits = limits
         self._salt = secrets.token_bytes(32)
-        self._proven: OrderedDict[bytes, None] = OrderedDict()
+        self._proven: LRUCache[bytes, None] = LRUCache(_REMEMBERED)
 
     def log_in(self, address: str, token: str, name: str | None = None) -> LoggedIn | None:
         """The reader whose token this is, ``None`` if it is nobody's.
@@ -95,12 +95,12 @@ class Logins:
         mark = self._mark(address, name, token)
         if mark not in self._proven and (wait_s := self._limits.wait_s(address, name)):
             raise TooManyGuessesError(wait_s)
-        reader = self._readers.by_token(token, name or None)
+        reader = self._accounts.by_token(token, name or None)
         if reader is None:
             self._proven.pop(mark, None)
             self._limits.count(address, name)
         else:
-            self._remember(mark)
+            self._proven[mark] = None
         return reader
 
     def refuse_forged(self, address: str) -> None:
@@ -113,12 +113,6 @@ class Logins:
         if wait_s := self._limits.wait_s(address, kind):
             raise TooManyGuessesError(wait_s)
         self._limits.count(address, kind)
-
-    def _remember(self, mark: bytes) -> None:
-        self._proven[mark] = None
-        self._proven.move_to_end(mark)
-        if len(self._proven) > _REMEMBERED:
-            self._proven.popitem(last=False)
 
     def _mark(self, *words: str | None) -> bytes:
         text = repr(words).encode("utf-8", "surrogatepass")

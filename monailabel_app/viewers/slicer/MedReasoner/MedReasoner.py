@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import ctk
 import numpy as np
 import qt
@@ -12,7 +14,7 @@ from MedReasonerLib.client import Server
 from MedReasonerLib.geometry import Roi
 from MedReasonerLib.panel import Panel
 from MedReasonerLib.scene import INSIDE, OUTSIDE, VIEWS, Scene
-from MedReasonerLib.viewer import Prompts
+from MedReasonerLib.viewer import Prompts, Segment
 from MedReasonerLib.words import describe_answer, describe_record
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
@@ -22,6 +24,7 @@ from slicer.ScriptedLoadableModule import (
 )
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"
+_PARTS = "MedReasonerLib"
 _ALERT = "color: #b35900; font-weight: bold;"
 
 
@@ -81,6 +84,12 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         self.timer.stop()
         self.panel.close()
 
+    def onReload(self) -> None:
+        """Slicer's *Reload*, which reads this file alone anew."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == _PARTS]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
     def _add_server(self) -> None:
         form = self._section("Server")
         self.address = qt.QLineEdit(qt.QSettings().value("MedReasoner/address") or DEFAULT_ADDRESS)
@@ -102,6 +111,8 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         form = self._section("Question")
         self.volumes = slicer.qMRMLNodeComboBox()
         self.volumes.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+        # Label maps derive from it.
+        self.volumes.showChildNodeTypes = False
         self.volumes.addEnabled = self.volumes.removeEnabled = False
         self.volumes.setMRMLScene(slicer.mrmlScene)
         self.views = qt.QComboBox()
@@ -129,6 +140,7 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         self.reason = qt.QLineEdit()
         self.jump_button = self._button("Go to slice", lambda: self.panel.jump())
         self.correct_button = self._button("Segment by box and points as edited", self.on_correct)
+        self.reset_button = self._button("Back to the answer", lambda: self.panel.reset())
         self.accept_button = self._button("Accept", lambda: self.panel.accept())
         self.submit_button = self._button("Submit segment as edited", lambda: self.panel.submit())
         self.reject_button = self._button("Reject", self.on_reject)
@@ -140,7 +152,7 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         for name, place in self.places.items():
             place.setMRMLScene(slicer.mrmlScene)
             form.addRow(f"Points {name.split()[-1]} the target", place)
-        form.addRow(self.correct_button)
+        form.addRow(self._row(self.correct_button, self.reset_button))
         form.addRow(self._row(self.accept_button, self.submit_button))
         form.addRow("Reason for rejecting", self.reason)
         form.addRow(self.reject_button)
@@ -265,7 +277,7 @@ class MedReasonerTest(ScriptedLoadableModuleTest):
 
     def runTest(self) -> None:
         """Run all tests."""
-        for test in (self.test_mask, self.test_prompts):
+        for test in (self.test_mask, self.test_prompts, self.test_closed_scene):
             slicer.mrmlScene.Clear()
             test()
 
@@ -274,8 +286,11 @@ class MedReasonerTest(ScriptedLoadableModuleTest):
         scene = self._scene()
         mask = np.zeros((7, 6, 5), np.uint8)
         mask[1:4, 2:5, 3] = 1
-        scene.show_mask(mask)
-        np.testing.assert_array_equal(scene.read_mask(), mask)
+        first, second = Segment.of("a", "liver?", 0), Segment.of("b", "spleen?", 1)
+        scene.show_mask(first, mask)
+        scene.show_mask(second, 1 - mask)
+        np.testing.assert_array_equal(scene.read_mask(first), mask)
+        np.testing.assert_array_equal(scene.read_mask(second), 1 - mask)
 
     def test_prompts(self) -> None:
         """Box and points come back where they were put."""
@@ -290,6 +305,19 @@ class MedReasonerTest(ScriptedLoadableModuleTest):
             read.box.axes * read.box.size_mm, turned * box.size_mm, atol=1e-6
         )
         np.testing.assert_allclose(read.outside_ras_mm, points + 1, atol=1e-6)
+
+    def test_closed_scene(self) -> None:
+        """Nodes of a new scene are nobody's, whatever ids they got."""
+        scene = self._scene()
+        scene.points_node(INSIDE)
+        key = scene.volume.key
+        slicer.mrmlScene.Clear()
+        own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "the reader's")
+        own.AddControlPoint(1.0, 2.0, 3.0)
+        scene.volume_node_id = self._scene().volume_node_id
+        scene.show_prompts(None)
+        assert own.GetNumberOfControlPoints() == 1
+        assert scene.volume.key != key
 
     def _scene(self) -> Scene:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "test")

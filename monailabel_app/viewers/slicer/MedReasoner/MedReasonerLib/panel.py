@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from .link import Link
 from .masks import Mask
 from .prompts import correction_of, prompts_of_answer
 from .state import State
-from .viewer import ShownVolume, Viewer
+from .viewer import Segment, ShownVolume, Viewer
 from .words import describe_tilt
 
 
@@ -52,6 +53,9 @@ class Panel:
         self._background = Background()
         self._link: Link | None = None
         self._stream: Stream | None = None
+        # Of the questions that were asked or shown again, by their inferences.
+        self._segments: dict[str, Segment] = {}
+        self._asked = 0
 
     @property
     def images(self) -> tuple[ServerImage, ...]:
@@ -132,9 +136,8 @@ class Panel:
             "position": position_on_view(view, volume.grid).tolist(),
         }
         self._viewer.show_prompts(None)
-        self._show_mask(None, volume)
         note = describe_tilt(tilt_degrees(view, volume.grid))
-        self._set(self.state.asked(text, volume.key, note))
+        self._set(self.state.asked(text, volume.key, self._new_segment(text), note))
         self._consume(link, volume, lambda target: link.client.ask(target, values))
 
     @_telling
@@ -163,9 +166,23 @@ class Panel:
             self._viewer.jump_to(ras_lps(self.state.answer["slice"]["center_lps_mm"]))
 
     @_telling
+    def reset(self) -> None:
+        """Show box, points and mask as they were answered; what was edited is given up."""
+        volume = self._need_same_volume()
+        self._set(self.state.reset())
+        self._show_prompts(volume)
+        self._show_mask(volume)
+
+    @_telling
     def accept(self) -> None:
-        """Submit the mask as it was answered, and record the decision."""
-        self._decide("accepted", self.state.mask)
+        """Submit the answer; a segment that is not as it was answered is submitted as edited."""
+        mask = self.state.mask
+        if mask is None:
+            self._decide("accepted", None)
+        elif np.array_equal(self._mask_on_screen(mask).values_ijk, mask.values_ijk):
+            self._decide("accepted", mask)
+        else:
+            self.submit()
 
     @_telling
     def submit(self) -> None:
@@ -176,8 +193,7 @@ class Panel:
                 "The server's studies do not hold this volume, so a label of it has no place "
                 "there; load it from the server."
             )
-        edited = onto_grid(self._viewer.read_mask(), volume.grid, mask.grid)
-        self._decide("edited", Mask(edited, mask.grid))
+        self._decide("edited", self._mask_on_screen(mask))
 
     @_telling
     def reject(self, reason: str) -> None:
@@ -192,9 +208,14 @@ class Panel:
         client, volume = self._need_link().client, self._need_volume()
 
         def arrived(mask: Mask | None) -> None:
-            self._set(self.state.shown(record, mask, volume.key))
+            segment = self._segments.get(record["inference_id"])
+            if segment is None:
+                segment = self._new_segment(record["result"].get("query") or "")
+            self._segments[record["inference_id"]] = segment
+            self._set(self.state.shown(record, mask, volume.key, segment))
             self._show_prompts(volume)
-            self._show_mask(mask, volume)
+            if not self._viewer.has_segment(segment):  # else it may be edited
+                self._show_mask(volume)
             self.jump()
 
         self._start(lambda tell: client.mask(record), arrived)
@@ -230,24 +251,37 @@ class Panel:
             return
         event: Event = item
         self._set(self.state.heard(event))
+        if event.name == "record" and self.state.segment and self.state.inference_id:
+            self._segments[self.state.inference_id] = self.state.segment
         volume = self._viewer.volume
         if volume is None or volume.key != self.state.volume:
             return
         if event.name == "answer":
             self._show_prompts(volume)
-        if event.name in ("answer", "mask"):
-            self._show_mask(self.state.mask, volume)
+        if event.name == "mask":
+            self._show_mask(volume)
 
     def _show_prompts(self, volume: ShownVolume) -> None:
         answer = self.state.answer
         prompts = None if answer is None else prompts_of_answer(answer, volume.grid)
         self._viewer.show_prompts(prompts)
 
-    def _show_mask(self, mask: Mask | None, volume: ShownVolume) -> None:
-        if mask is None:
-            self._viewer.show_mask(np.zeros(volume.grid.shape_ijk, dtype=np.uint8))
-        else:
-            self._viewer.show_mask(onto_grid(mask.values_ijk, mask.grid, volume.grid))
+    def _new_segment(self, question: str) -> Segment:
+        self._asked += 1
+        return Segment.of(uuid.uuid4().hex, question, self._asked - 1)
+
+    def _show_mask(self, volume: ShownVolume) -> None:
+        segment, mask = self.state.segment, self.state.mask
+        if segment is not None and mask is not None:
+            shown = onto_grid(mask.values_ijk, mask.grid, volume.grid)
+            self._viewer.show_mask(segment, shown)
+
+    def _mask_on_screen(self, mask: Mask) -> Mask:
+        """The segment as the reader has left it, on the grid of the server's mask."""
+        volume, segment = self._need_same_volume(), self.state.segment
+        if segment is None:
+            raise ViewerError("There is no segment to submit; ask a question first.")
+        return Mask(onto_grid(self._viewer.read_mask(segment), volume.grid, mask.grid), mask.grid)
 
     def _decide(self, outcome: str, mask: Mask | None, reason: str | None = None) -> None:
         link, volume, inference_id = (

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,24 @@ import vtk
 
 from .errors import ViewerError
 from .geometry import Grid, Roi
-from .viewer import SEGMENT_NAME, SEGMENT_RGB, Prompts, ShownVolume
+from .viewer import Prompts, Segment, ShownVolume
 
-SEGMENT_ID = "medreasoner"
 VIEWS = ("Red", "Yellow", "Green")
 INSIDE, OUTSIDE = "MedReasoner inside", "MedReasoner outside"
 _BOX = "MedReasoner box"
 _POINT_RGB = {INSIDE: (0.0, 0.62, 0.45), OUTSIDE: (0.84, 0.37, 0.0)}
+_BOX_RGB = (0.9, 0.62, 0.0)
+_SEGMENTATION = "MedReasoner segmentation"
+_KINDS = {
+    INSIDE: "vtkMRMLMarkupsFiducialNode",
+    OUTSIDE: "vtkMRMLMarkupsFiducialNode",
+    _BOX: "vtkMRMLMarkupsROINode",
+    _SEGMENTATION: "vtkMRMLSegmentationNode",
+}
+_ROLE_ATTRIBUTE = "MedReasoner.role"
+_KEY_ATTRIBUTE = "MedReasoner.key"
 _IMAGE_ATTRIBUTE = "MedReasoner.image"
+_VOLUME_REFERENCE = "MedReasoner.volume"
 _SERIES_UID_TAG = "0020,000e"
 
 
@@ -26,12 +37,13 @@ class Scene:
     """Slicer's scene and slice views as a :class:`~.viewer.Viewer`.
 
     Nodes are looked up whenever they are needed: the reader may delete them or close the scene.
+    They are known by an attribute of ours, as Slicer gives names and ids out again: after a scene
+    was closed, the id of our points may be that of points which the reader made.
     """
 
     def __init__(self):
         self.volume_node_id = None
         self.view = VIEWS[0]
-        self._node_ids = {}
 
     @property
     def volume(self) -> ShownVolume | None:
@@ -50,7 +62,7 @@ class Scene:
             tuple(node.GetImageData().GetDimensions()), slicer.util.arrayFromVTKMatrix(matrix)
         )
         image_id = node.GetAttribute(_IMAGE_ATTRIBUTE) or None
-        return ShownVolume(node.GetID(), grid, image_id, _series_uid_of(node))
+        return ShownVolume(_key_of(node), grid, image_id, _series_uid_of(node))
 
     @property
     def slice_to_ras(self) -> np.ndarray:
@@ -90,20 +102,36 @@ class Scene:
         box = Roi(matrix[:3, 3], matrix[:3, :3], np.array(node.GetSize(), dtype=float))
         return Prompts(box, inside, outside)
 
-    def show_mask(self, values_ijk: np.ndarray) -> None:
-        """Show a mask on the chosen volume's grid as the segment."""
-        volume, node = self._volume_node(), self._segmentation_node()
+    def has_segment(self, segment: Segment) -> bool:
+        """Whether the chosen volume has the segment already."""
+        node = self._node(_SEGMENTATION, self._volume_node())
+        return node is not None and node.GetSegmentation().GetSegment(segment.key) is not None
+
+    def show_mask(self, segment: Segment, values_ijk: np.ndarray) -> None:
+        """Show a mask on the chosen volume's grid as a segment, which it replaces."""
+        volume = self._volume_node()
+        node = self._segmentation_node(volume)
+        if node.GetSegmentation().GetSegment(segment.key) is None:
+            node.GetSegmentation().AddEmptySegment(segment.key, segment.name, segment.rgb)
         # Slicer's arrays are indexed K, J, I.
         values_kji = np.ascontiguousarray(values_ijk.transpose(2, 1, 0))
-        slicer.util.updateSegmentBinaryLabelmapFromArray(values_kji, node, SEGMENT_ID, volume)
-
-    def read_mask(self) -> np.ndarray:
-        """The segment on the chosen volume's grid, as the reader has left it."""
-        volume, node = self._volume_node(), self._segmentation_node()
         try:
-            values_kji = slicer.util.arrayFromSegmentBinaryLabelmap(node, SEGMENT_ID, volume)
-        except RuntimeError as error:  # as Slicer says that a segment is empty
-            raise ViewerError("The segment is empty; draw it, or reject the answer.") from error
+            slicer.util.updateSegmentBinaryLabelmapFromArray(values_kji, node, segment.key, volume)
+        except RuntimeError as error:  # as Slicer says that it cannot
+            raise ViewerError(
+                "Slicer could not show the mask; look into its log, then ask again."
+            ) from error
+
+    def read_mask(self, segment: Segment) -> np.ndarray:
+        """A segment on the chosen volume's grid, as the reader has left it."""
+        volume = self._volume_node()
+        node = self._segmentation_node(volume)
+        try:
+            values_kji = slicer.util.arrayFromSegmentBinaryLabelmap(node, segment.key, volume)
+        except RuntimeError:  # as Slicer says that a segment is empty
+            values_kji = None
+        if values_kji is None or not values_kji.any():
+            raise ViewerError("The segment is empty; draw it, or reject the answer.")
         return (values_kji.transpose(2, 1, 0) != 0).astype(np.uint8)
 
     def save_volume(self, path: Path) -> None:
@@ -113,7 +141,10 @@ class Scene:
 
     def load_volume(self, path: Path, image_id: str, name: str) -> None:
         """Read a file, show it in the slice views, and remember which image it is."""
-        node = slicer.util.loadVolume(str(path), properties={"name": name})
+        try:
+            node = slicer.util.loadVolume(str(path), properties={"name": name})
+        except RuntimeError as error:  # as Slicer says that it cannot
+            raise ViewerError("Slicer cannot read this image; look into its log.") from error
         node.SetAttribute(_IMAGE_ATTRIBUTE, image_id)
         self.volume_node_id = node.GetID()
         slicer.util.setSliceViewerLayers(background=node, fit=True)
@@ -122,7 +153,7 @@ class Scene:
         """The list of points inside or outside the target, made where it is not there."""
         node = self._node(name)
         if node is None:
-            node = self._add("vtkMRMLMarkupsFiducialNode", name)
+            node = self._add(name)
             node.CreateDefaultDisplayNodes()
             node.GetDisplayNode().SetSelectedColor(_POINT_RGB[name])
             node.GetDisplayNode().SetPointLabelsVisibility(False)
@@ -131,29 +162,26 @@ class Scene:
     def _show_box(self, box: Roi) -> None:
         node = self._node(_BOX)
         if node is None:
-            node = self._add("vtkMRMLMarkupsROINode", _BOX)
+            node = self._add(_BOX)
             node.CreateDefaultDisplayNodes()
             node.GetDisplayNode().SetFillVisibility(False)
-            node.GetDisplayNode().SetSelectedColor(SEGMENT_RGB)
+            node.GetDisplayNode().SetSelectedColor(_BOX_RGB)
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = box.axes, box.centre_ras_mm
         node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(matrix))
         node.SetSize(*(float(value) for value in box.size_mm))
 
-    def _segmentation_node(self):
-        """The segmentation of the chosen volume with its segment, made where it is not there."""
-        volume = self._volume_node()
+    def _segmentation_node(self, volume):
+        """The segmentation of the chosen volume, made where it is not there."""
         if volume is None:
             raise ViewerError("No volume is chosen; load one first.")
-        key = f"segmentation of {volume.GetID()}"
-        node = self._node(key)
+        node = self._node(_SEGMENTATION, volume)
         if node is None:
-            node = self._add("vtkMRMLSegmentationNode", key)
+            node = self._add(_SEGMENTATION)
             node.SetName(f"{volume.GetName()} MedReasoner")
+            node.SetNodeReferenceID(_VOLUME_REFERENCE, volume.GetID())
             node.CreateDefaultDisplayNodes()
             node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        if node.GetSegmentation().GetSegment(SEGMENT_ID) is None:
-            node.GetSegmentation().AddEmptySegment(SEGMENT_ID, SEGMENT_NAME, SEGMENT_RGB)
         return node
 
     def _volume_node(self):
@@ -163,19 +191,33 @@ class Scene:
     def _slice_node(self):
         return slicer.app.layoutManager().sliceWidget(self.view).mrmlSliceNode()
 
-    def _node(self, key: str):
-        node_id = self._node_ids.get(key)
-        return None if node_id is None else slicer.mrmlScene.GetNodeByID(node_id)
+    def _node(self, role: str, volume=None):
+        """Our node of a role, of those that belong to a volume where one is given."""
+        for node in slicer.util.getNodesByClass(_KINDS[role]):
+            of_volume = volume is None or (
+                node.GetNodeReferenceID(_VOLUME_REFERENCE) == volume.GetID()
+            )
+            if node.GetAttribute(_ROLE_ATTRIBUTE) == role and of_volume:
+                return node
+        return None
 
-    def _add(self, kind: str, key: str):
-        node = slicer.mrmlScene.AddNewNodeByClass(kind, key)
-        self._node_ids[key] = node.GetID()
+    def _add(self, role: str):
+        node = slicer.mrmlScene.AddNewNodeByClass(_KINDS[role], role)
+        node.SetAttribute(_ROLE_ATTRIBUTE, role)
         return node
 
-    def _remove(self, key: str) -> None:
-        node = self._node(key)
+    def _remove(self, role: str) -> None:
+        node = self._node(role)
         if node is not None:
             slicer.mrmlScene.RemoveNode(node)
+
+
+def _key_of(node) -> str:
+    """What tells a volume from every other, also from one that gets its node's id later."""
+    if not node.GetAttribute(_KEY_ATTRIBUTE):
+        node.SetAttribute(_KEY_ATTRIBUTE, uuid.uuid4().hex)
+    # A clone in the scene has its original's attributes.
+    return f"{node.GetID()} {node.GetAttribute(_KEY_ATTRIBUTE)}"
 
 
 def _series_uid_of(node) -> str | None:

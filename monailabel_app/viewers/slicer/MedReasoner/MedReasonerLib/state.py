@@ -10,6 +10,7 @@ from typing import Any
 
 from .events import Event
 from .masks import Mask, read_mask
+from .viewer import Segment
 
 CANCELLED_STATUS = 499
 _STAGES = {"search": "Slices looked at", "propagate": "Slices segmented"}
@@ -32,7 +33,9 @@ class State:
         volume: the volume in Slicer that the question is about.
         answer: the data of the ``answer`` event, or the result of an earlier question.
         note: what is odd about the view that was asked in.
+        segment: where the target is shown.
         mask: on the slice first, then through the volume.
+        answered: the mask as the model's own prompts made it.
         inference_id: the question that a submitted label belongs to; a correction keeps it.
         corrected: the mask is the reader's own box and points, no longer the answer's.
         decision: accepted, edited or rejected.
@@ -47,23 +50,29 @@ class State:
     note: str = ""
     reasoning: str = ""
     answer: Mapping[str, Any] | None = None
+    segment: Segment | None = None
     mask: Mask | None = None
+    answered: Mask | None = None
     inference_id: str | None = None
     corrected: bool = False
     decision: str | None = None
     error: str = ""
     history: tuple[Mapping[str, Any], ...] = ()
 
-    def asked(self, question: str, volume: str, note: str = "") -> State:
+    def asked(self, question: str, volume: str, segment: Segment, note: str = "") -> State:
         """A question is on its way."""
         fresh = State(Phase.WORKING, volume, question, note=note, history=self.history)
-        return replace(fresh, step="Waiting for the model.")
+        return replace(fresh, segment=segment, step="Waiting for the model.")
 
     def corrects(self) -> State:
         """The reader's own prompt is on its way."""
         return replace(
             self, phase=Phase.WORKING, step="Segmenting.", stream_id=None, corrected=True, error=""
         )
+
+    def reset(self) -> State:
+        """The mask is again as it was answered."""
+        return replace(self, mask=self.answered, corrected=False, error="")
 
     def heard(self, event: Event) -> State:
         """After an event of the server; unknown ones change nothing."""
@@ -92,7 +101,9 @@ class State:
         """The earlier questions are known."""
         return replace(self, history=history)
 
-    def shown(self, record: Mapping[str, Any], mask: Mask | None, volume: str) -> State:
+    def shown(
+        self, record: Mapping[str, Any], mask: Mask | None, volume: str, segment: Segment
+    ) -> State:
         """An earlier question is shown again."""
         result = record["result"]
         return State(
@@ -101,7 +112,9 @@ class State:
             question=result.get("query") or "",
             reasoning=result.get("reasoning") or "",
             answer=result,
+            segment=segment,
             mask=mask,
+            answered=mask,
             inference_id=record["inference_id"],
             decision=(record.get("decision") or {}).get("outcome"),
             history=self.history,
@@ -120,6 +133,7 @@ class State:
             "cancel": working and self.stream_id is not None,
             "jump": self.answer is not None,
             "correct": not working and self.answer is not None,
+            "reset": not working and self.answered is not None,
             "accept": recorded and self.decision is None and not self.corrected,
             "submit": recorded and self.mask is not None,
             "reject": recorded and self.decision is None,
@@ -133,6 +147,11 @@ def _answered(state: State, data: _Data) -> State:
     step = "Segmenting through the volume." if data["present"] else ""
     reasoning = data.get("reasoning") or state.reasoning
     return replace(state, answer=data, reasoning=reasoning, mask=None, step=step)
+
+
+def _segmented(state: State, data: _Data) -> State:
+    mask = read_mask(data)
+    return replace(state, mask=mask, answered=state.answered if state.corrected else mask)
 
 
 def _recorded(state: State, data: _Data) -> State:
@@ -160,7 +179,7 @@ _EVENTS: Mapping[str, Callable[[State, _Data], State]] = {
     ),
     "text": _read_on,
     "answer": _answered,
-    "mask": lambda state, data: replace(state, mask=read_mask(data)),
+    "mask": _segmented,
     "record": _recorded,
     "error": _faulty,
 }

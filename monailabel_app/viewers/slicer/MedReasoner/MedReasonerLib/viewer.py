@@ -11,8 +11,34 @@ import numpy as np
 
 from .geometry import Grid, Roi
 
-SEGMENT_NAME = "MedReasoner target"
-SEGMENT_RGB = (230 / 255, 159 / 255, 0.0)
+# Told apart in all common kinds of colour blindness; as in the tab for OHIF.
+_RGBS = (
+    (221, 84, 84), (86, 180, 233), (240, 228, 66), (0, 158, 115), (204, 121, 167), (230, 159, 0),
+)  # fmt: skip
+_NAME_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One target in the scene.
+
+    Attributes:
+        key: tells targets apart, also those of a scene that was saved earlier.
+        name: at first; the reader may give another in the viewer.
+        rgb: 0 to 1 each.
+    """
+
+    key: str
+    name: str
+    rgb: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, key: str, question: str, number: int) -> Segment:
+        """The segment of a question, the ``number``-th of its scene, counted from 0."""
+        text = " ".join(question.split())
+        name = text if len(text) <= _NAME_LENGTH else f"{text[: _NAME_LENGTH - 1]}…"
+        red, green, blue = (value / 255 for value in _RGBS[number % len(_RGBS)])
+        return cls(f"medreasoner-{key}", name, (red, green, blue))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +87,14 @@ class Viewer(Protocol):
     def read_prompts(self) -> Prompts:
         """The markups as the reader has left them."""
 
-    def show_mask(self, values_ijk: np.ndarray) -> None:
-        """Show a mask (I, J, K) on the chosen volume's grid as the segment."""
+    def has_segment(self, segment: Segment) -> bool:
+        """Whether the chosen volume has the segment already."""
 
-    def read_mask(self) -> np.ndarray:
-        """The segment (I, J, K) on the chosen volume's grid, as the reader has left it."""
+    def show_mask(self, segment: Segment, values_ijk: np.ndarray) -> None:
+        """Show a mask (I, J, K) on the chosen volume's grid as a segment, which it replaces."""
+
+    def read_mask(self, segment: Segment) -> np.ndarray:
+        """A segment (I, J, K) on the chosen volume's grid, as the reader has left it."""
 
     def save_volume(self, path: Path) -> None:
         """Write the chosen volume to a file."""

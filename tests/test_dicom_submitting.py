@@ -229,7 +229,8 @@ def test_an_uncertain_label_is_a_mask_without_a_claim(records, study, answered) 
     other = answered(volume, Plane.AXIAL, 3, np.ones(SHAPE_IJK, np.uint8), name="inference-2")
     records.add_inference(other, task="medreasoner", image_id=str(study.image.image_id))
     archive = Archive(study)
-    submission = LabelSubmission(str(study.image.image_id), "final", study.label, {})
+    label = write_mask(np.ones(SHAPE_IJK, np.uint8), volume, study.label)
+    submission = LabelSubmission(str(study.image.image_id), "final", label, {})
     _, document = keeper_of(records, study, archive).label(submission)
     assert document.state is PacsState.SENT
     assert document.report_instance_uid is None

@@ -26,7 +26,7 @@ XYXY = tuple[float, float, float, float]
 XYZ = tuple[float, float, float]
 
 ModelKind = Literal["reasoner", "segmenter"]
-_BETWEEN_SOURCES = re.compile(r"( \+ | at )")
+_BETWEEN_SOURCES = re.compile(r"( \+ | at (?=\w+://))")
 #: Licence of weights that nobody has said anything of.
 UNKNOWN_LICENCE = "unknown: read the model's card before use"
 

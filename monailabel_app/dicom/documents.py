@@ -167,14 +167,13 @@ class DocumentMaker:
     def _previous(self, document: PacsDocument, kind: str) -> Dataset | None:
         """The version of an object (``seg`` or ``report``) that the archive has, for references."""
         replaced = self._records.pacs.sent_before(document)
-        uid = None if replaced is None else getattr(replaced, f"{kind}_instance_uid")
-        if uid is None:
+        if replaced is None or getattr(replaced, f"{kind}_instance_uid") is None:
             return None
         reference = Dataset()
         reference.SOPClassUID = _SOP_CLASSES[kind]
-        reference.SOPInstanceUID = uid
+        reference.SOPInstanceUID = getattr(replaced, f"{kind}_instance_uid")
         reference.SeriesInstanceUID = getattr(replaced, f"{kind}_series_uid")
-        reference.StudyInstanceUID = getattr(replaced, "study_uid")
+        reference.StudyInstanceUID = replaced.study_uid
         return reference
 
 

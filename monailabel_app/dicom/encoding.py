@@ -99,9 +99,7 @@ def shortened(text: str, characters: int = _LONG_STRING) -> str:
     return clean if len(clean) <= characters else clean[: characters - 1] + "…"
 
 
-def series_description(
-    what: str, names: Sequence[str], state: str | None, version: int = 1
-) -> str:
+def series_description(what: str, names: Sequence[str], state: str | None, version: int = 1) -> str:
     """The name of a result's series, such as ``MedReasoner: spleen, accepted``.
 
     64 characters (LO) without what that forbids; what is too long is cut in the targets' names.

@@ -131,9 +131,7 @@ class ResultRecorder:
         """
         image_id = self._records.get(inference_id).image_id
         to_archive = image_id is not None and self._is_dicom(image_id)
-        record = self._records.decide(
-            inference_id, decision, target=target, to_archive=to_archive
-        )
+        record = self._records.decide(inference_id, decision, target=target, to_archive=to_archive)
         if not record.pacs:
             return record
         try:

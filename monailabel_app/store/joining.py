@@ -73,9 +73,7 @@ def _candidates(session: Session, submission: LabelSubmission) -> Sequence[Infer
     return session.scalars(statement.order_by(InferenceRow.sequence.desc())).all()
 
 
-def _by_overlap(
-    candidates: Sequence[InferenceRow], shares: Sequence[float | None]
-) -> Join | None:
+def _by_overlap(candidates: Sequence[InferenceRow], shares: Sequence[float | None]) -> Join | None:
     """``None`` where overlap does not tell; of equal masks the latest counts."""
     pairs = zip(shares, candidates, strict=True)
     touched = [(share, row) for share, row in pairs if share]
@@ -84,7 +82,7 @@ def _by_overlap(
         best, row = max(touched, key=lambda pair: pair[0])
         if best < _COVERS and not (is_all and len(touched) == 1):
             return None
-        text = f"Inferred by overlap: Dice {best:.2f} with its mask; {len(candidates)} on the image."
+        text = f"Inferred by overlap: Dice {best:.2f} with its mask, of {len(candidates)} here."
         return Join(row.id, JoinedBy.OVERLAP, text)
     if not is_all:
         return None

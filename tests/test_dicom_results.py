@@ -91,7 +91,7 @@ def written(record: InferenceRecord, mask: np.ndarray | None, source: SourceSeri
         spec = SegmentSpec(1, "Liver", LIVER, tracking_of(record.id), ("MedReasoner", "1"))
         segmentation = write_segmentation(mask, [spec], source, new_ids(version))
         answer = ReferencedSegment(segmentation, 1)
-    content = ReportContent(record, mask, answer, LIVER, "MedReasoner report: liver, accepted")
+    content = ReportContent(record, mask, answer, LIVER, "MedReasoner: liver, accepted")
     report = write_report(content, source, new_ids(version))
     return reread(report), None if segmentation is None else reread(segmentation)
 

@@ -246,13 +246,10 @@ def test_an_uncertain_label_is_a_mask_without_a_claim(records, study, answered) 
     assert records.get("inference-2").decision is None
 
 
-def descriptions(archive: Archive, study_uid: str) -> dict[str, str]:
-    """Modality by description of all results of a study."""
-    found = {}
-    for path in (archive._results / study_uid).iterdir():
-        header = pydicom.dcmread(path)
-        found[str(header.SeriesDescription)] = str(header.Modality)
-    return found
+def descriptions(archive: Archive, study_uid: str) -> set[tuple[str, str]]:
+    """Modality and description of each series of results of a study."""
+    headers = [pydicom.dcmread(path) for path in (archive._results / study_uid).iterdir()]
+    return {(str(header.Modality), str(header.SeriesDescription)) for header in headers}
 
 
 def test_targets_of_one_study_are_told_apart_in_the_archive(records, study, answered) -> None:
@@ -267,9 +264,9 @@ def test_targets_of_one_study_are_told_apart_in_the_archive(records, study, answ
     decision = Decision(Outcome.REJECTED, "No.", datetime.now(timezone.utc))
     keeper.decision("inference-2", decision, Target("Cyst", (9, 9, 9)))
     assert descriptions(archive, study.study_uid) == {
-        "MedReasoner: Liver, accepted": "SEG",
-        "MedReasoner report: Liver, accepted": "SR",
-        "MedReasoner report: Cyst, rejected": "SR",
+        ("SEG", "MedReasoner: Liver, accepted"),
+        ("SR", "MedReasoner: Liver, accepted"),
+        ("SR", "MedReasoner: Cyst, rejected"),
     }
     assert records.get(study.inference_id).to_dict()["target"] == {
         "name": "Liver",

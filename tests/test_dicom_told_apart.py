@@ -102,7 +102,9 @@ def test_a_target_that_nobody_has_named_is_called_as_the_question_does() -> None
     entries = [{"name": "MedReasoner target", "idx": 1}]
     (named,) = segments_of(entries, [1], Answered("q", "Where is the spleen?"))
     assert (named.label, named.codes.kind.value) == ("spleen", "78961009")
-    (asked,) = segments_of(entries, [1], Answered("q", "Which organ makes bile?"))
+    unnamed = [{"name": None, "idx": 1, "color": [1, 2, 3]}]
+    (asked,) = segments_of(unnamed, [1], Answered("q", "Which organ makes bile?"))
+    assert asked.rgb == (1, 2, 3)
     assert (asked.label, asked.codes.kind.value) == ("Which organ makes bile?", "85756007")
     renamed = [{"name": "Target 1", "idx": 1}]
     (coded,) = segments_of(renamed, [1], Answered("q", "Where is the spleen?"))
@@ -134,7 +136,7 @@ def test_a_mask_of_unknown_origin_is_not_said_to_be_drawn_by_hand(tmp_path) -> N
 def test_a_series_says_target_and_state_within_what_dicom_allows(
     names, state, version, expected
 ) -> None:
-    said = series_description("MedReasoner", names, state, version)
+    said = series_description(names, state, version)
     assert said == expected
     assert len(said) <= 64
 
@@ -185,7 +187,7 @@ def report_of(record: InferenceRecord, mask: np.ndarray | None, source: SourceSe
     if mask is not None:
         spec = SegmentSpec(1, "Liver", LIVER, tracking_of(record.id), ("MedReasoner", "1"))
         answer = ReferencedSegment(write_segmentation(mask, [spec], source, new_ids()), 1)
-    content = ReportContent(record, mask, answer, LIVER, "MedReasoner report: Liver")
+    content = ReportContent(record, mask, answer, LIVER, "MedReasoner: Liver")
     return reread(write_report(content, source, new_ids()))
 
 

@@ -12,7 +12,7 @@ from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from medreasoner_infer.imaging import Volume, load_volume
 from monailabel_app.dicom.codes import code_table
-from monailabel_app.dicom.encoding import MANUFACTURER, new_ids, series_description, to_bytes
+from monailabel_app.dicom.encoding import new_ids, series_description, to_bytes
 from monailabel_app.dicom.errors import DicomResultError
 from monailabel_app.dicom.label_segments import Answered, segments_of, target_name
 from monailabel_app.dicom.report import ReferencedSegment, ReportContent, write_report
@@ -150,7 +150,7 @@ class DocumentMaker:
         source: SourceSeries,
     ) -> Dataset:
         answer = mask = None
-        name = target_name(record.target and record.target.name, record.query)
+        name = target_name(None if record.target is None else record.target.name, record.query)
         codes = code_table().unspecified
         for number, segment in enumerate(() if label is None else label.segments, start=1):
             if segment.tracking is not None and label is not None and segmentation is not None:
@@ -159,8 +159,7 @@ class DocumentMaker:
                 codes = segment.codes
                 name = segment.label
         ids, previous = new_ids(document.version), self._previous(document, "report")
-        what = f"{MANUFACTURER} report"
-        description = series_description(what, [name], _state(record), ids.version)
+        description = series_description([name], _state(record), ids.version)
         content = ReportContent(record, mask, answer, codes, description)
         return write_report(content, source, ids, () if previous is None else (previous,))
 

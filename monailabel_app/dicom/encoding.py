@@ -99,21 +99,20 @@ def shortened(text: str, characters: int = _LONG_STRING) -> str:
     return clean if len(clean) <= characters else clean[: characters - 1] + "…"
 
 
-def series_description(what: str, names: Sequence[str], state: str | None, version: int = 1) -> str:
+def series_description(names: Sequence[str], state: str | None, version: int = 1) -> str:
     """The name of a result's series, such as ``MedReasoner: spleen, accepted``.
 
     64 characters (LO) without what that forbids; what is too long is cut in the targets' names.
 
     Args:
-        what: ``MedReasoner``, with the kind of result.
         names: of the targets.
         state: what became of them.
         version: said from the second one on.
     """
     ends = [state or "", f"version {version}" if version > 1 else ""]
     end = "".join(f", {part}" for part in ends if part)
-    room = _LONG_STRING - len(what) - len(": ") - len(end)
-    return f"{what}: {shortened(', '.join(names), room)}{end}"
+    room = _LONG_STRING - len(MANUFACTURER) - len(": ") - len(end)
+    return f"{MANUFACTURER}: {shortened(', '.join(names), room)}{end}"
 
 
 @contextmanager

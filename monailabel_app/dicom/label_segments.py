@@ -47,7 +47,8 @@ def segments_of(
     Codes are the client's own where it gives some, else those of the name, else unspecified.
     """
     entries = entries_by_value(label_info)
-    answer = answer_value(entries, values, answered and answered.inference_id)
+    inference_id = None if answered is None else answered.inference_id
+    answer = answer_value(entries, values, inference_id)
     return [
         _segment(value, entries.get(value, {}), answered if value == answer else None)
         for value in values

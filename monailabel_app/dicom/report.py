@@ -173,7 +173,8 @@ def _region_group(
     content: ReportContent, region: FrameRegion, source: SourceSeries
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     uid, name = tracking_of(content.record.id)
-    measurements, finding = [], vocabulary.SLICE_READ
+    measurements: list[sr.Measurement] = []
+    finding = vocabulary.SLICE_READ
     if content.segment is not None and content.mask_ijk is not None:
         finding = content.segment_codes.kind
         sliced = slice_mapping(source.volume, Plane.ACQUIRED, region.k)
@@ -185,7 +186,7 @@ def _region_group(
         ),
         referenced_region=region.image_regions(source)[0],
         finding_type=coded(finding),
-        measurements=measurements or None,
+        measurements=measurements,
     )
 
 
@@ -210,7 +211,7 @@ def _answer_group(
             finding_type=coded(content.segment_codes.kind),
             finding_category=coded(content.segment_codes.category),
             finding_sites=_sites(content.segment_codes),
-            measurements=_numbers(_VOLUME, sizes, region.image_regions(source)) or None,
+            measurements=_numbers(_VOLUME, sizes, region.image_regions(source)),
             **common,
         )
     group[0].ContentSequence.extend(_texts(content.record, mapping))

@@ -118,7 +118,7 @@ def write_segmentation(
     if previous is not None:
         _refer_to_replaced(written, previous)
     names = [segment.label for segment in segments]
-    return finished(written, series_description(MANUFACTURER, names, state, ids.version))
+    return finished(written, series_description(names, state, ids.version))
 
 
 def _frames(

@@ -450,6 +450,7 @@ test('a name that is changed after it was stored is not what the archive has', (
 });
 
 test('a target is called as the question names it, and shown again as it was kept', () => {
+  assert.deepEqual(calling(active(run(ANSWERED))), { name: null, color: [221, 84, 84] });
   const named = answered('q').map(action =>
     action.name === 'record' ? { ...action, data: { ...action.data, target: { name: 'spleen' } } } : action
   );

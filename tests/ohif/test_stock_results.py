@@ -28,6 +28,23 @@ _SEGMENT = """() => {
 }"""
 
 
+_MEASURED = """() => window.services.measurementService.getMeasurements()
+  .map(measurement => measurement.displayText.primary[0])"""
+
+
+def stored_area(room) -> float:
+    """The area, mm2, that the accepted report states."""
+    (report,) = (
+        report
+        for report in map(parsed, room.stored(room.ct, "SR"))
+        if report.SeriesDescription.endswith("accepted")
+    )
+    outline = report.ContentSequence[-1].ContentSequence[0]
+    number = next(item for item in outline.ContentSequence if item.ValueType == "NUM")
+    assert number.ConceptNameCodeSequence[0].CodeMeaning == "Area"
+    return float(number.MeasuredValueSequence[0].NumericValue)
+
+
 @pytest.fixture(scope="module")
 def reader(readers, room) -> Reader:
     """Has accepted one answer about the CT, and rejected another."""
@@ -50,8 +67,8 @@ def reader(readers, room) -> Reader:
 @pytest.mark.parametrize(
     ("name", "is_restorable"),
     [
-        ("MedReasoner report: Liver, accepted", True),
-        ("MedReasoner report: spleen, rejected", False),
+        ("MedReasoner: Liver, accepted", True),
+        ("MedReasoner: spleen, rejected", False),
     ],
 )
 def test_a_report_opens_in_the_basic_viewer_without_an_error(
@@ -59,7 +76,7 @@ def test_a_report_opens_in_the_basic_viewer_without_an_error(
 ) -> None:
     viewer = readers()
     viewer.open_basic_viewer(room.ct.study_uid)
-    viewer.open_result(name)
+    viewer.open_result("SR", name)
     status = viewer.page.locator('[data-cy="viewport-pane"]').first
     expect(status.get_by_text("SR", exact=True)).to_be_visible()
     expect(status.locator("svg polyline, svg line").first).to_be_attached()
@@ -72,11 +89,14 @@ def test_a_report_opens_in_the_basic_viewer_without_an_error(
 def test_an_accepted_outline_is_loaded_as_a_measurement(reader, room, readers) -> None:
     viewer = readers()
     viewer.open_basic_viewer(room.ct.study_uid)
-    viewer.open_result("MedReasoner report: Liver, accepted")
-    viewer.page.get_by_text("LOAD", exact=True).dispatch_event("mouseup")
+    viewer.open_result("SR", "MedReasoner: Liver, accepted")
+    viewer.page.get_by_text("LOAD", exact=True).click(force=True)
     viewer.page.wait_for_function(
         "() => window.services.measurementService.getMeasurements().length === 1"
     )
+    # The viewer measures the polygon itself, and finds the area that was stored.
+    (shown,) = viewer.page.evaluate(_MEASURED)
+    assert shown.startswith(f"{stored_area(room):.0f} mm")
     viewer.picture("stock-sr-loaded")
     assert viewer.errors == []
     viewer.page.close()
@@ -86,7 +106,7 @@ def test_a_segmentation_opens_in_the_basic_viewer_by_name_and_colour(reader, roo
     (stored,) = map(parsed, room.stored(room.ct, "SEG"))
     viewer = readers()
     viewer.open_basic_viewer(room.ct.study_uid)
-    viewer.open_result("MedReasoner: Liver, accepted")
+    viewer.open_result("SEG", "MedReasoner: Liver, accepted")
     viewer.page.get_by_role("button", name="Yes", exact=True).click()
     viewer.wait_for_segmentations(1)
     (voxels,) = viewer.voxels_on_screen().values()

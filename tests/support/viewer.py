@@ -134,10 +134,11 @@ class Reader:
         self.page.goto(f"{self.server}/ohif/viewer?StudyInstanceUIDs={study_uid}")
         self.page.wait_for_selector('[data-cy="viewport-pane"] canvas')
 
-    def open_result(self, description: str) -> None:
+    def open_result(self, modality: str, description: str) -> None:
         """Open a series without pictures, by its description, in the viewport."""
         series = self.page.locator('[data-cy="study-browser-thumbnail-no-image"]')
-        series.filter(has_text=description).first.dblclick()
+        told = re.compile(rf"^{modality}\s*{re.escape(description)}")
+        series.filter(has_text=told).first.dblclick()
 
     def rename_target(self, name: str, new_name: str) -> None:
         """As in the list of targets."""

@@ -36,6 +36,7 @@ const NO_EDIT = {
 export function newTarget(number, series, question) {
   return {
     id: `target-${number}`,
+    number,
     colour: COLOURS[(number - 1) % COLOURS.length],
     series,
     question,
@@ -48,7 +49,7 @@ export function newTarget(number, series, question) {
     first: null,
     // What was decided: `{outcome, pacs, mask, name, check}`; mask and name are what was stored.
     stored: null,
-    edit: { ...NO_EDIT, name: `Target ${number}` },
+    edit: { ...NO_EDIT, name: numbered(number) },
   };
 }
 
@@ -83,10 +84,12 @@ export function calledAs(target, { name, color }) {
   return { ...target, edit, colour: color ?? target.colour };
 }
 
-/** What the reader calls it, for the server. */
-export function calling({ edit, colour }) {
-  return { name: edit.name, color: colour };
+/** What the reader calls it, for the server; a number of this page is no name. */
+export function calling({ edit, colour, number }) {
+  return { name: edit.name === numbered(number) ? null : edit.name, color: colour };
 }
+
+const numbered = number => `Target ${number}`;
 
 /** The names of those who answered and segmented. */
 export function modelsOf({ reasoner, segmenter }) {

@@ -22,10 +22,13 @@ from requests.adapters import HTTPAdapter
 pytest.importorskip("monailabel")
 pytest.importorskip("highdicom")
 
+from support.conformance import assert_dciodvfy_finds_no_error
+
 from medreasoner_infer.imaging import Plane, load_volume, write_mask
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.dicomweb import DicomWebArchive
+from monailabel_app.dicom.encoding import to_bytes
 from monailabel_app.dicom.errors import ArchiveRefusedError
 from monailabel_app.dicom.history import read_record
 from monailabel_app.dicom.recording import ResultRecorder
@@ -275,7 +278,7 @@ def test_targets_of_one_study_are_told_apart_in_the_archive(records, study, answ
     assert records.get("inference-2").target == Target("Cyst", (9, 9, 9))
 
 
-def test_a_replaced_mask_is_named_by_the_one_that_replaces_it(records, study) -> None:
+def test_a_replaced_mask_is_named_by_the_one_that_replaces_it(records, study, tmp_path) -> None:
     archive = Archive(study)
     archive.remove = lambda *uids: False
     keeper = keeper_of(records, study, archive)
@@ -290,6 +293,7 @@ def test_a_replaced_mask_is_named_by_the_one_that_replaces_it(records, study) ->
     images, before = newest.ReferencedSeriesSequence
     assert images.SeriesInstanceUID == study.image.series_uid
     assert before.SeriesInstanceUID == first.seg_series_uid
+    assert_dciodvfy_finds_no_error(to_bytes(newest), tmp_path)
     report = next(r for r in archive.reports(study.study_uid) if r.InstanceNumber == 2)
     (study_,) = report.PredecessorDocumentsSequence
     reference = study_.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 from support.conformance import (
@@ -62,6 +64,13 @@ def reader(readers, room) -> Reader:
     reader.button("Reject").click()
     expect(reader.decision).to_have_text("This answer is rejected. The PACS has it.")
     return reader
+
+
+def test_a_row_of_the_history_names_target_state_series_and_slice(reader) -> None:
+    place = r" · \d+: .+ · axial [\d.]+ mm [SI] · "
+    rejected, accepted = reader.history.first, reader.history.nth(1)
+    expect(rejected).to_have_text(re.compile(rf"^spleen: {re.escape(SPLEEN)}rejected · .*{place}"))
+    expect(accepted).to_have_text(re.compile(rf"^Liver: {re.escape(LIVER)}accepted · .*{place}"))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ Patient frame. ``LPS`` millimetres, as in DICOM (PS3.3 C.7.6.2.1.1).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ XYXY = tuple[float, float, float, float]
 XYZ = tuple[float, float, float]
 
 ModelKind = Literal["reasoner", "segmenter"]
+_BETWEEN_SOURCES = re.compile(r"( \+ | at (?=\w+://))")
 #: Licence of weights that nobody has said anything of.
 UNKNOWN_LICENCE = "unknown: read the model's card before use"
 
@@ -34,7 +36,9 @@ class ModelIdentity:
     """Which weights answered; goes with every result to the viewer, the PACS and the audit.
 
     ``weights_sha256`` is the hash of the weights that were really loaded, or of what a remote
-    server reports of itself (``None`` when a server does not tell).
+    server reports of itself (``None`` when a server does not tell). ``name`` and ``source`` are
+    Hugging Face ids or names of folders: of a path that is given for one only the last part stays,
+    since it would tell readers where the files of a machine lie.
     """
 
     name: str
@@ -43,6 +47,29 @@ class ModelIdentity:
     weights_sha256: str | None
     licence: str
     notice: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("name", "source"):
+            object.__setattr__(self, name, without_folders(getattr(self, name)))
+
+
+def without_folders(source: str) -> str:
+    """What a model is called without where it lies: paths become their last part.
+
+    A source may be made of several, ``base + adapter`` or ``model at server``.
+    """
+    parts = _BETWEEN_SOURCES.split(source)
+    return "".join(_last_part(part) if _is_path(part) else part for part in parts)
+
+
+def _is_path(source: str) -> bool:
+    if "://" in source:
+        return False
+    return source.startswith(("/", "~", ".")) or "\\" in source or source.count("/") > 1
+
+
+def _last_part(path: str) -> str:
+    return PureWindowsPath(path).name or path.strip("/\\~.") or "folder"
 
 
 @dataclass(frozen=True)

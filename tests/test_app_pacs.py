@@ -20,6 +20,7 @@ pytest.importorskip("monailabel")
 from dicomweb_client import DICOMfileClient
 
 from medreasoner_infer.errors import InputError
+from medreasoner_infer.imaging import Plane
 from monailabel_app.dicom.recording import ResultRecorder
 from monailabel_app.errors import PacsUnreachableError, UnknownImageError
 from monailabel_app.images.volumes import VolumeCache, read_volume
@@ -171,13 +172,15 @@ def test_an_empty_label_is_refused_with_a_reason(store, series_uid, tmp_path) ->
         store.save_label(series_uid, str(tmp_path / "l.nii.gz"), "final", {})
 
 
-def test_a_mask_becomes_a_segmentation_of_the_fetched_series(store, series_uid) -> None:
+def test_a_mask_becomes_a_segmentation_of_the_fetched_series(store, series_uid, answered) -> None:
     source = store.image_source(series_uid)
     volume = read_volume(source)
     mask = np.zeros(volume.shape_ijk, np.uint8)
     mask[4, 3, 2] = 1
-    written = dicom_seg_of(mask, volume, source)
+    written = dicom_seg_of(answered(volume, Plane.AXIAL, 2, mask), volume, source)
     segmentation = pydicom.dcmread(io.BytesIO(written))
     assert segmentation.pixel_array.squeeze()[3, 4] == 1
+    # The server knows what made it, whatever the client says of its segments.
+    assert segmentation.SegmentSequence[0].SegmentAlgorithmName == "MedReasoner"
     position = segmentation.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
     assert [float(v) for v in position.ImagePositionPatient] == [-20.5, 7.25, 106.0]

@@ -186,8 +186,10 @@ def affine_ras_of(path: Path) -> np.ndarray:
 # --- what clients see ----------------------------------------------------------------------------
 
 
-def test_info_lists_both_models_with_their_options(client) -> None:
-    models = client.get("/info/").json()["models"]
+def test_info_lists_both_models_with_their_options(client, tmp_path) -> None:
+    told = client.get("/info/")
+    assert str(tmp_path) not in told.text
+    models = told.json()["models"]
     assert {name: (m["type"], m["dimension"]) for name, m in models.items()} == {
         "medreasoner": ("segmentation", 3),
         "medreasoner_click": ("deepgrow", 2),
@@ -589,7 +591,7 @@ def test_a_submitted_label_is_joined_and_the_reply_says_how(client, make_app, tm
     mask = ask(client, output="image", result_extension=".nii.gz").content
     ask(client)
     for params, joined in (
-        ({"label_info": [{"name": "x"}], "client_id": "slicer"}, ("inference-2", "time_latest")),
+        ({"label_info": [{"name": "x"}], "client_id": "slicer"}, ("inference-2", "overlap")),
         ({"inference_id": "inference-1"}, ("inference-1", "id")),
     ):
         reply = client.put(
@@ -603,9 +605,9 @@ def test_a_submitted_label_is_joined_and_the_reply_says_how(client, make_app, tm
         assert (reply["medreasoner"]["inference_id"], reply["medreasoner"]["joined_by"]) == joined
     record = client.get("/medreasoner/inferences/inference-1").json()
     assert record["labels"][0]["tag"] == "final"
-    (by_time, by_id) = make_app().site.records.labels_for_training()
+    (by_overlap, by_id) = make_app().site.records.labels_for_training()
     assert by_id.label_file.read_bytes() == mask
-    assert by_time.label.joined_by.confidence == "uncertain"
+    assert by_overlap.label.joined_by.confidence == "probable"
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,8 @@ def written(record: InferenceRecord, mask: np.ndarray | None, source: SourceSeri
         spec = SegmentSpec(1, "Liver", LIVER, tracking_of(record.id), ("MedReasoner", "1"))
         segmentation = write_segmentation(mask, [spec], source, new_ids(version))
         answer = ReferencedSegment(segmentation, 1)
-    report = write_report(ReportContent(record, mask, answer, LIVER), source, new_ids(version))
+    content = ReportContent(record, mask, answer, LIVER, "MedReasoner: liver, accepted")
+    report = write_report(content, source, new_ids(version))
     return reread(report), None if segmentation is None else reread(segmentation)
 
 
@@ -129,7 +130,8 @@ def test_a_mask_lies_where_its_voxels_do(tmp_path, geometry) -> None:
 def test_box_and_points_lie_where_the_screen_showed_them(
     request, tmp_path, answered, geometry, plane
 ) -> None:
-    """On an acquired frame as columns and rows of its image, elsewhere as patient positions."""
+    """On an acquired frame as columns and rows of its image; elsewhere as they were recorded, and
+    the slice as a line across an image that it crosses."""
     if geometry == "real_ct":
         source = opened(real_ct(request.getfixturevalue("shared_data"), tmp_path / "ct"))
     else:
@@ -146,8 +148,18 @@ def test_box_and_points_lie_where_the_screen_showed_them(
         return ends[0] + (k - below) * (ends[1] - ends[0])
 
     by_uid = {header.file_meta.MediaStorageSOPInstanceUID: header for header in headers}
-    box, inside, outside = report_regions_lps_mm(report, by_uid)
+    slice_read, *regions = report_regions_lps_mm(report, by_uid)
     prompts = result.prompts
+    mapping = result.mapping(source.volume)
+    if mapping.slice_axis != 2:
+        assert regions == []
+        assert read_result(report, None, source).record.result.prompts == prompts
+        ends_ijk = mapping.slice_px_to_ijk([(0, 0), mapping.shape_hw[::-1]])
+        ends_ijk[:, 2] = (ends_ijk[:, 2].sum()) // 2
+        expected = np.array([oracle_lps(ijk) for ijk in ends_ijk[ends_ijk[:, :2].sum(1).argsort()]])
+        np.testing.assert_allclose(slice_read, expected, atol=1e-3)
+        return
+    box, inside, outside = regions
     corners = np.array([oracle_lps(ijk) for ijk in prompts.bbox_corners_ijk])
     np.testing.assert_allclose(box[[0, 2]], corners, atol=1e-3)
     np.testing.assert_allclose(box[0], box[-1], atol=1e-6)
@@ -183,7 +195,7 @@ def test_an_absent_target_is_a_report_without_a_mask(tmp_path, answered) -> None
     empty = np.zeros(SHAPE_IJK, np.uint8)
     record = a_record(answered(source.volume, Plane.AXIAL, 4, empty, present=False))
     report, _ = written(record, None, source)
-    (group,) = report.ContentSequence[-1].ContentSequence
+    _, group = report.ContentSequence[-1].ContentSequence
     codes = {
         item.ConceptNameCodeSequence[0].CodeValue: item.ConceptCodeSequence[0].CodeMeaning
         for item in group.ContentSequence

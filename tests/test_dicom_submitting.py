@@ -22,10 +22,13 @@ from requests.adapters import HTTPAdapter
 pytest.importorskip("monailabel")
 pytest.importorskip("highdicom")
 
+from support.conformance import assert_dciodvfy_finds_no_error
+
 from medreasoner_infer.imaging import Plane, load_volume, write_mask
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.dicomweb import DicomWebArchive
+from monailabel_app.dicom.encoding import to_bytes
 from monailabel_app.dicom.errors import ArchiveRefusedError
 from monailabel_app.dicom.history import read_record
 from monailabel_app.dicom.recording import ResultRecorder
@@ -33,7 +36,15 @@ from monailabel_app.dicom.submitting import wait_before_try
 from monailabel_app.errors import PacsUnreachableError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
-from monailabel_app.store import Decision, LabelSubmission, Outcome, PacsState, RecordStore
+from monailabel_app.store import (
+    Decision,
+    JoinedBy,
+    LabelSubmission,
+    Outcome,
+    PacsState,
+    RecordStore,
+    Target,
+)
 
 GRID = CtGrid((1.5, 2.0, 3.0), (-20.5, 7.25, 100.0), np.eye(3))
 SHAPE_IJK = (12, 10, 6)
@@ -229,12 +240,105 @@ def test_an_uncertain_label_is_a_mask_without_a_claim(records, study, answered) 
     other = answered(volume, Plane.AXIAL, 3, np.ones(SHAPE_IJK, np.uint8), name="inference-2")
     records.add_inference(other, task="medreasoner", image_id=str(study.image.image_id))
     archive = Archive(study)
-    submission = LabelSubmission(str(study.image.image_id), "final", study.label, {})
+    label = write_mask(np.ones(SHAPE_IJK, np.uint8), volume, study.label)
+    submission = LabelSubmission(str(study.image.image_id), "final", label, {})
     _, document = keeper_of(records, study, archive).label(submission)
     assert document.state is PacsState.SENT
     assert document.report_instance_uid is None
     assert document.seg_instance_uid is not None
     assert records.get("inference-2").decision is None
+
+
+def descriptions(archive: Archive, study_uid: str) -> set[tuple[str, str]]:
+    """Modality and description of each series of results of a study."""
+    headers = [pydicom.dcmread(path) for path in (archive._results / study_uid).iterdir()]
+    return {(str(header.Modality), str(header.SeriesDescription)) for header in headers}
+
+
+def test_targets_of_one_study_are_told_apart_in_the_archive(records, study, answered) -> None:
+    archive = Archive(study)
+    keeper = keeper_of(records, study, archive)
+    volume = load_volume(study.image.path)
+    nothing = np.zeros(volume.shape_ijk, np.uint8)
+    other = answered(volume, Plane.AXIAL, 2, nothing, name="inference-2")
+    records.add_inference(other, task="medreasoner", image_id=study.image.image_id)
+    entry = {"name": "Liver", "idx": 1, "color": [1, 2, 3], "inference_id": study.inference_id}
+    keeper.label(study.submission(label_info=[entry], outcome="accepted"))
+    decision = Decision(Outcome.REJECTED, "No.", datetime.now(timezone.utc))
+    keeper.decision("inference-2", decision, Target("Cyst", (9, 9, 9)))
+    assert descriptions(archive, study.study_uid) == {
+        ("SEG", "MedReasoner: Liver, accepted"),
+        ("SR", "MedReasoner: Liver, accepted"),
+        ("SR", "MedReasoner: Cyst, rejected"),
+    }
+    assert records.get(study.inference_id).to_dict()["target"] == {
+        "name": "Liver",
+        "color": [1, 2, 3],
+    }
+    assert records.get("inference-2").target == Target("Cyst", (9, 9, 9))
+
+
+def test_a_replaced_mask_is_named_by_the_one_that_replaces_it(records, study, tmp_path) -> None:
+    archive = Archive(study)
+    archive.remove = lambda *uids: False
+    keeper = keeper_of(records, study, archive)
+    _, first = keeper.label(study.submission(outcome="accepted"))
+    _, second = keeper.label(study.submission(outcome="edited"))
+    newest = archive.segmentation(study.study_uid, second.seg_instance_uid)
+    assert newest.SeriesDescription == "MedReasoner: Liver, edited, version 2"
+    (replaced,) = newest.ReferencedImageSequence
+    assert replaced.ReferencedSOPInstanceUID == first.seg_instance_uid
+    assert replaced.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.66.4"
+    assert replaced.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Replaced by this version"
+    images, before = newest.ReferencedSeriesSequence
+    assert images.SeriesInstanceUID == study.image.series_uid
+    assert before.SeriesInstanceUID == first.seg_series_uid
+    assert_dciodvfy_finds_no_error(to_bytes(newest), tmp_path)
+    report = next(r for r in archive.reports(study.study_uid) if r.InstanceNumber == 2)
+    (study_,) = report.PredecessorDocumentsSequence
+    reference = study_.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == first.report_instance_uid
+    assert reference.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
+    assert len(archive.reports(study.study_uid)) == 2
+
+
+def test_a_label_of_a_stock_client_finds_the_answer_that_it_covers(
+    records, study, answered, tmp_path
+) -> None:
+    """Not the latest one; an untouched neighbour, and a label elsewhere, are joined to none."""
+    volume = load_volume(study.image.path)
+    elsewhere = np.zeros(volume.shape_ijk, np.uint8)
+    elsewhere[9:12, :3, 4:] = 1
+    other = answered(volume, Plane.AXIAL, 3, elsewhere, name="inference-2")
+    image = str(study.image.image_id)
+    records.add_inference(
+        other, task="medreasoner", image_id=image,
+        write_mask=lambda path: write_mask(elsewhere, volume, path),
+    )  # fmt: skip
+    edited = np.zeros(volume.shape_ijk, np.uint8)
+    edited[3:6, 4:8, 1:4] = 7
+    archive = Archive(study)
+    keeper = keeper_of(records, study, archive)
+
+    def saved(mask: np.ndarray):
+        file = write_mask(mask, volume, tmp_path / "stock.nii.gz")
+        info = {"label_info": [{"name": "MedReasoner target", "idx": 7}]}
+        return keeper.label(LabelSubmission(image, "final", file, info))
+
+    label, document = saved(edited)
+    assert (label.inference_id, label.joined_by) == (study.inference_id, JoinedBy.OVERLAP)
+    assert label.joined_by.confidence == "probable"
+    assert records.get(study.inference_id).decision.outcome is Outcome.EDITED
+    segment = archive.segmentation(study.study_uid, document.seg_instance_uid).SegmentSequence[0]
+    assert segment.SegmentAlgorithmType == "SEMIAUTOMATIC"
+    assert segment.SegmentAlgorithmName == "MedReasoner"
+    nowhere = np.zeros(volume.shape_ijk, np.uint8)
+    nowhere[0, 9, 0] = 7
+    label, document = saved(nowhere)
+    assert (label.inference_id, label.joined_by) == (None, JoinedBy.NOTHING)
+    unknown = archive.segmentation(study.study_uid, document.seg_instance_uid)
+    assert unknown.SegmentSequence[0].SegmentAlgorithmName == "source unknown"
+    assert unknown.SeriesDescription == "MedReasoner: MedReasoner target, source unknown"
 
 
 def test_waiting_doubles_up_to_a_quarter_of_an_hour() -> None:

@@ -440,7 +440,7 @@ def test_a_direct_prompt_gives_the_answer_block_alone(reasoner) -> None:
 def test_the_identity_names_the_weights(reasoner, folder) -> None:
     expected = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert reasoner.identity.weights_sha256 == expected
-    assert reasoner.identity.source == str(folder)
+    assert reasoner.identity.source == folder.name
     assert reasoner.identity.name == folder.name
 
 

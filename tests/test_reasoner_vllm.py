@@ -265,7 +265,7 @@ def test_a_batch_with_a_failure_raises_it(server) -> None:
 def test_the_identity_tells_where_the_weights_are_served_from(server) -> None:
     identity = connect(server).identity
     assert identity.name == "tiny"
-    assert identity.source == f"/models/tiny at {server.url}/v1"
+    assert identity.source == f"tiny at {server.url}/v1"
     assert identity.weights_sha256 is None
 
 
@@ -297,7 +297,7 @@ def test_a_lora_adapter_is_asked_for_by_its_name(server) -> None:
     reasoner = connect(server, "site-a")
     reasoner.answer(request_of())
     assert server.seen[0]["model"] == "site-a"
-    assert reasoner.identity.source.startswith("/adapters/site-a at ")
+    assert reasoner.identity.source.startswith("site-a at ")
     assert reasoner._server.context_tokens == 1024
 
 

@@ -13,6 +13,11 @@ import yaml
 
 SCHEME = "SCT"
 _SIDE = re.compile(r"\b(left|right)\b")
+# A question of which nothing but a name is left, once these are taken away.
+_ASKS = re.compile(
+    r"(?:please )?(?:(?:where(?: is| are| s)?|find|locate|segment|show|mark|outline|contour) )?"
+    r"(?:me )?(?:(?:the|a|an) )?(.+?)"
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,15 @@ class CodeTable:
                 laterality = self._laterality[side.group()]
                 return SegmentCodes(codes.category, codes.kind, codes.region, laterality)
         return self.unspecified
+
+    def named_by(self, question: str | None) -> str | None:
+        """The listed name that a question asks for and says nothing else, such as *Where is the
+        left kidney?*; ``None`` for any other, whose target would have to be guessed.
+        """
+        asked = _ASKS.fullmatch(_normalised(question or ""))
+        if asked is None or self.find(asked.group(1)) is self.unspecified:
+            return None
+        return asked.group(1)
 
     def _add(self, name: str, entry: dict[str, Any], category: ConceptCode) -> None:
         region = ConceptCode(*entry["region"]) if "region" in entry else None

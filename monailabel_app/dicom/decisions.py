@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,23 @@ def stated_decision(values: Mapping[str, Any], reader: str | None = None) -> Dec
         return None
     now = datetime.now(timezone.utc)
     return Decision(Outcome(outcome), read_text(values, "outcome_reason"), now, reader)
+
+
+def label_overlap(values_ijk: np.ndarray, mask_file: Path) -> float | None:
+    """The greatest Dice coefficient of a value of a label (I, J, K) with a mask in a file.
+
+    ``None`` where there is nothing to compare: the label is empty, or the mask of another size.
+
+    Raises:
+        UnreadableImageError: the mask cannot be read.
+    """
+    mask_ijk = load_volume(mask_file).array > 0
+    values = np.unique(values_ijk[values_ijk > 0])
+    if mask_ijk.shape != values_ijk.shape or len(values) == 0:
+        return None
+    common = (np.count_nonzero(mask_ijk & (values_ijk == value)) for value in values)
+    sizes = (np.count_nonzero(values_ijk == value) + mask_ijk.sum() for value in values)
+    return max(2 * both / all_ for both, all_ in zip(common, sizes, strict=True))
 
 
 def decision_by_label(

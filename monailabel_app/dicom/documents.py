@@ -5,17 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from medreasoner_infer.imaging import Volume, load_volume
 from monailabel_app.dicom.codes import code_table
-from monailabel_app.dicom.encoding import new_ids, to_bytes
+from monailabel_app.dicom.encoding import new_ids, series_description, to_bytes
 from monailabel_app.dicom.errors import DicomResultError
-from monailabel_app.dicom.label_segments import segments_of
+from monailabel_app.dicom.label_segments import Answered, segments_of, target_name
 from monailabel_app.dicom.report import ReferencedSegment, ReportContent, write_report
-from monailabel_app.dicom.segmentation import SegmentSpec, write_segmentation
+from monailabel_app.dicom.segmentation import (
+    SOURCE_UNKNOWN,
+    SegmentSpec,
+    write_segmentation,
+)
 from monailabel_app.dicom.source import SourceSeries, open_source
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
@@ -30,8 +35,7 @@ from monailabel_app.store import (
     RecordStore,
 )
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+_SOP_CLASSES = {"seg": SegmentationStorage, "report": ComprehensiveSRStorage}
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class DocumentMaker:
         source = self._source(document.image_id)
         record = self._answered(document)
         label = self._label(document, record, source.volume)
-        segmentation = self._segmentation(label, source, document)
+        segmentation = self._segmentation(label, record, source, document)
         made = {} if segmentation is None else {"seg": _made(segmentation)}
         if record is not None:
             made["report"] = _made(self._report(document, record, label, segmentation, source))
@@ -116,16 +120,26 @@ class DocumentMaker:
         if values_ijk is None:
             return None
         values = [int(value) for value in np.unique(values_ijk) if value]
-        inference_id = None if record is None else record.id
-        return _Label(values_ijk, segments_of(label.info.get("label_info"), values, inference_id))
+        answered = None if record is None else Answered(record.id, record.query)
+        return _Label(values_ijk, segments_of(label.info.get("label_info"), values, answered))
 
     def _segmentation(
-        self, label: _Label | None, source: SourceSeries, document: PacsDocument
+        self,
+        label: _Label | None,
+        record: InferenceRecord | None,
+        source: SourceSeries,
+        document: PacsDocument,
     ) -> Dataset | None:
         if label is None or not label.segments:
             return None
-        ids = new_ids(document.version)
-        return write_segmentation(label.values_ijk, label.segments, source, ids)
+        return write_segmentation(
+            label.values_ijk,
+            label.segments,
+            source,
+            new_ids(document.version),
+            state=SOURCE_UNKNOWN if record is None else _state(record),
+            previous=self._previous(document, "seg"),
+        )
 
     def _report(
         self,
@@ -136,19 +150,30 @@ class DocumentMaker:
         source: SourceSeries,
     ) -> Dataset:
         answer = mask = None
+        name = target_name(None if record.target is None else record.target.name, record.query)
         codes = code_table().unspecified
         for number, segment in enumerate(() if label is None else label.segments, start=1):
             if segment.tracking is not None and label is not None and segmentation is not None:
                 answer = ReferencedSegment(segmentation, number)
                 mask = (label.values_ijk == segment.value).astype(np.uint8)
                 codes = segment.codes
-        previous = self._records.pacs.sent_before(document)
-        return write_report(
-            ReportContent(record, mask, answer, codes),
-            source,
-            new_ids(document.version),
-            () if previous is None else _references(previous),
-        )
+                name = segment.label
+        ids, previous = new_ids(document.version), self._previous(document, "report")
+        description = series_description([name], _state(record), ids.version)
+        content = ReportContent(record, mask, answer, codes, description)
+        return write_report(content, source, ids, () if previous is None else (previous,))
+
+    def _previous(self, document: PacsDocument, kind: str) -> Dataset | None:
+        """The version of an object (``seg`` or ``report``) that the archive has, for references."""
+        replaced = self._records.pacs.sent_before(document)
+        if replaced is None or getattr(replaced, f"{kind}_instance_uid") is None:
+            return None
+        reference = Dataset()
+        reference.SOPClassUID = _SOP_CLASSES[kind]
+        reference.SOPInstanceUID = getattr(replaced, f"{kind}_instance_uid")
+        reference.SeriesInstanceUID = getattr(replaced, f"{kind}_series_uid")
+        reference.StudyInstanceUID = replaced.study_uid
+        return reference
 
 
 def submitted_values(label: LabelRecord | LabelSubmission, volume: Volume) -> np.ndarray | None:
@@ -174,16 +199,5 @@ def _made(dataset: Dataset) -> MadeObject:
     return MadeObject(*uids, to_bytes(dataset))
 
 
-def _references(previous: PacsDocument) -> tuple[Dataset, ...]:
-    """The earlier report, as references take it."""
-    from pydicom.dataset import Dataset
-    from pydicom.uid import Comprehensive3DSRStorage
-
-    if previous.report_instance_uid is None:
-        return ()
-    reference = Dataset()
-    reference.SOPClassUID = Comprehensive3DSRStorage
-    reference.SOPInstanceUID = previous.report_instance_uid
-    reference.SeriesInstanceUID = previous.report_series_uid
-    reference.StudyInstanceUID = previous.study_uid
-    return (reference,)
+def _state(record: InferenceRecord) -> str | None:
+    return None if record.decision is None else record.decision.outcome.value

@@ -6,8 +6,9 @@ from __future__ import annotations
 import io
 import logging
 import platform
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
@@ -31,6 +32,8 @@ SEG_SERIES_NUMBER = 7001
 REPORT_SERIES_NUMBER = 7002
 _UTF_8 = "ISO_IR 192"
 _LONG_STRING = 64
+# Control characters have no place in LO, and lone surrogates none in any text (PS3.5, 6.1.3, 6.2).
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,24 @@ def standard_code(scheme: str, keyword: str) -> CodedConcept:
 
 def shortened(text: str, characters: int = _LONG_STRING) -> str:
     """``text`` cut to what a value representation holds, 64 characters for LO (PS3.5, 6.2)."""
-    clean = " ".join(text.replace("\\", "/").split())
+    clean = " ".join(_FORBIDDEN.sub(" ", text.replace("\\", "/")).split())
     return clean if len(clean) <= characters else clean[: characters - 1] + "…"
+
+
+def series_description(names: Sequence[str], state: str | None, version: int = 1) -> str:
+    """The name of a result's series, such as ``MedReasoner: spleen, accepted``.
+
+    64 characters (LO) without what that forbids; what is too long is cut in the targets' names.
+
+    Args:
+        names: of the targets.
+        state: what became of them.
+        version: said from the second one on.
+    """
+    ends = [state or "", f"version {version}" if version > 1 else ""]
+    end = "".join(f", {part}" for part in ends if part)
+    room = _LONG_STRING - len(MANUFACTURER) - len(": ") - len(end)
+    return f"{MANUFACTURER}: {shortened(', '.join(names), room)}{end}"
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from medreasoner_infer import __version__
@@ -17,39 +18,69 @@ from monailabel_app.labels.segments import (
     answer_value,
     entries_by_value,
 )
+from monailabel_app.store.records import LabelSubmission, Target
 
 _CATEGORY = "SegmentedPropertyCategoryCodeSequence"
 _KIND = "SegmentedPropertyTypeCodeSequence"
 _NOT_STATED = "not stated"
 
 
+@dataclass(frozen=True)
+class Answered:
+    """The answer that a label is about: its inference and its question."""
+
+    inference_id: str
+    query: str | None
+
+
 def segments_of(
-    label_info: object, values: Sequence[int], inference_id: str | None
+    label_info: object, values: Sequence[int], answered: Answered | None
 ) -> list[SegmentSpec]:
     """Describe the values of a label map.
 
     Args:
         label_info: MONAI Label's list of entries with ``name``, ``idx`` (else an entry's place
-            counts) and maybe ``segmentAttribute``, as dcmqi takes it.
+            counts), ``color`` and maybe ``segmentAttribute``, as dcmqi takes it.
         values: those that occur.
-        inference_id: the inference that the label answers, if it is known.
+        answered: what the label is about, if it is known.
 
     Codes are the client's own where it gives some, else those of the name, else unspecified.
     """
     entries = entries_by_value(label_info)
+    inference_id = None if answered is None else answered.inference_id
     answer = answer_value(entries, values, inference_id)
     return [
-        _segment(value, entries.get(value, {}), value == answer, inference_id) for value in values
+        _segment(value, entries.get(value, {}), answered if value == answer else None)
+        for value in values
     ]
 
 
-def _segment(
-    value: int, entry: Mapping[str, Any], is_answer: bool, inference_id: str | None
-) -> SegmentSpec:
-    unnamed = SEGMENT_NAME if is_answer else f"Segment {value}"
-    name = str(entry.get("name") or unnamed)
+def target_name(stated: str | None, query: str | None) -> str:
+    """What a target is called: as the reader does, else as the question names it, else as asked."""
+    if stated and stated != SEGMENT_NAME:
+        return stated
+    return code_table().named_by(query) or query or SEGMENT_NAME
+
+
+def stated_target(submission: LabelSubmission, inference_id: str | None) -> Target | None:
+    """What a label's info says of the segment that answers; of several, the marked one.
+
+    Args:
+        submission: the label.
+        inference_id: the inference that it was joined to.
+    """
+    entries = entries_by_value(submission.info.get("label_info"))
+    target = Target.of(entries.get(answer_value(entries, list(entries), inference_id) or 0))
+    return None if target is None or target.name == SEGMENT_NAME else target
+
+
+def _segment(value: int, entry: Mapping[str, Any], answered: Answered | None) -> SegmentSpec:
+    stated = Target.of(entry) or Target(None)
+    query = None if answered is None else answered.query
+    name = stated.name or f"Segment {value}"
     model = None
-    if is_answer:
+    if answered is not None:
+        name = target_name(stated.name, query)
         model = (MANUFACTURER, __version__)
     elif entry.get("model_name"):
         ours = entry["model_name"] == ALGORITHM_NAME
@@ -57,19 +88,24 @@ def _segment(
     return SegmentSpec(
         value=value,
         label=name,
-        codes=_codes(name, entry, code_table()),
-        tracking=tracking_of(inference_id) if is_answer and inference_id is not None else None,
+        codes=_codes(name, query, entry, code_table()),
+        tracking=None if answered is None else tracking_of(answered.inference_id),
         model=model,
+        rgb=stated.rgb,
     )
 
 
-def _codes(name: str, entry: Mapping[str, Any], table: CodeTable) -> SegmentCodes:
+def _codes(
+    name: str, query: str | None, entry: Mapping[str, Any], table: CodeTable
+) -> SegmentCodes:
     attributes = entry.get("segmentAttribute")
     given = attributes if isinstance(attributes, Mapping) else {}
     category, kind = _code(given.get(_CATEGORY)), _code(given.get(_KIND))
-    if category is None or kind is None or kind == table.unspecified.kind:
-        return table.find(name)
-    return SegmentCodes(category, kind)
+    if category is not None and kind is not None and kind != table.unspecified.kind:
+        return SegmentCodes(category, kind)
+    named = table.find(name)
+    asked = table.named_by(query)
+    return table.find(asked) if named is table.unspecified and asked else named
 
 
 def _code(item: object) -> ConceptCode | None:

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 
 from medreasoner_infer.errors import InputError, ServiceError
 from medreasoner_infer.imaging import Volume
 from monailabel_app.dicom.archive import ResultArchive
-from monailabel_app.dicom.decisions import decision_by_label
-from monailabel_app.dicom.documents import DocumentMaker
+from monailabel_app.dicom.decisions import decision_by_label, label_overlap
+from monailabel_app.dicom.documents import DocumentMaker, submitted_values
 from monailabel_app.dicom.history import StudyHistory, read_record
+from monailabel_app.dicom.label_segments import stated_target
 from monailabel_app.dicom.source import SourceSeries, open_source
 from monailabel_app.dicom.submitting import OutboxWorker, Submitter
 from monailabel_app.errors import RecordStoreError, UnknownImageError
@@ -25,6 +30,7 @@ from monailabel_app.store import (
     LabelSubmission,
     PacsDocument,
     RecordStore,
+    Target,
 )
 from monailabel_app.store.joining import Join
 from monailabel_app.store.pacs_queue import FINAL
@@ -79,10 +85,14 @@ class ResultRecorder:
             RecordStoreError: if it could not be recorded.
         """
         to_archive = submission.tag == FINAL and self._is_dicom(submission.image_id)
-        join = self._records.find_join(submission)
+        join = self._records.find_join(submission, self._overlap(submission))
         decision = self._decision(submission, join)
         return self._records.join_label(
-            submission, to_archive=to_archive, join=join, decision=decision
+            submission,
+            to_archive=to_archive,
+            join=join,
+            decision=decision,
+            target=stated_target(submission, join.inference_id),
         )
 
     def send_label(self, label: LabelRecord) -> PacsDocument | None:
@@ -107,8 +117,13 @@ class ResultRecorder:
             logger.error("A recorded label waits for the archive: %s", error)
             return queued
 
-    def decision(self, inference_id: str, decision: Decision) -> InferenceRecord:
+    def decision(
+        self, inference_id: str, decision: Decision, target: Target | None = None
+    ) -> InferenceRecord:
         """Record what the reader made of an answer, and send a report that says so.
+
+        Args:
+            target: what the reader calls it, where that is told.
 
         Raises:
             UnknownRecordError: if there is no such inference.
@@ -116,7 +131,7 @@ class ResultRecorder:
         """
         image_id = self._records.get(inference_id).image_id
         to_archive = image_id is not None and self._is_dicom(image_id)
-        record = self._records.decide(inference_id, decision, to_archive=to_archive)
+        record = self._records.decide(inference_id, decision, target=target, to_archive=to_archive)
         if not record.pacs:
             return record
         try:
@@ -157,6 +172,25 @@ class ResultRecorder:
             return self._find_image(image_id).dicom_folder is not None
         except UnknownImageError:
             return False
+
+    def _overlap(self, submission: LabelSubmission) -> Callable[[Path], float | None]:
+        """Compares a label, which is read once if it is needed, with inferred masks."""
+
+        @functools.cache
+        def values_ijk() -> np.ndarray | None:
+            volume = self._volumes.get(self._find_image(submission.image_id))
+            return submitted_values(submission, volume)
+
+        def overlap(mask_file: Path) -> float | None:
+            try:
+                label = values_ijk()
+                return None if label is None else label_overlap(label, mask_file)
+            except (InputError, ServiceError) as error:
+                # The label is kept as it is; only by its overlap it cannot be joined.
+                logger.warning("A label could not be compared with a mask: %s", error)
+                return None
+
+        return overlap
 
     def _decision(self, submission: LabelSubmission, join: Join) -> Decision | None:
         """What the label says of the answer, where it is certain which answer it is of."""

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing an answered question as a Comprehensive 3D SR (PS3.3 A.35.13), template TID 1500.
+"""Writing an answered question as a Comprehensive SR (PS3.3 A.35.3), template TID 1500.
 
-One measurement group holds the answer: question, reasoning, outcome, sizes, and the mask's segment
-if there is one. Box and key points are planar regions of their own (TID 1410). What has no coded
-place, such as timings and sampled answers, is one text item of JSON.
+One measurement group holds the answer: question, reasoning, outcome, and the mask's segment if
+there is one. A second one of the same tracking identifier says where on the images it is: the
+mask's outline, with its sizes, or the slice that was read. Box and key points are planar regions of
+their own (TID 1410). What has no coded place, such as timings and sampled answers, is one text item
+of JSON.
+
+Below every number lies an SCOORD, and in every group, as viewers expect it (OHIF's
+``cornerstone-dicom-sr``, ``getSopClassHandlerModule.ts``); the same viewer draws no SCOORD of a
+Comprehensive 3D SR.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medreasoner_infer import __version__
-from medreasoner_infer.imaging import SliceMapping
+from medreasoner_infer.imaging import Plane, SliceMapping, slice_mapping
 from medreasoner_infer.result import Inference
 from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom import vocabulary
@@ -36,7 +43,16 @@ from monailabel_app.dicom.encoding import (
     writing_of,
 )
 from monailabel_app.dicom.measurements import MaskSizes, measure
-from monailabel_app.dicom.regions import box_region, frame_numbers, point_region, source_frame
+from monailabel_app.dicom.regions import (
+    FrameRegion,
+    box_region,
+    frame_numbers,
+    is_acquired,
+    mask_region,
+    point_region,
+    slice_region,
+    source_frame,
+)
 from monailabel_app.dicom.source import SourceSeries
 from monailabel_app.store.records import Decision, InferenceRecord
 
@@ -54,7 +70,9 @@ MeasurementGroup = (
 
 DETAILS_VERSION = 1
 # Kept as content items of their own, so not repeated in the details.
-CODED_FIELDS = ("query", "reasoning", "present", "prompts")
+CODED_FIELDS = ("query", "reasoning", "present")
+# By it Cornerstone, and OHIF with it, restores a closed outline as a measurement.
+OUTLINE_TRACKING = "Cornerstone3DTools@^0.1.0:PlanarFreehandROI"
 
 
 @dataclass(frozen=True)
@@ -74,12 +92,14 @@ class ReportContent:
         mask_ijk: the mask (I, J, K) that goes with it, ``None`` if there is none to keep.
         segment: where that mask is kept.
         segment_codes: what the mask is said to be.
+        description: of the series.
     """
 
     record: InferenceRecord
     mask_ijk: np.ndarray | None
     segment: ReferencedSegment | None
     segment_codes: SegmentCodes
+    description: str
 
 
 def tracking_of(inference_id: str) -> tuple[str, str]:
@@ -102,13 +122,13 @@ def write_report(
         UnusableSeriesError: the images' headers do not allow it.
     """
     mapping = content.record.result.mapping(source.volume)
-    frame = source_frame(source, mapping)
-    evidence = [source.first if frame is None else frame.image]
-    if content.segment is not None:
-        evidence.append(content.segment.segmentation)
+    region = _region(content, mapping)
     with writing_of("a DICOM report"):
-        groups: list[MeasurementGroup] = [_answer_group(content, source, mapping)]
-        groups += _regions(content, source, mapping)
+        groups: list[MeasurementGroup] = [
+            _region_group(content, region, source),
+            _answer_group(content, region, source, mapping),
+            *_prompts(content, source, mapping),
+        ]
         modality = content.record.result.modality
         procedure = vocabulary.PROCEDURES.get(modality, vocabulary.ANY_PROCEDURE)
         report = sr.MeasurementReport(
@@ -116,8 +136,8 @@ def write_report(
             procedure_reported=coded(procedure),
             imaging_measurements=groups,
         )
-        written = sr.Comprehensive3DSR(
-            evidence=evidence,
+        written = sr.ComprehensiveSR(
+            evidence=_evidence(content, region, source, mapping),
             content=report[0],
             series_instance_uid=ids.series_uid,
             series_number=REPORT_SERIES_NUMBER,
@@ -128,11 +148,50 @@ def write_report(
             coding_schemes=vocabulary.coding_schemes(),
             **device_attributes(),
         )
-    return finished(written, "MedReasoner report")
+    return finished(written, content.description)
+
+
+def _region(content: ReportContent, mapping: SliceMapping) -> FrameRegion:
+    """Where the answer is on the images: the mask, without one the slice that was read."""
+    masked = None if content.segment is None or content.mask_ijk is None else content.mask_ijk
+    outlined = None if masked is None else mask_region(masked, mapping)
+    return outlined or slice_region(mapping)
+
+
+def _evidence(
+    content: ReportContent, region: FrameRegion, source: SourceSeries, mapping: SliceMapping
+) -> list[Dataset]:
+    """All that the report refers to, each once."""
+    shown = source_frame(source, mapping)
+    frames = [source.frames[region.k], *([] if shown is None else [shown])]
+    images = {str(frame.image.SOPInstanceUID): frame.image for frame in frames}
+    segmentation = [] if content.segment is None else [content.segment.segmentation]
+    return [*images.values(), *segmentation]
+
+
+def _region_group(
+    content: ReportContent, region: FrameRegion, source: SourceSeries
+) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
+    uid, name = tracking_of(content.record.id)
+    measurements: list[sr.Measurement] = []
+    finding = vocabulary.SLICE_READ
+    if content.segment is not None and content.mask_ijk is not None:
+        finding = content.segment_codes.kind
+        sliced = slice_mapping(source.volume, Plane.ACQUIRED, region.k)
+        sizes = measure(content.mask_ijk, source.volume, sliced)
+        measurements = _numbers(_SLICE_SIZES, sizes, region.image_regions(source))
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=uid, identifier=OUTLINE_TRACKING if measurements else name
+        ),
+        referenced_region=region.image_regions(source)[0],
+        finding_type=coded(finding),
+        measurements=measurements,
+    )
 
 
 def _answer_group(
-    content: ReportContent, source: SourceSeries, mapping: SliceMapping
+    content: ReportContent, region: FrameRegion, source: SourceSeries, mapping: SliceMapping
 ) -> MeasurementGroup:
     uid, name = tracking_of(content.record.id)
     common: dict[str, Any] = {
@@ -146,23 +205,25 @@ def _answer_group(
         images = None if frame is None else [_source_image(frame)]
         group = sr.MeasurementsAndQualitativeEvaluations(source_images=images, **common)
     else:
+        sizes = measure(content.mask_ijk, source.volume, mapping)
         group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             referenced_segment=_segment(content.segment, source),
             finding_type=coded(content.segment_codes.kind),
             finding_category=coded(content.segment_codes.category),
             finding_sites=_sites(content.segment_codes),
-            measurements=_sizes(measure(content.mask_ijk, source.volume, mapping)),
+            measurements=_numbers(_VOLUME, sizes, region.image_regions(source)),
             **common,
         )
-    group[0].ContentSequence.extend(_texts(content.record))
+    group[0].ContentSequence.extend(_texts(content.record, mapping))
     return group
 
 
-def _regions(
+def _prompts(
     content: ReportContent, source: SourceSeries, mapping: SliceMapping
 ) -> Iterator[sr.PlanarROIMeasurementsAndQualitativeEvaluations]:
+    """Box and points of an acquired slice; those of another are among the details alone."""
     prompts = content.record.result.prompts
-    if prompts is None:
+    if prompts is None or not is_acquired(mapping):
         return
     uid, name = tracking_of(content.record.id)
     box, box_setter = prompts.bbox_xyxy_slice_px, prompts.bbox_source
@@ -238,23 +299,24 @@ def _evaluations(record: InferenceRecord) -> Iterator[sr.QualitativeEvaluation]:
         yield _evaluation(vocabulary.OUTCOME, outcome)
 
 
-def _texts(record: InferenceRecord) -> Iterator[sr.TextContentItem]:
+def _texts(record: InferenceRecord, mapping: SliceMapping) -> Iterator[sr.TextContentItem]:
     result, decision = record.result, record.decision
     texts = [
         (vocabulary.QUESTION, result.query),
         (vocabulary.REASONING, result.reasoning),
         (vocabulary.OUTCOME_REASON, None if decision is None else decision.reason),
         *((vocabulary.WARNING, warning) for warning in result.warnings),
-        (vocabulary.DETAILS, _details(record)),
+        (vocabulary.DETAILS, _details(record, mapping)),
     ]
     for name, text in texts:
         if text:
             yield sr.TextContentItem(coded(name), text, sr.RelationshipTypeValues.CONTAINS)
 
 
-def _details(record: InferenceRecord) -> str:
+def _details(record: InferenceRecord, mapping: SliceMapping) -> str:
     told = record.result.to_dict()
-    result = {key: value for key, value in told.items() if key not in CODED_FIELDS}
+    coded_fields = (*CODED_FIELDS, "prompts") if is_acquired(mapping) else CODED_FIELDS
+    result = {key: value for key, value in told.items() if key not in coded_fields}
     details: dict[str, Any] = {
         "details_version": DETAILS_VERSION,
         "inference_id": record.id,
@@ -262,25 +324,40 @@ def _details(record: InferenceRecord) -> str:
         "created_at": record.created_at.isoformat(),
         "result": result,
     }
+    if record.target is not None:
+        details["target"] = record.target.to_dict()
     if record.decision is not None:
         details["decided_at"] = record.decision.decided_at.isoformat()
     return json.dumps(details, ensure_ascii=False, sort_keys=True)
 
 
-def _sizes(sizes: MaskSizes) -> list[sr.Measurement]:
-    measured = (
-        ("Volume", sizes.volume_mm3, "CubicMillimeter"),
-        ("Area", sizes.area_mm2, "SquareMillimeter"),
-        ("LongAxis", sizes.long_axis_mm, "Millimeter"),
-        ("ShortAxis", sizes.short_axis_mm, "Millimeter"),
-    )
-    return [
+_VOLUME = (("Volume", "volume_mm3", "CubicMillimeter"),)
+_SLICE_SIZES = (
+    ("Area", "area_mm2", "SquareMillimeter"),
+    ("LongAxis", "long_axis_mm", "Millimeter"),
+    ("ShortAxis", "short_axis_mm", "Millimeter"),
+)
+
+
+def _numbers(
+    kinds: Sequence[tuple[str, str, str]], sizes: MaskSizes, regions: Sequence[sr.ImageRegion]
+) -> list[sr.Measurement]:
+    """The sizes that are known, each inferred from ``regions`` (TID 320)."""
+    measured = [
         sr.Measurement(
-            name=standard_code("SCT", name), value=round(value, 3), unit=standard_code("UCUM", unit)
+            name=standard_code("SCT", name),
+            value=round(getattr(sizes, field), 3),
+            unit=standard_code("UCUM", unit),
         )
-        for name, value, unit in measured
-        if value is not None
+        for name, field, unit in kinds
+        if getattr(sizes, field) is not None
     ]
+    for measurement in measured:
+        below = [copy.deepcopy(region) for region in regions]
+        for item in below:
+            item.RelationshipType = sr.RelationshipTypeValues.INFERRED_FROM.value
+        measurement[0].ContentSequence = sr.ContentSequence(below)
+    return measured
 
 
 def _segment(segment: ReferencedSegment, source: SourceSeries) -> sr.ReferencedSegment:

@@ -26,7 +26,7 @@ from monailabel_app.dicom.errors import UnreadableResultError
 from monailabel_app.dicom.regions import read_region
 from monailabel_app.dicom.report import DETAILS_VERSION
 from monailabel_app.dicom.source import SourceSeries
-from monailabel_app.store.records import Decision, InferenceRecord
+from monailabel_app.store.records import Decision, InferenceRecord, Target
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -64,6 +64,8 @@ class ReportHeader:
 
 def is_report(dataset: Dataset) -> bool:
     """Whether a DICOM object is a report of ours, by the coding scheme that it identifies."""
+    if dataset.get("Modality") != "SR":
+        return False
     schemes = dataset.get("CodingSchemeIdentificationSequence") or ()
     return any(str(item.CodingSchemeDesignator) == vocabulary.SCHEME for item in schemes)
 
@@ -119,13 +121,14 @@ def read_report(report: Dataset, source: SourceSeries) -> InferenceRecord:
         "query": _text(group, vocabulary.QUESTION),
         "reasoning": _text(group, vocabulary.REASONING),
         "present": _code(group, vocabulary.TARGET) == vocabulary.PRESENT.value,
-        "prompts": None,
     }
+    told.setdefault("prompts", None)
     try:
         result = Inference.from_dict(told)
     except MalformedInferenceError as error:
         raise UnreadableResultError(f"The report is damaged. {error}") from error
-    prompts = _prompts(report, result.mapping(source.volume), source)
+    # Those of a reformatted plane are among the details, as no image holds them.
+    prompts = result.prompts or _prompts(report, result.mapping(source.volume), source)
     return InferenceRecord(
         id=details["inference_id"],
         created_at=datetime.fromisoformat(details["created_at"]),
@@ -137,6 +140,7 @@ def read_report(report: Dataset, source: SourceSeries) -> InferenceRecord:
         mask_file=None,
         study_uid=source.study_uid,
         decision=_decision(report, group, details),
+        target=Target.of(details.get("target")),
     )
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from medreasoner_infer import __version__
 from monailabel_app.common.extras import needs_extra
+from monailabel_app.dicom import vocabulary
 from monailabel_app.dicom.codes import SegmentCodes
+from monailabel_app.dicom.colours import cielab, stable_rgb
 from monailabel_app.dicom.encoding import (
     MANUFACTURER,
     SEG_SERIES_NUMBER,
@@ -24,12 +26,14 @@ from monailabel_app.dicom.encoding import (
     coded,
     device_attributes,
     finished,
+    series_description,
     shortened,
     standard_code,
     writing_of,
 )
 from monailabel_app.dicom.errors import DicomResultError
 from monailabel_app.dicom.source import SourceSeries
+from monailabel_app.store.records import RGB
 
 with needs_extra("highdicom", "pacs"):
     from highdicom import AlgorithmIdentificationSequence
@@ -40,8 +44,7 @@ with needs_extra("highdicom", "pacs"):
         SegmentDescription,
     )
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+SOURCE_UNKNOWN = "source unknown"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class SegmentSpec:
         label: its name.
         codes: see :mod:`.codes`.
         tracking: unique and human-readable identifier of what is segmented, where it is known.
-        model: name and version of the algorithm, ``None`` for a mask drawn by hand.
+        model: name and version of the algorithm, ``None`` where it is not known what made the
+            mask, which may then be a model or a hand.
+        rgb: the colour on the screen; that of the label's name where nothing is told.
     """
 
     value: int
@@ -61,6 +66,7 @@ class SegmentSpec:
     codes: SegmentCodes
     tracking: tuple[str, str] | None = None
     model: tuple[str, str] | None = None
+    rgb: RGB | None = None
 
 
 def write_segmentation(
@@ -68,11 +74,16 @@ def write_segmentation(
     segments: Sequence[SegmentSpec],
     source: SourceSeries,
     ids: InstanceIds,
+    *,
+    state: str | None = None,
+    previous: Dataset | None = None,
 ) -> Dataset:
     """Make a DICOM Segmentation; segments are numbered 1, 2, … in the order of ``segments``.
 
     Args:
         labels_ijk: label values (I, J, K) on the grid of ``source.volume``.
+        state: what became of it, for the name of the series.
+        previous: the version that it replaces; SOP Class, SOP Instance and Series UID suffice.
 
     Raises:
         DicomResultError: the label map is empty, or covers more than one frame of a clip or of
@@ -104,7 +115,10 @@ def write_segmentation(
         written.PatientOrientation = source.first.get("PatientOrientation", "")
     if clip_frame is not None:
         _refer_to_frame(written, clip_frame)
-    return finished(written, "MedReasoner mask")
+    if previous is not None:
+        _refer_to_replaced(written, previous)
+    names = [segment.label for segment in segments]
+    return finished(written, series_description(names, state, ids.version))
 
 
 def _frames(
@@ -145,30 +159,46 @@ def _refer_to_frame(written: Dataset, frame_number: int) -> None:
     reference.ReferencedFrameNumber = frame_number
 
 
+def _refer_to_replaced(written: Dataset, previous: Dataset) -> None:
+    """General Reference (PS3.3 C.12.4): segmentations have no Predecessor Documents Sequence."""
+    instance = Dataset()
+    instance.ReferencedSOPClassUID = previous.SOPClassUID
+    instance.ReferencedSOPInstanceUID = previous.SOPInstanceUID
+    series = Dataset()
+    series.SeriesInstanceUID = previous.SeriesInstanceUID
+    series.ReferencedInstanceSequence = [copy.copy(instance)]
+    # Readers take the images' series for the first one.
+    written.ReferencedSeriesSequence.append(series)
+    instance.PurposeOfReferenceCodeSequence = [coded(vocabulary.REPLACED)]
+    written.ReferencedImageSequence = [instance]
+    written.CodingSchemeIdentificationSequence = vocabulary.coding_schemes()
+
+
 def _described(number: int, segment: SegmentSpec) -> SegmentDescription:
-    algorithm = None
-    kind = SegmentAlgorithmTypeValues.MANUAL
-    if segment.model is not None:
-        kind = SegmentAlgorithmTypeValues.SEMIAUTOMATIC
-        name, version = segment.model
-        algorithm = AlgorithmIdentificationSequence(
-            name=shortened(name),
-            family=standard_code("cid7162", "ArtificialIntelligence"),
-            version=shortened(version),
-            source=f"{MANUFACTURER} {__version__}",
-        )
+    name, version = segment.model or (SOURCE_UNKNOWN, SOURCE_UNKNOWN)
+    algorithm = AlgorithmIdentificationSequence(
+        name=shortened(name),
+        family=standard_code("cid7162", "ArtificialIntelligence"),
+        version=shortened(version),
+        source=f"{MANUFACTURER} {__version__}",
+    )
     region = segment.codes.region
     description = SegmentDescription(
         segment_number=number,
         segment_label=shortened(segment.label),
         segmented_property_category=coded(segment.codes.category),
         segmented_property_type=coded(segment.codes.kind),
-        algorithm_type=kind,
+        algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
         algorithm_identification=algorithm,
         tracking_uid=None if segment.tracking is None else segment.tracking[0],
         tracking_id=None if segment.tracking is None else segment.tracking[1],
         anatomic_regions=None if region is None else [coded(region)],
     )
+    if segment.model is None:
+        # Its name is all that is required of an algorithm (PS3.3 C.8.20.2).
+        del description.SegmentationAlgorithmIdentificationSequence
+    rgb = segment.rgb or stable_rgb(segment.label)
+    description.RecommendedDisplayCIELabValue = list(cielab(rgb))
     _set_laterality(description, segment.codes)
     return description
 

@@ -31,6 +31,8 @@ SET_BY = _own("set-by", "Set by")
 
 BOX = _own("box", "Bounding box of the target")
 POINT = _own("point", "Key point")
+SLICE_READ = _own("slice-read", "Slice that was read")
+REPLACED = _own("replaced", "Replaced by this version")
 
 PRESENT = ConceptCode("52101004", "Present")
 ABSENT = ConceptCode("2667000", "Absent")
@@ -59,7 +61,7 @@ ANY_PROCEDURE = ConceptCode("363679005", "Imaging procedure")
 
 
 def coding_schemes() -> list[CodingSchemeIdentificationItem]:
-    """The identification of our coding scheme, which every report carries."""
+    """The identification of our coding scheme, which every result carries that uses it."""
     return [
         CodingSchemeIdentificationItem(
             designator=SCHEME,

@@ -6,12 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Volume
+from medreasoner_infer.result import InferenceResult
 from monailabel_app.dicom.encoding import new_ids, to_bytes
-from monailabel_app.dicom.label_segments import segments_of
+from monailabel_app.dicom.label_segments import Answered, segments_of
 from monailabel_app.dicom.segmentation import write_segmentation
 from monailabel_app.dicom.source import open_source
 from monailabel_app.images.source import ImageSource
@@ -32,12 +31,12 @@ def require_series(source: ImageSource) -> Path:
 
 
 def dicom_seg_of(
-    mask_ijk: np.ndarray, volume: Volume, source: ImageSource, label_info: Any = None
+    result: InferenceResult, volume: Volume, source: ImageSource, label_info: Any = None
 ) -> bytes:
-    """A mask as the bytes of a DICOM segmentation.
+    """The mask of an answer as the bytes of a DICOM segmentation.
 
     Args:
-        mask_ijk: uint8 (I, J, K) on the grid of ``volume``.
+        result: the answer; its mask is on the grid of ``volume``.
         volume: the image that ``source`` stands for.
         source: where the image's DICOM files are.
         label_info: MONAI Label's ``label_info`` of the client; ours if there is none.
@@ -47,14 +46,15 @@ def dicom_seg_of(
             malformed, or the series lacks what a segmentation must refer to.
     """
     folder = require_series(source)
-    if not mask_ijk.any():
+    if not result.mask_ijk.any():
         raise InputError(
             "The target is not present on the image, and a DICOM segmentation cannot be empty; "
             "ask with output=all or output=json for the reasoning."
         )
-    segments = segments_of(_checked(label_info), [LABEL_VALUE], None)
+    answered = Answered(result.inference_id, result.query)
+    segments = segments_of(_checked(label_info), [LABEL_VALUE], answered)
     series = open_source(folder, volume, source.series_uid)
-    return to_bytes(write_segmentation(mask_ijk, segments, series, new_ids()))
+    return to_bytes(write_segmentation(result.mask_ijk, segments, series, new_ids()))
 
 
 def _checked(label_info: Any) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from medreasoner_infer.imaging import Volume, write_mask
 from medreasoner_infer.result import InferenceResult
+from monailabel_app.dicom.codes import code_table
 from monailabel_app.inference.call import Call
 from monailabel_app.inference.params import RESULT_EXTENSIONS, OutputFormat
 from monailabel_app.inference.service import Answer
@@ -24,14 +25,16 @@ def result_params(result: InferenceResult) -> dict[str, Any]:
     """The params that go to the client.
 
     ``medreasoner`` holds the whole result (:meth:`InferenceResult.to_dict`). The others repeat what
-    viewers look at: ``inference_id``, ``present``, ``reasoning``, ``warnings``, ``label_names``
-    (segment name to label value, read by 3D Slicer), ``label_info`` (to be sent back with a
-    submitted label, so that it is coded and finds its inference) and ``latencies`` in seconds.
+    viewers look at: ``inference_id``, ``present``, ``target`` (as the question names it),
+    ``reasoning``, ``warnings``, ``label_names`` (segment name to label value, read by 3D Slicer),
+    ``label_info`` (to be sent back with a submitted label, so that it is coded and finds its
+    inference) and ``latencies`` in seconds.
     """
     return {
         RESULT_KEY: result.to_dict(),
         "inference_id": result.inference_id,
         "present": result.present,
+        "target": {"name": code_table().named_by(result.query)},
         "reasoning": result.reasoning,
         "warnings": list(result.warnings),
         "label_names": {SEGMENT_NAME: LABEL_VALUE},

@@ -21,6 +21,7 @@ with needs_extra("sqlalchemy", "monailabel"), needs_extra("alembic", "monailabel
         Outcome,
         PacsDocument,
         PacsState,
+        Target,
         TrainingLabel,
     )
     from monailabel_app.store.store import RecordStore
@@ -41,5 +42,6 @@ __all__ = [
     "PacsState",
     "RecordStore",
     "StoredFile",
+    "Target",
     "TrainingLabel",
 ]

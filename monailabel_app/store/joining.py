@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monailabel_app.store.records import JoinedBy, LabelSubmission
@@ -21,8 +22,19 @@ class Join:
     explanation: str
 
 
-def choose_join(session: Session, submission: LabelSubmission) -> Join:
-    """Find the inference by the id in the label's info, else by image and order of recording.
+Overlap = Callable[[InferenceRow], float | None]
+"""The Dice coefficient of a label with an inferred mask; ``None`` where that is not kept."""
+
+# Half of label and mask in common: more than what a neighbour shares.
+_COVERS = 0.5
+# Masks are read from files, so only those of the latest inferences are compared.
+_MOST_COMPARED = 8
+
+
+def choose_join(
+    session: Session, submission: LabelSubmission, overlap: Overlap = lambda _: None
+) -> Join:
+    """Find the inference by the id in the label's info, else by image, overlap and order.
 
     A named inference that is not recorded is never replaced by a guess. No clock is asked: one
     that was set back would join a label to an earlier question.
@@ -30,7 +42,13 @@ def choose_join(session: Session, submission: LabelSubmission) -> Join:
     named = submission.inference_id
     if named is not None:
         return _by_id(session, named, submission.image_id)
-    return _by_time(session, submission)
+    candidates = _candidates(session, submission)
+    if not candidates:
+        text = "No inference on this image found anything; the label was joined to none."
+        return Join(None, JoinedBy.NOTHING, text)
+    compared = candidates[:_MOST_COMPARED]
+    shares = [overlap(row) for row in compared] + [None] * (len(candidates) - len(compared))
+    return _by_overlap(candidates, shares) or _by_time(candidates)
 
 
 def _by_id(session: Session, inference_id: str, image_id: str) -> Join:
@@ -44,18 +62,36 @@ def _by_id(session: Session, inference_id: str, image_id: str) -> Join:
     return Join(inference_id, JoinedBy.ID, "The label names the inference.")
 
 
-def _by_time(session: Session, submission: LabelSubmission) -> Join:
-    candidates = select(InferenceRow).where(
+def _candidates(session: Session, submission: LabelSubmission) -> Sequence[InferenceRow]:
+    """Inferences on the image that found something and that the reader may mean, latest first."""
+    statement = select(InferenceRow).where(
         InferenceRow.image_id == submission.image_id, InferenceRow.present.is_(True)
     )
     if submission.asked_by is not None:
         own = InferenceRow.asked_by == submission.asked_by
-        candidates = candidates.where(own | InferenceRow.asked_by.is_(None))
-    latest = session.scalars(candidates.order_by(InferenceRow.sequence.desc()).limit(1)).first()
-    if latest is None:
-        text = "No inference on this image found anything; the label was joined to none."
-        return Join(None, JoinedBy.NOTHING, text)
-    count = session.scalar(select(func.count()).select_from(candidates.subquery())) or 0
+        statement = statement.where(own | InferenceRow.asked_by.is_(None))
+    return session.scalars(statement.order_by(InferenceRow.sequence.desc())).all()
+
+
+def _by_overlap(candidates: Sequence[InferenceRow], shares: Sequence[float | None]) -> Join | None:
+    """``None`` where overlap does not tell; of equal masks the latest counts."""
+    pairs = zip(shares, candidates, strict=True)
+    touched = [(share, row) for share, row in pairs if share]
+    is_all = None not in shares
+    if touched:
+        best, row = max(touched, key=lambda pair: pair[0])
+        if best < _COVERS and not (is_all and len(touched) == 1):
+            return None
+        text = f"Inferred by overlap: Dice {best:.2f} with its mask, of {len(candidates)} here."
+        return Join(row.id, JoinedBy.OVERLAP, text)
+    if not is_all:
+        return None
+    text = "No mask inferred on this image lies where the label does; it was joined to none."
+    return Join(None, JoinedBy.NOTHING, text)
+
+
+def _by_time(candidates: Sequence[InferenceRow]) -> Join:
+    latest, count = candidates[0], len(candidates)
     if count == 1:
         text = "Inferred by time: the only inference on this image that found something."
         return Join(latest.id, JoinedBy.TIME_ONLY, text)

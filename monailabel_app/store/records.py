@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -13,16 +13,20 @@ from typing import Any
 
 from medreasoner_infer.result import Inference
 
+RGB = tuple[int, int, int]
+
 
 class JoinedBy(str, Enum):
     """How a submitted label found its inference.
 
-    ID: the label names it; certain. TIME_ONLY: inferred by time, the image has one inference
-    that found something; probable. TIME_LATEST: inferred by time, the latest of several; uncertain.
+    ID: the label names it; certain. OVERLAP: of the image's inferences its mask is the one that the
+    label covers; probable. TIME_ONLY: inferred by time, the image has one inference that found
+    something; probable. TIME_LATEST: inferred by time, the latest of several; uncertain.
     NOTHING: not joined.
     """
 
     ID = "id"
+    OVERLAP = "overlap"
     TIME_ONLY = "time_only"
     TIME_LATEST = "time_latest"
     NOTHING = "nothing"
@@ -35,6 +39,7 @@ class JoinedBy(str, Enum):
 
 _CONFIDENCE = {
     JoinedBy.ID: "certain",
+    JoinedBy.OVERLAP: "probable",
     JoinedBy.TIME_ONLY: "probable",
     JoinedBy.TIME_LATEST: "uncertain",
     JoinedBy.NOTHING: "none",
@@ -66,6 +71,37 @@ class Decision:
             "decided_at": self.decided_at.isoformat(),
             "reader": self.reader,
         }
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the reader calls a target, and its colour on the screen (red, green, blue, 0...255)."""
+
+    name: str | None
+    rgb: RGB | None = None
+
+    @classmethod
+    def of(cls, entry: object) -> Target | None:
+        """From words of a client, ``name`` and ``color``; what is no name or colour is left out."""
+        if not isinstance(entry, Mapping):
+            return None
+        name, rgb = entry.get("name"), rgb_of(entry.get("color"))
+        name = " ".join(name.split()) or None if isinstance(name, str) else None
+        return None if name is None and rgb is None else cls(name, rgb)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types; :meth:`of` reads them."""
+        return {"name": self.name, "color": None if self.rgb is None else list(self.rgb)}
+
+
+def rgb_of(value: object) -> RGB | None:
+    """A colour as a client writes it, maybe with an opacity, which is left out; else ``None``."""
+    if not isinstance(value, Sequence) or len(value) not in (3, 4):
+        return None
+    if not all(type(part) is int and 0 <= part <= 255 for part in value):
+        return None
+    red, green, blue = value[:3]
+    return red, green, blue
 
 
 class PacsState(str, Enum):
@@ -184,7 +220,7 @@ class LabelRecord:
 class InferenceRecord:
     """An inference as recorded; ``mask_file`` is ``None`` once retention has dropped the mask.
 
-    ``asked_by`` is the account where the server asks for one.
+    ``asked_by`` is the account where the server asks for one, ``target`` what the reader calls it.
     """
 
     id: str
@@ -200,6 +236,7 @@ class InferenceRecord:
     decision: Decision | None = None
     pacs: tuple[PacsDocument, ...] = ()
     asked_by: str | None = None
+    target: Target | None = None
 
     @property
     def query(self) -> str | None:
@@ -221,6 +258,7 @@ class InferenceRecord:
             "labels": [label.to_dict() for label in self.labels],
             "study_uid": self.study_uid,
             "decision": None if self.decision is None else self.decision.to_dict(),
+            "target": None if self.target is None else self.target.to_dict(),
             "pacs": [document.to_dict() for document in self.pacs],
         }
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.store.files import StoredFile
 from monailabel_app.store.joining import Join
-from monailabel_app.store.records import Decision, LabelSubmission, Outcome
+from monailabel_app.store.records import Decision, LabelSubmission, Outcome, Target
 from monailabel_app.store.tables import InferenceRow, LabelRow
 
 
@@ -46,8 +46,10 @@ def decision_of(row: InferenceRow) -> Decision | None:
     return Decision(Outcome(row.outcome), row.outcome_reason, row.decided_at, row.decided_by)
 
 
-def set_decision(row: InferenceRow, decision: Decision) -> None:
-    """Let ``decision`` be what the reader made of it."""
+def set_decision(row: InferenceRow, decision: Decision, target: Target | None = None) -> None:
+    """Let ``decision`` be what the reader made of it, and ``target`` what they call it."""
+    if target is not None:
+        row.target = target.to_dict()
     row.outcome, row.outcome_reason = decision.outcome.value, decision.reason
     row.decided_at, row.decided_by = decision.decided_at, decision.reader
 

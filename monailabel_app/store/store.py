@@ -34,6 +34,7 @@ from monailabel_app.store.records import (
     LabelRecord,
     LabelSubmission,
     PacsState,
+    Target,
     TrainingLabel,
 )
 from monailabel_app.store.rows import decision_of, inference_row, label_row, set_decision
@@ -177,7 +178,12 @@ class RecordStore:
         return deleted
 
     def decide(
-        self, inference_id: str, decision: Decision, *, to_archive: bool = False
+        self,
+        inference_id: str,
+        decision: Decision,
+        *,
+        target: Target | None = None,
+        to_archive: bool = False,
     ) -> InferenceRecord:
         """Record what the reader made of an answer; a later word replaces an earlier one.
 
@@ -192,18 +198,32 @@ class RecordStore:
             row = session.get(InferenceRow, inference_id)
             if row is None:
                 raise UnknownRecordError("No inference of this id is recorded here.")
-            if not _is_decided_so(row, decision, to_archive):
-                set_decision(row, decision)
+            if not _is_decided_so(row, decision, target, to_archive):
+                set_decision(row, decision, target)
                 if to_archive and row.image_id is not None:
                     queue_decision(session, row, row.image_id)
                     session.flush()
                     session.refresh(row, ["pacs_documents"])
             return self._inference_record(row)
 
-    def find_join(self, submission: LabelSubmission) -> Join:
-        """Which inference a label came from, as far as it can be told now."""
+    def find_join(
+        self, submission: LabelSubmission, overlap: Callable[[Path], float | None] | None = None
+    ) -> Join:
+        """Which inference a label came from, as far as it can be told now.
+
+        Args:
+            submission: the label.
+            overlap: the label's Dice coefficient with a mask in a file, ``None`` if that cannot be
+                compared.
+        """
+
+        def of_row(row: InferenceRow) -> float | None:
+            if overlap is None or row.mask_file is None:
+                return None
+            return overlap(self._masks.path(row.mask_file))
+
         with self._database.reading() as session:
-            return choose_join(session, submission)
+            return choose_join(session, submission, of_row)
 
     def join_label(
         self,
@@ -212,6 +232,7 @@ class RecordStore:
         to_archive: bool = False,
         join: Join | None = None,
         decision: Decision | None = None,
+        target: Target | None = None,
     ) -> LabelRecord:
         """Record a submitted label, keep a copy of it, and join it to its inference.
 
@@ -223,6 +244,7 @@ class RecordStore:
             to_archive: queue it for the archive as well (:attr:`pacs`).
             join: as :meth:`find_join` found it; found anew if not given.
             decision: what the label says of the answer it is joined to.
+            target: what the reader calls that, where it is told.
 
         Raises:
             RecordStoreError: if it could not be recorded.
@@ -244,7 +266,7 @@ class RecordStore:
                         if to_archive:
                             queue_label(session, row)
                         if decision is not None and row.inference is not None:
-                            set_decision(row.inference, decision)
+                            set_decision(row.inference, decision, target)
                     label = self._label_record(row)
             except BaseException:
                 if name is not None:
@@ -364,6 +386,7 @@ class RecordStore:
             decision=decision_of(row),
             pacs=tuple(document_of(document) for document in row.pacs_documents),
             asked_by=row.asked_by,
+            target=Target.of(row.target),
         )
 
     def _label_record(self, row: LabelRow) -> LabelRecord:
@@ -381,8 +404,12 @@ class RecordStore:
         )
 
 
-def _is_decided_so(row: InferenceRow, decision: Decision, to_archive: bool) -> bool:
+def _is_decided_so(
+    row: InferenceRow, decision: Decision, target: Target | None, to_archive: bool
+) -> bool:
     """Whether this very decision stands already, and is queued if it is to be."""
+    if target is not None and Target.of(row.target) != target:
+        return False
     stands = (row.outcome, row.outcome_reason, row.decided_by) == (
         decision.outcome.value,
         decision.reason,

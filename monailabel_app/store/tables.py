@@ -60,6 +60,7 @@ class InferenceRow(Base):
     outcome_reason: Mapped[str | None]
     decided_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     decided_by: Mapped[str | None]
+    target: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     # In the order of recording; the clock may be set back meanwhile.
     sequence: Mapped[int | None] = mapped_column(index=True, unique=True)
     asked_by: Mapped[str | None]

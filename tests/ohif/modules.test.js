@@ -14,7 +14,7 @@ const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
 const sessions = await at('session.js');
 const { active, allowed, earlierQuestions, initialState, listed, reduce, shown } = sessions;
-const { measure } = await at('target.js');
+const { calling, measure, targetOfRecord } = await at('target.js');
 const words = await at('words.js');
 const { describeAnswer, describeCheck, describeDecision, describeFault, describeRecord } = words;
 const { describeCommand, describeTarget } = words;
@@ -431,7 +431,7 @@ test('a target that was deleted cannot be submitted, and a mask without a voxel 
 
 test('what was stored is what is on the screen, or the tab says that it is not', () => {
   const record = { decision: { outcome: 'accepted' }, pacs: [{ state: 'sent' }] };
-  const stored = { type: 'stored', id: 'target-1', record, mask: IN_VOLUME, check: null };
+  const stored = { type: 'stored', id: 'target-1', record, mask: IN_VOLUME, name: 'Target 1', check: null };
   const state = reduce(run(ANSWERED), stored);
   assert.deepEqual([active(state).stored.outcome, active(state).stored.pacs.state], ['accepted', 'sent']);
   assert.equal(allowed(state).accept || allowed(state).submit || allowed(state).reject, false);
@@ -439,6 +439,33 @@ test('what was stored is what is on the screen, or the tab says that it is not',
   assert.deepEqual(describeTarget(active(changed)), { state: 'accepted, changed since', alert: true });
   assert.equal(allowed(changed).submit, true);
   assert.deepEqual(describeTarget(active(undo(changed))), { state: 'accepted', alert: false });
+});
+
+test('a name that is changed after it was stored is not what the archive has', () => {
+  const record = { decision: { outcome: 'accepted' }, pacs: [{ state: 'sent' }] };
+  const stored = { type: 'stored', id: 'target-1', record, mask: IN_VOLUME, name: 'Target 1', check: null };
+  const state = run([...ANSWERED, stored, { type: 'renamed', id: 'target-1', name: 'Liver' }]);
+  assert.deepEqual(describeTarget(active(state)), { state: 'accepted, changed since', alert: true });
+  assert.equal(allowed(state).accept, true);
+});
+
+test('a target is called as the question names it, and shown again as it was kept', () => {
+  assert.deepEqual(calling(active(run(ANSWERED))), { name: null, color: [221, 84, 84] });
+  const named = answered('q').map(action =>
+    action.name === 'record' ? { ...action, data: { ...action.data, target: { name: 'spleen' } } } : action
+  );
+  const target = active(run(named));
+  assert.deepEqual(calling(target), { name: 'spleen', color: [221, 84, 84] });
+  assert.equal(target.first.name, 'spleen');
+  const kept = {
+    inference_id: 'q',
+    result: { ...ANSWER, query: 'Where?' },
+    target: { name: 'Milz', color: [1, 2, 3] },
+    decision: { outcome: 'accepted' },
+  };
+  const again = targetOfRecord(2, kept, null);
+  assert.deepEqual(calling(again), { name: 'Milz', color: [1, 2, 3] });
+  assert.equal(again.stored.name, 'Milz');
 });
 
 test('an absent target has no mask and can be accepted; by a box it gets one', () => {
@@ -599,10 +626,21 @@ test('a decision says where it is kept', () => {
 });
 
 test('an earlier question says what became of it', () => {
-  const record = { result: { query: 'Where?' }, present: true, created_at: '2026-01-02T03:04:05Z' };
-  const { question, details } = describeRecord({ ...record, archived: true });
+  const slice = { plane: 'axial', center_lps_mm: [1, 2, -12.25] };
+  const result = { query: 'Where?', slice };
+  const record = { result, present: true, created_at: '2026-01-02T03:04:05Z' };
+  const { question, details } = describeRecord({ ...record, archived: true }, '3: Abdomen');
   assert.equal(question, 'Where?');
-  assert.match(details, /^not decided · present · .* · in the PACS$/);
+  assert.match(details, /^not decided · present · 3: Abdomen · axial 12.3 mm I · .* · in the PACS$/);
+  const places = [['sagittal', '1.0 mm L'], ['coronal', '2.0 mm P'], ['acquired', null]].map(
+    ([cut, place]) => {
+      const there = { ...result, slice: { ...slice, plane: cut } };
+      return [describeRecord({ ...record, result: there }).details, place];
+    }
+  );
+  for (const [told, place] of places) assert.equal(told.includes(place ?? 'mm'), place !== null);
+  const named = describeRecord({ ...record, target: { name: 'Liver', color: null } });
+  assert.equal(named.question, 'Liver: Where?');
 });
 
 test('a server that is gone is a sentence', () => {
@@ -641,18 +679,30 @@ test('a question goes out as JSON with the position, and events come back', asyn
   assert.deepEqual(names, ['text', 'mask']);
 });
 
+const LIVER = { name: 'Liver', color: [1, 2, 3] };
+
 test('a label names the question it answers', async () => {
   let sent = null;
   const api = new Api(async (path, options) => {
     sent = { path, params: JSON.parse(options.body.get('params')), method: options.method };
     return new Response('{"medreasoner":{"voxels_sha256":"ab"}}');
   });
-  assert.equal(await api.submit('1.2', new Blob(['x']), 'q', undefined), 'ab');
+  assert.equal(await api.submit('1.2', new Blob(['x']), 'q', LIVER, undefined), 'ab');
   assert.deepEqual(sent, {
     path: '/datastore/label?image=1.2&tag=final',
-    params: { inference_id: 'q' },
+    params: { inference_id: 'q', label_info: [{ ...LIVER, idx: 1, inference_id: 'q' }] },
     method: 'PUT',
   });
+});
+
+test('a decision without a mask says what the reader calls it', async () => {
+  let sent = null;
+  const api = new Api(async (path, options) => {
+    sent = JSON.parse(options.body);
+    return new Response('{}');
+  });
+  await api.decide('q', LIVER, 'rejected', 'No.');
+  assert.deepEqual(sent, { outcome: 'rejected', reason: 'No.', target: LIVER });
 });
 
 test('the mask of what the PACS has comes from there', async () => {

@@ -39,7 +39,7 @@ def assert_dsrdump_reads(content: bytes, folder: Path) -> str:
     """Returns the document as text."""
     said = _said_by("dsrdump", content, folder, "+Pl")
     assert "E: " not in said
-    assert "Comprehensive 3D SR Document" in said
+    assert "Comprehensive SR Document" in said
     return said
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 WAIT_MS = 180_000
 # Headless Chromium draws WebGL by software with these.
@@ -83,11 +83,12 @@ class BoxPx:
 
 @dataclass
 class Reader:
-    """A person before the viewer; faults of the page are noted in ``console``."""
+    """A person before the viewer; all that the page says is noted in ``console``."""
 
     page: Page
     server: str
     console: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
 
     @classmethod
@@ -95,10 +96,20 @@ class Reader:
         page.set_default_timeout(WAIT_MS)
         expect.set_options(timeout=WAIT_MS)
         reader = cls(page, server)
-        page.on("console", lambda message: reader.console.append(message.text))
-        page.on("pageerror", lambda error: reader.console.append(f"PAGE ERROR {error}"))
+        page.on("console", reader._hear)
+        page.on("pageerror", lambda error: reader._note_fault(f"PAGE ERROR {error}"))
         page.on("request", lambda request: reader.requested.append(request.url))
         return reader
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        self.console.append(message.text)
+        # The start page asks another host for its fonts, which the policy stops.
+        if message.type == "error" and "fonts.googleapis.com" not in message.text:
+            self.errors.append(f"{message.text} ({message.location.get('url')})")
+
+    def _note_fault(self, text: str) -> None:
+        self.console.append(text)
+        self.errors.append(text)
 
     # The viewer
 
@@ -117,6 +128,24 @@ class Reader:
         self.page.wait_for_selector('[data-cy="viewport-pane"] canvas')
         self.page.locator('[data-cy="question-btn"]').click()
         self.question.wait_for()
+
+    def open_basic_viewer(self, study_uid: str) -> None:
+        """Stock OHIF without a tab of ours."""
+        self.page.goto(f"{self.server}/ohif/viewer?StudyInstanceUIDs={study_uid}")
+        self.page.wait_for_selector('[data-cy="viewport-pane"] canvas')
+
+    def open_result(self, modality: str, description: str) -> None:
+        """Open a series without pictures, by its description, in the viewport."""
+        series = self.page.locator('[data-cy="study-browser-thumbnail-no-image"]')
+        told = re.compile(rf"^{modality}\s*{re.escape(description)}")
+        series.filter(has_text=told).first.dblclick()
+
+    def rename_target(self, name: str, new_name: str) -> None:
+        """As in the list of targets."""
+        self.targets.filter(has_text=name).get_by_label("Rename").click()
+        field = self.tab.get_by_label(f"Name of {name}")
+        field.fill(new_name)
+        field.press("Enter")
 
     def scroll_slices(self, steps: int) -> None:
         """Turn the wheel and wait until the viewer says that it shows that slice."""

@@ -90,8 +90,7 @@ def _answered(app: Services, call: Call, hooks: Hooks, folder: Path, form: _Form
     if form.save_as is not None and mask is not None:
         keep_as_label(app.site.studies, answer, call, mask, form.save_as)
     if form.output == ResultType.dicom_seg:
-        mask_ijk = answer.result.mask_ijk
-        seg = dicom_seg_of(mask_ijk, answer.volume, call.source, form.label_info)
+        seg = dicom_seg_of(answer.result, answer.volume, call.source, form.label_info)
         return Response(seg, media_type="application/dicom")
     return _response(result_params(answer.result), mask, form.output)
 

@@ -10,7 +10,13 @@ from typing import Annotated, Any, Literal
 from fastapi import HTTPException
 from pydantic import ConfigDict, Field
 
-from monailabel_app.common.door import CleanText, DoorModel, decode_object, read_model
+from monailabel_app.common.door import (
+    MAX_NAME_CHARACTERS,
+    CleanText,
+    DoorModel,
+    decode_object,
+    read_model,
+)
 from monailabel_app.dicom.decisions import stated_decision
 from monailabel_app.security.roles import Action, least_role
 from monailabel_app.studies.infos import REVIEW, told_by
@@ -18,6 +24,7 @@ from monailabel_app.web.routes.callers import Caller
 
 MAX_FORM_CHARACTERS = 1 << 20
 _MAX_SEGMENTS = 1024
+Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class Review(DoorModel):
@@ -32,6 +39,21 @@ class Review(DoorModel):
     ) = ""
 
 
+class StatedTarget(DoorModel):
+    """What a reader calls a target, and its colour on the screen: red, green, blue."""
+
+    name: Annotated[CleanText, Field(max_length=MAX_NAME_CHARACTERS)] | None = None
+    color: Annotated[list[Level], Field(min_length=3, max_length=3)] | None = None
+
+
+class Segment(DoorModel):
+    """An entry of ``label_info``; what else clients write of a segment is kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[CleanText, Field(max_length=MAX_NAME_CHARACTERS)] | None = None
+
+
 class Words(DoorModel):
     """What the server reads of a caller's words; others are kept and given back as they are."""
 
@@ -40,7 +62,7 @@ class Words(DoorModel):
     inference_id: Annotated[CleanText, Field(max_length=64)] | None = None
     outcome: Annotated[CleanText, Field(max_length=32)] | None = None
     outcome_reason: Annotated[CleanText, Field(max_length=2000)] | None = None
-    label_info: Annotated[list[dict[str, Any]], Field(max_length=_MAX_SEGMENTS)] | None = None
+    label_info: Annotated[list[Segment], Field(max_length=_MAX_SEGMENTS)] | None = None
     segmentationMeta: Review | None = None
 
 

@@ -14,7 +14,7 @@ from medreasoner_infer.errors import InputError
 from monailabel_app.common.door import CleanText, DoorModel, GivenName, Name, Token
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.security.roles import Action
-from monailabel_app.store import Decision, InferenceRecord, Outcome, RecordStore
+from monailabel_app.store import Decision, InferenceRecord, Outcome, RecordStore, Target
 from monailabel_app.web.routes.callers import (
     Caller,
     MayDelete,
@@ -22,6 +22,7 @@ from monailabel_app.web.routes.callers import (
     MayLabel,
     MayRead,
 )
+from monailabel_app.web.routes.label_words import StatedTarget
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute
 from monailabel_app.web.services import App
 
@@ -38,6 +39,7 @@ class StatedOutcome(DoorModel):
 
     outcome: Annotated[Outcome, Field(strict=False)]
     reason: Annotated[CleanText, Field(max_length=MAX_REASON_CHARACTERS)] | None = None
+    target: StatedTarget | None = None
 
 
 def _records(app: App) -> RecordStore:
@@ -106,7 +108,8 @@ def decide(
     require_own(caller, visible_record(caller, records, inference_id))
     now = datetime.now(timezone.utc)
     decision = Decision(stated.outcome, stated.reason, now, caller.name)
-    return app.site.results.decision(inference_id, decision).to_dict()
+    target = None if stated.target is None else Target.of(stated.target.model_dump())
+    return app.site.results.decision(inference_id, decision, target).to_dict()
 
 
 @router.get("/{inference_id}/mask", summary="The mask of an inference")

@@ -51,23 +51,25 @@ export class Api {
     return (await this.#call(`/medreasoner/masks/${id}`)).json();
   }
 
-  /** Record what the reader makes of an answer. */
-  async decide(inferenceId, outcome, reason = null) {
+  /** Record what the reader makes of an answer, and what they call it: `{name, color}`. */
+  async decide(inferenceId, target, outcome, reason = null) {
     await this.#call(`/medreasoner/inferences/${encodeURIComponent(inferenceId)}/decision`, {
       method: 'PUT',
       headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify({ outcome, reason }),
+      body: JSON.stringify({ outcome, reason, target }),
     });
   }
 
   /**
    * Submit a label map as the image's final label; without an `outcome` the server tells by
-   * comparing whether it was edited. Returns the SHA-256 of the voxels that it keeps, as hashOf of
-   * runs.js.
+   * comparing whether it was edited; `target` is what the reader calls it: `{name, color}`. Returns
+   * the SHA-256 of the voxels that it keeps, as hashOf of runs.js.
    */
-  async submit(image, file, inferenceId, outcome) {
+  async submit(image, file, inferenceId, target, outcome) {
     const form = new FormData();
-    form.append('params', JSON.stringify({ inference_id: inferenceId, outcome }));
+    const segment = { ...target, idx: 1, inference_id: inferenceId };
+    const said = { inference_id: inferenceId, outcome, label_info: [segment] };
+    form.append('params', JSON.stringify(said));
     form.append('label', file, 'label.nrrd');
     const query = new URLSearchParams({ image, tag: 'final' });
     const answer = await this.#call(`/datastore/label?${query}`, { method: 'PUT', body: form });

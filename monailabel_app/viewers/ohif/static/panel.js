@@ -6,7 +6,7 @@ import { Overlay } from './overlay.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
 import { Segments } from './segments.js';
 import { WORKING, active, allowed, initialState, reduce, shown } from './session.js';
-import { hasVoxels, isEdited, withPoint, withoutPoint } from './target.js';
+import { calling, hasVoxels, isEdited, withPoint, withoutPoint } from './target.js';
 import { View } from './view.js';
 import { describeFault } from './words.js';
 
@@ -58,6 +58,7 @@ export class Panel {
       reject: attempt(() => this.#reject()),
       show: attempt(record => this.#show(record)),
       readAgain: attempt(() => this.#listArchived()),
+      seriesName: series => this.#viewer.seriesName(series),
     });
     this.#overlay = new Overlay(viewer, {
       onBox: attempt(corners => this.#correctBox(corners)),
@@ -365,21 +366,21 @@ export class Panel {
   /** Have the server keep what is on the screen. */
   async #store() {
     await this.#draw();
-    const { id, series, inferenceId, edit } = active(this.#state);
+    const target = active(this.#state);
+    const { series, inferenceId, edit } = target;
     const { mask, grid } = edit;
     let check = null;
-    if (mask === null) await this.#api.decide(inferenceId, 'accepted');
+    if (mask === null) await this.#api.decide(inferenceId, calling(target), 'accepted');
     else {
-      const target = active(this.#state);
       if (!hasVoxels(target)) {
         throw new Error('Nothing of the mask is left to be stored; undo that, or reject the answer.');
       }
       const file = nrrdOf(unpackRuns(mask), grid.shape_ijk, grid.ijk_to_lps);
       const outcome = isEdited(target) ? undefined : 'accepted';
-      const stored = await this.#api.submit(series, file, inferenceId, outcome);
+      const stored = await this.#api.submit(series, file, inferenceId, calling(target), outcome);
       check = { stored, screen: await hashOf(mask) };
     }
-    await this.#decided(id, mask, check);
+    await this.#decided(target, check);
   }
 
   async #storeByKey() {
@@ -391,17 +392,16 @@ export class Panel {
   async #reject() {
     const reason = this.#view.reason.value.trim();
     if (reason === '') throw new Error('Say why the answer is rejected.');
-    const { id, inferenceId, edit } = active(this.#state);
-    await this.#api.decide(inferenceId, 'rejected', reason);
+    const target = active(this.#state);
+    await this.#api.decide(target.inferenceId, calling(target), 'rejected', reason);
     this.#view.reason.value = '';
-    await this.#decided(id, edit.mask, null);
+    await this.#decided(target, null);
   }
 
   /** Say what was recorded, and what the PACS has of it. */
-  async #decided(id, mask, check) {
-    const { inferenceId } = this.#state.targets.find(target => target.id === id);
+  async #decided({ id, inferenceId, edit }, check) {
     const record = await this.#api.record(inferenceId);
-    this.#dispatch({ type: 'stored', id, record, mask, check });
+    this.#dispatch({ type: 'stored', id, record, mask: edit.mask, name: edit.name, check });
     this.#channel.postMessage('recorded');
     await this.#readHistory();
   }

@@ -4,6 +4,7 @@
 // A command is `{kind, id, before, after}`, edits of a target; its inverse exchanges the two.
 
 import {
+  calledAs,
   gridOf,
   hasVoxels,
   isEdited,
@@ -133,10 +134,10 @@ const CHANGES = {
       target.id === id ? { ...target, hidden: !target.hidden } : target
     ),
   }),
-  stored: (state, { id, record, mask, check }) => ({
+  stored: (state, { id, record, mask, name, check }) => ({
     error: null,
     targets: state.targets.map(target =>
-      target.id === id ? { ...target, stored: storedAs(record, mask, check) } : target
+      target.id === id ? { ...target, stored: storedAs(record, { mask, name, check }) } : target
     ),
   }),
   listed: (state, { records }) => ({ history: { ...state.history, local: records } }),
@@ -182,11 +183,12 @@ const EVENTS = {
     const { kind, target } = state.draft;
     const ended = { phase: IDLE, step: null, draft: null };
     if (!isQuestion(state)) return { ...ended, ...done(state, kind, target.id, target.edit) };
+    const named = calledAs(target, data.target ?? {});
     const answered = {
-      ...target,
+      ...named,
       inferenceId: data.inference_id,
       models: modelsOf(data.medreasoner ?? {}),
-      first: target.edit,
+      first: named.edit,
     };
     return { ...ended, ...added(state, answered) };
   },
@@ -226,9 +228,9 @@ function applied(state, { id, after }) {
   return { targets, activeId: wanted ?? left.at(-1) ?? null, error: null };
 }
 
-function storedAs(record, mask, check) {
+function storedAs(record, stored) {
   const pacs = record.pacs.at(-1) ?? null;
-  return { outcome: record.decision?.outcome ?? null, pacs, mask, check };
+  return { outcome: record.decision?.outcome ?? null, pacs, ...stored };
 }
 
 /**

@@ -36,6 +36,7 @@ const NO_EDIT = {
 export function newTarget(number, series, question) {
   return {
     id: `target-${number}`,
+    number,
     colour: COLOURS[(number - 1) % COLOURS.length],
     series,
     question,
@@ -46,16 +47,17 @@ export function newTarget(number, series, question) {
     models: null,
     // The edit as the model made it.
     first: null,
-    // What was decided: `{outcome, pacs, mask, check}`, `mask` being what was stored.
+    // What was decided: `{outcome, pacs, mask, name, check}`; mask and name are what was stored.
     stored: null,
-    edit: { ...NO_EDIT, name: `Target ${number}` },
+    edit: { ...NO_EDIT, name: numbered(number) },
   };
 }
 
 /** A recorded question as a target; `mask` is the data of a `mask` event or `null`. */
 export function targetOfRecord(number, record, mask) {
   const { result, decision } = record;
-  const made = newTarget(number, record.image_id, result.query ?? '');
+  const asked = newTarget(number, record.image_id, result.query ?? '');
+  const made = calledAs(asked, record.target ?? {});
   const grid = mask === null ? null : gridOf(mask);
   const answered = withAnswer(made.edit, { ...result, ijk_to_lps: grid?.ijk_to_lps });
   const edit = mask === null ? answered : withModel(answered, mask.runs, grid);
@@ -68,12 +70,26 @@ export function targetOfRecord(number, record, mask) {
     edit,
     stored: decision && {
       outcome: decision.outcome,
+      name: made.edit.name,
       pacs: record.archived ? { state: 'sent' } : (record.pacs?.at(-1) ?? null),
       mask: edit.mask,
       check: null,
     },
   };
 }
+
+/** The target under the name and the colour that the server tells, where it does. */
+export function calledAs(target, { name, color }) {
+  const edit = { ...target.edit, name: name ?? target.edit.name };
+  return { ...target, edit, colour: color ?? target.colour };
+}
+
+/** What the reader calls it, for the server; a number of this page is no name. */
+export function calling({ edit, colour, number }) {
+  return { name: edit.name === numbered(number) ? null : edit.name, color: colour };
+}
+
+const numbered = number => `Target ${number}`;
 
 /** The names of those who answered and segmented. */
 export function modelsOf({ reasoner, segmenter }) {
@@ -144,9 +160,9 @@ export function isEdited({ edit, first }) {
   return !sameRuns(edit.mask, first.mask);
 }
 
-/** Whether what is on the screen is what was stored last. */
+/** Whether what is on the screen is what was stored last, by mask and by name. */
 export function isStored({ edit, stored }) {
-  return stored !== null && sameRuns(edit.mask, stored.mask);
+  return stored !== null && sameRuns(edit.mask, stored.mask) && edit.name === stored.name;
 }
 
 export function hasVoxels({ edit }) {

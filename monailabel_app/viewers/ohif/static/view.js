@@ -36,7 +36,10 @@ const BUTTONS = {
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const KEY_EVENTS = ['keydown', 'keypress', 'keyup'];
 
-/** Builds the page in `root`; `on` holds what the reader may do, by name. */
+/**
+ * Builds the page in `root`; `on` holds what the reader may do, by name, and `seriesName(uid)`, what
+ * the viewer calls a series.
+ */
 export class View {
   // The target whose name is being typed, and what was drawn of lists last.
   #renaming = null;
@@ -318,7 +321,7 @@ export class View {
   }
 
   #historyItem(record, shownId, number) {
-    const { question, details } = describeRecord(record);
+    const { question, details } = describeRecord(record, this.on.seriesName(record.image_id));
     const button = element(
       'button',
       { type: 'button', tabIndex: number === 0 ? 0 : -1, onclick: () => this.on.show(record) },

@@ -37,6 +37,14 @@ export class Viewer {
     return this.#displaySet?.StudyInstanceUID ?? null;
   }
 
+  /** What the viewer calls a series of the study; `null` where it has none of that UID. */
+  seriesName(series) {
+    const found = this.#services.displaySetService.getDisplaySetsForSeries(series)?.[0];
+    if (!found) return null;
+    const { SeriesNumber, SeriesDescription, Modality } = found;
+    return [SeriesNumber, SeriesDescription || Modality].filter(Boolean).join(': ');
+  }
+
   /** The Cornerstone viewport; `null` while there is none. */
   get viewport() {
     const { viewportGridService, cornerstoneViewportService } = this.#services;

@@ -133,16 +133,30 @@ export function describeCommand({ kind, before, after }) {
   return `${KINDS[kind]}: ${(after.listed ? after : before).name}`;
 }
 
-/** An earlier question: `{question, details}`. */
-export function describeRecord(record) {
+/** An earlier question on a series of that name or `null`: `{question, details}`. */
+export function describeRecord(record, seriesName = null) {
+  const { query, slice } = record.result;
   const asked = new Date(record.created_at).toLocaleString(undefined, {
     dateStyle: 'medium',
     timeStyle: 'short',
   });
   const found = record.present ? 'present' : 'not present';
   const outcome = record.decision?.outcome ?? 'not decided';
-  const details = [outcome, found, asked, ...(record.archived ? ['in the PACS'] : [])];
-  return { question: record.result.query, details: details.join(' · ') };
+  const kept = record.archived ? 'in the PACS' : null;
+  const details = [outcome, found, seriesName, describePlace(slice), asked, kept].filter(Boolean);
+  const name = record.target?.name;
+  return { question: name ? `${name}: ${query}` : query, details: details.join(' · ') };
+}
+
+// The axis across a plane, and its ends: LPS grows to the left, to the back and to the head.
+const ACROSS = { sagittal: [0, 'L', 'R'], coronal: [1, 'P', 'A'], axial: [2, 'S', 'I'] };
+
+/** A slice by its place in the patient, such as "axial 12.5 mm S". */
+function describePlace({ plane, center_lps_mm: center }) {
+  const across = ACROSS[plane];
+  if (across === undefined) return null;
+  const [axis, above, below] = across;
+  return `${plane} ${Math.abs(center[axis]).toFixed(1)} mm ${center[axis] < 0 ? below : above}`;
 }
 
 /** A fault as a sentence. */

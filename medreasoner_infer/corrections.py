@@ -25,9 +25,9 @@ from medreasoner_infer.keypoints import bbox_from_mask
 from medreasoner_infer.types import XY, XYXY, SliceImage, SliceMask, SlicePrompt
 
 #: Up to so many reaches away what the joined prompts say is believed ...
-NEAR = 3.0
+NEAR = 2.5
 #: ... and up to so many if they say the same with the last mask as a further prompt.
-FAR = 6.0
+FAR = 5.0
 #: A mistake is nowhere wider than so many times what it is where the reader has clicked.
 WIDEST = 1.5
 #: A reach is at most this share of the radius of a disc as large as the mask.

@@ -34,7 +34,7 @@ from MedReasonerLib.geometry import (
     roi_of_box,
     tilt_degrees,
 )
-from MedReasonerLib.masks import read_mask, to_nrrd
+from MedReasonerLib.masks import Mask, read_mask, to_nrrd
 from MedReasonerLib.multipart import FilePart, encode
 from MedReasonerLib.prompts import correction_of, prompts_of_answer
 from MedReasonerLib.state import Phase, State
@@ -249,6 +249,60 @@ def test_a_correction_needs_a_box_or_a_point_inside() -> None:
     with pytest.raises(ViewerError, match="Draw a box"):
         correction_of(Prompts(None, none, np.ones((1, 3))), "axial", Grid(SHAPE, np.eye(4)))
     assert prompts_of_answer({"prompts": None}, Grid(SHAPE, np.eye(4))) is None
+
+
+BOX_LPS_MM = [[0.0, 1.5, 6.0], [4.0, 4.5, 6.0]]
+STATED = {
+    "bbox_corners_lps_mm": BOX_LPS_MM,
+    "bbox_source": "reasoner",
+    "points_lps_mm": [[2.0, 3.0, 6.0], [0.0, 0.0, 6.0]],
+    "point_labels": [1, 0],
+    "point_sources": ["reasoner", "reader"],
+}
+
+
+def drawn(inside_lps=(), outside_lps=()) -> Prompts:
+    """The box of :data:`STATED`, with these points."""
+    grid = Grid.from_ras(SHAPE, np.diag([-2.0, -1.5, 3.0, 1.0]))
+    points = (ras_lps(np.reshape(points, (-1, 3))) for points in (inside_lps, outside_lps))
+    return Prompts(roi_of_box(np.array(BOX_LPS_MM), "axial", grid), *points)
+
+
+def corrected(prompts: Prompts, stated=STATED) -> dict:
+    grid = Grid.from_ras(SHAPE, np.diag([-2.0, -1.5, 3.0, 1.0]))
+    values = np.zeros(SHAPE, np.uint8)
+    values[1, 2, 2] = 1
+    return correction_of(prompts, "axial", grid, stated, Mask(values, grid))
+
+
+def test_new_points_go_with_the_mask_that_they_correct() -> None:
+    new, removed = [4.0, 3.0, 6.0], [0.0, 0.0, 6.0]
+    values = corrected(drawn([[2.0, 3.0, 6.0], new], [removed]))
+    assert (values["inside"], values["outside"]) == ([new], [])
+    assert values["points"] == [
+        {"position": [2.0, 3.0, 6.0], "inside": True, "by": "reasoner"},
+        {"position": removed, "inside": False, "by": "reader"},
+    ]
+    assert values["box_by"] == "reasoner"
+    assert values["last"]["shape_ijk"] == SHAPE
+    runs = list(map(int, values["last"]["runs"].split(",")))
+    read = read_mask({"shape_ijk": SHAPE, "runs": runs, "ijk_to_lps": np.eye(4)})
+    assert np.argwhere(read.values_ijk).tolist() == [[1, 2, 2]]
+    json.dumps(values)
+
+
+def test_a_point_outside_is_a_correction_of_a_mask_though_there_is_no_box() -> None:
+    none = np.zeros((0, 3))
+    stated = {**STATED, "bbox_corners_lps_mm": None, "bbox_source": None}
+    values = corrected(Prompts(None, none, ras_lps(np.array([[4.0, 3.0, 6.0]]))), stated)
+    assert (values["outside"], "last" in values) == ([[4.0, 3.0, 6.0]], True)
+
+
+def test_another_box_or_no_new_point_is_segmented_anew() -> None:
+    moved = [[0.0, 1.5, 6.0], [6.0, 4.5, 6.0]]
+    values = corrected(drawn([[4.0, 3.0, 6.0]]), {**STATED, "bbox_corners_lps_mm": moved})
+    assert ("last" in values, values["box_by"]) == (False, "reader")
+    assert "last" not in corrected(drawn([[2.0, 3.0, 6.0]]))
 
 
 # --- events, masks, forms ------------------------------------------------------------------------

@@ -25,7 +25,6 @@ _OPTIONS: dict[str, Any] = {
     "position": "",
     "propagate": False,
     "samples": 1,
-    "inference_id": "",
 }
 
 

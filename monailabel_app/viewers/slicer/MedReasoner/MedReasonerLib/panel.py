@@ -139,12 +139,13 @@ class Panel:
 
     @_telling
     def correct(self, *, propagate: bool) -> None:
-        """Segment anew by box and points as the reader has left them."""
+        """Correct the segment by new points, or segment anew by another box."""
         link, volume, answer = self._need_link(), self._need_same_volume(), self.state.answer
         if answer is None:
             raise ViewerError("Ask a question first; box and points belong to its answer.")
         prompts, plane = self._viewer.read_prompts(), answer["slice"]["plane"]
-        values = {**correction_of(prompts, plane, volume.grid), "propagate": propagate}
+        drawn = correction_of(prompts, plane, volume.grid, answer["prompts"], self._last_mask())
+        values = {**drawn, "propagate": propagate}
         self._set(self.state.corrects())
         self._consume(link, volume, lambda target: link.client.segment(target, values))
 
@@ -176,8 +177,7 @@ class Panel:
                 "The server's studies do not hold this volume, so a label of it has no place "
                 "there; load it from the server."
             )
-        edited = onto_grid(self._viewer.read_mask(), volume.grid, mask.grid)
-        self._decide("edited", Mask(edited, mask.grid))
+        self._decide("edited", self._as_edited(volume, mask))
 
     @_telling
     def reject(self, reason: str) -> None:
@@ -198,6 +198,17 @@ class Panel:
             self.jump()
 
         self._start(lambda tell: client.mask(record), arrived)
+
+    def _as_edited(self, volume: ShownVolume, mask: Mask) -> Mask:
+        """The segment as the reader has left it, on the server's grid."""
+        return Mask(onto_grid(self._viewer.read_mask(), volume.grid, mask.grid), mask.grid)
+
+    def _last_mask(self) -> Mask | None:
+        """What new points correct; ``None`` where the answer has no mask."""
+        mask = self.state.mask
+        if mask is None or not mask.values_ijk.any():
+            return None
+        return self._as_edited(self._need_same_volume(), mask)
 
     def _consume(self, link: Link, volume: ShownVolume, start: Callable[[Target], Stream]) -> None:
         """Pass a stream's events on; a volume that the server has not is sent first."""

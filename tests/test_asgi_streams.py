@@ -300,6 +300,13 @@ def test_what_was_set_on_another_slice_is_left_out(client, pipeline) -> None:
     assert [click.position_ijk for click in request.clicks] == [(3.0, 3.0, 2.0)]
 
 
+def test_a_click_midway_between_two_slices_is_on_one_of_them(client, pipeline) -> None:
+    points = [point(3, 3, 1.5, inside=False, new=True)]
+    events = events_of(correct(client, points=points, last=last_mask(), plane="axial").text)
+    assert not unpacked(named(events, "mask")[0])[3, 3, 2]
+    assert pipeline.requests[0].clicks[0].position_ijk == (3.0, 3.0, 2.0)
+
+
 def test_points_inside_and_outside_are_new_where_a_mask_is_sent(client, pipeline) -> None:
     correct(client, inside=[[8, 3, 3]], outside=[[2, 3, 3]], last=last_mask())
     (request,) = pipeline.requests

@@ -103,9 +103,11 @@ class Correction:
         return SegmentRequest(
             SliceSelection(plane.value, index, window=params.selection.window),
             _prompt(box, old, mapping),
-            tuple(Click(_ijk(point, volume), point.inside) for point in new),
+            tuple(_click(point, volume, mapping) for point in new),
             params.propagate,
-            PromptSources(box and self.box_source, tuple(point.source for point in old)),
+            PromptSources(
+                None if box is None else self.box_source, tuple(point.source for point in old)
+            ),
             None if self.last is None else self.last.on_grid(volume),
         )
 
@@ -200,7 +202,10 @@ def _prompt(
     return SlicePrompt(box_xyxy_px, points_px, tuple(int(point.inside) for point in points))
 
 
-def _ijk(point: PlacedPoint, volume: Volume) -> XYZ:
+def _click(point: PlacedPoint, volume: Volume, mapping: SliceMapping) -> Click:
+    """The point as a click on the mapped slice, also where it lies between two slices."""
     to_ijk = np.linalg.inv(volume.ijk_to_lps)
-    i, j, k = to_ijk[:3, :3] @ np.array(point.position_lps_mm) + to_ijk[:3, 3]
-    return float(i), float(j), float(k)
+    ijk = to_ijk[:3, :3] @ np.array(point.position_lps_mm) + to_ijk[:3, 3]
+    ijk[mapping.slice_axis] = mapping.index
+    i, j, k = ijk
+    return Click((float(i), float(j), float(k)), point.inside)

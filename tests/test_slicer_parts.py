@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 from MedReasonerLib.background import Background
-from MedReasonerLib.client import Client, Server
+from MedReasonerLib.client import Client, Server, Stream, Target
 from MedReasonerLib.errors import GridError, ServerError, ViewerError
 from MedReasonerLib.events import Event, read_events
 from MedReasonerLib.geometry import (
@@ -36,9 +37,10 @@ from MedReasonerLib.geometry import (
 )
 from MedReasonerLib.masks import Mask, read_mask, to_nrrd
 from MedReasonerLib.multipart import FilePart, encode
+from MedReasonerLib.panel import Panel
 from MedReasonerLib.prompts import correction_of, prompts_of_answer
 from MedReasonerLib.state import Phase, State
-from MedReasonerLib.viewer import Prompts
+from MedReasonerLib.viewer import Prompts, ShownVolume
 from MedReasonerLib.words import describe_answer, describe_record, describe_tilt
 
 MODULE = (
@@ -589,3 +591,20 @@ def test_segment_and_mask_are_named_as_the_server_names_them() -> None:
 
     assert segments.SEGMENT_NAME == SEGMENT_NAME
     assert tuple(value / 255 for value in segments.SEGMENT_RGB) == SEGMENT_RGB
+
+
+def test_the_end_of_a_question_does_not_end_the_correction_that_follows_it(monkeypatch) -> None:
+    volume = ShownVolume("v", Grid(SHAPE, np.eye(4)))
+    panel = Panel(SimpleNamespace(volume=volume), lambda: None)
+    link = SimpleNamespace(target=lambda volume: Target("case"), image_id=lambda volume: None)
+    link.open_stream = lambda volume, file, start: start(None)
+    ends = []
+    monkeypatch.setattr(panel, "_start", lambda work, done, told=None: ends.append((work, done)))
+    for _ in range(2):
+        stream = Stream(SimpleNamespace(sock=None, close=lambda: None), [])
+        panel.state = State(phase=Phase.WORKING)
+        panel._consume(link, volume, lambda target, stream=stream: stream)
+    (first, first_done), (second, _) = ends[:2]
+    panel._heard(second(lambda item: None))
+    first_done(first(lambda item: None))
+    assert panel.state.phase is Phase.WORKING

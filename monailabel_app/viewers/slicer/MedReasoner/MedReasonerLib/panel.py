@@ -217,7 +217,10 @@ class Panel:
             file = Path(tempfile.mkdtemp(prefix="medreasoner-")) / "image.nrrd"
             self._viewer.save_volume(file)
 
-        def work(tell: Tell) -> None:
+        # The end of an earlier one, if that is still to be heard of, is not the end of this one.
+        self._stream = None
+
+        def work(tell: Tell) -> Stream:
             """Open the stream and tell it, then each of its events."""
             try:
                 stream = link.open_stream(volume, file, start)
@@ -227,10 +230,12 @@ class Panel:
             tell(stream)
             for event in stream:
                 tell(event)
+            return stream
 
-        def done(nothing: None) -> None:
-            self._stream = None
-            self._set(self.state.ended())
+        def done(stream: Stream) -> None:
+            if stream is self._stream:
+                self._stream = None
+                self._set(self.state.ended())
             self.follow()
 
         self._start(work, done, self._heard)

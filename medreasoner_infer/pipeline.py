@@ -9,11 +9,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.agreement import agreement, record_samples
+from medreasoner_infer.corrections import Correction
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import NO_HOOKS, Hooks
 from medreasoner_infer.imaging import (
@@ -24,6 +27,7 @@ from medreasoner_infer.imaging import (
     put_mask,
     slice_count,
     slice_mapping,
+    slice_of_mask,
 )
 from medreasoner_infer.models.loading import load_reasoner, load_segmenter
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model, served_reasoner
@@ -190,7 +194,7 @@ class Pipeline:
     def segment(
         self, volume: Volume, request: SegmentRequest, hooks: Hooks = NO_HOOKS
     ) -> InferenceResult:
-        """Run the segmenter alone on the reader's prompts.
+        """Run the segmenter alone on the reader's prompts, or correct the last mask by them.
 
         Raises:
             InputError: if the prompts do not fit the slice.
@@ -208,8 +212,15 @@ class Pipeline:
         index, choice = chosen or _middle_slice(volume, plane)
         shown = DisplayedSlice.of(volume, plane, index, window)
         hooks.report_slice(plane, index, choice)
-        prompt = prompt_from_reader(request.prompt, request.clicks, shown.mapping)
+        prompt = prompt_from_reader(
+            request.prompt, request.clicks, shown.mapping, request.prompt_sources
+        )
         reading = _Reading("segment", shown, choice, prompt, warnings=volume.warnings)
+        last_mask_ijk = request.last_mask_ijk
+        if last_mask_ijk is not None:
+            last_mask = slice_of_mask(last_mask_ijk, shown.mapping)
+            correction = Correction(prompt.prompt, len(request.clicks), last_mask)
+            reading = replace(reading, correction=correction, last_mask_ijk=last_mask_ijk)
         return self._segmented(reading, request.propagate, hooks, watch)
 
     def _segmented(
@@ -218,8 +229,7 @@ class Pipeline:
         """Make the mask, first on the slice, then through the volume if that is wanted."""
         shown = reading.shown
         propagated = _goes_further(reading, propagate)
-        # I varies fastest on disk in every format that a mask is written in.
-        mask_ijk = np.zeros(shown.volume.shape_ijk, dtype=np.uint8, order="F")
+        mask_ijk = _mask_to_fill(reading, propagated)
         predicted_iou = None
         with watch.stage("segment"):
             masks = self._masks(reading, propagated, hooks)
@@ -247,16 +257,21 @@ class Pipeline:
         if reading.prompt is None:
             return iter(())
         shown, prompt = reading.shown, reading.prompt.prompt
-        if not propagated:
-            mask = self.segmenter.segment_slice(shown.image, prompt)
-            return iter([(shown.mapping.index, mask)])
-        return self.segmenter.propagate(
-            SliceStack(shown.volume, shown.mapping.plane, shown.window),
-            shown.mapping.index,
-            prompt,
-            progress=lambda done, total: hooks.report("propagate", done, total),
-            cancelled=hooks.cancelled,
-        )
+        segmenter, index = self.segmenter, shown.mapping.index
+        frames = SliceStack(shown.volume, shown.mapping.plane, shown.window)
+        progress, cancelled = partial(hooks.report, "propagate"), hooks.cancelled
+        if reading.correction is not None:
+            mask = reading.correction.apply(segmenter.segment_slice, shown.image)
+            if propagated:
+                return segmenter.propagate_mask(
+                    frames, index, mask, progress=progress, cancelled=cancelled
+                )
+            return iter([(index, mask)])
+        if propagated:
+            return segmenter.propagate(
+                frames, index, prompt, progress=progress, cancelled=cancelled
+            )
+        return iter([(index, segmenter.segment_slice(shown.image, prompt))])
 
 
 @dataclass(frozen=True)
@@ -275,6 +290,8 @@ class _Reading:
     agreement: float | None = None
     samples: tuple[SampleRecord, ...] = ()
     reasoner: ModelIdentity | None = None
+    correction: Correction | None = None
+    last_mask_ijk: NDArray[Any] | None = None
     warnings: tuple[str, ...] = ()
 
     def result(
@@ -309,6 +326,16 @@ class _Reading:
             timings_s=watch.timings_s(),
             warnings=self.warnings,
         )
+
+
+def _mask_to_fill(reading: _Reading, propagated: bool) -> NDArray[np.uint8]:
+    """What slices are put into: of a correction that is not propagated the last mask.
+
+    I varies fastest on disk in every format that a mask is written in.
+    """
+    if reading.last_mask_ijk is None or propagated:
+        return np.zeros(reading.shown.volume.shape_ijk, dtype=np.uint8, order="F")
+    return np.asfortranarray(reading.last_mask_ijk != 0).astype(np.uint8)
 
 
 def _goes_further(reading: _Reading, propagate: bool) -> bool:

@@ -13,10 +13,16 @@ from medreasoner_infer.errors import PromptError
 from medreasoner_infer.imaging import SliceMapping
 from medreasoner_infer.request import Click
 from medreasoner_infer.result import PromptRecord
-from medreasoner_infer.types import XY, XYXY, XYZ, Grounding, SlicePrompt
-
-REASONER = "reasoner"
-READER = "reader"
+from medreasoner_infer.types import (
+    READER,
+    REASONER,
+    XY,
+    XYXY,
+    XYZ,
+    Grounding,
+    PromptSources,
+    SlicePrompt,
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,7 @@ def prompt_from_grounding(
     if found.bbox_xyxy_px is not None:
         prompt = _on_slice(found.bbox_xyxy_px, found.points_xy_px, mapping)
     prompt = add_clicks(prompt, clicks, mapping)
-    usable = prompt.prompt.bbox_xyxy_px is not None or 1 in prompt.prompt.point_labels
-    return prompt if usable else None
+    return prompt if prompt.prompt.points_at_target else None
 
 
 def grounding_in_slice_px(grounding: Grounding, mapping: SliceMapping) -> SlicePrompt:
@@ -81,9 +86,14 @@ def _on_slice(box: XYXY, points: Sequence[XY], mapping: SliceMapping) -> Sourced
 
 
 def prompt_from_reader(
-    prompt: SlicePrompt | None, clicks: Sequence[Click], mapping: SliceMapping
+    prompt: SlicePrompt | None,
+    clicks: Sequence[Click],
+    mapping: SliceMapping,
+    sources: PromptSources | None = None,
 ) -> SourcedPrompt:
-    """The reader's own box and points (slice px) and clicks (IJK), checked against the slice.
+    """A given box and points (slice px) and the reader's clicks (IJK), checked against the slice.
+
+    Without ``sources`` box and points are the reader's own.
 
     Raises:
         PromptError: if a box or a point lies outside the slice or the box is empty.
@@ -99,11 +109,10 @@ def prompt_from_reader(
             )
     for x, y in prompt.points_xy_px:
         _check_inside((x, y), mapping)
-    sourced = SourcedPrompt(
-        prompt,
-        READER if prompt.bbox_xyxy_px is not None else None,
-        (READER,) * len(prompt.points_xy_px),
-    )
+    if sources is None:
+        bbox_source = None if prompt.bbox_xyxy_px is None else READER
+        sources = PromptSources(bbox_source, (READER,) * len(prompt.points_xy_px))
+    sourced = SourcedPrompt(prompt, sources.bbox, sources.points)
     return add_clicks(sourced, clicks, mapping)
 
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError, PromptError
-from medreasoner_infer.types import XYZ, SlicePrompt
+from medreasoner_infer.types import XYZ, PromptSources, SlicePrompt
 
 MAX_QUERY_CHARACTERS = 2000
 MAX_SAMPLES = 16
@@ -89,22 +92,29 @@ class AskRequest:
 class SegmentRequest:
     """The segmenter alone: ``prompt`` in slice px of the selected slice, or clicks in IJK, or both.
 
-    Without an index or position the first click chooses the slice.
+    Without an index or position the first click chooses the slice. A prompt without sources is the
+    reader's own.
+
+    With ``last_mask_ijk``, of shape (I, J, K) and non-zero inside, the clicks correct that mask,
+    one after the other, as :mod:`medreasoner_infer.corrections` says; the prompt is what led to it.
+    The other slices stay as they are unless the corrected slice is propagated.
 
     Raises:
-        PromptError: if there is neither a box nor a positive point, or too many points.
+        PromptError: if there is neither a box nor a positive point nor a mask to correct, or there
+            are too many points.
     """
 
     selection: SliceSelection = SliceSelection()
     prompt: SlicePrompt | None = None
     clicks: tuple[Click, ...] = ()
     propagate: bool = False
+    prompt_sources: PromptSources | None = None
+    last_mask_ijk: NDArray[Any] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        prompted = self.prompt is not None and (
-            self.prompt.bbox_xyxy_px is not None or 1 in self.prompt.point_labels
-        )
-        if not prompted and not any(click.positive for click in self.clicks):
+        prompted = self.prompt is not None and self.prompt.points_at_target
+        clicked = any(click.positive for click in self.clicks)
+        if not prompted and not clicked and self.last_mask_ijk is None:
             raise PromptError("Give a box or at least one point inside the target.")
         _check_points(len(self.clicks) + len(self.prompt.point_labels if self.prompt else ()))
 

@@ -14,7 +14,7 @@ Patient frame. ``LPS`` millimetres, as in DICOM (PS3.3 C.7.6.2.1.1).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Literal
 
@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 XY = tuple[float, float]
 XYXY = tuple[float, float, float, float]
 XYZ = tuple[float, float, float]
+
+#: Who sets a box or a point.
+REASONER, READER = "reasoner", "reader"
 
 ModelKind = Literal["reasoner", "segmenter"]
 _BETWEEN_SOURCES = re.compile(r"( \+ | at (?=\w+://))")
@@ -123,12 +126,27 @@ class SlicePrompt:
     """What the segmenter is told about the target on one slice, in slice px (edge based).
 
     ``point_labels`` holds 1 for a point inside the target and 0 for a point outside it. At least a
-    box or one positive point is present.
+    box or one positive point is present. ``last_mask`` is bool of shape (H, W), a rough mask that
+    box and points are to mend; a segmenter that knows no such prompt leaves it aside.
     """
 
     bbox_xyxy_px: XYXY | None
     points_xy_px: tuple[XY, ...] = ()
     point_labels: tuple[int, ...] = ()
+    last_mask: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def points_at_target(self) -> bool:
+        """Whether it says where the target is: by a box, or by a point inside."""
+        return self.bbox_xyxy_px is not None or 1 in self.point_labels
+
+
+@dataclass(frozen=True)
+class PromptSources:
+    """Who set the box (``None`` where there is none) and each point: REASONER or READER."""
+
+    bbox: str | None
+    points: tuple[str, ...]
 
 
 @dataclass(frozen=True)

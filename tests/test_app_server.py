@@ -323,6 +323,44 @@ def test_a_question_with_clicks_is_asked_with_the_clicks_added(client, pipeline)
     assert [click.position_ijk for click in request.clicks] == [(2, 2, 3)]
 
 
+def test_clicks_join_the_answer_that_a_client_names(client, pipeline) -> None:
+    inference_id = ask(client, output="json").json()["inference_id"]
+    response = ask(
+        client, "medreasoner_click", output="json", query="", inference_id=inference_id,
+        foreground=[], background=[[1, 2, 3]],
+    )  # fmt: skip
+    assert response.status_code == 200, response.text
+    _, request = pipeline.asked
+    assert isinstance(request, SegmentRequest)
+    assert np.argwhere(request.last_mask_ijk).tolist() == [[1, 2, 3]]
+    assert [(click.position_ijk, click.positive) for click in request.clicks] == [
+        ((1, 2, 3), False)
+    ]
+    assert request.selection.index == 3
+
+
+def test_a_question_that_names_an_earlier_answer_is_asked_anew(client, pipeline) -> None:
+    inference_id = ask(client, output="json").json()["inference_id"]
+    ask(client, inference_id=inference_id)
+    assert isinstance(pipeline.asked[1], AskRequest)
+
+
+def test_an_answer_that_is_not_there_or_of_another_image_is_not_joined(client, studies) -> None:
+    click = {"query": "", "foreground": [[1, 1, 1]], "background": []}
+    unknown = ask(client, "medreasoner_click", output="json", inference_id="nobody", **click)
+    assert unknown.status_code == 404
+    inference_id = ask(client, output="json").json()["inference_id"]
+    with (studies / "case.nii.gz").open("rb") as file:
+        opened = client.put("/session/", files={"files": ("sent.nii.gz", file)})
+    other = client.post(
+        "/infer/medreasoner_click",
+        params={"session_id": opened.json()["session_id"], "output": "json"},
+        data={"params": json.dumps({**click, "inference_id": inference_id})},
+    )
+    assert other.status_code == 422
+    assert "another image" in other.json()["detail"]
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -237,6 +238,129 @@ def test_a_correction_without_a_target_is_refused_at_once(client, values, said) 
     answer = correct(client, **values)
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
+
+
+# Of the toy's grid: voxels (1, 2) and (2, 2) of slice 1, and (3, 3) of slice 2.
+LAST_IJK = np.zeros(SHAPE_IJK, bool)
+LAST_IJK[1:3, 2, 1] = LAST_IJK[3, 3, 2] = True
+RUNS = mask_runs(LAST_IJK)
+
+
+def last_mask(runs=RUNS, shape=SHAPE_IJK) -> dict:
+    return {"shape_ijk": list(shape), "runs": runs}
+
+
+def point(i, j, k, **said) -> dict:
+    """At a voxel's centre, by the grid of 2 x 1.5 x 3 mm."""
+    return {"position": [2.0 * i, 1.5 * j, 3.0 * k], "inside": True, **said}
+
+
+@pytest.mark.parametrize("runs", [RUNS, ",".join(map(str, RUNS))], ids=["list", "text"])
+def test_new_points_correct_the_mask_on_the_screen(client, pipeline, runs) -> None:
+    points = [
+        point(1, 2, 1, by="reasoner"),
+        point(2, 2, 1, by="reader"),
+        point(2, 2, 1, inside=False, new=True),
+        point(4, 2, 1, by="reader", new=True),
+    ]
+    box = [[1, 1, 3], [7, 4, 3]]
+    answer = correct(
+        client, box=box, box_by="reasoner", points=points, last=last_mask(runs), plane="axial"
+    )
+    (request,) = pipeline.requests
+    np.testing.assert_array_equal(request.last_mask_ijk, LAST_IJK)
+    assert request.selection.index == 1
+    assert request.prompt.points_xy_px == ((1.5, 2.5), (2.5, 2.5))
+    assert [(click.position_ijk, click.positive) for click in request.clicks] == [
+        ((2.0, 2.0, 1.0), False), ((4.0, 2.0, 1.0), True),
+    ]  # fmt: skip
+    events = events_of(answer.text)
+    prompts = named(events, "answer")[0]["prompts"]
+    assert prompts["bbox_source"] == "reasoner"
+    assert prompts["point_sources"] == ["reasoner", "reader", "reader", "reader"]
+    (mask,) = named(events, "mask")
+    assert np.argwhere(unpacked(mask)).tolist() == [[1, 2, 1], [3, 3, 2], [4, 2, 1]]
+
+
+def test_a_click_that_leaves_nothing_is_told(client) -> None:
+    only = np.zeros(SHAPE_IJK, bool)
+    only[4, 2, 1] = True
+    points = [point(4, 2, 1, inside=False, new=True)]
+    events = events_of(correct(client, points=points, last=last_mask(mask_runs(only))).text)
+    assert not unpacked(named(events, "mask")[0]).any()
+    assert named(events, "record")[0]["present"] is False
+
+
+def test_what_was_set_on_another_slice_is_left_out(client, pipeline) -> None:
+    points = [point(1, 2, 1, by="reasoner"), point(3, 3, 2, inside=False, new=True)]
+    correct(client, box=[[1, 1, 3], [7, 4, 3]], points=points, last=last_mask(), plane="axial")
+    (request,) = pipeline.requests
+    assert request.selection.index == 2
+    assert (request.prompt.bbox_xyxy_px, request.prompt.points_xy_px) == (None, ())
+    assert [click.position_ijk for click in request.clicks] == [(3.0, 3.0, 2.0)]
+
+
+def test_a_click_midway_between_two_slices_is_on_one_of_them(client, pipeline) -> None:
+    points = [point(3, 3, 1.5, inside=False, new=True)]
+    events = events_of(correct(client, points=points, last=last_mask(), plane="axial").text)
+    assert not unpacked(named(events, "mask")[0])[3, 3, 2]
+    assert pipeline.requests[0].clicks[0].position_ijk == (3.0, 3.0, 2.0)
+
+
+def test_points_inside_and_outside_are_new_where_a_mask_is_sent(client, pipeline) -> None:
+    correct(client, inside=[[8, 3, 3]], outside=[[2, 3, 3]], last=last_mask())
+    (request,) = pipeline.requests
+    assert [(click.position_ijk, click.positive) for click in request.clicks] == [
+        ((4.0, 2.0, 1.0), True), ((1.0, 2.0, 1.0), False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (last_mask(runs=[119]), "cover 119 voxels; expected all 120"),
+        (last_mask(runs=[121]), "cover 121 voxels; expected all 120"),
+        (last_mask(runs=""), "cover|runs"),
+        (last_mask(shape=(6, 4, 5)), "has .6, 4, 5. voxels and the image .6, 5, 4."),
+        (last_mask(runs=[-1, 121]), "expected lengths of runs"),
+        (last_mask(runs="60,x,60"), "expected lengths of runs"),
+        (last_mask(runs=[60.5, 59.5]), "expected lengths of runs"),
+        (last_mask(runs={"0": 120}), "expected lengths of runs"),
+        (last_mask(runs=[10**30]), "expected lengths of runs"),
+        (last_mask(shape=(6, 5)), "shape_ijk"),
+        ({"runs": RUNS}, "shape_ijk"),
+        ("all", "last"),
+    ],
+)  # fmt: skip
+def test_a_mask_that_is_none_of_the_image_is_refused_by_name(client, last, said) -> None:
+    answer = correct(client, points=[point(1, 2, 1, inside=False, new=True)], last=last)
+    if answer.status_code == 422:
+        detail = answer.json()["detail"]
+    else:
+        ((name, data),) = events_of(answer.text)[1:]
+        assert (name, data["status"]) == ("error", 422)
+        detail = data["detail"]
+    assert re.search(said, detail)
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        ([{"position": [2, 3], "inside": True}], "position"),
+        ([{"position": [2, 3, 3]}], "inside"),
+        ([point(1, 2, 1, by="somebody")], "by"),
+        ([point(1, 2, 1, colour="red")], "colour"),
+        ([point(1, 2, 1)] * 257, "points"),
+    ],
+)
+def test_a_point_says_where_it_is_and_what_it_means(client, points, said) -> None:
+    answer = correct(client, points=points, last=last_mask())
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+def test_a_mask_without_a_slice_to_correct_is_refused(client) -> None:
+    assert "which slice" in events_of(correct(client, last=last_mask()).text)[-1][1]["detail"]
 
 
 # --- errors, leaving, the line -------------------------------------------------------------------

@@ -23,7 +23,7 @@ from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, load_sam2
 from medreasoner_infer.segmenters.crop import Crop
 from medreasoner_infer.segmenters.sam2 import Sam2Segmenter
-from medreasoner_infer.types import SliceImage, SlicePrompt
+from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 from medreasoner_training.embedded.segmenter.appearance import Appearance
 from medreasoner_training.embedded.segmenter.scenes import sample_scene
 
@@ -281,6 +281,27 @@ class TestPropagation:
     def test_single_slice_is_a_volume_too(self, segmenter):
         (only,) = segmenter.propagate([slice_of(DISC)], 0, SlicePrompt(DISC_BOX))
         assert only[0] == 0
+
+    @pytest.mark.parametrize("strategy", PropagationStrategy)
+    def test_a_given_mask_stays_as_it_is_and_is_followed(self, segmenter, strategy):
+        settings = replace(segmenter.settings, strategy=strategy)
+        follower = Sam2Segmenter(segmenter._engine.network, segmenter.identity, settings)
+        frames = Ellipsoid()
+        given = frames.mask(20)
+        given[46, 50] = False
+        found = dict(follower.propagate_mask(frames, 20, SliceMask(given, 0.9)))
+        np.testing.assert_array_equal(found[20].mask, given)
+        assert dice(found[21].mask, frames.mask(21)) > 0.7
+        empty = SliceMask(np.zeros((96, 96), bool), 0.9)
+        assert list(dict(follower.propagate_mask(frames, 20, empty))) == [20]
+
+    def test_a_mask_prompt_is_heeded(self, segmenter):
+        image = slice_of(DISC)
+        half = DISC.copy()
+        half[:, : DISC.shape[1] // 2] = False
+        found = segmenter.segment_slice(image, SlicePrompt(DISC_BOX)).mask
+        shown = segmenter.segment_slice(image, SlicePrompt(DISC_BOX, last_mask=half)).mask
+        assert dice(shown, half) > dice(found, half)
 
     def test_memory_strategy_yields_masks_of_the_slices_size(self, segmenter):
         settings = replace(segmenter.settings, strategy=PropagationStrategy.MEMORY)

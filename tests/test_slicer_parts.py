@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 from MedReasonerLib.background import Background
-from MedReasonerLib.client import Client, Server
+from MedReasonerLib.client import Client, Server, Stream, Target
 from MedReasonerLib.errors import GridError, ServerError, ViewerError
 from MedReasonerLib.events import Event, read_events
 from MedReasonerLib.geometry import (
@@ -34,11 +35,12 @@ from MedReasonerLib.geometry import (
     roi_of_box,
     tilt_degrees,
 )
-from MedReasonerLib.masks import read_mask, to_nrrd
+from MedReasonerLib.masks import Mask, read_mask, to_nrrd
 from MedReasonerLib.multipart import FilePart, encode
+from MedReasonerLib.panel import Panel
 from MedReasonerLib.prompts import correction_of, prompts_of_answer
 from MedReasonerLib.state import Phase, State
-from MedReasonerLib.viewer import Prompts, Segment
+from MedReasonerLib.viewer import Prompts, Segment, ShownVolume
 from MedReasonerLib.words import describe_answer, describe_record, describe_tilt
 
 MODULE = (
@@ -251,6 +253,60 @@ def test_a_correction_needs_a_box_or_a_point_inside() -> None:
     assert prompts_of_answer({"prompts": None}, Grid(SHAPE, np.eye(4))) is None
 
 
+BOX_LPS_MM = [[0.0, 1.5, 6.0], [4.0, 4.5, 6.0]]
+STATED = {
+    "bbox_corners_lps_mm": BOX_LPS_MM,
+    "bbox_source": "reasoner",
+    "points_lps_mm": [[2.0, 3.0, 6.0], [0.0, 0.0, 6.0]],
+    "point_labels": [1, 0],
+    "point_sources": ["reasoner", "reader"],
+}
+
+
+def drawn(inside_lps=(), outside_lps=()) -> Prompts:
+    """The box of :data:`STATED`, with these points."""
+    grid = Grid.from_ras(SHAPE, np.diag([-2.0, -1.5, 3.0, 1.0]))
+    points = (ras_lps(np.reshape(points, (-1, 3))) for points in (inside_lps, outside_lps))
+    return Prompts(roi_of_box(np.array(BOX_LPS_MM), "axial", grid), *points)
+
+
+def corrected(prompts: Prompts, stated=STATED) -> dict:
+    grid = Grid.from_ras(SHAPE, np.diag([-2.0, -1.5, 3.0, 1.0]))
+    values = np.zeros(SHAPE, np.uint8)
+    values[1, 2, 2] = 1
+    return correction_of(prompts, "axial", grid, stated, Mask(values, grid))
+
+
+def test_new_points_go_with_the_mask_that_they_correct() -> None:
+    new, removed = [4.0, 3.0, 6.0], [0.0, 0.0, 6.0]
+    values = corrected(drawn([[2.0, 3.0, 6.0], new], [removed]))
+    assert (values["inside"], values["outside"]) == ([new], [])
+    assert values["points"] == [
+        {"position": [2.0, 3.0, 6.0], "inside": True, "by": "reasoner"},
+        {"position": removed, "inside": False, "by": "reader"},
+    ]
+    assert values["box_by"] == "reasoner"
+    assert values["last"]["shape_ijk"] == SHAPE
+    runs = list(map(int, values["last"]["runs"].split(",")))
+    read = read_mask({"shape_ijk": SHAPE, "runs": runs, "ijk_to_lps": np.eye(4)})
+    assert np.argwhere(read.values_ijk).tolist() == [[1, 2, 2]]
+    json.dumps(values)
+
+
+def test_a_point_outside_is_a_correction_of_a_mask_though_there_is_no_box() -> None:
+    none = np.zeros((0, 3))
+    stated = {**STATED, "bbox_corners_lps_mm": None, "bbox_source": None}
+    values = corrected(Prompts(None, none, ras_lps(np.array([[4.0, 3.0, 6.0]]))), stated)
+    assert (values["outside"], "last" in values) == ([[4.0, 3.0, 6.0]], True)
+
+
+def test_another_box_or_no_new_point_is_segmented_anew() -> None:
+    moved = [[0.0, 1.5, 6.0], [6.0, 4.5, 6.0]]
+    values = corrected(drawn([[4.0, 3.0, 6.0]]), {**STATED, "bbox_corners_lps_mm": moved})
+    assert ("last" in values, values["box_by"]) == (False, "reader")
+    assert "last" not in corrected(drawn([[2.0, 3.0, 6.0]]))
+
+
 # --- events, masks, forms ------------------------------------------------------------------------
 
 
@@ -346,7 +402,7 @@ def test_back_to_the_answer_is_before_the_first_correction() -> None:
         state.corrects().heard(Event("mask", other)).heard(Event("record", {"inference_id": "j"}))
     )
     assert corrected.mask.values_ijk.ravel().tolist() == [1, 1]
-    assert corrected.corrects().heard(Event("mask", other)).answered is state.mask
+    assert corrected.corrects().original is state
     back = corrected.reset()
     assert (back.mask, back.corrected, back.inference_id) == (state.mask, False, "i")
     assert back.may["accept"]
@@ -549,3 +605,20 @@ def test_a_certificate_is_checked_and_the_sites_own_authority_can_be_named(
         Client(Server(address, certificates=str(certificate))).connect()
     with pytest.raises(ServerError, match="expected PEM"):
         Client(Server(address, certificates=str(tmp_path / "absent.pem"))).connect()
+
+
+def test_the_end_of_a_question_does_not_end_the_correction_that_follows_it(monkeypatch) -> None:
+    volume = ShownVolume("v", Grid(SHAPE, np.eye(4)))
+    panel = Panel(SimpleNamespace(volume=volume), lambda: None)
+    link = SimpleNamespace(target=lambda volume: Target("case"), image_id=lambda volume: None)
+    link.open_stream = lambda volume, file, start: start(None)
+    ends = []
+    monkeypatch.setattr(panel, "_start", lambda work, done, told=None: ends.append((work, done)))
+    for _ in range(2):
+        stream = Stream(SimpleNamespace(sock=None, close=lambda: None), [])
+        panel.state = State(phase=Phase.WORKING)
+        panel._consume(link, volume, lambda target, stream=stream: stream)
+    (first, first_done), (second, _) = ends[:2]
+    panel._heard(second(lambda item: None))
+    first_done(first(lambda item: None))
+    assert panel.state.phase is Phase.WORKING

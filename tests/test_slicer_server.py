@@ -26,7 +26,7 @@ pytest.importorskip("monailabel")
 
 from MedReasonerLib.client import Server, ServerImage, Target
 from MedReasonerLib.errors import ViewerError
-from MedReasonerLib.geometry import Grid, Roi
+from MedReasonerLib.geometry import Grid, Roi, ras_lps
 from MedReasonerLib.panel import Panel
 from MedReasonerLib.state import Phase, State
 from MedReasonerLib.viewer import Prompts, Segment, ShownVolume
@@ -377,6 +377,27 @@ def test_a_box_of_the_readers_own_is_segmented_without_reasoning_and_submitted(
     assert stored.GetSize() == reader.scene.image.GetSize()
     np.testing.assert_array_equal(sitk.GetArrayFromImage(stored).transpose(2, 1, 0), edited)
     np.testing.assert_allclose(stored.GetOrigin(), reader.scene.image.GetOrigin(), atol=1e-3)
+
+
+def test_a_new_point_outside_takes_away_of_the_segment_and_adds_nothing(reader) -> None:
+    asked = reader.ask()
+    painted = reader.mask_ijk.copy()
+    painted[:3, :3, 2] = 1
+    reader.scene.masks_ijk[reader.state.segment.key] = painted
+    slice_k = int(np.round(asked.answer["prompts"]["points_ijk"][0][2]))
+    place = np.argwhere(painted[..., slice_k])[0]
+    grid, prompts = reader.scene.volume.grid, reader.scene.prompts
+    point_ras = ras_lps(grid.to_lps(np.array([[*place, slice_k]], float)))
+    reader.scene.prompts = Prompts(prompts.box, prompts.inside_ras_mm, point_ras)
+    reader.panel.correct(propagate=False)
+    state = reader.until_settled()
+    assert state.error == ""
+    assert state.answer["prompts"]["point_sources"][-1] == "reader"
+    assert state.answer["prompts"]["bbox_source"] == "reasoner"
+    left = reader.mask_ijk
+    assert left[(*place, slice_k)] == 0
+    assert not (left > painted).any()
+    assert (left == painted)[..., [k for k in range(left.shape[2]) if k != slice_k]].all()
 
 
 def test_an_accepted_answer_is_submitted_as_it_was(reader, running) -> None:

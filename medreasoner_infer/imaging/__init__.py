@@ -24,6 +24,7 @@ from medreasoner_infer.imaging.slices import (
     letterbox,
     put_mask,
     slice_image,
+    slice_of_mask,
     slice_values,
 )
 from medreasoner_infer.imaging.volume import Volume
@@ -54,6 +55,7 @@ __all__ = [
     "slice_image",
     "slice_index_at",
     "slice_mapping",
+    "slice_of_mask",
     "slice_values",
     "write_mask",
     "write_overlay",

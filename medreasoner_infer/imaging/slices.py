@@ -73,11 +73,18 @@ def put_mask(
         InputError: a shape does not fit the mapping.
     """
     _require_shape(mask_hw.shape, mapping)
-    if out_ijk.shape != mapping.shape_ijk:
-        raise InputError(
-            f"The volume mask has shape {out_ijk.shape}; the image has {mapping.shape_ijk}."
-        )
+    _require_grid(out_ijk, mapping)
     _slice_view(out_ijk, mapping)[...] = np.where(mask_hw, label, 0)
+
+
+def slice_of_mask(mask_ijk: NDArray[Any], mapping: SliceMapping) -> NDArray[np.bool_]:
+    """The inverse of :func:`put_mask`: bool (H, W) on the displayed slice's pixels.
+
+    Raises:
+        InputError: the mask has another shape than the image.
+    """
+    _require_grid(mask_ijk, mapping)
+    return np.ascontiguousarray(_slice_view(mask_ijk, mapping) != 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,4 +124,11 @@ def _require_shape(shape_hw: tuple[int, ...], mapping: SliceMapping) -> None:
     if tuple(shape_hw) != mapping.shape_hw:
         raise InputError(
             f"The slice has shape {tuple(shape_hw)}; the mapping describes {mapping.shape_hw}."
+        )
+
+
+def _require_grid(mask_ijk: NDArray[Any], mapping: SliceMapping) -> None:
+    if mask_ijk.shape != mapping.shape_ijk:
+        raise InputError(
+            f"The volume mask has shape {mask_ijk.shape}; the image has {mapping.shape_ijk}."
         )

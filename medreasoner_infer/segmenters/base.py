@@ -85,3 +85,15 @@ class Segmenter(Protocol):
             CancelledError: if ``cancelled`` returned true.
         """
         ...
+
+    def propagate_mask(
+        self,
+        frames: FrameSource,
+        start_index: int,
+        mask: SliceMask,
+        *,
+        progress: SliceProgress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Iterator[tuple[int, SliceMask]]:
+        """As :meth:`propagate`, from a mask of the start slice, which stays as it is."""
+        ...

@@ -184,8 +184,12 @@ def check_prompt(image: SliceImage, prompt: SlicePrompt) -> None:
         )
     if not set(prompt.point_labels) <= {0, 1}:
         raise PromptError(f"Point labels are {prompt.point_labels}; expected 1 or 0 for each.")
-    if prompt.bbox_xyxy_px is None and 1 not in prompt.point_labels:
+    if not prompt.points_at_target:
         raise PromptError("The prompt holds neither a box nor a point inside the target.")
+    if prompt.last_mask is not None and prompt.last_mask.shape != (height, width):
+        raise PromptError(
+            f"The last mask has shape {prompt.last_mask.shape}; the slice has {(height, width)}."
+        )
     for x, y in prompt.points_xy_px:
         if not (0 <= x <= width and 0 <= y <= height):
             raise PromptError(f"Point ({x}, {y}) lies outside the slice of {width} x {height} px.")

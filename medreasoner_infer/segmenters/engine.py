@@ -63,7 +63,9 @@ class SliceEngine:
         with self.inference() as network:
             embedding, cached = self._embed(image, crop, keep=True)
             sparse = network.sparse_prompt(prompt, crop, self.mirror)
-            candidate = network.decode(embedding, sparse)
+            last_mask = prompt.last_mask
+            shown = None if last_mask is None else mask_on_crop(last_mask, crop, network)
+            candidate = network.decode(embedding, sparse, shown)
         return self._to_slice(candidate, crop, image, prompt, cached).slice_mask
 
     def segment_next(
@@ -81,14 +83,11 @@ class SliceEngine:
             crop: part of the slice to read.
             last_mask: bool (H, W), the neighbour's mask as a further prompt, or ``None``.
         """
-        mask = None
         with self.inference() as network:
-            if last_mask is not None:
-                grey = crop.read(last_mask.astype(np.uint8) * 255, network.input_size)
-                mask = grey.astype(np.float32) / 255
             embedding, _ = self._embed(image, crop, keep=False)
             sparse = network.sparse_prompt(prompt, crop, self.mirror)
-            candidate = network.decode(embedding, sparse, mask)
+            shown = None if last_mask is None else mask_on_crop(last_mask, crop, network)
+            candidate = network.decode(embedding, sparse, shown)
         return self._to_slice(candidate, crop, image, prompt)
 
     def embed_once(self, image: SliceImage, crop: Crop) -> Embedding:
@@ -116,6 +115,12 @@ class SliceEngine:
     ) -> TrackedMask:
         mask = without_islands(slice_logits(candidate, crop, image), prompt, self.min_island_ratio)
         return TrackedMask(SliceMask(mask, candidate.predicted_iou, from_cache), candidate.presence)
+
+
+def mask_on_crop(mask: NDArray[np.bool_], crop: Crop, network: Sam2Network) -> NDArray[np.float32]:
+    """A mask, bool (H, W), as a crop shows it to the network: float32 (size, size) in 0...1."""
+    grey = crop.read(mask.astype(np.uint8) * 255, network.input_size)
+    return grey.astype(np.float32) / 255
 
 
 def slice_logits(candidate: Candidate, crop: Crop, image: SliceImage) -> NDArray[np.float32]:

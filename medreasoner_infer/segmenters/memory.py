@@ -6,6 +6,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medreasoner_infer.segmenters.network import Candidate, Embedding, Sam2Network, SparsePrompt
 
 if TYPE_CHECKING:
@@ -39,14 +42,22 @@ class SliceMemory:
     def prompt(self, index: int, embedding: Embedding, prompt: SparsePrompt) -> Candidate:
         """Segment the prompted slice and remember it."""
         inputs = {"point_coords": prompt.coordinates, "point_labels": prompt.labels}
-        output = self._track(index, embedding, inputs, reverse=False)
+        output = self._track(index, embedding, reverse=False, point_inputs=inputs)
         self._prompted[index] = {name: output[name] for name in _REMEMBERED}
         return self._candidate(output)
+
+    def show(self, index: int, embedding: Embedding, mask: NDArray[np.float32]) -> None:
+        """Remember a slice whose mask is known: float32 (size, size) in 0...1."""
+        import torch
+
+        shown = torch.from_numpy(mask)[None, None].to(self.network.device)
+        output = self._track(index, embedding, reverse=False, mask_inputs=(shown > 0.5).float())
+        self._prompted[index] = {name: output[name] for name in _REMEMBERED}
 
     def step(self, index: int, embedding: Embedding) -> Candidate:
         """Segment a further slice from what is remembered, and remember it."""
         (prompted_index,) = self._prompted
-        output = self._track(index, embedding, None, reverse=index < prompted_index)
+        output = self._track(index, embedding, reverse=index < prompted_index)
         self._recent[index] = {name: output[name] for name in _REMEMBERED}
         while len(self._recent) > self._horizon:
             del self._recent[next(iter(self._recent))]
@@ -56,19 +67,20 @@ class SliceMemory:
         self,
         index: int,
         embedding: Embedding,
-        point_inputs: dict[str, torch.Tensor] | None,
         reverse: bool,
+        point_inputs: dict[str, torch.Tensor] | None = None,
+        mask_inputs: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         features = [level.flatten(2).permute(2, 0, 1) for level in embedding.features]
         positions = [level.flatten(2).permute(2, 0, 1) for level in embedding.positions]
         output: dict[str, Any] = self.network.model.track_step(
             frame_idx=index,
-            is_init_cond_frame=point_inputs is not None,
+            is_init_cond_frame=point_inputs is not None or mask_inputs is not None,
             current_vision_feats=features,
             current_vision_pos_embeds=positions,
             feat_sizes=[tuple(level.shape[-2:]) for level in embedding.features],
             point_inputs=point_inputs,
-            mask_inputs=None,
+            mask_inputs=mask_inputs,
             output_dict={
                 "cond_frame_outputs": self._prompted,
                 "non_cond_frame_outputs": self._recent,

@@ -86,6 +86,27 @@ class Sam2Segmenter:
             cancelled=cancelled,
         )
 
+    def propagate_mask(
+        self,
+        frames: FrameSource,
+        start_index: int,
+        mask: SliceMask,
+        *,
+        progress: SliceProgress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Iterator[tuple[int, SliceMask]]:
+        """Segment the neighbours of a slice whose mask is known; see :class:`Segmenter`."""
+        return propagate_both_ways(
+            lambda image, prompt: mask,
+            self._make_tracker(),
+            self.settings.stop,
+            frames,
+            start_index,
+            SlicePrompt(None, last_mask=mask.mask),
+            progress=progress,
+            cancelled=cancelled,
+        )
+
     def _make_tracker(self) -> Tracker:
         if self.settings.strategy is PropagationStrategy.MEMORY:
             return MemoryTracker(self._engine, self.settings)

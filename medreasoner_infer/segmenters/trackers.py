@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 from medreasoner_infer.segmenters.crop import Crop, crop_for_prompt, whole_slice
-from medreasoner_infer.segmenters.engine import SliceEngine, slice_logits
+from medreasoner_infer.segmenters.engine import SliceEngine, mask_on_crop, slice_logits
 from medreasoner_infer.segmenters.memory import SliceMemory
 from medreasoner_infer.segmenters.settings import Sam2Settings
 from medreasoner_infer.segmenters.stopping import TrackedMask
@@ -85,13 +85,19 @@ class MemoryTracker:
     def begin(
         self, index: int, image: SliceImage, prompt: SlicePrompt, mask: NDArray[np.bool_]
     ) -> None:
-        """Remember the prompted slice; the crop is chosen to hold its mask, bool (H, W)."""
+        """Remember the prompted slice; the crop is chosen to hold its mask, bool (H, W).
+
+        Where box and points say nothing of the target, what is remembered is the mask as it is.
+        """
         shown = prompt_from_mask(mask, image) or prompt
         self._crop = crop_of(image, shown, self._settings.memory_zoom)
         with self._engine.inference() as network:
             self._memory = SliceMemory(network)
             embedding = self._engine.embed_once(image, self._crop)
-            self._memory.prompt(index, embedding, network.sparse_prompt(prompt, self._crop))
+            if prompt.points_at_target:
+                self._memory.prompt(index, embedding, network.sparse_prompt(prompt, self._crop))
+            else:
+                self._memory.show(index, embedding, mask_on_crop(mask, self._crop, network))
 
     def turn(self) -> None:
         """Keep the prompted slice alone in memory."""

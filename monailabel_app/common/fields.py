@@ -19,6 +19,7 @@ from medreasoner_infer.errors import InputError
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _SHOWN_CHARACTERS = 60
+_RUN_LENGTH = re.compile(r"[0-9]{1,12}", re.ASCII)
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -97,6 +98,25 @@ def read_points(values: Mapping[str, Any], key: str, meaning: str) -> tuple[tupl
     if any(point is None or len(point) != 3 for point in read):
         raise InputError(f"{key!r} is {shown(value)}; expected {meaning}.")
     return tuple(point for point in read if point is not None)
+
+
+def read_runs(values: Mapping[str, Any], key: str) -> tuple[int, ...] | None:
+    """Lengths of runs as a list, or as text with commas between."""
+    value = given(values, key)
+    if value is None:
+        return None
+    items = value.split(",") if isinstance(value, str) else value
+    lengths = _run_lengths(items) if isinstance(items, (list, tuple)) else None
+    if lengths is None:
+        raise InputError(f"{key!r} is {shown(value)}; expected lengths of runs, zeros first.")
+    return lengths
+
+
+def _run_lengths(items: list[Any] | tuple[Any, ...]) -> tuple[int, ...] | None:
+    written = [item if isinstance(item, str) else str(item) for item in items]
+    if not all(_RUN_LENGTH.fullmatch(text) for text in written):
+        return None
+    return tuple(int(text) for text in written)
 
 
 def shown(value: Any) -> str:

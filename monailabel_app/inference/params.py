@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -21,7 +21,8 @@ from medreasoner_infer.request import (
     Click,
     SliceSelection,
 )
-from monailabel_app.common.door import DoorModel, read_model
+from medreasoner_infer.types import READER
+from monailabel_app.common.door import DoorModel, Token, read_model
 from monailabel_app.common.fields import (
     given,
     read_bool,
@@ -29,6 +30,7 @@ from monailabel_app.common.fields import (
     read_int,
     read_numbers,
     read_points,
+    read_runs,
     read_text,
 )
 
@@ -114,8 +116,12 @@ class QuestionBody(GivenOnly, ViewerKeys):
 
 
 class InferBody(QuestionBody):
-    """What ``params`` of ``/infer`` may hold besides: the form of the reply."""
+    """What ``params`` of ``/infer`` may hold besides: the form of the reply.
 
+    ``inference_id`` names an earlier answer about the image; clicks join its prompts and its mask.
+    """
+
+    inference_id: Token | None = None
     result_extension: (
         Annotated[str, _by(read_choice, "result_extension", RESULT_EXTENSIONS)] | None
     ) = None
@@ -126,12 +132,42 @@ class InferBody(QuestionBody):
     label_info: list[dict[str, Any]] | None = None
 
 
+class PlacedPointBody(DoorModel):
+    """A point of a correction: where (LPS mm), inside or outside the target, who set it.
+
+    ``new`` tells that the mask that is corrected does not know it yet.
+    """
+
+    position: Annotated[_Point, _by(read_numbers, "position", 3, _POSITION)]
+    inside: bool
+    by: Literal["reasoner", "reader"] = READER
+    new: bool = False
+
+
+class LastMaskBody(DoorModel):
+    """A mask as the reader sees it: as in a ``mask`` event, ``runs`` as a list or as text.
+
+    Only the slice that is clicked on need be in it.
+    """
+
+    shape_ijk: Annotated[tuple[int, int, int], Field(strict=False)]
+    runs: Annotated[tuple[int, ...], _by(read_runs, "runs")]
+
+
 class CorrectionBody(QuestionBody):
-    """What the body of ``streams/segment`` may hold besides: the reader's own prompt, LPS mm."""
+    """What the body of ``streams/segment`` may hold besides: box and points, LPS mm.
+
+    ``inside`` and ``outside`` are points of the reader's; ``points`` says more of each, in the
+    order in which they were set. With ``last``, the mask on the screen, new points correct that
+    mask: those of ``points`` that say so, and those of ``inside`` and ``outside``.
+    """
 
     box: Annotated[_Points, _by(read_points, "box", _POSITIONS)] = ()
+    box_by: Literal["reasoner", "reader"] = READER
     inside: Annotated[_Points, _by(read_points, "inside", _POSITIONS)] = ()
     outside: Annotated[_Points, _by(read_points, "outside", _POSITIONS)] = ()
+    points: Annotated[tuple[PlacedPointBody, ...], Field(max_length=MAX_POINTS, strict=False)] = ()
+    last: LastMaskBody | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +183,8 @@ class OutputFormat:
 class InferParams:
     """What a client asks for, whichever way it said so.
 
-    In ``clicks`` the reader's last foreground click comes last.
+    In ``clicks`` the reader's last foreground click comes last. Without a question they join the
+    answer that ``inference_id`` names.
     """
 
     query: str | None = None
@@ -156,6 +193,7 @@ class InferParams:
     propagate: bool = False
     samples: int = 1
     seed: int = 0
+    inference_id: str | None = None
     output: OutputFormat = field(default_factory=OutputFormat)
 
     @classmethod
@@ -181,6 +219,7 @@ class InferParams:
             propagate=body.propagate or False,
             samples=1 if body.samples is None else body.samples,
             seed=body.seed or 0,
+            inference_id=body.inference_id if isinstance(body, InferBody) else None,
             output=_output(body) if isinstance(body, InferBody) else OutputFormat(),
         )
 

@@ -14,7 +14,9 @@ const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
 const sessions = await at('session.js');
 const { active, allowed, earlierQuestions, initialState, listed, reduce, shown } = sessions;
-const { calling, measure, targetOfRecord } = await at('target.js');
+const targetModule = await at('target.js');
+const { calling, measure, onSliceAt, sentPrompts, targetOfRecord, withPoint, withoutPoint } =
+  targetModule;
 const words = await at('words.js');
 const { describeAnswer, describeCheck, describeDecision, describeFault, describeRecord } = words;
 const { describeCommand, describeTarget } = words;
@@ -358,6 +360,65 @@ test('a correction of one slice leaves the others as they are', () => {
   const actions = corrected('click', []);
   actions[2] = mask('slice', [5, 1, 18]);
   assert.deepEqual(maskOf(run(actions, run(ANSWERED))), [5, 1, 6, 1, 11]);
+});
+
+test('a click joins the points of the model and the reader, and says which is new', () => {
+  const box = [[0, 0, 0], [2, 2, 0]];
+  const model = { box, boxByReader: false, points: [{ position: [1, 1, 0], inside: true, byReader: false }] };
+  const clicked = withPoint(model, [2, 1, 0], false);
+  const sent = sentPrompts(clicked, point => point.position[0] === 2);
+  assert.deepEqual(sent, {
+    box,
+    box_by: 'reasoner',
+    points: [
+      { position: [1, 1, 0], inside: true, by: 'reasoner', new: false },
+      { position: [2, 1, 0], inside: false, by: 'reader', new: true },
+    ],
+  });
+  assert.deepEqual(withoutPoint(clicked, 1), model);
+  assert.equal(sentPrompts({ ...model, boxByReader: true }).box_by, 'reader');
+  assert.deepEqual(sentPrompts({ box: null, points: [] }).box, []);
+});
+
+test('what a click corrects is the mask of its own slice, brush strokes included', () => {
+  const grid = { shape_ijk: SHAPE, ijk_to_lps: ROWS };
+  // IN_VOLUME holds voxels 1 and 2 of slice 0 and voxel 12 of slice 1, which lies at 7 + 3 mm.
+  const both = [1, 2, 9, 1, 11];
+  assert.deepEqual(unpackRuns(onSliceAt(both, grid, 'axial', [12, -19, 10])), bits('000000000000100000000000'));
+  assert.deepEqual(unpackRuns(onSliceAt(both, grid, 'axial', [12, -19, 8.4])), bits('011000000000000000000000'));
+  assert.deepEqual(unpackRuns(onSliceAt(both, grid, 'sagittal', [10, -20, 7])), bits('000000000000100000000000'));
+  assert.equal(onSliceAt(null, grid, 'axial', [12, -19, 7]), null);
+});
+
+/** A click on slice 0, which showed `sent`, and what the server makes of that. */
+const clickedOn = (state, sent, runs) => {
+  const [start, answer, , ...end] = corrected('click', []);
+  return run([{ ...start, sent }, answer, mask('slice', runs), ...end], state);
+};
+
+test('a click outside takes away what was painted there, and only there', () => {
+  const state = brushed(run(ANSWERED), [1, 5, 6, 1, 11]);
+  const after = clickedOn(state, [1, 5, 18], [1, 3, 20]);
+  assert.deepEqual(maskOf(after), [1, 3, 8, 1, 11]);
+  assert.deepEqual(maskOf(undo(after)), [1, 5, 6, 1, 11]);
+});
+
+test('a click inside brings back what was erased there, and only there', () => {
+  const state = brushed(run(ANSWERED), [12, 1, 11]);
+  const after = clickedOn(state, [24], [2, 1, 21]);
+  assert.deepEqual(maskOf(after), [2, 1, 9, 1, 11]);
+});
+
+test('a click that leaves nothing of its slice is shown', () => {
+  assert.deepEqual(maskOf(clickedOn(run(ANSWERED), [1, 2, 21], [24])), [12, 1, 11]);
+});
+
+test('strokes while a click is on its way outlive it', () => {
+  const [start, answer, , ...end] = corrected('click', []);
+  const working = run([{ ...start, sent: [1, 2, 21] }, answer], run(ANSWERED));
+  const painted = brushed(working, [2, 1, 2, 1, 6, 1, 11]);
+  const state = run([mask('slice', [1, 3, 20]), ...end], painted);
+  assert.deepEqual(maskOf(state), [2, 2, 1, 1, 6, 1, 11]);
 });
 
 test('everything is undone and done again: question, click, box, brush, name, reset, delete', () => {

@@ -282,7 +282,9 @@ def _valid_doors(known: Known) -> dict[str, Door]:
            "propagate": False, "foreground": [[5, 5, 2]]}  # fmt: skip
     segment = {"plane": "axial", "position": [-10.0, -10.0, 10.0], "propagate": False,
                "box": [[-8.0, -8.0, 10.0], [-24.0, -24.0, 10.0]],
-               "inside": [[-10.0, -10.0, 10.0]], "outside": [[-40.0, -40.0, 10.0]]}  # fmt: skip
+               "inside": [[-10.0, -10.0, 10.0]], "outside": [[-40.0, -40.0, 10.0]],
+               "points": [{"position": [-12.0, -10.0, 10.0], "inside": True, "new": True}],
+               "last": {"shape_ijk": list(IMAGE_SHAPE_IJK), "runs": "1300,12,2144"}}  # fmt: skip
     label = {"inference_id": known.inference_id, "label_info": [{"name": "a", "idx": 1}],
              "client_id": "c"}  # fmt: skip
     record = {"inference_id": known.inference_id}

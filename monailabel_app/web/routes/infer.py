@@ -15,15 +15,17 @@ from requests_toolbelt import MultipartEncoder
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import Cancelled, Hooks
 from monailabel_app.common.door import GivenName, GivenToken, Name, decode_object, read_model
-from monailabel_app.errors import UnknownTaskError
+from monailabel_app.errors import UnknownRecordError, UnknownTaskError
 from monailabel_app.framework import DefaultLabelTag, ResultType, get_mime_type
 from monailabel_app.images.source import ImageSource
 from monailabel_app.inference.call import Call
+from monailabel_app.inference.correction import EarlierAnswer
 from monailabel_app.inference.dicom_seg import dicom_seg_of, require_series
 from monailabel_app.inference.params import InferBody, InferParams
 from monailabel_app.inference.replies import answer_file, keep_as_label, result_params
-from monailabel_app.web.routes.callers import MayAsk, client_of
+from monailabel_app.web.routes.callers import Caller, MayAsk, client_of
 from monailabel_app.web.routes.inputs import session_image, store_upload
+from monailabel_app.web.routes.records import visible_record
 from monailabel_app.web.routes.serving import run_in_thread
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
 from monailabel_app.web.services import App, Services
@@ -64,10 +66,31 @@ async def infer_model(
     def work(cancelled: Cancelled) -> Response:
         """Find the image, infer, and read the answer's files before their folder goes."""
         with app.site.scratch.place() as folder:
-            call = Call(model, source_of(folder), asked, asked_by=caller.name)
+            source = source_of(folder)
+            earlier = _earlier(app, caller, source, asked)
+            call = Call(model, source, asked, earlier, asked_by=caller.name)
             return _answered(app, call, Hooks(cancelled=cancelled), folder, form)
 
     return await run_in_thread(request, work, client_of(request, caller))
+
+
+def _earlier(
+    app: Services, caller: Caller, source: ImageSource, asked: InferParams
+) -> EarlierAnswer | None:
+    """The answer that clicks join; a question is asked anew.
+
+    Raises:
+        UnknownRecordError: there is none that the caller may see, or its mask is not kept.
+        InputError: it is about another image.
+    """
+    if asked.inference_id is None or asked.query is not None:
+        return None
+    record = visible_record(caller, app.site.records, asked.inference_id)
+    if record.image_id != source.image_id:
+        raise InputError("The answer that 'inference_id' names is about another image.")
+    if record.mask_file is None:
+        raise UnknownRecordError("The mask of this inference is not kept any more; ask again.")
+    return EarlierAnswer(record.result, record.mask_file)
 
 
 @dataclass(frozen=True)

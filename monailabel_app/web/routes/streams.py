@@ -15,7 +15,8 @@ from medreasoner_infer.imaging import load_volume
 from monailabel_app.common.door import GivenName, GivenToken, Token
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.images.source import ImageSource
-from monailabel_app.inference.call import ASK_TASK, CLICK_TASK, Call, Correction
+from monailabel_app.inference.call import ASK_TASK, CLICK_TASK, Call
+from monailabel_app.inference.correction import Correction, PlacedPoint, SentMask
 from monailabel_app.inference.params import CorrectionBody, InferParams, QuestionBody
 from monailabel_app.inference.replies import result_params
 from monailabel_app.web.routes.callers import MayAsk, MayRead, client_of
@@ -80,7 +81,7 @@ async def segment(
     source: Source,
     body: CorrectionBody,
 ) -> EventSourceResponse:
-    """The segmenter alone: ``box`` (two corners), ``inside``, ``outside``, all LPS mm."""
+    """The segmenter alone, by box and points in LPS mm; with ``last`` points correct that mask."""
     params, correction = InferParams.of(body), _correction(body)
     work = _work(app, lambda: Call(CLICK_TASK, source(), params, correction, caller.name))
     return streams.respond(work, caller=client_of(request, caller))
@@ -118,6 +119,12 @@ def _work(app: Services, make_call: Callable[[], Call]) -> Work:
 def _correction(body: CorrectionBody) -> Correction:
     if len(body.box) not in (0, 2):
         raise PromptError(f"The box has {len(body.box)} corners; expected two opposite ones.")
-    if not body.box and not body.inside:
+    points = (
+        *(PlacedPoint(point.position, point.inside, point.by, point.new) for point in body.points),
+        *(PlacedPoint(position, True) for position in body.inside),
+        *(PlacedPoint(position, False) for position in body.outside),
+    )
+    if body.last is None and not body.box and not any(point.inside for point in points):
         raise PromptError("Draw a box or click at least one point inside the target.")
-    return Correction(body.box, body.inside, body.outside)
+    last = None if body.last is None else SentMask(body.last.shape_ijk, body.last.runs)
+    return Correction(body.box, body.box_by, points, last)

@@ -118,11 +118,11 @@ class EventFollower:
         self._emit("progress", {"stage": stage, "done": done, "total": total})
 
     def answered(self, result: InferenceResult, volume: Volume) -> None:
-        """Events ``answer`` and, if anything was found, ``mask`` on the slice."""
+        """Events ``answer`` and ``mask`` on the slice; none if the model sees no target there."""
         values = result.to_dict()
         answer = {key: values[key] for key in _ANSWER_KEYS}
         self._emit("answer", {**answer, "ijk_to_lps": volume.ijk_to_lps.tolist()})
-        if result.mask_ijk.any():
+        if result.kind == "segment" or result.mask_ijk.any():
             self._emit("mask", mask_event("slice", result.mask_ijk, volume.ijk_to_lps))
 
     def finished(self, result: InferenceResult, volume: Volume, params: dict[str, Any]) -> None:

@@ -6,7 +6,15 @@ import { Overlay } from './overlay.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
 import { Segments } from './segments.js';
 import { WORKING, active, allowed, initialState, reduce, shown } from './session.js';
-import { calling, hasVoxels, isEdited, withPoint, withoutPoint } from './target.js';
+import {
+  calling,
+  hasVoxels,
+  isEdited,
+  onSliceAt,
+  sentPrompts,
+  withPoint,
+  withoutPoint,
+} from './target.js';
 import { View } from './view.js';
 import { describeFault } from './words.js';
 
@@ -298,44 +306,48 @@ export class Panel {
 
   async #correctBox(box) {
     if (box === null) throw new Error('There is no box yet; draw one, or make one by arrow keys.');
-    await this.#correct('box', { ...this.#prompts, box });
+    const prompts = { ...this.#prompts, box, boxByReader: true };
+    await this.#correct('box', prompts, sentPrompts(prompts));
   }
 
+  /** The click corrects what is on the screen, brush strokes included. */
   async #correctPoint(position) {
     const isInside = this.#overlay.mode === 'inside';
-    await this.#correct('click', withPoint(this.#prompts, position, isInside));
+    await this.#draw();
+    const prompts = withPoint(this.#prompts, position, isInside);
+    const values = sentPrompts(prompts, point => point.position === position);
+    const { mask, grid } = active(this.#state).edit;
+    const sent = onSliceAt(mask, grid, this.#viewer.plane, position);
+    await this.#correct('click', prompts, { ...values, ...lastOf(sent, grid) }, sent);
   }
 
-  /** Without any point of the reader's it is the model's mask again. */
+  /** The reader's other clicks on the model's mask; without any it is the model's mask again. */
   async #removePoint(number) {
-    const prompts = withoutPoint(active(this.#state).edit.prompts, number);
-    if (prompts.points.length > 0) await this.#correct('point', prompts);
-    else {
-      const { first } = active(this.#state);
-      await this.#change({ type: 'pointRemoved', prompts: first.prompts });
-    }
+    const { edit, first } = active(this.#state);
+    const { position } = edit.prompts.points[number];
+    const prompts = withoutPoint(edit.prompts, number);
+    if (prompts.points.some(({ byReader }) => byReader)) {
+      const values = sentPrompts(prompts, ({ byReader }) => byReader);
+      const { model, grid } = first;
+      const last = lastOf(onSliceAt(model, grid, this.#viewer.plane, position), grid);
+      await this.#correct('point', prompts, { ...values, ...last, position });
+    } else await this.#change({ type: 'pointRemoved', prompts: first.prompts });
   }
 
   /** As drawn; the reader may have moved the box. */
   get #prompts() {
-    return { ...active(this.#state).edit.prompts, box: this.#overlay.box };
+    const { prompts } = active(this.#state).edit;
+    const { box } = this.#overlay;
+    return { ...prompts, box, boxByReader: prompts.boxByReader || box !== prompts.box };
   }
 
-  async #correct(kind, prompts) {
+  async #correct(kind, prompts, drawn, sent = null) {
     this.#needSameSeries();
-    const positions = isInside =>
-      prompts.points.filter(({ inside }) => inside === isInside).map(({ position }) => position);
-    const values = {
-      box: prompts.box ?? [],
-      inside: positions(true),
-      outside: positions(false),
-      plane: this.#viewer.plane,
-      propagate: this.#view.propagate.checked,
-      ...this.#viewer.window,
-    };
+    const propagate = this.#view.propagate.checked;
+    const values = { ...drawn, plane: this.#viewer.plane, propagate, ...this.#viewer.window };
     const signal = this.#enter();
     const { series } = active(this.#state);
-    this.#dispatch({ type: 'corrected', kind, prompts });
+    this.#dispatch({ type: 'corrected', kind, prompts, sent });
     await this.#consume(signal, () => this.#api.segment(series, values, signal));
   }
 
@@ -426,4 +438,9 @@ export class Panel {
 
 function isText(element) {
   return element.matches?.('textarea, select, [contenteditable], input:not([type="checkbox"])') ?? false;
+}
+
+/** The mask that new points correct, as the server takes it; nothing where there is none. */
+function lastOf(runs, grid) {
+  return runs === null ? {} : { last: { shape_ijk: grid.shape_ijk, runs: runs.join(',') } };
 }

@@ -14,6 +14,7 @@ import {
   targetOfRecord,
   withAnswer,
   withBrush,
+  withCorrection,
   withModel,
   withModelOnSlice,
 } from './target.js';
@@ -33,7 +34,8 @@ export function initialState() {
     error: null,
     targets: [],
     activeId: null,
-    // What a stream has made so far: `{kind, target}`; it becomes a command when it is recorded.
+    // What a stream has made so far: `{kind, target, sent}`; it becomes a command when it is
+    // recorded. `sent` is the mask on the clicked slice that a click corrects.
     draft: null,
     past: [],
     future: [],
@@ -77,11 +79,11 @@ const CHANGES = {
     step: search ? 'Looking through the series.' : 'Reading the slice that is shown.',
     draft: { kind: 'question', target: newTarget(state.targets.length + 1, series, question) },
   }),
-  corrected: (state, { kind, prompts }) => ({
+  corrected: (state, { kind, prompts, sent = null }) => ({
     phase: WORKING,
     error: null,
     step: 'Segmenting.',
-    draft: { kind, target: changed(active(state), { prompts }) },
+    draft: { kind, target: changed(active(state), { prompts }), sent },
   }),
   event: (state, { name, data }) => (EVENTS[name] ?? (() => ({})))(state, data),
   ended: state =>
@@ -172,11 +174,7 @@ const EVENTS = {
     step: data.scope === 'slice' ? 'Segmenting through the volume.' : state.step,
     draft: drafted(state, target => {
       const earlier = isQuestion(state) ? null : find(state, target.id).edit.model;
-      const edit =
-        data.scope === 'slice'
-          ? withModelOnSlice(target.edit, data.runs, gridOf(data), earlier)
-          : withModel(target.edit, data.runs, gridOf(data));
-      return { ...target, edit };
+      return { ...target, edit: withMask(target.edit, data, earlier, state.draft.sent) };
     }),
   }),
   record: (state, data) => {
@@ -195,6 +193,14 @@ const EVENTS = {
   error: (state, data) =>
     data.status === 499 ? CHANGES.cancelled() : failed(data.detail),
 };
+
+function withMask(edit, data, earlier, sent) {
+  const grid = gridOf(data);
+  if (data.scope === 'volume') return withModel(edit, data.runs, grid);
+  return sent
+    ? withCorrection(edit, data.runs, grid, earlier, sent)
+    : withModelOnSlice(edit, data.runs, grid, earlier);
+}
 
 const STAGES = { search: 'Slices looked at', propagate: 'Slices segmented' };
 

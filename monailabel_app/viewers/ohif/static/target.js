@@ -2,7 +2,7 @@
 // One target of a question: what was asked and answered, and what the reader has made of it. Its
 // `edit` holds all that can be undone. Values are never changed, always replaced.
 
-import { cutAxis } from './grid.js';
+import { cutAxis, inverse, transform } from './grid.js';
 import { countOf, difference, emptyLike, intersection, sameRuns, slab, union } from './runs.js';
 
 // Red, green, blue; told apart in all common kinds of colour blindness, the first is OHIF's own.
@@ -105,6 +105,7 @@ function promptsOf(record) {
   if (!record) return NO_PROMPTS;
   return {
     box: record.bbox_corners_lps_mm,
+    boxByReader: record.bbox_source === 'reader',
     points: record.points_lps_mm.map((position, number) => ({
       position,
       inside: record.point_labels[number] === 1,
@@ -113,15 +114,39 @@ function promptsOf(record) {
   };
 }
 
-/** The reader's point joins those that the reader has set; the model's own give way to them. */
-export function withPoint({ box, points }, position, inside) {
-  const own = points.filter(point => point.byReader);
-  return { box, points: [...own, { position, inside, byReader: true }] };
+/** The reader's point joins those that the model and the reader have set, as the last of them. */
+export function withPoint(prompts, position, inside) {
+  return { ...prompts, points: [...prompts.points, { position, inside, byReader: true }] };
 }
 
 /** The prompts without one of their points. */
-export function withoutPoint({ box, points }, number) {
-  return { box, points: points.filter((_, at) => at !== number) };
+export function withoutPoint(prompts, number) {
+  return { ...prompts, points: prompts.points.filter((_, at) => at !== number) };
+}
+
+/**
+ * Prompts as the server takes them; `isNew(point, number)` tells which points the mask that goes
+ * with them does not know.
+ */
+export function sentPrompts({ box, boxByReader, points }, isNew = () => false) {
+  return {
+    box: box ?? [],
+    box_by: boxByReader ? 'reader' : 'reasoner',
+    points: points.map((point, number) => ({
+      position: point.position,
+      inside: point.inside,
+      by: point.byReader ? 'reader' : 'reasoner',
+      new: isNew(point, number),
+    })),
+  };
+}
+
+/** A mask on the slice of a position (LPS mm), as runs of the whole grid; `null` without a mask. */
+export function onSliceAt(runs, grid, plane, position) {
+  if (runs === null) return null;
+  const voxel = transform(inverse(grid.ijk_to_lps), position);
+  const index = Math.floor(voxel[cutAxis(grid.ijk_to_lps, plane)] + 0.5);
+  return intersection(runs, sliceOf({ plane, index }, grid));
 }
 
 /** Voxels of the segmenter; what the reader has painted and erased stays. */
@@ -136,6 +161,16 @@ export function withModel(edit, runs, grid) {
 export function withModelOnSlice(edit, runs, grid, earlier) {
   if (earlier === null) return withModel(edit, runs, grid);
   return withModel(edit, union(difference(earlier, sliceOf(edit.answer.slice, grid)), runs), grid);
+}
+
+/**
+ * As `withModelOnSlice`, for what the server made of `sent`, which the screen showed on that slice:
+ * what was painted or erased there counts as far as the server has kept it.
+ */
+export function withCorrection(edit, runs, grid, earlier, sent) {
+  const painted = difference(edit.painted, difference(sent, runs));
+  const erased = difference(edit.erased, difference(runs, sent));
+  return withModelOnSlice({ ...edit, painted, erased }, runs, grid, earlier);
 }
 
 /** The reader has painted: the screen showed `before` and shows `after`. */

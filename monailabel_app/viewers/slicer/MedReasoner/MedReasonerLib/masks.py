@@ -36,6 +36,14 @@ def read_mask(data: Mapping[str, Any]) -> Mask:
     return Mask(values.reshape((i, j, k), order="F"), grid)
 
 
+def runs_text(mask: Mask) -> str:
+    """The inverse of :func:`read_mask`: lengths of the runs as text with commas between."""
+    flat = mask.values_ijk.ravel(order="F") != 0
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
+    return ",".join(map(str, [0, *runs] if flat[0] else runs))
+
+
 def to_nrrd(mask: Mask) -> bytes:
     """The mask as an NRRD file (http://teem.sourceforge.net/nrrd/format.html)."""
     columns = (",".join(repr(float(v)) for v in column) for column in mask.grid.ijk_to_lps[:3].T)

@@ -142,12 +142,13 @@ class Panel:
 
     @_telling
     def correct(self, *, propagate: bool) -> None:
-        """Segment anew by box and points as the reader has left them."""
+        """Correct the segment by new points, or segment anew by another box."""
         link, volume, answer = self._need_link(), self._need_same_volume(), self.state.answer
         if answer is None:
             raise ViewerError("Ask a question first; box and points belong to its answer.")
         prompts, plane = self._viewer.read_prompts(), answer["slice"]["plane"]
-        values = {**correction_of(prompts, plane, volume.grid), "propagate": propagate}
+        drawn = correction_of(prompts, plane, volume.grid, answer["prompts"], self._last_mask())
+        values = {**drawn, "propagate": propagate}
         self._set(self.state.corrects())
         self._consume(link, volume, lambda target: link.client.segment(target, values))
 
@@ -220,6 +221,13 @@ class Panel:
 
         self._start(lambda tell: client.mask(record), arrived)
 
+    def _last_mask(self) -> Mask | None:
+        """What new points correct; ``None`` where the answer has no mask."""
+        mask = self.state.mask
+        if mask is None or not mask.values_ijk.any():
+            return None
+        return self._mask_on_screen(mask)
+
     def _consume(self, link: Link, volume: ShownVolume, start: Callable[[Target], Stream]) -> None:
         """Pass a stream's events on; a volume that the server has not is sent first."""
         file = None
@@ -227,7 +235,10 @@ class Panel:
             file = Path(tempfile.mkdtemp(prefix="medreasoner-")) / "image.nrrd"
             self._viewer.save_volume(file)
 
-        def work(tell: Tell) -> None:
+        # The end of an earlier one, if that is still to be heard of, is not the end of this one.
+        self._stream = None
+
+        def work(tell: Tell) -> Stream:
             """Open the stream and tell it, then each of its events."""
             try:
                 stream = link.open_stream(volume, file, start)
@@ -237,10 +248,12 @@ class Panel:
             tell(stream)
             for event in stream:
                 tell(event)
+            return stream
 
-        def done(nothing: None) -> None:
-            self._stream = None
-            self._set(self.state.ended())
+        def done(stream: Stream) -> None:
+            if stream is self._stream:
+                self._stream = None
+                self._set(self.state.ended())
             self.follow()
 
         self._start(work, done, self._heard)

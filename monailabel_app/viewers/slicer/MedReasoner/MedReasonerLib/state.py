@@ -35,9 +35,9 @@ class State:
         note: what is odd about the view that was asked in.
         segment: where the target is shown.
         mask: on the slice first, then through the volume.
-        answered: the mask as the model's own prompts made it.
         inference_id: the question that a submitted label belongs to; a correction keeps it.
         corrected: the mask is the reader's own box and points, no longer the answer's.
+        original: as it was answered, before the reader's first correction.
         decision: accepted, edited or rejected.
         history: earlier questions on the image, the latest first.
     """
@@ -52,9 +52,9 @@ class State:
     answer: Mapping[str, Any] | None = None
     segment: Segment | None = None
     mask: Mask | None = None
-    answered: Mask | None = None
     inference_id: str | None = None
     corrected: bool = False
+    original: State | None = None
     decision: str | None = None
     error: str = ""
     history: tuple[Mapping[str, Any], ...] = ()
@@ -67,12 +67,19 @@ class State:
     def corrects(self) -> State:
         """The reader's own prompt is on its way."""
         return replace(
-            self, phase=Phase.WORKING, step="Segmenting.", stream_id=None, corrected=True, error=""
+            self,
+            phase=Phase.WORKING,
+            step="Segmenting.",
+            stream_id=None,
+            corrected=True,
+            original=self.original or self,
+            error="",
         )
 
     def reset(self) -> State:
-        """The mask is again as it was answered."""
-        return replace(self, mask=self.answered, corrected=False, error="")
+        """All is again as it was answered."""
+        original = self.original or self
+        return replace(original, history=self.history, decision=self.decision, error="")
 
     def heard(self, event: Event) -> State:
         """After an event of the server; unknown ones change nothing."""
@@ -114,7 +121,6 @@ class State:
             answer=result,
             segment=segment,
             mask=mask,
-            answered=mask,
             inference_id=record["inference_id"],
             decision=(record.get("decision") or {}).get("outcome"),
             history=self.history,
@@ -133,7 +139,7 @@ class State:
             "cancel": working and self.stream_id is not None,
             "jump": self.answer is not None,
             "correct": not working and self.answer is not None,
-            "reset": not working and self.answered is not None,
+            "reset": not working and (self.mask is not None or self.original is not None),
             "accept": recorded and self.decision is None and not self.corrected,
             "submit": recorded and self.mask is not None,
             "reject": recorded and self.decision is None,
@@ -147,11 +153,6 @@ def _answered(state: State, data: _Data) -> State:
     step = "Segmenting through the volume." if data["present"] else ""
     reasoning = data.get("reasoning") or state.reasoning
     return replace(state, answer=data, reasoning=reasoning, mask=None, step=step)
-
-
-def _segmented(state: State, data: _Data) -> State:
-    mask = read_mask(data)
-    return replace(state, mask=mask, answered=state.answered if state.corrected else mask)
 
 
 def _recorded(state: State, data: _Data) -> State:
@@ -179,7 +180,7 @@ _EVENTS: Mapping[str, Callable[[State, _Data], State]] = {
     ),
     "text": _read_on,
     "answer": _answered,
-    "mask": _segmented,
+    "mask": lambda state, data: replace(state, mask=read_mask(data)),
     "record": _recorded,
     "error": _faulty,
 }

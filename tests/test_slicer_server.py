@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -125,6 +125,7 @@ class ItkScene:
         self.prompts: Prompts | None = None
         self.masks_ijk: dict[str, np.ndarray] = {}
         self.masks: list[int] = []
+        self.names: dict[str, str] = {}
         self.jumped: np.ndarray | None = None
 
     @property
@@ -161,6 +162,9 @@ class ItkScene:
 
     def has_segment(self, segment: Segment) -> bool:
         return segment.key in self.masks_ijk
+
+    def read_segment(self, segment: Segment) -> Segment:
+        return replace(segment, name=self.names.get(segment.key, segment.name))
 
     def show_mask(self, segment: Segment, values_ijk: np.ndarray) -> None:
         self.masks_ijk[segment.key] = values_ijk.copy()
@@ -401,12 +405,19 @@ def test_a_new_point_outside_takes_away_of_the_segment_and_adds_nothing(reader) 
 
 
 def test_an_accepted_answer_is_submitted_as_it_was(reader, running) -> None:
-    inference = reader.ask().inference_id
+    asked = reader.ask()
+    inference = asked.inference_id
+    reader.scene.names[asked.segment.key] = "liver, right lobe"
     reader.panel.accept()
     reader.until_decided("accepted")
     record = running.record(inference)
     assert record["decision"]["outcome"] == "accepted"
     assert [label["tag"] for label in record["labels"]] == ["final"]
+    info = running.get("/datastore/", output="all").json()["objects"][IMAGE_ID]
+    (segment,) = info["labels"]["final"]["info"]["label_info"]
+    assert (segment["name"], segment["color"]) == (
+        "liver, right lobe", [round(255 * value) for value in asked.segment.rgb],
+    )  # fmt: skip
 
 
 def test_an_answer_that_was_painted_over_is_not_accepted_as_it_was_answered(

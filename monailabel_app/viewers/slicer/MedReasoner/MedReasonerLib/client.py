@@ -8,6 +8,7 @@ through a proxy that the environment names.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import json
 import shutil
@@ -23,7 +24,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from .errors import NotFoundError, ServerError
 from .events import Event, read_events
-from .masks import Mask, read_mask, to_nrrd
+from .masks import Mask, read_mask, runs_text, to_nrrd
 from .multipart import FilePart, encode
 
 ASK_MODEL = "medreasoner"
@@ -109,6 +110,22 @@ class Stream:
             with contextlib.suppress(OSError):  # it may be closed already
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
         self._connection.close()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the reader makes of an answer.
+
+    Attributes:
+        outcome: accepted, edited or rejected.
+        target: ``name``, where the reader gave one, and ``color`` (0 to 255 each) on the screen.
+        reason: of a rejected one.
+    """
+
+    inference_id: str
+    outcome: str
+    target: Values
+    reason: str | None = None
 
 
 class Client:
@@ -198,16 +215,30 @@ class Client:
         inference = quote(record["inference_id"], safe="")
         return read_mask(self._json("GET", f"/medreasoner/masks/{inference}"))
 
-    def decide(self, inference_id: str, outcome: str, reason: str | None = None) -> None:
-        """Record what the reader makes of an answer: accepted, edited or rejected."""
-        path = f"/medreasoner/inferences/{quote(inference_id, safe='')}/decision"
-        self._json("PUT", path, values={"outcome": outcome, "reason": reason})
+    def decide(self, decision: Decision) -> None:
+        """Record what the reader makes of an answer."""
+        path = f"/medreasoner/inferences/{quote(decision.inference_id, safe='')}/decision"
+        said = {"outcome": decision.outcome, "reason": decision.reason, "target": decision.target}
+        self._json("PUT", path, values=said)
 
-    def submit(self, image_id: str, mask: Mask, inference_id: str) -> None:
-        """Submit a mask as the image's final label."""
+    def submit(self, image_id: str, mask: Mask, decision: Decision) -> None:
+        """Submit a mask as the image's final label, and what the reader makes of its answer.
+
+        Raises:
+            ServerError: if it is refused, or other voxels are kept than were sent.
+        """
+        segment = {**decision.target, "idx": 1, "inference_id": decision.inference_id}
+        said = {
+            "inference_id": decision.inference_id,
+            "outcome": decision.outcome,
+            "label_info": [segment],
+        }
         part = FilePart("label", "label.nrrd", to_nrrd(mask))
-        params = {"params": json.dumps({"inference_id": inference_id})}
-        self._form("/datastore/label", {"image": image_id, "tag": "final"}, params, part)
+        query = {"image": image_id, "tag": "final"}
+        reply = self._form("/datastore/label", query, {"params": json.dumps(said)}, part)
+        kept = (reply.get("medreasoner") or {}).get("voxels_sha256")
+        if kept not in (None, hashlib.sha256(runs_text(mask).encode()).hexdigest()):
+            raise ServerError("The server keeps another mask than was sent; submit it again.")
 
     def _stream(self, kind: str, target: Target, values: Values) -> Stream:
         path = f"/medreasoner/streams/{kind}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .background import Background, Tell, Work
-from .client import Client, Server, ServerImage, Stream, Target
+from .client import Client, Decision, Server, ServerImage, Stream, Target
 from .errors import ReaderError, ViewerError
 from .events import Event
 from .geometry import onto_grid, plane_of_view, position_on_view, ras_lps, tilt_degrees
@@ -296,6 +296,15 @@ class Panel:
             raise ViewerError("There is no segment to submit; ask a question first.")
         return Mask(onto_grid(self._viewer.read_mask(segment), volume.grid, mask.grid), mask.grid)
 
+    def _called(self) -> dict[str, Any]:
+        """Name and colour of the target; a name only where the reader has given one."""
+        segment = self.state.segment
+        if segment is None:
+            return {}
+        shown = self._viewer.read_segment(segment)
+        name = {"name": shown.name} if shown.name not in ("", segment.name) else {}
+        return {**name, "color": [round(255 * value) for value in shown.rgb]}
+
     def _decide(self, outcome: str, mask: Mask | None, reason: str | None = None) -> None:
         link, volume, inference_id = (
             self._need_link(), self._need_same_volume(), self.state.inference_id
@@ -304,10 +313,13 @@ class Panel:
             raise ViewerError("There is no answer to decide about; ask a question first.")
         image_id, client = link.image_id(volume), link.client
 
+        decision = Decision(inference_id, outcome, self._called(), reason)
+
         def work(tell: Tell) -> None:
             if mask is not None and image_id is not None:
-                client.submit(image_id, mask, inference_id)
-            client.decide(inference_id, outcome, reason)
+                client.submit(image_id, mask, decision)
+            else:
+                client.decide(decision)
 
         def done(nothing: None) -> None:
             self._set(self.state.decided(outcome))

@@ -107,6 +107,14 @@ class Scene:
         node = self._node(_SEGMENTATION, self._volume_node())
         return node is not None and node.GetSegmentation().GetSegment(segment.key) is not None
 
+    def read_segment(self, segment: Segment) -> Segment:
+        """A segment with the name and colour that the reader has given it."""
+        if not self.has_segment(segment):
+            return segment
+        node = self._segmentation_node(self._volume_node())
+        shown = node.GetSegmentation().GetSegment(segment.key)
+        return Segment(segment.key, shown.GetName(), tuple(shown.GetColor()))
+
     def show_mask(self, segment: Segment, values_ijk: np.ndarray) -> None:
         """Show a mask on the chosen volume's grid as a segment, which it replaces."""
         volume = self._volume_node()

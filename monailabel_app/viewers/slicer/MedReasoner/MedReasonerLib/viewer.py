@@ -90,6 +90,9 @@ class Viewer(Protocol):
     def has_segment(self, segment: Segment) -> bool:
         """Whether the chosen volume has the segment already."""
 
+    def read_segment(self, segment: Segment) -> Segment:
+        """A segment with the name and colour that the reader has given it."""
+
     def show_mask(self, segment: Segment, values_ijk: np.ndarray) -> None:
         """Show a mask (I, J, K) on the chosen volume's grid as a segment, which it replaces."""
 

@@ -99,6 +99,7 @@ def read_nrrd_header(file: BinaryIO) -> TextHeader:
         data_file=data_file,
         data_offset=data_offset if data_file is None else 0,
         written_anew="\n".join([*lines, "", ""]).encode("ascii"),
+        spacing_known="space directions" in fields or "spacings" in fields,
     )
 
 
@@ -129,7 +130,7 @@ def _fields(text: bytes) -> dict[str, str]:
         field = name.decode("ascii").lower()
         if field not in _FIELDS | _DATA_FILE or field in fields or not rest.startswith(b" "):
             raise not_understood("NRRD", "a line is no field, or is there twice")
-        fields[field] = rest.decode("ascii", "replace").strip()
+        fields[field] = rest.decode("utf-8", "replace").strip()
     return fields
 
 

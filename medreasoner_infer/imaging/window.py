@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,12 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError
 
+# Lowest and highest modality value, both included.
+ValueRange = tuple[float, float]
 PERCENTILES = (0.5, 99.5)
+# A constant filled in around the image: this share of the voxels or more, and further from all
+# others than so many times what these span.
+_LEAST_FILL_SHARE, _LEAST_FILL_SPANS = 0.01, 4
 _MAX_PERCENTILE_SAMPLES = 2_000_000
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _CENTER_WIDTH = re.compile(
@@ -100,18 +106,43 @@ def parse_window(spec: str | None) -> Window | None:
     return Window(float(match[1]), float(match[2]))
 
 
-def percentile_window(values: NDArray[Any]) -> Window:
-    """The window from the 0.5th to the 99.5th percentile of the non-zero values.
+def percentile_window(values: NDArray[Any], padding: Iterable[ValueRange] = ()) -> Window:
+    """The window from the 0.5th to the 99.5th percentile of the values that stand for tissue.
 
-    Large arrays are thinned out evenly along each axis to about two million samples.
+    These are neither zero nor padding nor a constant filled in around the image.
+
+    Args:
+        values: of any shape; large arrays are thinned out.
+        padding: ranges of values that stand for no tissue.
     """
-    step = max(1, math.ceil((values.size / _MAX_PERCENTILE_SAMPLES) ** (1 / values.ndim)))
-    sample = values[(slice(None, None, step),) * values.ndim]
+    sample = thinned(values)
     foreground = sample[sample != 0]
+    for low, high in padding:
+        foreground = foreground[(foreground < low) | (foreground > high)]
+    foreground = _without_fill(_without_fill(foreground, np.min), np.max)
     lower, upper = np.percentile(foreground if foreground.size else sample, PERCENTILES)
     width = upper - lower
     name = f"{PERCENTILES[0]}–{PERCENTILES[1]} %"
     return Window(float(lower + upper) / 2, float(width) if width > 0 else 1.0, name)
+
+
+def thinned(values: NDArray[Any]) -> NDArray[Any]:
+    """Values of an evenly spaced part of an array along each axis, about two million at most."""
+    step = max(1, math.ceil((values.size / _MAX_PERCENTILE_SAMPLES) ** (1 / values.ndim)))
+    return values[(slice(None, None, step),) * values.ndim]
+
+
+def _without_fill(values: NDArray[Any], extreme: Callable[..., Any]) -> NDArray[Any]:
+    """Values without their lowest or highest one, where that is filled in around an image."""
+    if not values.size:
+        return values
+    fill = extreme(values)
+    others = values[values != fill]
+    if not others.size or others.size > (1 - _LEAST_FILL_SHARE) * values.size:
+        return values
+    lower, upper = np.percentile(others, PERCENTILES)
+    gap = max(lower - float(fill), float(fill) - upper)
+    return others if gap > _LEAST_FILL_SPANS * (upper - lower) > 0 else values
 
 
 def apply_window(

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 # Objects that have pixels and are not images to be read by a person.
 _NOT_IMAGES = {"SEG": "segmentation", "RTDOSE": "radiotherapy dose"}
+# Words of the names of storage classes (PS3.4, B.5), the particular before the general.
+_STORAGE_CLASSES = {
+    " CT ": "CT", " MR ": "MR", " PET ": "PT", "Positron Emission": "PT", "Ultrasound": "US",
+    "Mammography": "MG", "Tomosynthesis": "MG", "Digital X-Ray": "DX",
+    "Computed Radiography": "CR", "Angiographic": "XA", " XA ": "XA", "Radiofluoroscopic": "RF",
+    " XRF ": "RF", "Nuclear Medicine": "NM", "Ophthalmic Tomography": "OPT", "Endoscopic": "ES",
+    "Ophthalmic Photography": "OP",
+}  # fmt: skip
 _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 _REQUIRED = {
     "SOPClassUID": "SOP Class UID",
@@ -51,8 +59,8 @@ def modality_of(header: Dataset) -> str | None:
         return code
     meta = getattr(header, "file_meta", {})
     uid = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
-    words = uid.name.split() if uid else []
-    return next((code for code in ("CT", "MR", "US") if code in words), None)
+    name = f" {uid.name} " if uid else ""
+    return next((code for words, code in _STORAGE_CLASSES.items() if words in name), None)
 
 
 def missing_fields_warning(header: Dataset) -> tuple[str, ...]:

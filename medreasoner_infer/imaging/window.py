@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,10 @@ from medreasoner_infer.errors import InputError
 # Lowest and highest modality value, both included.
 ValueRange = tuple[float, float]
 PERCENTILES = (0.5, 99.5)
-# A constant filled in around the image: this share of the voxels or more, and further from all
+# A constant filled in around an image: so many of the voxels have it, and it is further from all
 # others than so many times what these span.
 _LEAST_FILL_SHARE, _LEAST_FILL_SPANS = 0.01, 4
+_HIGHEST_OF_16_BITS = (32767, 65535)
 _MAX_PERCENTILE_SAMPLES = 2_000_000
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _CENTER_WIDTH = re.compile(
@@ -119,7 +120,7 @@ def percentile_window(values: NDArray[Any], padding: Iterable[ValueRange] = ()) 
     foreground = sample[sample != 0]
     for low, high in padding:
         foreground = foreground[(foreground < low) | (foreground > high)]
-    foreground = _without_fill(_without_fill(foreground, np.min), np.max)
+    foreground = _without_fill(foreground)
     lower, upper = np.percentile(foreground if foreground.size else sample, PERCENTILES)
     width = upper - lower
     name = f"{PERCENTILES[0]}–{PERCENTILES[1]} %"
@@ -132,17 +133,22 @@ def thinned(values: NDArray[Any]) -> NDArray[Any]:
     return values[(slice(None, None, step),) * values.ndim]
 
 
-def _without_fill(values: NDArray[Any], extreme: Callable[..., Any]) -> NDArray[Any]:
-    """Values without their lowest or highest one, where that is filled in around an image."""
-    if not values.size:
-        return values
-    fill = extreme(values)
-    others = values[values != fill]
-    if not others.size or others.size > (1 - _LEAST_FILL_SHARE) * values.size:
-        return values
-    lower, upper = np.percentile(others, PERCENTILES)
-    gap = max(lower - float(fill), float(fill) - upper)
-    return others if gap > _LEAST_FILL_SPANS * (upper - lower) > 0 else values
+def _without_fill(values: NDArray[Any]) -> NDArray[Any]:
+    """Values without a constant that is filled in around the image.
+
+    It is below zero or the highest of 16 bits. Below others that are not negative it is one at any
+    distance, else where it lies far from them.
+    """
+    for fill in (values.min(initial=0), values.max(initial=0)):
+        others = values[values != fill]
+        many = others.size <= (1 - _LEAST_FILL_SHARE) * values.size
+        if not (others.size and many and (fill < 0 or fill in _HIGHEST_OF_16_BITS)):
+            continue
+        lower, upper = np.percentile(others, PERCENTILES)
+        gap = max(lower - float(fill), float(fill) - upper)
+        if fill < 0 <= others.min() or gap > _LEAST_FILL_SPANS * (upper - lower):
+            values = others
+    return values
 
 
 def apply_window(

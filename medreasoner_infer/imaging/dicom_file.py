@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from medreasoner_infer.errors import ImageTooLargeError, UnreadableImageError
 from medreasoner_infer.imaging.boundary import reading
-from medreasoner_infer.imaging.dicom_repairs import repair_numbers
+from medreasoner_infer.imaging.dicom_repairs import repair_numbers, require_numbers
 from medreasoner_infer.imaging.dicom_start import PREFIX_BYTES, has_preamble
 from medreasoner_infer.imaging.inflating import RAW, inflate
 from medreasoner_infer.imaging.limits import (
@@ -95,6 +95,7 @@ def open_dicom(
             file.seek(0)
             dataset = _read(file, length, limits, pixels)
         repairs = repair_numbers(dataset)
+        require_numbers(dataset)
         require_plausible(dataset, length, limits)
         return dataset, repairs
 

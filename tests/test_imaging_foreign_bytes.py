@@ -29,7 +29,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     RLELossless,
 )
-from test_imaging_mutations import SAMPLES, slice_of
+from support.image_samples import SAMPLES, slice_of
 
 from medreasoner_infer.errors import CancelledError, ImageTooLargeError, UnreadableImageError
 from medreasoner_infer.imaging import load_volume

@@ -160,13 +160,14 @@ def _stored_samples(dataset: Dataset) -> int:
 
 def _read(file: io.FileIO, length: int, limits: FileLimits, pixels: bool) -> FileDataset:
     import pydicom
+    from pydicom.uid import UID
 
     most_bytes = length + _META_BYTES if pixels else limits.header_bytes
     metered = MeteredFile(file, most_bytes, 2 * limits.elements)
     # Forced, as old files have no preamble; what is no DICOM file never comes here.
     dataset = pydicom.dcmread(metered, stop_before_pixels=not pixels, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = _syntax_found(dataset)
+        dataset.file_meta.TransferSyntaxUID = UID(_syntax_found(dataset))
     return dataset
 
 

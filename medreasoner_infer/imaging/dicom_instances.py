@@ -167,8 +167,8 @@ def _is_copy(instance: Instance, other: Instance, limits: FileLimits) -> bool:
         return True
     if instance.planes != other.planes or instance.size != other.size:
         return False
-    images = (read_frames(each.path, limits).values for each in (instance, other))
-    return np.array_equal(*images)
+    mine, its = (read_frames(each.path, limits).values for each in (instance, other))
+    return np.array_equal(mine, its)
 
 
 def _select_series(

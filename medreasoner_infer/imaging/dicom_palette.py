@@ -27,9 +27,8 @@ def palette_colours(frames: NDArray[Any], dataset: Dataset) -> NDArray[np.uint8]
         from pydicom.pixel_data_handlers import apply_color_lut
 
         rgb = apply_color_lut(frames, dataset)[..., :3]
-    if rgb.dtype != np.uint8 and rgb.max() > _MOST_8_BIT:
-        rgb = rgb >> 8
-    return rgb.astype(np.uint8, copy=False)
+    wide = rgb.dtype != np.uint8 and rgb.max() > _MOST_8_BIT
+    return np.asarray(rgb >> 8 if wide else rgb, dtype=np.uint8)
 
 
 def _looked_up(frames: NDArray[Any], dataset: Dataset, colour: str) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
@@ -137,6 +137,13 @@ def nifti(path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(NOISE, np.diag([1, 2, 3, 1])), path)
 
 
+def with_notes(path: Path) -> None:
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("Comment", "a note " * 60)
+    notes.add_itxt("Title", "a picture", "en", "a picture")
+    colours(path, pnginfo=notes, dpi=(204, 98), exif=TURNED, icc_profile=b"profile" * 40)
+
+
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
 SAMPLES: dict[str, Callable[[Path], None]] = {
@@ -149,6 +156,7 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
     "grey.png": picture,
     "deep.png": lambda path: Image.fromarray(np.abs(NOISE[0]).astype(np.uint16)).save(path),
     "colours.png": lambda path: colours(path),
+    "notes.png": with_notes,
     "grey.jpg": picture,
     "turned.jpg": lambda path: colours(path, exif=TURNED),
     "progressive.jpg": lambda path: picture(path, progressive=True),

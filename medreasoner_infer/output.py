@@ -62,12 +62,13 @@ def overlay_content(
     mapping, window = inference.mapping(volume), inference.window()
     prompts = inference.prompts
     mask_volume = Volume(mask_ijk, volume.ijk_to_lps, "OT", "mask", volume.source)
+    on_slice = slice_values(mask_volume, mapping) > 0
     models = [("reasoner", inference.reasoner), ("segmenter", inference.segmenter)]
     known = {role: model for role, model in models if model is not None}
     notices = dict.fromkeys(model.notice for model in known.values() if model.notice)
     return OverlayContent(
         image=slice_image(volume, mapping, window),
-        mask=slice_values(mask_volume, mapping) > 0,
+        mask=on_slice,
         bbox_xyxy_px=None if prompts is None else prompts.bbox_xyxy_slice_px,
         points_xy_px=() if prompts is None else prompts.points_xy_slice_px,
         point_labels=() if prompts is None else prompts.point_labels,
@@ -76,7 +77,7 @@ def overlay_content(
         caption=_caption(inference),
         question=inference.query or "",
         reasoning=inference.reasoning or "",
-        outcome=_outcome(inference),
+        outcome=_outcome(inference, int(on_slice.sum())),
         present=inference.present,
         models=tuple(f"{role}: {model.name}" for role, model in known.items()),
         notice=" ".join(notices) or None,
@@ -90,14 +91,17 @@ def _caption(inference: Inference) -> str:
     return text if window is None else f"{text}, {window}"
 
 
-def _outcome(inference: Inference) -> str:
+def _outcome(inference: Inference, slice_pixels: int) -> str:
     if not inference.present:
         return "Target not present on this slice."
     mask = inference.mask
-    text = f"Target found: {mask.slice_area_mm2 / 100:.1f} cm² on this slice"
+    area_mm2, volume_mm3 = mask.slice_area_mm2, mask.volume_mm3
+    area = f"{slice_pixels} pixels" if area_mm2 is None else f"{area_mm2 / 100:.1f} cm²"
+    text = f"Target found: {area} on this slice"
     if inference.propagated and mask.slice_range is not None:
         first, last = mask.slice_range
-        text += f", {mask.volume_mm3 / 1000:.1f} cm³ on slices {first} to {last}"
+        size = f"{mask.voxels} voxels" if volume_mm3 is None else f"{volume_mm3 / 1000:.1f} cm³"
+        text += f", {size} on slices {first} to {last}"
     if inference.confidence is not None:
         text += f"; confidence {inference.confidence:.2f}"
     if inference.agreement is not None:

@@ -21,7 +21,7 @@ def record_slice(shown: DisplayedSlice) -> SliceRecord:
         index=mapping.index,
         count=slice_count(shown.volume, mapping.plane),
         shape_hw=mapping.shape_hw,
-        spacing_xy_mm=mapping.spacing_xy_mm,
+        spacing_xy_mm=mapping.spacing_xy_mm if mapping.spacing_known else None,
         center_lps_mm=(float(x), float(y), float(z)),
         window_name="as stored" if window is None else window.name,
         window_center=None if window is None else window.center,
@@ -32,7 +32,7 @@ def record_slice(shown: DisplayedSlice) -> SliceRecord:
 def summarise_mask(
     mask_ijk: NDArray[np.uint8], mapping: SliceMapping, predicted_iou: float | None
 ) -> MaskSummary:
-    """Sizes of a mask (I, J, K) in voxels, mm² on the mapped slice, and mm³."""
+    """Sizes of a mask (I, J, K) in voxels and, where the image tells its scale, in mm² and mm³."""
     other_axes = tuple(axis for axis in range(3) if axis != mapping.slice_axis)
     per_slice = mask_ijk.sum(axis=other_axes, dtype=np.int64)
     (filled,) = np.nonzero(per_slice)
@@ -41,10 +41,12 @@ def summarise_mask(
     x_edge, y_edge = edges[:, mapping.axes.x_axis], edges[:, mapping.axes.y_axis]
     pixel_mm2 = float(np.linalg.norm(np.cross(x_edge, y_edge)))
     voxel_mm3 = abs(float(np.linalg.det(edges)))
+    area_mm2 = round(float(per_slice[mapping.index]) * pixel_mm2, 3)
+    volume_mm3 = round(voxels * voxel_mm3, 3)
     return MaskSummary(
         voxels=voxels,
-        volume_mm3=round(voxels * voxel_mm3, 3),
-        slice_area_mm2=round(float(per_slice[mapping.index]) * pixel_mm2, 3),
+        volume_mm3=volume_mm3 if mapping.spacing_known and not mapping.is_picture else None,
+        slice_area_mm2=area_mm2 if mapping.spacing_known else None,
         slice_range=(int(filled[0]), int(filled[-1])) if filled.size else None,
         predicted_iou=predicted_iou,
     )

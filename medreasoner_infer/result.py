@@ -54,14 +54,15 @@ class SliceRecord:
 
     ``index`` is the voxel index along the cut axis; ``center_lps_mm`` is the patient position of
     the displayed slice's centre. ``window_center`` and ``window_width`` are in the image's values
-    (HU for CT) and ``None`` where pixels are shown as they are.
+    (HU for CT) and ``None`` where pixels are shown as they are, ``spacing_xy_mm`` where the image
+    does not tell its scale.
     """
 
     plane: str
     index: int
     count: int
     shape_hw: tuple[int, int]
-    spacing_xy_mm: XY
+    spacing_xy_mm: XY | None
     center_lps_mm: XYZ
     window_name: str
     window_center: float | None
@@ -104,11 +105,15 @@ class SampleRecord:
 
 @dataclass(frozen=True)
 class MaskSummary:
-    """Size of the mask. ``slice_range`` holds the first and last slice index with any voxel."""
+    """Size of the mask. ``slice_range`` holds the first and last slice index with any voxel.
+
+    Millimetres are ``None`` where the image does not tell its scale, and a volume where its slices
+    make none (a radiograph, a clip).
+    """
 
     voxels: int
-    volume_mm3: float
-    slice_area_mm2: float
+    volume_mm3: float | None
+    slice_area_mm2: float | None
     slice_range: tuple[int, int] | None
     predicted_iou: float | None
 

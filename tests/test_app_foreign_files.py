@@ -14,8 +14,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from support.image_samples import slice_of
 from support.mutations import mutations
-from test_imaging_mutations import slice_of
 
 from medreasoner_infer.errors import InputError, MedReasonerError, UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume, write_mask

@@ -38,6 +38,7 @@ from monailabel_app.dicom.seg_reading import read_segment
 from monailabel_app.dicom.segmentation import SegmentSpec, write_segmentation
 from monailabel_app.dicom.source import SourceSeries, open_source
 from monailabel_app.store.records import Decision, InferenceRecord, Outcome
+from monailabel_app.studies.dicom_folder import write_nifti
 
 SHAPE_IJK = (20, 16, 9)
 MASK = np.s_[4:9, 5:12, 3:6]
@@ -123,6 +124,30 @@ def test_a_mask_lies_where_its_voxels_do(tmp_path, geometry) -> None:
     found = segment_lps_mm(segmentation)
     np.testing.assert_allclose(in_any_order(found), in_any_order(expected), atol=1e-3)
     np.testing.assert_array_equal(read_segment(segmentation, 1, source), mask)
+
+
+@pytest.mark.parametrize("geometry", DIRECTIONS)
+def test_other_libraries_read_what_is_written_of_each_geometry(tmp_path, geometry) -> None:
+    """The segmentation by highdicom, the viewers' copy of the images by SimpleITK and nibabel."""
+    import highdicom
+    import nibabel
+    import SimpleITK as sitk
+
+    source = synthetic(tmp_path, geometry)
+    mask = np.zeros(SHAPE_IJK, np.uint8)
+    mask[MASK] = 1
+    written = reread(write_segmentation(mask, [SegmentSpec(1, "Liver", LIVER)], source, new_ids()))
+    frames_kji = highdicom.seg.Segmentation.from_dataset(written).get_pixels_by_source_instance(
+        [header.SOPInstanceUID for header in headers_along_k(source)],
+        segment_numbers=[1],
+        assert_missing_frames_are_empty=True,
+    )
+    np.testing.assert_array_equal(frames_kji[..., 0].transpose(2, 1, 0), mask)
+    write_nifti(source.volume, tmp_path / "copy.nii.gz")
+    image = sitk.ReadImage(str(tmp_path / "copy.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image).T, source.volume.array)
+    ras = np.diag([-1, -1, 1, 1]) @ source.volume.ijk_to_lps
+    np.testing.assert_allclose(nibabel.load(tmp_path / "copy.nii.gz").affine, ras, atol=1e-4)
 
 
 @pytest.mark.parametrize("plane", [Plane.ACQUIRED, Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL])

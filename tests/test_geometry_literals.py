@@ -143,16 +143,23 @@ class TestFrames:
     @pytest.mark.parametrize(
         ("other", "parallel"),
         [
+            # 100 rows of 1.5 mm and 200 columns of 0.75 mm: 150 mm each way, a pixel is 0.75 mm
             (plane((9, 9, 9)), True),
-            (plane((0, 0, 0), ((1.0009, 0, 0), (0, 1, 0))), True),
-            (plane((0, 0, 0), ((1.0011, 0, 0), (0, 1, 0))), False),
-            (plane((0, 0, 0), ((1, 0, 0), (0, 0.9989, 0))), False),
-            (plane((0, 0, 0), rows_mm=1.5011), False),
-            (plane((0, 0, 0), columns_mm=0.7489), False),
+            (plane((0, 0, 0), ((1, 0.0049, 0), (0, 1, 0))), True),
+            (plane((0, 0, 0), ((1, 0.0051, 0), (0, 1, 0))), False),
+            (plane((0, 0, 0), ((1, 0, 0.0049), (0, 1, 0))), True),
+            (plane((0, 0, 0), ((1, 0, 0), (-0.0051, 1, 0))), False),
+            (plane((0, 0, 0), ((1, 0.003, 0), (0.004, 1, 0))), True),
+            (plane((0, 0, 0), ((1, 0.004, 0), (0.004, 1, 0))), False),
+            (plane((0, 0, 0), rows_mm=1.5074), True),
+            (plane((0, 0, 0), rows_mm=1.5076), False),
+            (plane((0, 0, 0), columns_mm=0.7461), False),
+            (plane((0, 0, 0), ((-1, 0, 0), (0, 1, 0))), False),
+            (plane((0, 0, 0), ((float("nan"), 0, 0), (0, 1, 0))), False),
         ],
     )
-    def test_parallel_frames_share_directions_and_pixel_size(self, other, parallel) -> None:
-        assert plane((0, 0, 0)).is_parallel(other) is parallel
+    def test_corners_of_parallel_frames_lie_within_a_pixel(self, other, parallel) -> None:
+        assert plane((0, 0, 0)).is_parallel(other, (100, 200)) is parallel
 
 
 class TestDirections:

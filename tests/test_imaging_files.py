@@ -144,7 +144,7 @@ def test_values_are_kept_exactly_in_a_compact_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("lowest", "expected"), [(-1000, "CT"), (-500, "CT"), (-499, "OT")])
 def test_ct_is_guessed_from_hounsfield_values(lowest: int, expected: str, tmp_path: Path) -> None:
     values = VALUES.copy()
-    values[0, 0, 0] = lowest
+    values[0, 0] = lowest  # 6 of 120 voxels
     path = save_nifti(tmp_path / "v.nii", values)
     guessed, told = load_volume(path), load_volume(path, modality="mr")
     assert (guessed.modality, guessed.modality_guessed) == (expected, True)
@@ -255,9 +255,16 @@ def test_the_key_follows_the_content_of_the_file(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "a.nii", VALUES)
     first = load_volume(path).key
     assert load_volume(path).key == first
-    os.utime(path, ns=(1, 1))
+    assert load_volume(save_nifti(tmp_path / "b.nii", VALUES)).key == first
+    status = path.stat()
+    other = VALUES.copy()
+    other[3, 2, 1] += 1
+    save_nifti(path, other)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
     assert load_volume(path).key != first
-    assert load_volume(save_nifti(tmp_path / "b.nii", VALUES)).key != first
+    moved = RAS + np.eye(4)[:, [1, 2, 3, 0]] * [[0], [0], [0.5], [0]]
+    assert load_volume(save_nifti(path, VALUES, moved)).key != first
 
 
 @pytest.mark.parametrize(

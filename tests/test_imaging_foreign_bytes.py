@@ -29,7 +29,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     RLELossless,
 )
-from test_imaging_mutations import SAMPLES, slice_of
+from support.image_samples import SAMPLES, slice_of
 
 from medreasoner_infer.errors import CancelledError, ImageTooLargeError, UnreadableImageError
 from medreasoner_infer.imaging import load_volume
@@ -369,9 +369,16 @@ PNGS = {
     "claims a gigapixel": png(40_000, 40_000, (b"IDAT", zlib.compress(bytes(9)))),
     "claims 500 MB": png(13_000, 13_000, (b"IDAT", zlib.compress(bytes(9)))),
     "claims 2^31": png(2**31 - 1, 2**31 - 1, (b"IDAT", zlib.compress(bytes(9)))),
-    "text": png(4, 4, (b"zTXt", b"k\0\0" + BOMB), (b"IDAT", zlib.compress(bytes(52)))),
-    "colour profile": png(4, 4, (b"iCCP", b"k\0\0" + BOMB), (b"IDAT", zlib.compress(bytes(52)))),
-    "international text": png(4, 4, (b"iTXt", b"k\0\1\0\0\0" + BOMB)),
+    "international text and no pixels": png(4, 4, (b"iTXt", b"k\0\1\0\0\0" + BOMB)),
+}
+NOTES = {
+    "long text": (b"zTXt", b"k\0\0" + BOMB),
+    "long international text": (b"iTXt", b"k\0\1\0\0\0" + BOMB),
+    "long colour profile": (b"iCCP", b"k\0\0" + BOMB),
+    "text that is none": (b"zTXt", b""),
+    "pixel size of one byte": (b"pHYs", b"\1"),
+    "damaged orientation": (b"eXIf", b"MM\0*"),
+    "transparency of no length": (b"tIME", b""),
 }
 
 
@@ -381,6 +388,19 @@ def test_a_png_that_unpacks_to_more_than_its_pixels_costs_nothing(
 ) -> None:
     (tmp_path / "x.png").write_bytes(PNGS[kind])
     refused_at_once(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("kind", NOTES)
+def test_what_a_png_says_besides_its_pixels_costs_nothing_and_hides_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    rows = b"".join(b"\0" + bytes(range(12 * row, 12 * row + 12)) for row in range(4))
+    (tmp_path / "x.png").write_bytes(png(4, 4, NOTES[kind], (b"IDAT", zlib.compress(rows))))
+    tracemalloc.start()
+    volume = load_volume(tmp_path / "x.png")
+    assert tracemalloc.get_traced_memory()[1] < AT_ONCE_BYTES
+    tracemalloc.stop()
+    assert volume.array[1, 2, 0].tolist() == [27, 28, 29]
 
 
 def test_pixels_that_go_on_for_ever_cost_nothing(tmp_path: Path) -> None:

@@ -113,12 +113,38 @@ def test_shear_of_a_tilted_gantry_is_written_and_read_back(suffix: str, tmp_path
     assert again.warnings == ()
 
 
-def test_a_sheared_nifti_mask_has_no_quaternion_that_could_disagree(tmp_path: Path) -> None:
-    tilted = np.array([[1, 0, 0], [0, 1, 0.6], [0, 0, 0.8]])
-    volume = volume_with(tilted)
-    image = nibabel.load(write_mask(random_mask(volume), volume, tmp_path / "mask.nii"))
-    assert int(image.header["qform_code"]) == 0
-    assert int(image.header["sform_code"]) == 1
+# A gantry tilted by the angle of a 3-4-5 triangle, and directions that are rounded to 3 decimals.
+UNEVEN = {
+    "tilted": np.array([[1, 0, 0], [0, 1, 0.6], [0, 0, 0.8]]),
+    "tilted and turned": ROTATION @ np.array([[1, 0, 0], [0, 1, -0.6], [0, 0, 0.8]]),
+    "tilted and mirrored": np.array([[1, 0, 0], [0, 1, 0.6], [0, 0, -0.8]]),
+    "rounded": np.round(ROTATION, 3),
+}
+
+
+@pytest.mark.parametrize("kind", UNEVEN)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_axes_that_are_not_at_right_angles_are_read_by_every_library(
+    kind: str, suffix: str, tmp_path: Path
+) -> None:
+    volume = volume_with(UNEVEN[kind])
+    mask = random_mask(volume)
+    path = write_mask(mask, volume, tmp_path / f"mask{suffix}")
+    image = sitk.ReadImage(str(path))
+    assert np.array_equal(sitk.GetArrayFromImage(image).transpose(2, 1, 0), mask)
+    middle = [(length - 1) / 2 for length in mask.shape]
+    there = image.TransformContinuousIndexToPhysicalPoint(middle)
+    assert there == pytest.approx((volume.ijk_to_lps @ (*middle, 1))[:3], abs=1e-3)
+    if suffix.startswith(".nii"):
+        ras = volume.ijk_to_lps * np.array([[-1], [-1], [1], [1]])
+        assert nibabel.load(path).affine == pytest.approx(ras, abs=1e-4)
+
+
+def test_itk_gets_the_slices_of_a_tilted_gantry_stacked_straight(tmp_path: Path) -> None:
+    volume = volume_with(UNEVEN["tilted"])
+    image = sitk.ReadImage(str(write_mask(random_mask(volume), volume, tmp_path / "mask.nii")))
+    assert np.reshape(image.GetDirection(), (3, 3)) == pytest.approx(np.eye(3), abs=1e-6)
+    assert image.GetSpacing() == pytest.approx((0.7, 1.3, 4 * 0.8), abs=1e-5)
 
 
 def test_the_mask_of_a_picture_is_a_picture(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,32 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.volume import Volume
+from medreasoner_infer.imaging.window import thinned
 
-# Air is about -1000 HU; MR, ultrasound and radiographs have no values this far below zero.
-CT_LOWER_HU = -500
+# Defined terms of Modality (0008,0060) for images, PS3.3 C.7.3.1.1.1.
+KNOWN_MODALITIES = (
+    "CT", "MR", "US", "CR", "DX", "MG", "XA", "RF", "PT", "NM", "OPT", "OP", "ES", "IVUS", "GM",
+    "SM", "XC", "PX", "IO", "OT",
+)  # fmt: skip
+# Air is about -1000 HU, and no CT image is without any; scanners pad with -2000 or -3024 HU.
+_AIR_HU = (-4096, -500)
+_LEAST_AIR_SHARE = 0.01
+_MOST_ASPECT = 8.0
+_ASPECT_ROUNDING = 0.01
 
 
-def content_key(paths: Iterable[Path]) -> str:
-    """Identity of files for caches: a hash over their full names, sizes and modification times.
+def content_key(values: NDArray[Any], ijk_to_lps: NDArray[np.float64]) -> str:
+    """Identity of an image for caches: a hash over its voxels, their type and where they lie.
 
-    It changes when a file is replaced and costs no reading of pixels.
+    Args:
+        values: (I, J, K) or (I, J, K, 3).
+        ijk_to_lps: (4, 4) affine.
     """
-    digest = hashlib.sha256()
-    for path in sorted(path.resolve() for path in paths):
-        status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
+    digest = hashlib.blake2b(f"{values.shape} {values.dtype.str}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(ijk_to_lps, dtype=np.float64).data)
+    for k in range(values.shape[2]):
+        digest.update(np.ascontiguousarray(values[:, :, k].T).data)
+    return digest.hexdigest()
 
 
 def compact(values: NDArray[Any]) -> NDArray[Any]:
@@ -53,6 +64,16 @@ def compact(values: NDArray[Any]) -> NDArray[Any]:
     )
 
 
+def pixel_sides(height: float, width: float) -> tuple[float, float]:
+    """Height and width of a pixel of which the ratio alone is known, the width as 1.
+
+    Ratios that no camera or scanner has, and such as differ from 1 by rounding, are taken for 1.
+    """
+    ratio = height / width if width > 0 else 1.0
+    told = 1 / _MOST_ASPECT <= ratio <= _MOST_ASPECT and abs(ratio - 1) > _ASPECT_ROUNDING
+    return ratio if told else 1.0, 1.0
+
+
 def replace_non_finite(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Zeros in place of NaN and infinity, and a warning where there were any."""
     if values.dtype.kind != "f":
@@ -66,48 +87,67 @@ def replace_non_finite(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, .
     )
 
 
-def resolve_modality(modality: str | None, values: NDArray[Any]) -> tuple[str, bool]:
+def resolve_modality(
+    modality: str | None, values: NDArray[Any]
+) -> tuple[str, bool, tuple[str, ...]]:
     """The modality of a file that does not name one: the caller's, or a guess from the values.
 
-    The guess is CT where grey values fall to -500 or below, as only Hounsfield units do, and "OT"
-    (other) elsewhere.
+    The guess is CT where a hundredth of the grey values are those of air in Hounsfield units, and
+    "OT" (other) elsewhere. A few such values are no CT: interpolated MR overshoots.
 
     Returns:
-        DICOM code, and whether it was guessed.
+        DICOM code, whether it was guessed, and a warning where the guess chooses the window.
     """
     if modality:
-        return modality.strip().upper(), False
-    looks_like_hu = values.ndim == 3 and values.dtype.kind in "if" and values.min() <= CT_LOWER_HU
-    return ("CT" if looks_like_hu else "OT"), True
+        return modality.strip().upper(), False, ()
+    if values.ndim != 3 or values.dtype == np.uint8:
+        return "OT", True, ()
+    sample = thinned(values)
+    air = (sample >= _AIR_HU[0]) & (sample <= _AIR_HU[1])
+    if air.mean() < _LEAST_AIR_SHARE:
+        return "OT", True, ()
+    return (
+        "CT",
+        True,
+        (
+            "The file does not name its modality. It is taken for CT, as its values look like "
+            "Hounsfield units; where that is wrong, name it (on the command line --modality, one "
+            f"of {', '.join(KNOWN_MODALITIES)}).",
+        ),
+    )
 
 
 def volume_of_files(
-    files: Sequence[Path],
+    source: Path,
     values: NDArray[np.number[Any]],
     ijk_to_lps: NDArray[np.float64],
     modality: str | None,
     warnings: Sequence[str],
+    *,
+    spacing_known: bool = True,
 ) -> Volume:
     """The volume of files of a format that names no modality.
 
     Args:
-        files: all that were read, that which was asked for first.
+        source: the file that was asked for.
         values: (I, J, K) or (I, J, K, 3), of any type and maybe not finite.
         ijk_to_lps: (4, 4) affine.
         modality: as in :func:`resolve_modality`.
         warnings: of the reader.
+        spacing_known: the affine is in real millimetres.
 
     Raises:
         UnreadableImageError: values that are no grey levels, or unusable geometry.
     """
     finite, value_warnings = replace_non_finite(compact(values))
-    code, guessed = resolve_modality(modality, finite)
+    code, guessed, modality_warnings = resolve_modality(modality, finite)
     return Volume(
         array=finite,
         ijk_to_lps=ijk_to_lps,
         modality=code,
-        key=content_key(files),
-        source=files[0],
+        key=content_key(finite, ijk_to_lps),
+        source=source,
+        spacing_known=spacing_known,
         modality_guessed=guessed,
-        warnings=(*warnings, *value_warnings),
+        warnings=(*warnings, *value_warnings, *modality_warnings),
     )

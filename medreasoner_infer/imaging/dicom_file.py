@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from medreasoner_infer.errors import ImageTooLargeError, UnreadableImageError
 from medreasoner_infer.imaging.boundary import reading
-from medreasoner_infer.imaging.dicom_repairs import repair_numbers
+from medreasoner_infer.imaging.dicom_repairs import repair_numbers, require_numbers
+from medreasoner_infer.imaging.dicom_start import PREFIX_BYTES, has_preamble
 from medreasoner_infer.imaging.inflating import RAW, inflate
 from medreasoner_infer.imaging.limits import (
     DEFAULT_LIMITS,
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
 
 DAMAGED_HEADER = "The DICOM file is damaged: its header cannot be read. Export or copy it again."
-_PREFIX_BYTES = 132  # PS3.10, 7.1: a preamble and "DICM"
 _META_BYTES = 1 << 20
 _META_READS = 1 << 16
 _META_GROUP = 0x0002
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 # An item's tag and length precede the fragments of each frame (PS3.5, A.4).
 _LEAST_FRAME_BYTES = 8
@@ -94,6 +95,7 @@ def open_dicom(
             file.seek(0)
             dataset = _read(file, length, limits, pixels)
         repairs = repair_numbers(dataset)
+        require_numbers(dataset)
         require_plausible(dataset, length, limits)
         return dataset, repairs
 
@@ -158,10 +160,22 @@ def _stored_samples(dataset: Dataset) -> int:
 
 def _read(file: io.FileIO, length: int, limits: FileLimits, pixels: bool) -> FileDataset:
     import pydicom
+    from pydicom.uid import UID
 
     most_bytes = length + _META_BYTES if pixels else limits.header_bytes
     metered = MeteredFile(file, most_bytes, 2 * limits.elements)
-    return pydicom.dcmread(metered, stop_before_pixels=not pixels)
+    # Forced, as old files have no preamble; what is no DICOM file never comes here.
+    dataset = pydicom.dcmread(metered, stop_before_pixels=not pixels, force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        dataset.file_meta.TransferSyntaxUID = UID(_syntax_found(dataset))
+    return dataset
+
+
+def _syntax_found(dataset: Dataset) -> str:
+    """The transfer syntax of a file that names none, as it was found in reading (PS3.5, A)."""
+    if dataset.is_implicit_VR:
+        return _IMPLICIT
+    return _EXPLICIT if dataset.is_little_endian else _BIG_ENDIAN
 
 
 def _meta(file: io.FileIO) -> tuple[Dataset, int]:
@@ -175,11 +189,12 @@ def _meta(file: io.FileIO) -> tuple[Dataset, int]:
             met.append(tag)
         return bool(met)
 
-    head = io.BytesIO(file.read(_META_BYTES))
+    content = file.read(_META_BYTES)
+    head = io.BytesIO(content)
     metered = MeteredFile(head, _META_BYTES, _META_READS)
-    metered.seek(_PREFIX_BYTES)
+    metered.seek(PREFIX_BYTES if has_preamble(content) else 0)
     meta = read_dataset(metered, False, True, stop_when=at_end)
-    if not met and len(head.getvalue()) == _META_BYTES:
+    if not met and len(content) == _META_BYTES:
         raise UnreadableImageError(DAMAGED_HEADER)  # what follows might be deflated
     return meta, metered.tell()
 

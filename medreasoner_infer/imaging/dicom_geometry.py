@@ -41,13 +41,35 @@ class FramePlane:
         normal = np.cross(self.row_direction, self.column_direction)
         return normal / np.linalg.norm(normal)
 
-    def is_parallel(self, other: FramePlane) -> bool:
-        """Whether both frames have the same orientation and pixel size."""
-        mine, its = (
-            (*p.row_direction, *p.column_direction, p.spacing_rows_mm, p.spacing_columns_mm)
-            for p in (self, other)
+    @property
+    def smallest_spacing_mm(self) -> float:
+        """The shorter side of a pixel."""
+        return min(self.spacing_rows_mm, self.spacing_columns_mm)
+
+    def corner_offset_mm(self, other: FramePlane, shape_rc: tuple[int, int]) -> float:
+        """How far the corners of two frames lie apart once their first pixels coincide.
+
+        Args:
+            other: the other frame.
+            shape_rc: rows and columns of both.
+        """
+        rows, columns = (
+            mine - its
+            for mine, its in zip(self._edges_mm(shape_rc), other._edges_mm(shape_rc), strict=True)
         )
-        return bool(np.allclose(mine, its, rtol=0, atol=_COSINE_TOLERANCE))
+        corners = np.stack((rows, columns, rows + columns))
+        return float(np.linalg.norm(corners, axis=1).max())
+
+    def is_parallel(self, other: FramePlane, shape_rc: tuple[int, int]) -> bool:
+        """Whether no corner of both frames lies further apart than a pixel; see above."""
+        return self.corner_offset_mm(other, shape_rc) <= self.smallest_spacing_mm
+
+    def _edges_mm(self, shape_rc: tuple[int, int]) -> tuple[NDArray[np.float64], ...]:
+        """The frame's left and upper edge as vectors."""
+        return (
+            np.array(self.column_direction) * self.spacing_rows_mm * shape_rc[0],
+            np.array(self.row_direction) * self.spacing_columns_mm * shape_rc[1],
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from medreasoner_infer.imaging.content import pixel_sides
 from medreasoner_infer.imaging.dicom_geometry import FramePlane
 from medreasoner_infer.imaging.window import Window
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 # Objects that have pixels and are not images to be read by a person.
 _NOT_IMAGES = {"SEG": "segmentation", "RTDOSE": "radiotherapy dose"}
+# Words of the names of storage classes (PS3.4, B.5), the particular before the general.
+_STORAGE_CLASSES = {
+    " CT ": "CT", " MR ": "MR", " PET ": "PT", "Positron Emission": "PT", "Ultrasound": "US",
+    "Mammography": "MG", "Tomosynthesis": "MG", "Digital X-Ray": "DX",
+    "Computed Radiography": "CR", "Angiographic": "XA", " XA ": "XA", "Radiofluoroscopic": "RF",
+    " XRF ": "RF", "Nuclear Medicine": "NM", "Ophthalmic Tomography": "OPT", "Endoscopic": "ES",
+    "Ophthalmic Photography": "OP",
+}  # fmt: skip
 _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 _REQUIRED = {
     "SOPClassUID": "SOP Class UID",
@@ -50,8 +59,8 @@ def modality_of(header: Dataset) -> str | None:
         return code
     meta = getattr(header, "file_meta", {})
     uid = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
-    words = uid.name.split() if uid else []
-    return next((code for code in ("CT", "MR", "US") if code in words), None)
+    name = f" {uid.name} " if uid else ""
+    return next((code for words, code in _STORAGE_CLASSES.items() if words in name), None)
 
 
 def missing_fields_warning(header: Dataset) -> tuple[str, ...]:
@@ -100,6 +109,32 @@ def functional_attribute(header: Dataset, index: int, group: str, keyword: str) 
     return None if value in (None, "") else value
 
 
+def rescale_of(header: Dataset, index: int) -> tuple[float, float]:
+    """Rescale Slope and Intercept of a frame, 1 and 0 where absent."""
+    group = "PixelValueTransformationSequence"
+    slope = functional_attribute(header, index, group, "RescaleSlope")
+    intercept = functional_attribute(header, index, group, "RescaleIntercept")
+    return (
+        1.0 if slope is None else float(slope),
+        0.0 if intercept is None else float(intercept),
+    )
+
+
+def padding_range(header: Dataset) -> tuple[int, int] | None:
+    """Pixel Padding Value and Pixel Padding Range Limit as written; ``None`` where absent."""
+    value = header.get("PixelPaddingValue")
+    limit = header.get("PixelPaddingRangeLimit")
+    if not isinstance(value, int):
+        return None
+    return value, limit if isinstance(limit, int) else value
+
+
+def is_mosaic(header: Dataset) -> bool:
+    """Whether this is a Siemens mosaic: the slices of a volume side by side in one picture."""
+    kinds = header.get("ImageType") or ()
+    return "MOSAIC" in ([kinds] if isinstance(kinds, str) else map(str, kinds))
+
+
 def slice_thickness_mm(header: Dataset) -> float:
     """Slice Thickness, else Spacing Between Slices, else 1 mm."""
     for keyword in ("SliceThickness", "SpacingBetweenSlices"):
@@ -116,6 +151,14 @@ def projection_spacing_mm(header: Dataset) -> tuple[float, float] | None:
         if value and len(value) == 2 and min(map(float, value)) > 0:
             return float(value[0]), float(value[1])
     return None
+
+
+def pixel_aspect(header: Dataset) -> tuple[float, float]:
+    """Height and width of a pixel by Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7); the width is 1."""
+    value = header.get("PixelAspectRatio")
+    if not value or isinstance(value, str) or len(value) != 2:
+        return 1.0, 1.0
+    return pixel_sides(float(value[0]), float(value[1]))
 
 
 def patient_orientation(header: Dataset) -> tuple[str, str] | None:

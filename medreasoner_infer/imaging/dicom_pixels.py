@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from medreasoner_infer.errors import MissingDecoderError, UnreadableImageError
 from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.content import compact
 from medreasoner_infer.imaging.dicom_file import open_dicom
-from medreasoner_infer.imaging.dicom_frames import require_decodable
-from medreasoner_infer.imaging.dicom_header import code_string, frame_count, functional_attribute
+from medreasoner_infer.imaging.dicom_frames import stored_frames
+from medreasoner_infer.imaging.dicom_header import code_string, padding_range, rescale_of
+from medreasoner_infer.imaging.dicom_palette import palette_colours
 from medreasoner_infer.imaging.limits import DEFAULT_LIMITS, FileLimits
+from medreasoner_infer.imaging.window import ValueRange
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -25,30 +28,37 @@ if TYPE_CHECKING:
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
-def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> NDArray[Any]:
-    """Decode all frames of a file and apply the modality transform (PS3.3 C.11.1).
+@dataclass(frozen=True)
+class Frames:
+    """Modality values of the frames of a file.
 
-    Returns:
-        (frames, rows, columns) of int16, int32, float32 or uint8, or uint8
-        (frames, rows, columns, 3) for colour.
+    Attributes:
+        values: (frames, rows, columns) of int16, int32, float32 or uint8, or uint8
+            (frames, rows, columns, 3) for colour.
+        padding: ranges of values, both ends included, that stand for no tissue.
+    """
+
+    values: NDArray[Any]
+    padding: frozenset[ValueRange] = frozenset()
+
+
+def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> Frames:
+    """Decode all frames of a file and apply the modality transform (PS3.3 C.11.1).
 
     Raises:
         MissingDecoderError: the package that undoes the compression is not installed.
         UnreadableImageError: the pixels cannot be decoded, or are of an unsupported kind.
     """
     dataset, _ = open_dicom(path, limits)
-    if hasattr(dataset, "pixel_array_options"):
-        # From version 3 pydicom converts YBR to RGB unasked; here it is done below, once.
-        dataset.pixel_array_options(raw=True)
+    photometric = code_string(dataset, "PhotometricInterpretation")
     refusal = _undecodable(dataset)
     with reading(str(refusal), type(refusal)):
-        require_decodable(dataset)
-        stored = dataset.pixel_array
-    frames = stored if frame_count(dataset) > 1 else stored[np.newaxis]
-    photometric = code_string(dataset, "PhotometricInterpretation")
+        stored = stored_frames(dataset, photometric)
+    frames = stored.values
     if photometric in _GREY and dataset.SamplesPerPixel == 1:
-        return stack([_rescale(frames[i], dataset, i) for i in range(len(frames))])
-    return _colour(frames, dataset, photometric)
+        values = stack([_rescale(frames[i], dataset, i) for i in range(len(frames))])
+        return Frames(values, _padding(dataset, frames))
+    return Frames(_colour(frames, dataset, stored.colour_space))
 
 
 def stack(frames: list[NDArray[Any]]) -> NDArray[Any]:
@@ -62,11 +72,7 @@ def _rescale(stored: NDArray[Any], dataset: Dataset, index: int) -> NDArray[Any]
 
     if dataset.get("ModalityLUTSequence"):
         return compact(apply_modality_lut(stored, dataset))
-    group = "PixelValueTransformationSequence"
-    slope = functional_attribute(dataset, index, group, "RescaleSlope")
-    intercept = functional_attribute(dataset, index, group, "RescaleIntercept")
-    slope = 1.0 if slope is None else float(slope)
-    intercept = 0.0 if intercept is None else float(intercept)
+    slope, intercept = rescale_of(dataset, index)
     if (slope, intercept) == (1.0, 0.0):
         return compact(stored)
     if slope.is_integer() and intercept.is_integer():
@@ -74,21 +80,37 @@ def _rescale(stored: NDArray[Any], dataset: Dataset, index: int) -> NDArray[Any]
     return (stored * slope + intercept).astype(np.float32)
 
 
-def _colour(frames: NDArray[Any], dataset: Dataset, photometric: str) -> NDArray[Any]:
-    from pydicom.pixel_data_handlers import apply_color_lut, convert_color_space
+def _padding(dataset: Dataset, stored: NDArray[Any]) -> frozenset[ValueRange]:
+    """Pixel Padding Value and Range Limit (PS3.3 C.7.5.1.1.2) as modality values."""
+    if dataset.get("ModalityLUTSequence"):
+        return frozenset()
+    ends = padding_range(dataset)
+    if ends is None or stored.dtype.kind not in "iu":
+        return frozenset()
+    # Headers often give the two's complement of a negative value as a positive number.
+    low, high = sorted(int(np.array(end).astype(stored.dtype)) for end in ends)
+    rescales = {rescale_of(dataset, index) for index in range(len(stored))}
+    return frozenset(
+        (min(ends), max(ends))
+        for slope, intercept in rescales
+        for ends in [(low * slope + intercept, high * slope + intercept)]
+    )
 
-    if photometric == "PALETTE COLOR":
-        rgb = apply_color_lut(frames, dataset)
-        return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)
+
+def _colour(frames: NDArray[Any], dataset: Dataset, space: str) -> NDArray[Any]:
+    from pydicom.pixel_data_handlers import convert_color_space
+
+    if space == "PALETTE COLOR":
+        return palette_colours(frames, dataset)
     # JPEG 2000's own colour transforms (YBR_RCT, YBR_ICT) are undone by its decoder.
     supported = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
-    if photometric not in supported or frames.dtype != np.uint8:
+    if space not in supported or frames.dtype != np.uint8:
         raise UnreadableImageError(
-            f"The DICOM file's pixels are {photometric} of {frames.dtype}; expected grey, palette "
+            f"The DICOM file's pixels are {space} of {frames.dtype}; expected grey, palette "
             "colour or 8-bit RGB. Export it as one of these."
         )
-    if photometric.startswith("YBR_FULL"):
-        return convert_color_space(frames, photometric, "RGB")
+    if space.startswith("YBR_FULL"):
+        return convert_color_space(frames, "YBR_FULL", "RGB")
     return frames
 
 

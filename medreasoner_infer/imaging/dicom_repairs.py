@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers in DICOM headers that are written against the standard and can mean one thing only."""
+"""Numbers in DICOM headers that are written against the standard: mended where they can mean one
+thing only, else refused by name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.imaging.boundary import reading
 
 if TYPE_CHECKING:
     from pydicom.dataelem import RawDataElement
@@ -14,6 +19,13 @@ _DECIMAL_STRINGS = (
     *_SPACINGS, "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness",
     "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth",
 )  # fmt: skip
+# What no image is read without, where it is there, and how many numbers it has.
+_COUNTS = {
+    "Rows": 1, "Columns": 1, "SamplesPerPixel": 1, "BitsAllocated": 1, "BitsStored": 1,
+    "HighBit": 1, "PixelRepresentation": 1, "NumberOfFrames": 1, "RescaleSlope": 1,
+    "RescaleIntercept": 1, "SliceThickness": 1, "PixelSpacing": 2, "ImagePositionPatient": 3,
+    "ImageOrientationPatient": 6,
+}  # fmt: skip
 _COMMA = (
     "The DICOM file writes numbers with a decimal comma, which the standard does not allow; they "
     "are read as decimal points."
@@ -32,6 +44,34 @@ def repair_numbers(dataset: Dataset) -> tuple[str, ...]:
     commas = [_replace(dataset, keyword, b",", b".") for keyword in _DECIMAL_STRINGS]
     squares = [_double(dataset, keyword) for keyword in _SPACINGS]
     return (_COMMA,) * any(commas) + (_ONE_SPACING,) * any(squares)
+
+
+def require_numbers(dataset: Dataset) -> None:
+    """Check the numbers that an image is read by; none needs to be there.
+
+    Raises:
+        UnreadableImageError: one is no number, or there are too many or too few; it is named.
+    """
+    from pydicom.datadict import dictionary_description
+
+    for keyword, count in _COUNTS.items():
+        if keyword not in dataset:
+            continue
+        tag = cast("RawDataElement", dataset.get_item(keyword)).tag
+        refusal = (
+            f"The DICOM file's {dictionary_description(tag)} {tag} does not hold {count} "
+            "number(s), as the standard has it. Correct it, or export the image again."
+        )
+        with reading(refusal):
+            if len(_numbers(dataset[keyword].value)) not in (0, count):
+                raise UnreadableImageError(refusal)
+
+
+def _numbers(value: Any) -> list[float]:
+    if value is None or value == "":
+        return []
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    return [float(number) for number in (value if several else [value])]
 
 
 def _replace(dataset: Dataset, keyword: str, wrong: bytes, right: bytes) -> bool:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.boundary import reading
+from medreasoner_infer.imaging.dicom_start import is_dicom
 from medreasoner_infer.imaging.inflating import inflate
 from medreasoner_infer.imaging.metaimage_header import is_metaimage, read_metaimage_header
 from medreasoner_infer.imaging.nrrd_header import is_nrrd, read_nrrd_header
@@ -78,7 +79,7 @@ def format_of(path: Path) -> ImageFormat | None:
 
 
 def _of_head(head: bytes) -> ImageFormat | None:
-    if head[128:132] == b"DICM":  # PS3.10, 7.1; the 128 bytes before it are anybody's
+    if is_dicom(head):
         return ImageFormat.DICOM
     if head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"IHDR":
         return ImageFormat.PNG

@@ -62,9 +62,15 @@ def load_itk(
         reader.SetImageIO(_READERS[kind])
         reader.SetFileName(str(copy))
         image = reader.Execute()
-    files = [path] if header.data_file is None else [path, path.parent / header.data_file]
     warnings = _orientation_warnings(kind, image)
-    return volume_of_files(files, _index_order(image), _ijk_to_lps(image), modality, warnings)
+    return volume_of_files(
+        path,
+        _index_order(image),
+        _ijk_to_lps(image),
+        modality,
+        warnings,
+        spacing_known=header.spacing_known,
+    )
 
 
 @contextmanager

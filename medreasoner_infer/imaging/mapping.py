@@ -45,6 +45,8 @@ class SliceMapping:
     shape_ijk: tuple[int, int, int]
     ijk_to_lps: NDArray[np.float64]
     model_size: int = DEFAULT_MODEL_SIZE
+    spacing_known: bool = True
+    is_picture: bool = False
 
     @property
     def slice_axis(self) -> int:
@@ -156,7 +158,16 @@ def slice_mapping(
             f"Slice {index} of the {plane.value} plane does not exist: this image has the slices "
             f"0 to {count - 1}."
         )
-    return SliceMapping(plane, int(index), axes, volume.shape_ijk, volume.ijk_to_lps, model_size)
+    return SliceMapping(
+        plane,
+        int(index),
+        axes,
+        volume.shape_ijk,
+        volume.ijk_to_lps,
+        model_size,
+        volume.spacing_known,
+        volume.is_picture,
+    )
 
 
 def slice_count(volume: Volume, plane: Plane) -> int:

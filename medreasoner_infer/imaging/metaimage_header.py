@@ -62,6 +62,7 @@ def read_metaimage_header(file: BinaryIO) -> TextHeader:
         data_file=None if local else bare_file_name("MetaImage", fields[_DATA]),
         data_offset=data_offset if local else 0,
         written_anew=_written_anew(fields),
+        spacing_known="ElementSpacing" in fields or "ElementSize" in fields,
     )
 
 
@@ -79,7 +80,7 @@ def _fields(head: bytes) -> tuple[dict[str, str], int]:
         line = _LINE.fullmatch(head[offset:end].removesuffix(b"\r"))
         if end < 0 or line is None:
             raise not_understood("MetaImage", "a line is no field, or the last one is missing")
-        name, value = line[1].decode(), line[2].decode("ascii", "replace").strip()
+        name, value = line[1].decode(), line[2].decode("utf-8", "replace").strip()
         known = {field.lower() for field in (*fields, *_SIZES - {name})}
         if name.lower() in known:
             raise not_understood("MetaImage", "a field is there twice, or is misspelt")

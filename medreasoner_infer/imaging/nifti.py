@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from medreasoner_infer.imaging.limits import (
     require_size,
 )
 from medreasoner_infer.imaging.places import open_file
-from medreasoner_infer.imaging.volume import Volume
+from medreasoner_infer.imaging.volume import Volume, is_invertible
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MILLIMETRES_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 _FORM_TOLERANCE_MM = 0.1
+_NO_SFORM = (
+    "The sform of the NIfTI file is no geometry (its rows are zero or alike); its qform is used."
+)
+# nifti1.h: CIFTI's own intents are those of "connectivity", and three values of one voxel a colour.
+_CIFTI_INTENTS = range(3000, 3100)
+_RGB_VECTOR = 2003
 _GZIP_MARK = b"\x1f\x8b"
 _HEADER_BYTES_OF_NIFTI_1, _HEADER_BYTES = 348, 540
 
@@ -53,9 +60,18 @@ def load_nifti(
         header = _header(file, packed)
         file.seek(0)
         stored = _stored_values(file, packed, header, limits)
-    values = _three_dimensional(_scaled(stored, header))
-    warnings = (*_geometry_warnings(header), *_unit_warnings(header))
-    return volume_of_files([path], values, _ijk_to_lps(header), modality, warnings)
+    _require_volume(header)
+    values = _three_dimensional(_scaled(stored, header), header)
+    affine, warnings = _geometry(header)
+    return volume_of_files(path, values, affine, modality, (*warnings, *_unit_warnings(header)))
+
+
+def _require_volume(header: Nifti1Header) -> None:
+    if int(header["intent_code"]) in _CIFTI_INTENTS:
+        raise UnreadableImageError(
+            "This is a CIFTI file: values on the brain's surface, not an image. Give the volume as "
+            "NIfTI."
+        )
 
 
 def _header(file: io.FileIO, packed: bool) -> Nifti1Header:
@@ -100,26 +116,40 @@ def _scaled(stored: NDArray[Any], header: Nifti1Header) -> NDArray[Any]:
     return apply_read_scaling(stored, *factors).astype(np.float32, copy=False)
 
 
-def _three_dimensional(values: NDArray[Any]) -> NDArray[Any]:
-    if values.ndim == 2:
-        return values[..., np.newaxis]
-    colour = values.dtype == np.uint8 and values.ndim in (4, 5) and values.shape[-1] == 3
-    if colour and (values.ndim == 4 or values.shape[3] == 1):
-        return values.reshape(*values.shape[:3], 3)
-    if values.ndim > 3 and all(length == 1 for length in values.shape[3:]):
-        return values.reshape(values.shape[:3])
-    if values.ndim == 3:
-        return values
+def _three_dimensional(values: NDArray[Any], header: Nifti1Header) -> NDArray[Any]:
+    """(I, J, K), or (I, J, K, 3) where the header says that the last axis holds colours."""
+    told = header.get_data_dtype().fields or int(header["intent_code"]) == _RGB_VECTOR
+    is_colour = bool(told) and values.dtype == np.uint8 and values.shape[-1] == 3
+    grid = values.shape[:-1] if is_colour else values.shape
+    if all(length == 1 for length in grid[3:]):
+        grid_ijk = (*grid, 1)[:3]
+        return values.reshape(*grid_ijk, 3) if is_colour else values.reshape(grid_ijk)
     raise UnreadableImageError(
         f"The NIfTI file has shape {values.shape}: it holds several time points, echoes or "
         "directions. Give one 3-D image; with nibabel: img.slicer[..., 0]."
     )
 
 
-def _ijk_to_lps(header: Nifti1Header) -> NDArray[np.float64]:
-    affine = np.array(header.get_best_affine(), dtype=np.float64)
-    affine[:3] *= _MILLIMETRES_PER_UNIT.get(_length_unit(header) or "mm", 1.0)
-    return RAS_TO_LPS @ affine
+def _geometry(header: Nifti1Header) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Voxel index to LPS in millimetres, and warnings.
+
+    The sform is taken, the qform where there is none or it is no geometry, else the voxel sizes.
+    """
+    sform, sform_code = header.get_sform(coded=True)
+    qform, qform_code = _qform(header)
+    sform = sform if sform_code else None
+    qform = qform if qform_code else None
+    if sform is not None and qform is not None and not is_invertible(sform):
+        return _in_lps(qform, header), (_NO_SFORM,)
+    warnings = _form_warnings(sform, qform, header.get_data_shape())
+    best = next((form for form in (sform, qform) if form is not None), header.get_base_affine())
+    return _in_lps(best, header), warnings
+
+
+def _in_lps(affine: NDArray[np.float64], header: Nifti1Header) -> NDArray[np.float64]:
+    scaled = np.array(affine, dtype=np.float64)
+    scaled[:3] *= _MILLIMETRES_PER_UNIT.get(_length_unit(header) or "mm", 1.0)
+    return RAS_TO_LPS @ scaled
 
 
 def _length_unit(header: Nifti1Header) -> str | None:
@@ -140,26 +170,43 @@ def _unit_warnings(header: Nifti1Header) -> tuple[str, ...]:
     )
 
 
-def _geometry_warnings(header: Nifti1Header) -> tuple[str, ...]:
-    sform, sform_code = header.get_sform(coded=True)
-    qform, qform_code = _qform(header)
-    if not sform_code and not qform_code:
+def straightened(affine: NDArray[np.float64], shape_ijk: Sequence[int]) -> NDArray[np.float64]:
+    """The same grid with axes at right angles, which a qform can hold.
+
+    I stays, J stays in its plane with I, K becomes their normal; the middle stays where it is.
+    """
+    axes, upper = np.linalg.qr(affine[:3, :3])
+    straight = affine.copy()
+    straight[:3, :3] = axes * np.diag(upper)
+    middle = np.array([*((length - 1) / 2 for length in (*shape_ijk, 1, 1)[:3]), 1.0])
+    straight[:3, 3] += ((affine - straight) @ middle)[:3]
+    return straight
+
+
+def _form_warnings(
+    sform: NDArray[np.float64] | None, qform: NDArray[np.float64] | None, shape: tuple[int, ...]
+) -> tuple[str, ...]:
+    if sform is None and qform is None:
         return (
             "The NIfTI file does not say how the patient lies; left and right, front and back may "
             "be displayed the wrong way round.",
         )
     if sform is None or qform is None:
         return ()
-    shape = header.get_data_shape()
-    corner = np.array([*(length - 1 for length in (*shape, 1, 1)[:3]), 1.0])
-    origin = np.array([0.0, 0.0, 0.0, 1.0])
-    gap = max(np.linalg.norm((sform - qform) @ point) for point in (origin, corner))
-    if gap <= _FORM_TOLERANCE_MM:
+    gap = _gap_mm(sform, qform, shape)
+    if min(gap, _gap_mm(straightened(sform, shape), qform, shape)) <= _FORM_TOLERANCE_MM:
         return ()
     return (
         f"The NIfTI file holds two geometries that differ by up to {gap:.1f} mm; its sform is "
         "used. Another viewer may place the image differently.",
     )
+
+
+def _gap_mm(sform: NDArray[np.float64], qform: NDArray[np.float64], shape: Sequence[int]) -> float:
+    """How far apart two forms place the first voxel or the last one."""
+    corner = np.array([*(length - 1 for length in (*shape, 1, 1)[:3]), 1.0])
+    origin = np.array([0.0, 0.0, 0.0, 1.0])
+    return float(max(np.linalg.norm((sform - qform) @ point) for point in (origin, corner)))
 
 
 def _qform(header: Nifti1Header) -> tuple[NDArray[np.float64] | None, int]:

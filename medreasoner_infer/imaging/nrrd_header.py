@@ -88,7 +88,7 @@ def read_nrrd_header(file: BinaryIO) -> TextHeader:
         f"sizes: {' '.join(map(str, shape))}",
         f"encoding: {encoding.value}",
         *_endian(fields, voxel_bits, encoding),
-        *_kinds(fields, len(shape)),
+        *_kinds(fields, shape),
         *_geometry(fields, len(shape)),
     ]
     return TextHeader(
@@ -99,6 +99,7 @@ def read_nrrd_header(file: BinaryIO) -> TextHeader:
         data_file=data_file,
         data_offset=data_offset if data_file is None else 0,
         written_anew="\n".join([*lines, "", ""]).encode("ascii"),
+        spacing_known="space directions" in fields or "spacings" in fields,
     )
 
 
@@ -129,7 +130,7 @@ def _fields(text: bytes) -> dict[str, str]:
         field = name.decode("ascii").lower()
         if field not in _FIELDS | _DATA_FILE or field in fields or not rest.startswith(b" "):
             raise not_understood("NRRD", "a line is no field, or is there twice")
-        fields[field] = rest.decode("ascii", "replace").strip()
+        fields[field] = rest.decode("utf-8", "replace").strip()
     return fields
 
 
@@ -155,13 +156,22 @@ def _endian(fields: dict[str, str], voxel_bits: int, encoding: Encoding) -> list
     return [f"endian: {_one_of({'little': 'little', 'big': 'big'}, fields, 'endian')}"]
 
 
-def _kinds(fields: dict[str, str], axes: int) -> list[str]:
-    """Which axes hold channels; the format compares without case."""
+def _kinds(fields: dict[str, str], shape: tuple[int, ...]) -> list[str]:
+    """Which axes hold channels; the format compares without case.
+
+    Raises:
+        UnreadableImageError: they are unknown, or one is a list of images.
+    """
     kinds = fields.get("kinds", "").split()
     if not kinds:
         return []
-    if len(kinds) != axes or not {kind.lower() for kind in kinds} <= _KINDS:
+    if len(kinds) != len(shape) or not {kind.lower() for kind in kinds} <= _KINDS:
         raise not_understood("NRRD", "the kinds of its axes are none that are read")
+    listed = [length for kind, length in zip(kinds, shape, strict=True) if kind.lower() == "list"]
+    if any(length > 1 for length in listed):
+        raise UnreadableImageError(
+            f"The NRRD file holds a list of {listed[0]} images. Export one of them by itself."
+        )
     return [f"kinds: {' '.join(kinds)}"]
 
 

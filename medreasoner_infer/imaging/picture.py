@@ -4,14 +4,21 @@
 from __future__ import annotations
 
 import io
+import struct
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.errors import ImageTooLargeError, UnreadableImageError
-from medreasoner_infer.imaging.content import compact, content_key, replace_non_finite
+from medreasoner_infer.imaging.content import (
+    compact,
+    content_key,
+    pixel_sides,
+    replace_non_finite,
+)
 from medreasoner_infer.imaging.formats import ImageFormat
 from medreasoner_infer.imaging.jpeg_segments import scan_count
 from medreasoner_infer.imaging.limits import (
@@ -22,6 +29,7 @@ from medreasoner_infer.imaging.limits import (
     require_size,
 )
 from medreasoner_infer.imaging.places import open_file
+from medreasoner_infer.imaging.png_chunks import without_notes
 from medreasoner_infer.imaging.volume import Volume
 
 if TYPE_CHECKING:
@@ -49,6 +57,14 @@ _BOUNDED = ("PNG", "TIFF")
 # Progressive pictures have about ten; more are looked at closely.
 _FREE_SCANS = 32
 _MOST_COUNTED = 100
+# What Pillow raises over a damaged EXIF block.
+_EXIF_FAULTS = (struct.error, KeyError, SyntaxError, TypeError, ValueError, ZeroDivisionError)
+_ODD_EXIF = (
+    "The picture's mark of its orientation (EXIF) cannot be read; it is shown as it is stored and "
+    "may lie on its side."
+)
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -60,8 +76,9 @@ def load_picture(
 ) -> Volume:
     """Read a picture as one slice: x becomes I, y becomes J.
 
-    8-bit grey and colour are kept as they are, transparency is dropped, a JPEG's orientation mark
-    is followed. More than 8 bits of grey are kept and windowed by percentiles on display.
+    8-bit grey and colour are kept as they are, transparency is dropped, a mark of the orientation
+    is followed. More than 8 bits of grey are kept and windowed by percentiles on display. Of the
+    pixels' size only the ratio of its sides is taken: what is said of inches is about paper.
 
     Args:
         kind: what the content was found to be; no other decoder is tried.
@@ -70,7 +87,7 @@ def load_picture(
         UnreadableImageError: damaged, or several pages.
         ImageTooLargeError: more pixels than ``limits``, or work out of proportion to its size.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     length = path.stat().st_size
     if length > limits.pixels:
@@ -78,27 +95,101 @@ def load_picture(
             f"The picture's file has {length:,} bytes; at most {limits.pixels:,} are read. Save it "
             "compressed, or crop it."
         )
-    with open_file(path) as raw, io.BufferedReader(raw) as file:
-        packed = file.read() if kind is ImageFormat.JPEG else b""
-        file.seek(0)
-        with Image.open(file, formats=[_NAMES[kind]]) as image:
-            _require_size(image, length, limits)
-            _require_few_scans(image, scan_count(packed), limits)
-            _require_single_page(image)
-            upright = ImageOps.exif_transpose(image)
-            pixels = _pixels(upright)
-    values, warnings = replace_non_finite(compact(pixels))
+    with open_file(path) as raw:
+        content = io.BufferedReader(raw).read(length)
+    scans = scan_count(content) if kind is ImageFormat.JPEG else 0
+    packed = without_notes(content) if kind is ImageFormat.PNG else content
+    with Image.open(io.BytesIO(packed), formats=[_NAMES[kind]]) as image:
+        _require_size(image, length, limits)
+        _require_few_scans(image, scans, limits)
+        _require_single_page(image)
+        shown = _upright(image)
+    values, warnings = replace_non_finite(compact(shown.pixels))
+    array_ijk = np.expand_dims(values.swapaxes(0, 1), 2)
+    scaled = np.diag([*shown.pixel_wh, 1.0, 1.0])
     return Volume(
-        array=np.expand_dims(values.swapaxes(0, 1), 2),
-        ijk_to_lps=np.eye(4),
+        array=array_ijk,
+        ijk_to_lps=scaled,
         modality=modality.strip().upper() if modality else "OT",
-        key=content_key([path]),
+        key=content_key(array_ijk, scaled),
         source=path,
+        inverted=shown.inverted,
         is_picture=True,
         spacing_known=False,
         modality_guessed=not modality,
-        warnings=warnings,
+        warnings=(*warnings, *shown.warnings),
     )
+
+
+@dataclass(frozen=True)
+class _Upright:
+    """A picture as it is to be shown.
+
+    Attributes:
+        pixels: (H, W) or (H, W, 3).
+        pixel_wh: width and height of a pixel, of which the ratio alone means anything.
+        inverted: the lowest value is white.
+        warnings: what could not be read of the way it is to be shown.
+    """
+
+    pixels: NDArray[Any]
+    pixel_wh: tuple[float, float]
+    inverted: bool
+    warnings: tuple[str, ...]
+
+
+def _upright(image: Image.Image) -> _Upright:
+    """Turn a picture by the mark of its orientation; Pillow does so for TIFF when it loads one."""
+    inverted, (width, height) = _is_white_zero(image), _pixel_wh(image)
+    mark = _orientation(image)
+    image.load()
+    turn = _turns().get(_orientation(image))
+    pixels = _pixels(image if turn is None else image.transpose(turn))
+    odd = mark not in (None, 1, *_turns())
+    return _Upright(
+        pixels,
+        (height, width) if mark in _ON_ITS_SIDE else (width, height),
+        inverted,
+        (_ODD_EXIF,) * odd,
+    )
+
+
+def _orientation(image: Image.Image) -> object:
+    """The EXIF mark of the orientation, ``None`` where there is none, 0 where it is damaged."""
+    from PIL import ExifTags
+
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except _EXIF_FAULTS:
+        return 0
+
+
+def _turns() -> dict[object, Image.Transpose]:
+    """What undoes each EXIF orientation beyond the first (TIFF 6.0, section 8)."""
+    from PIL.Image import Transpose
+
+    return {
+        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }  # fmt: skip
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Whether the lowest value of a TIFF file is white; Pillow sees to it for up to 8 bits."""
+    tags = getattr(image, "tag_v2", {})
+    return image.mode not in ("1", "L") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _pixel_wh(image: Image.Image) -> tuple[float, float]:
+    """Width and height of a pixel as it is stored, of which the ratio alone means anything."""
+    names = ("aspect", "jfif_density", "resolution", "dpi")
+    density = next((image.info[name] for name in names if name in image.info), (1, 1))
+    across, down = (float(pixels) for pixels in density)
+    if not (across > 0 and down > 0):
+        return 1.0, 1.0
+    height, width = pixel_sides(1 / down, 1 / across)
+    return width, height
 
 
 def _require_size(image: Image.Image, length: int, limits: FileLimits) -> None:

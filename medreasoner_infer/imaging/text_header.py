@@ -15,7 +15,8 @@ HEADER_BYTES = 1 << 20
 _REAL = r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,25})?|\.[0-9]{1,25})(?:[eE][+-]?[0-9]{1,3})?"
 _REALS = re.compile(rf"{_REAL}(?:\s+{_REAL})*")
 _WHOLE = re.compile(r"-?\d{1,18}")
-_BARE_NAME = re.compile(r"(?!LIST\b|LOCAL\b)\w[\w .()+-]*", re.IGNORECASE | re.ASCII)
+# No folder, no pattern of several files, nothing hidden; the name is taken as it is.
+_BARE_NAME = re.compile(r"(?!LIST\b|LOCAL\b)[\w(\[{][^\x00-\x1f\x7f/\\:*?\"<>|%]*", re.IGNORECASE)
 
 
 class Encoding(Enum):
@@ -39,6 +40,7 @@ class TextHeader:
         data_file: bare name of the file that holds the voxels, ``None`` where this one does.
         data_offset: where the voxels start in the file that holds them.
         written_anew: a header that says the same, to be followed by the voxels.
+        spacing_known: whether it gives the distances of the voxels.
         packed_bytes: the length of a packed stream, 0 where it goes to the end of the file.
     """
 
@@ -49,6 +51,7 @@ class TextHeader:
     data_file: str | None
     data_offset: int
     written_anew: bytes
+    spacing_known: bool
     packed_bytes: int = 0
 
     @property

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.orientation import axis_codes
-from medreasoner_infer.imaging.window import Window
+from medreasoner_infer.imaging.window import ValueRange, Window
+
+# Of the axes as unit vectors; below it two of them run in the same direction.
+_LEAST_DETERMINANT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,7 @@ class Volume:
         patient_orientation: DICOM Patient Orientation (0020,0020), the directions of rows and of
             columns, for radiographs without patient geometry.
         modality_guessed: the modality was inferred from the values, not read.
+        padding: ranges of values that stand for no tissue (DICOM Pixel Padding Value).
         warnings: sentences for the person who uses the image, without patient identifiers.
     """
 
@@ -49,6 +53,7 @@ class Volume:
     spacing_known: bool = True
     patient_orientation: tuple[str, str] | None = None
     modality_guessed: bool = False
+    padding: frozenset[ValueRange] = frozenset()
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,14 +101,22 @@ class Volume:
         return self.array.ndim == 4
 
 
+def is_invertible(affine: NDArray[np.float64]) -> bool:
+    """Whether an affine (4, 4) is finite and its voxel axes run in three directions."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or (lengths == 0).any():
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3] / lengths)) >= _LEAST_DETERMINANT)
+
+
 def _require_invertible(ijk_to_lps: NDArray[np.float64]) -> None:
     if ijk_to_lps.shape != (4, 4) or not np.isfinite(ijk_to_lps).all():
         raise UnreadableImageError(
             "The image's geometry (its affine matrix) is not a finite 4 x 4 matrix, so voxels "
             "cannot be placed in the patient. Export the image again."
         )
-    lengths = np.linalg.norm(ijk_to_lps[:3, :3], axis=0)
-    if (lengths == 0).any() or abs(np.linalg.det(ijk_to_lps[:3, :3] / lengths)) < 1e-3:
+    if not is_invertible(ijk_to_lps):
+        lengths = np.linalg.norm(ijk_to_lps[:3, :3], axis=0)
         raise UnreadableImageError(
             f"The image's geometry is singular: voxel sizes {np.round(lengths, 4).tolist()} mm, "
             "or two voxel axes run in the same direction. Export the image again."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,13 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError
 
+# Lowest and highest modality value, both included.
+ValueRange = tuple[float, float]
 PERCENTILES = (0.5, 99.5)
+# A constant filled in around an image: so many of the voxels have it, and it is further from all
+# others than so many times what these span.
+_LEAST_FILL_SHARE, _LEAST_FILL_SPANS = 0.01, 4
+_HIGHEST_OF_16_BITS = (32767, 65535)
 _MAX_PERCENTILE_SAMPLES = 2_000_000
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _CENTER_WIDTH = re.compile(
@@ -100,18 +107,48 @@ def parse_window(spec: str | None) -> Window | None:
     return Window(float(match[1]), float(match[2]))
 
 
-def percentile_window(values: NDArray[Any]) -> Window:
-    """The window from the 0.5th to the 99.5th percentile of the non-zero values.
+def percentile_window(values: NDArray[Any], padding: Iterable[ValueRange] = ()) -> Window:
+    """The window from the 0.5th to the 99.5th percentile of the values that stand for tissue.
 
-    Large arrays are thinned out evenly along each axis to about two million samples.
+    These are neither zero nor padding nor a constant filled in around the image.
+
+    Args:
+        values: of any shape; large arrays are thinned out.
+        padding: ranges of values that stand for no tissue.
     """
-    step = max(1, math.ceil((values.size / _MAX_PERCENTILE_SAMPLES) ** (1 / values.ndim)))
-    sample = values[(slice(None, None, step),) * values.ndim]
+    sample = thinned(values)
     foreground = sample[sample != 0]
+    for low, high in padding:
+        foreground = foreground[(foreground < low) | (foreground > high)]
+    foreground = _without_fill(foreground)
     lower, upper = np.percentile(foreground if foreground.size else sample, PERCENTILES)
     width = upper - lower
     name = f"{PERCENTILES[0]}–{PERCENTILES[1]} %"
     return Window(float(lower + upper) / 2, float(width) if width > 0 else 1.0, name)
+
+
+def thinned(values: NDArray[Any]) -> NDArray[Any]:
+    """Values of an evenly spaced part of an array along each axis, about two million at most."""
+    step = max(1, math.ceil((values.size / _MAX_PERCENTILE_SAMPLES) ** (1 / values.ndim)))
+    return values[(slice(None, None, step),) * values.ndim]
+
+
+def _without_fill(values: NDArray[Any]) -> NDArray[Any]:
+    """Values without a constant that is filled in around the image.
+
+    It is below zero or the highest of 16 bits. Below others that are not negative it is one at any
+    distance, else where it lies far from them.
+    """
+    for fill in (values.min(initial=0), values.max(initial=0)):
+        others = values[values != fill]
+        many = others.size <= (1 - _LEAST_FILL_SHARE) * values.size
+        if not (others.size and many and (fill < 0 or fill in _HIGHEST_OF_16_BITS)):
+            continue
+        lower, upper = np.percentile(others, PERCENTILES)
+        gap = max(lower - float(fill), float(fill) - upper)
+        if fill < 0 <= others.min() or gap > _LEAST_FILL_SPANS * (upper - lower):
+            values = others
+    return values
 
 
 def apply_window(

@@ -15,7 +15,7 @@ def choose_window(volume: Volume, spec: str | Window | None = None) -> Window | 
 
     An explicit ``spec`` wins; ``"stored"`` asks for the one in the DICOM file. Otherwise CT gets
     the soft-tissue window, and everything else that is not 8-bit the 0.5th to 99.5th percentile of
-    its non-zero voxels, because MR and radiograph intensities have no absolute scale.
+    the voxels that show tissue, because MR and radiograph intensities have no absolute scale.
 
     Raises:
         InputError: the text is not a window, or "stored" is asked for and none is stored.
@@ -31,7 +31,7 @@ def choose_window(volume: Volume, spec: str | Window | None = None) -> Window | 
         return None
     if volume.modality == "CT":
         return CT_PRESETS["soft_tissue"]
-    return percentile_window(volume.array)
+    return percentile_window(volume.array, volume.padding)
 
 
 def _stored_window(volume: Volume) -> Window:

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import InputError
+from medreasoner_infer.imaging.nifti import RAS_TO_LPS, straightened
 from medreasoner_infer.imaging.volume import Volume
 
 _NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -31,9 +32,8 @@ def write_mask(
     """Write a mask on exactly the image's voxel grid; atomic.
 
     The suffix decides: ``.nii`` and ``.nii.gz`` (LPS becomes NIfTI's RAS), ``.nrrd`` and ``.mha``,
-    or ``.png`` for one slice of an image without patient geometry (white inside). NIfTI keeps the
-    shear of a tilted gantry in its sform, which ITK-based programs straighten on reading; choose
-    NRRD for those.
+    or ``.png`` for one slice of an image without patient geometry (white inside). Of a sheared grid
+    (tilted gantry) see :func:`write_nifti`; NRRD and MetaImage keep it for ITK-based programs too.
 
     Args:
         mask_ijk: (I, J, K), boolean or integers 0...255, on the image's grid.
@@ -59,7 +59,7 @@ def write_mask(
         )
     with replacing(target, suffix) as temporary:
         if suffix in _NIFTI_SUFFIXES:
-            _write_nifti(mask, volume, temporary)
+            write_nifti(mask, volume.ijk_to_lps, temporary)
         elif suffix in _ITK_SUFFIXES:
             _write_itk(mask, volume, temporary, compress)
         else:
@@ -83,17 +83,25 @@ def _require_mask(mask_ijk: NDArray[Any], volume: Volume) -> None:
         )
 
 
-def _write_nifti(mask: NDArray[Any], volume: Volume, path: Path) -> None:
+def write_nifti(values_ijk: NDArray[Any], ijk_to_lps: NDArray[np.float64], path: Path) -> None:
+    """Write a NIfTI file that nibabel and ITK read; LPS becomes NIfTI's RAS.
+
+    The sform holds the grid as it is. Programs based on ITK refuse one whose axes are not at right
+    angles, as a tilted gantry makes it, and take the qform: the same slices stacked straight, with
+    the middle of the volume at its place.
+
+    Args:
+        values_ijk: (I, J, K), of numbers or of RGB24.
+        ijk_to_lps: (4, 4) affine.
+        path: file to write.
+    """
     import nibabel
 
-    from medreasoner_infer.imaging.nifti import RAS_TO_LPS
-
-    affine = RAS_TO_LPS @ volume.ijk_to_lps
-    image = nibabel.Nifti1Image(mask, affine, dtype=mask.dtype)
+    affine = RAS_TO_LPS @ ijk_to_lps
+    image = nibabel.Nifti1Image(values_ijk, affine, dtype=values_ijk.dtype)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=_SCANNER_CODE)
-    # A quaternion cannot hold shear: better none than one that disagrees with the sform.
-    image.set_qform(affine, code=0 if _is_sheared(affine) else _SCANNER_CODE)
+    image.set_qform(straightened(affine, values_ijk.shape), code=_SCANNER_CODE)
     nibabel.save(image, path)
 
 
@@ -117,8 +125,3 @@ def _write_png(mask: NDArray[Any], volume: Volume, path: Path) -> None:
             "slice(s). Write the mask as .nii.gz."
         )
     Image.fromarray(np.where(mask[:, :, 0].T > 0, 255, 0).astype(np.uint8)).save(path)
-
-
-def _is_sheared(affine: NDArray[np.float64]) -> bool:
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return bool(np.abs(directions.T @ directions - np.eye(3)).max() > 1e-4)

@@ -59,18 +59,26 @@ def _show(found: StudyHistory, console: Console) -> None:
         outcome = "" if decision is None else decision.outcome.value
         if decision is not None and decision.reason:
             outcome += f": {decision.reason}"
-        volume_ml = record.result.mask.volume_mm3 / 1000
         table.add_row(
             record.created_at.isoformat(timespec="seconds"),
             Text(record.query or "(segmented by prompts)"),
             "present" if record.present else "not present",
             Text(outcome),
             str(result.header.version),
-            f"{volume_ml:.1f} cm³" if result.mask_ijk.any() else "",
+            _size(result),
         )
     console.print(table if found.results else "The archive holds no record of this study.")
     for sentence in found.unreadable:
         console.print(Text.assemble(("Not shown: ", "yellow"), sentence))
+
+
+def _size(result: StoredResult) -> str:
+    mask = result.record.result.mask
+    if not result.mask_ijk.any():
+        return ""
+    return (
+        f"{mask.voxels} voxels" if mask.volume_mm3 is None else f"{mask.volume_mm3 / 1000:.1f} cm³"
+    )
 
 
 def _redraw(result: StoredResult, out: Path, number: int) -> tuple[Path, ...]:

@@ -31,12 +31,11 @@ def measure(mask_ijk: np.ndarray, volume: Volume, mapping: SliceMapping) -> Mask
     if not volume.spacing_known or not mask_ijk.any():
         return MaskSizes(None, None, None, None)
     summary = summarise_mask(mask_ijk, mapping, None)
-    volume_mm3 = None if volume.is_picture else summary.volume_mm3
     on_slice = slice_values(Volume(mask_ijk, volume.ijk_to_lps, "OT", "", volume.source), mapping)
     if not on_slice.any():
-        return MaskSizes(volume_mm3, None, None, None)
+        return MaskSizes(summary.volume_mm3, None, None, None)
     axes_mm = _feret_mm(mapping.slice_px_to_lps(_corners(on_slice)))
-    return MaskSizes(volume_mm3, summary.slice_area_mm2, *axes_mm)
+    return MaskSizes(summary.volume_mm3, summary.slice_area_mm2, *axes_mm)
 
 
 def _corners(mask_hw: np.ndarray) -> np.ndarray:

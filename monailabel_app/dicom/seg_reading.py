@@ -15,7 +15,7 @@ import numpy as np
 
 from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.dicom_file import require_plausible
-from medreasoner_infer.imaging.dicom_frames import require_decodable
+from medreasoner_infer.imaging.dicom_frames import stored_frames
 from medreasoner_infer.imaging.dicom_geometry import FramePlane
 from medreasoner_infer.imaging.dicom_header import frame_planes
 from medreasoner_infer.imaging.limits import FileLimits
@@ -106,9 +106,7 @@ def _frames(segmentation: Dataset, number: int) -> Iterator[_Frame]:
 def _decoded(segmentation: Dataset) -> np.ndarray:
     content = len(segmentation.get("PixelData") or b"")
     require_plausible(segmentation, content, SEGMENTATION_LIMITS)
-    require_decodable(segmentation)
-    pixels = segmentation.pixel_array
-    return pixels if pixels.ndim == 3 else pixels[np.newaxis]
+    return stored_frames(segmentation, "MONOCHROME2").values
 
 
 def _segment_number(item: Dataset, segmentation: Dataset) -> int:

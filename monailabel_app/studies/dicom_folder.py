@@ -19,8 +19,8 @@ from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
 from medreasoner_infer.imaging.formats import ImageFormat, format_of
-from medreasoner_infer.imaging.nifti import RAS_TO_LPS
 from medreasoner_infer.imaging.places import files_below
+from medreasoner_infer.imaging.write import write_nifti as write_on_grid
 from monailabel_app.common.fields import is_uid
 from monailabel_app.common.private_files import private_file, private_folder
 
@@ -193,8 +193,6 @@ def write_nifti(volume: Volume, path: Path) -> None:
     Raises:
         UnreadableImageError: an axis is longer than NIfTI-1 can hold.
     """
-    import nibabel
-
     if max(volume.shape_ijk) > _NIFTI_LENGTH:
         raise UnreadableImageError(
             f"The image has {volume.shape_ijk} voxels; viewers get NIfTI files of at most "
@@ -204,6 +202,4 @@ def write_nifti(volume: Volume, path: Path) -> None:
     if volume.is_colour:
         rgb = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
         array = np.ascontiguousarray(array).view(rgb)[..., 0]
-    image = nibabel.Nifti1Image(array, RAS_TO_LPS @ volume.ijk_to_lps)
-    image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
+    write_on_grid(array, volume.ijk_to_lps, path)

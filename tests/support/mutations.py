@@ -6,7 +6,11 @@ from __future__ import annotations
 import random
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from support.element_mutations import element_mutations, is_explicit
 
 Mutation = Callable[[bytearray, random.Random], bytearray]
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -22,6 +26,34 @@ def mutations(content: bytes, count: int, seed: int) -> Iterator[bytes]:
         for _ in range(chance.randint(1, 4)):
             changed = chance.choice(_MUTATIONS)(changed, chance) or bytearray(b"\0")
         yield bytes(changed)
+
+
+def mutants_of(path: Path, count: int, seed: int) -> Iterator[bytes]:
+    """Variants of a file, of which half are damaged as files of its format are.
+
+    A PNG's checksums are made good, as nothing behind a wrong one is looked at; single elements of
+    a DICOM data set get other values, which a change of bytes seldom makes.
+    """
+    content = path.read_bytes()
+    if path.suffix == ".png":
+        for number, changed in enumerate(mutations(content, count, seed)):
+            yield with_checksums(changed) if number % 2 else changed
+    elif path.suffix == ".dcm" and is_explicit(content):
+        yield from mutations(content, count - count // 2, seed)
+        yield from element_mutations(content, count // 2, seed)
+    else:
+        yield from mutations(content, count, seed)
+
+
+def with_checksums(content: bytes) -> bytes:
+    """A PNG file whose chunks have the checksums of what is in them."""
+    made, at = content[:8], 8
+    while at + 12 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        body = content[at + 4 : at + 8 + length]
+        made += content[at : at + 4] + body + zlib.crc32(body).to_bytes(4, "big")
+        at += 12 + length
+    return made
 
 
 def _place(content: bytearray, chance: random.Random) -> int:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medreasoner_infer.advice import download_command, install_command
 from medreasoner_infer.models.registry import registered_models
 from medreasoner_infer.types import ModelSpec
 
@@ -50,9 +51,9 @@ def doctor() -> None:
 
 
 def _packages() -> list[Finding]:
-    findings = [_package(name, "reinstall: pip install medreasoner", False) for name in REQUIRED]
+    findings = [_package(name, f"reinstall: {install_command()}", False) for name in REQUIRED]
     for extra, names in BY_EXTRA.items():
-        advice = f"optional: pip install 'medreasoner[{extra}]'"
+        advice = f"optional: {install_command(extra)}"
         if extra == "vllm":
             advice = "not in this environment, as it should be; see scripts/setup_vllm.sh"
         findings += [_package(name, advice, None) for name in names]
@@ -96,6 +97,5 @@ def _weight(spec: ModelSpec) -> Finding:
     marker = spec.filename or "config.json"
     if isinstance(try_to_load_from_cache(spec.source, marker, revision=spec.revision), str):
         return Finding(subject, True, f"in the local Hugging Face cache ({spec.source})")
-    return Finding(
-        subject, None, f"get it with: hf download {spec.source} {spec.filename or ''}".rstrip()
-    )
+    command = download_command(spec.source, spec.filename, spec.revision)
+    return Finding(subject, None, f"get it with: {command}")

@@ -100,7 +100,7 @@ def _sound(element: DataElement, keyword: str, vr: str) -> Any | None:
         MalformedValueError: it cannot be repaired.
     """
     if vr == "SQ":
-        if element.VR != vr:
+        if vr != element.VR:
             raise MalformedValueError("no sequence")
         for item in element.value:
             for inner in item:
@@ -117,7 +117,8 @@ def _sound(element: DataElement, keyword: str, vr: str) -> Any | None:
             raise MalformedValueError("several values where one belongs")
         given = [" / ".join(given)]
     sound = [_REPAIRS.get(vr, _validated)(value, vr) for value in given]
-    if element.VR == vr and sound == given and len(given) == element.VM:
+    is_as_given = sound == given and len(given) == element.VM
+    if is_as_given and vr == element.VR:
         return None
     return sound[0] if len(sound) == 1 else sound
 

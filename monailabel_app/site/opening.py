@@ -9,10 +9,10 @@ from pathlib import Path
 from monailabel_app.common.private_files import close_to_others, private_folder
 from monailabel_app.dicom.archive import FolderArchive, ResultArchive
 from monailabel_app.dicom.recording import ResultRecorder
-from monailabel_app.errors import StudiesAwayError, UnknownImageError
+from monailabel_app.errors import UnknownImageError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
-from monailabel_app.site.paths import SitePaths
+from monailabel_app.site.paths import SitePaths, require_studies
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
@@ -125,10 +125,7 @@ def prepare_folders(paths: SitePaths, *, own_data_dir: bool) -> None:
     Raises:
         StudiesAwayError: there is no folder of studies; it is not made.
     """
-    if not paths.is_pacs and not Path(paths.studies).is_dir():
-        raise StudiesAwayError(
-            "The folder of studies is not there; connect or make it, then start again."
-        )
+    require_studies(paths.studies)
     private_folder(paths.data_dir, parents=paths.is_pacs or own_data_dir)
 
 

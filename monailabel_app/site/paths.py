@@ -43,6 +43,11 @@ class SitePaths:
         return is_web_address(self.studies)
 
     @property
+    def may_write_studies(self) -> bool:
+        """Whether the folder of studies may be written to; never of a DICOMweb server's."""
+        return not self.is_pacs and os.access(self.studies, os.W_OK)
+
+    @property
     def results(self) -> Path:
         """DICOM results of studies that are a folder."""
         return self.data_dir / "dicom"

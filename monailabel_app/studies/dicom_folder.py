@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,9 +27,14 @@ from monailabel_app.common.private_files import private_file, private_folder
 from monailabel_app.errors import StudiesWriteError
 from monailabel_app.studies.set_aside import SetAside
 
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
 logger = logging.getLogger(__name__)
 
 NIFTI = ".nii.gz"
+DICOM_NAMES = (".dcm", ".dicom")
+_OTHER_NAMES = (NIFTI, ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LABELS_FOLDER = "labels"
 _NIFTI_LENGTH = 32767  # a signed 16-bit number, NIfTI-1's "dim"
 
@@ -51,7 +57,7 @@ class _Read:
         version: modification time in ns and size.
         header: of a DICOM image.
         fault: why the file cannot be read, if it is damaged.
-        is_other_image: whether it is an image of another format than DICOM.
+        is_other_image: whether content or name are those of an image, but not of a DICOM one.
     """
 
     version: tuple[int, int]
@@ -107,7 +113,7 @@ class SeriesFinder:
         ]
 
     def other_images(self) -> list[Path]:
-        """Images of other formats than DICOM, wherever they lie below the studies."""
+        """Files that are or are named as images, and are no DICOM, wherever they lie."""
         return [path for path, read in self._read.items() if read.is_other_image]
 
     def _again(self, path: Path, known: _Read | None) -> _Read | None:
@@ -134,7 +140,8 @@ def _read(path: Path, studies: Path, version: tuple[int, int]) -> _Read:
     try:
         kind = format_of(path)
         if kind is not ImageFormat.DICOM:
-            return _Read(version, is_other_image=kind is not None)
+            named = path.name.lower().endswith((*DICOM_NAMES, *_OTHER_NAMES))
+            return _Read(version, is_other_image=named or kind is not None)
         return _Read(version, _read_header(path, studies))
     except UnreadableImageError as error:
         return _Read(version, fault=str(error))
@@ -149,6 +156,11 @@ def _read_header(path: Path, studies: Path) -> _Header | None:
     header, _ = open_dicom(path, pixels=False)
     with reading(DAMAGED_HEADER):
         if non_image_kind(header) is not None:
+            if _is_of_image_class(header):
+                raise UnreadableImageError(
+                    "The DICOM file is of an image's class and holds none: it is cut short. Export "
+                    "or copy it again."
+                )
             return None
         uid = str(header.get("SeriesInstanceUID") or "")
         return _Header(
@@ -157,6 +169,12 @@ def _read_header(path: Path, studies: Path) -> _Header | None:
             study_uid=str(header.get("StudyInstanceUID") or ""),
             modality=modality_of(header),
         )
+
+
+def _is_of_image_class(header: FileDataset) -> bool:
+    """Whether the storage class that the file's meta header names is one of images (PS3.4, B.5)."""
+    uid = header.file_meta.get("MediaStorageSOPClassUID")
+    return uid is not None and "Image Storage" in uid.name
 
 
 def _series(members: list[tuple[Path, _Read]]) -> DicomSeries:

@@ -17,6 +17,7 @@ from monailabel_app.errors import ConflictError, StudiesWriteError, UnknownImage
 from monailabel_app.framework import DataModel, ImageLabelModel
 from monailabel_app.images.source import ImageSource
 from monailabel_app.studies.dicom_folder import (
+    DICOM_NAMES,
     NIFTI,
     DicomSeries,
     SeriesFinder,
@@ -250,6 +251,8 @@ def _stem(name: str) -> str:
 
 
 def _why_unlisted(path: Path, *, is_below: bool) -> str:
+    if path.name.lower().endswith(DICOM_NAMES):
+        return "The file is named as DICOM and is none: it is empty or damaged. Export it again."
     if is_below:
         return (
             "Files of this format are offered from the folder of studies itself, and this one lies "

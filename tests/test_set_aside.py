@@ -185,7 +185,9 @@ def overlapping(folder: Path) -> tuple[pydicom.Dataset, np.ndarray, np.ndarray]:
     first, second = (np.zeros(SHAPE_IJK, bool) for _ in range(2))
     first[4:12, 3:9, 2:4] = True
     second[8:18, 3:12, 2:4] = True
-    made = segmentation_of(folder, np.where(first, 1, 2 * second).astype(np.uint8), ["a", "b"])
+    made = segmentation_of(
+        folder, np.where(first, 1, 2 * second).astype(np.uint8), ["Liver", "Spleen"]
+    )
     pixels = np.unpackbits(np.frombuffer(made.PixelData, np.uint8), bitorder="little")[
         : len(made.PerFrameFunctionalGroupsSequence) * SHAPE_IJK[0] * SHAPE_IJK[1]
     ]
@@ -258,16 +260,16 @@ def test_a_pacs_with_one_of_each_bad_thing_is_listed_and_exported(
         image = pydicom.dcmread(path)
         image.ImageOrientationPatient = [1, 0, 0, 1, 0, 0]
         image.save_as(path)
-    good = {name: segmentation_of(folders[name], labels, ["liver"]) for name in
+    good = {name: segmentation_of(folders[name], labels, ["Pancreas"]) for name in
             ("good", "foreign", "pixels")}  # fmt: skip
     good["foreign"].FrameOfReferenceUID = generate_uid()
     good["pixels"].PixelData = good["pixels"].PixelData[:20]
-    of_unreadable = segmentation_of(folders["good"], labels, ["liver"])
+    of_unreadable = segmentation_of(folders["good"], labels, ["Pancreas"])
     of_unreadable.SeriesInstanceUID, of_unreadable.SOPInstanceUID = generate_uid(), generate_uid()
     of_unreadable.file_meta.MediaStorageSOPInstanceUID = of_unreadable.SOPInstanceUID
     reference = of_unreadable.ReferencedSeriesSequence[0]
     reference.SeriesInstanceUID = series_uid(folders["unreadable"])
-    overlap, first, second = overlapping(folders["overlap"])
+    overlap, _, _ = overlapping(folders["overlap"])
     uids = {name: stored(orthanc, folders[name], made) for name, made in good.items()}
     uids["overlap"] = stored(orthanc, folders["overlap"], overlap)
     uids["unreadable"] = stored(orthanc, folders["unreadable"], of_unreadable)
@@ -277,14 +279,18 @@ def test_a_pacs_with_one_of_each_bad_thing_is_listed_and_exported(
         PacsStudies, "connect", classmethod(lambda cls, address: _connected(cls, address, tmp_path))
     )
     out = export_studies(orthanc.dicom_web, tmp_path / "set", SMALL, tell=told.append)
-    assert {row["extra_info"]["category"] for row in out.load("train")} == {"liver", "a", "b"}
+    assert {row["extra_info"]["category"] for row in out.load("train")} == {
+        "Pancreas",
+        "Liver",
+        "Spleen",
+    }
     boxes = {
         row["extra_info"]["category"]: json.loads(row["reward_model"]["ground_truth"])["bbox_2d"]
         for row in out.load("train")
     }
     # 24 pixels across a square of 112: 4.67 px each. Both segments are whole.
-    assert (boxes["a"][0], boxes["a"][2]) == (round(4 * 112 / 24), round(12 * 112 / 24))
-    assert (boxes["b"][0], boxes["b"][2]) == (round(8 * 112 / 24), round(18 * 112 / 24))
+    assert (boxes["Liver"][0], boxes["Liver"][2]) == (round(4 * 112 / 24), round(12 * 112 / 24))
+    assert (boxes["Spleen"][0], boxes["Spleen"][2]) == (round(8 * 112 / 24), round(18 * 112 / 24))
     reasons = {one.name: one.reason for one in told}
     assert set(reasons) == {uids[name] for name in ("foreign", "pixels", "unreadable", "overlap")}
     assert "frame of reference" in reasons[uids["foreign"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,20 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 pytest.importorskip("monailabel")
 
 from medreasoner_infer import __version__
-from medreasoner_infer.errors import MissingExtraError
+from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
+from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.pipeline import Pipeline
+from medreasoner_infer.reasoners.weights import locate_model
+from medreasoner_infer.segmenters.loading import find_files
 from monailabel_app.cli import main
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.common.start_faults import tell_start_faults
 from monailabel_app.errors import SettingsError
 from monailabel_app.security.settings import SecuritySettings
 from monailabel_app.site.opening import prepare_folders
@@ -209,3 +215,37 @@ def test_the_advice_installs_this_package_though_it_is_in_no_index() -> None:
     said = str(MissingExtraError("peft", "train"))
     checkout = Path(__file__).resolve().parent.parent
     assert said.endswith(f"pip install -e '{checkout}[train]'")
+
+
+def test_a_start_that_fails_is_a_sentence_in_the_servers_log(caplog) -> None:
+    """Under MONAI Label's own start, whose server logs the traceback as a text."""
+    tell_start_faults()
+    tell_start_faults()
+    logger = logging.getLogger("uvicorn.error")
+    with caplog.at_level(logging.ERROR):
+        try:
+            try:
+                raise KeyError("weights")
+            except KeyError as error:
+                raise ModelUnavailableError("Weights are missing; fetch them.") from error
+        except ModelUnavailableError:
+            logger.error(traceback.format_exc())
+        logger.error("Traceback (most recent call last):\nKeyError: 'a bug keeps its traceback'\n")
+    assert [record.getMessage() for record in caplog.records] == [
+        "The app cannot start. Weights are missing; fetch them.",
+        "Traceback (most recent call last):\nKeyError: 'a bug keeps its traceback'\n",
+    ]
+
+
+def test_weights_that_cannot_be_had_come_with_the_command_that_fetches_them(monkeypatch) -> None:
+    spec = resolve_model("segmenter", "medsam2")
+
+    def away(*_: object, **__: object) -> None:
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", away)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", away)
+    with pytest.raises(ModelUnavailableError, match=r"hf download wanglab/MedSAM2 \S+\.pt"):
+        find_files(spec)
+    with pytest.raises(ModelUnavailableError, match="hf download a/b --revision abc"):
+        locate_model("a/b", "abc")

@@ -151,6 +151,18 @@ def test_the_good_label_is_exported_beside_bad_ones(
     assert json.loads((mixed / "datastore_v2.json").read_text())["objects"] == before
 
 
+@pytest.mark.parametrize("image_id", ["case.v1.2", "1.2.840.7", "a.b c", "scan.2024-01-02"])
+def test_a_dotted_name_keeps_its_end(mixed, tmp_path, image_id) -> None:
+    store = opened(mixed)
+    store.add_new_image(image_id, mixed / "case1.nii.gz", {})
+    mask = mask_file(store, image_id, tmp_path)
+    store.save_label(image_id, str(mask), "final", {})
+    again = opened(mixed)
+    assert image_id in again.list_images()
+    assert image_id in again.get_labeled_images()
+    assert (mixed / "labels" / "final" / f"{image_id}.nii.gz").is_file()
+
+
 # --- studies that may only be read ----------------------------------------------------------------
 
 

@@ -98,5 +98,5 @@ class TypedErrorRoute(APIRoute):
     def _log(self, status: int, error: Exception) -> None:
         """Tell of a request that cannot be used, by route and kind, without anything of it."""
         if status == _UNUSABLE:
-            methods = ",".join(sorted(self.methods))
+            methods = ",".join(sorted(self.methods or ()))
             logger.warning("%s %s: %d (%s)", methods, self.path, status, type(error).__name__)

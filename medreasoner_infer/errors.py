@@ -9,6 +9,8 @@ site's (503).
 
 from __future__ import annotations
 
+from medreasoner_infer.advice import install_command
+
 
 class MedReasonerError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -75,12 +77,12 @@ class CancelledError(MedReasonerError):
 
 
 class MissingExtraError(MedReasonerError, ImportError):
-    """An optional dependency is not installed; the message names the extra."""
+    """A dependency is not installed; the message names the extra that it belongs to, if any."""
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str | None = None) -> None:
         super().__init__(
             f"The package {package!r} is needed for this and is not installed. "
-            f"Install it with: pip install 'medreasoner[{extra}]'"
+            f"Install it with: {install_command(extra)}"
         )
         self.package = package
         self.extra = extra

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.common.privacy import quiet_request_logs
+from monailabel_app.common.start_faults import tell_start_faults
 from monailabel_app.framework import (
     Datastore,
     InferTask,
@@ -75,6 +76,7 @@ class MedReasonerApp(MONAILabelApp):
             ServiceError: if ``preload`` is set and a model is not available.
         """
         quiet_request_logs()
+        tell_start_faults()
         own = self.medreasoner = AppSettings.from_conf(conf or {}, self.defaults)
         paths = SitePaths.of(studies, own.data_dir)
         prepare_folders(paths, own_data_dir=own.data_dir is not None)

@@ -49,6 +49,10 @@ class PacsTimeoutError(PacsUnreachableError):
     """The DICOMweb server did not answer in time, or did not come to an end."""
 
 
+class PacsFaultError(PacsUnreachableError):
+    """The DICOMweb server answered this one request with an HTTP error."""
+
+
 class PacsAnswerError(PacsUnreachableError):
     """The DICOMweb server's answer is cut short, garbled, or about something else."""
 

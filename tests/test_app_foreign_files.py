@@ -203,10 +203,30 @@ def test_a_segmentation_that_claims_pixels_it_has_not_is_refused(liver) -> None:
             read_segment(segmentation, 1, source)
 
 
+def renumber(path: Path, number: int) -> None:
+    segmentation = pydicom.dcmread(path)
+    segmentation.SegmentSequence[0].SegmentNumber = number
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber = number
+    segmentation.save_as(path)
+
+
+def label_map(images: Path, path: Path, target: Path) -> np.ndarray:
+    write_label_map(path.parent, ImageSource(images, dicom_folder=images), target)
+    return np.asarray(nibabel.load(target).dataobj)
+
+
+def test_a_segment_above_255_does_not_wrap(liver, tmp_path: Path) -> None:
+    images, path = liver
+    as_1 = label_map(images, path, tmp_path / "1.nii.gz")
+    renumber(path, 300)
+    as_300 = label_map(images, path, tmp_path / "300.nii.gz")
+    assert as_1.sum() > 0
+    assert np.array_equal(as_300, as_1.astype(np.uint16) * 300)
+
+
 def test_a_segment_that_no_label_map_can_hold_is_refused(liver, tmp_path: Path) -> None:
     images, path = liver
-    segmentation = pydicom.dcmread(path)
-    segmentation.SegmentSequence[0].SegmentNumber = 300
-    segmentation.save_as(path)
-    with pytest.raises(MedReasonerError, match="holds 1 to 255"):
-        write_label_map(path.parent, ImageSource(images), tmp_path / "l.nii.gz")
+    renumber(path, 0)
+    with pytest.raises(MedReasonerError, match="from 1 to 65535"):
+        label_map(images, path, tmp_path / "l.nii.gz")

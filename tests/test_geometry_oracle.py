@@ -389,7 +389,7 @@ def test_the_volume_is_the_ellipsoids(outcome) -> None:
 def test_dcmqi_reads_the_same_voxels(tmp_path, acquisition) -> None:
     tool = Path(sys.executable).with_name("segimage2itkimage")
     if not tool.exists():
-        pytest.skip("dcmqi is absent; pip install 'medreasoner[dev]'")
+        pytest.skip("dcmqi is absent; pip install -e '.[dev]'")
     outcome = run(tmp_path, acquisition, "acquired")
     path = tmp_path / "seg.dcm"
     outcome.segmentation.save_as(path, write_like_original=False)

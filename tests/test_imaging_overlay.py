@@ -153,3 +153,15 @@ def test_content_that_does_not_fit_is_refused() -> None:
         content(mask=np.zeros((3, 3), bool))
     with pytest.raises(InputError, match="2 points came with 1 labels"):
         content(point_labels=(1,))
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+@pytest.mark.parametrize("text", ["肝脏在哪里？", "أين الكبد؟", "где печень? 🙂", "plain"])
+def test_no_character_is_drawn_as_a_box(text: str) -> None:
+    """matplotlib warns of each character that its fonts lack, and draws a box."""
+    overlay = content(question=text, reasoning=f"{text} liver", warnings=(text,))
+    overlay_figure(overlay).canvas.draw()
+    shown = " ".join(shown_texts(overlay))
+    assert "liver" in shown
+    assert ("[…]" in shown) == ("no font of this machine" in shown)
+    assert text in shown or "[…]" in shown

@@ -520,7 +520,7 @@ def test_an_unknown_device_is_refused(folder) -> None:
 def test_without_peft_the_extra_is_named(folder, tmp_path, monkeypatch) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'medreasoner\[train\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '/.*\[train\]'"):
         load_transformers_reasoner(folder, device="cpu", adapter=tmp_path)
 
 

@@ -13,10 +13,12 @@ from matplotlib.patheffects import withStroke
 
 from medreasoner_infer.imaging.overlay_content import OverlayContent
 from medreasoner_infer.imaging.overlay_text import (
+    LEFT_OUT_NOTE,
     TextBlock,
     TextLayout,
     TextMeasurer,
     TextStyle,
+    drawable,
     lay_out,
 )
 from medreasoner_infer.types import SliceImage
@@ -73,11 +75,14 @@ def overlay_figure(content: OverlayContent) -> Figure:
 def text_blocks(content: OverlayContent) -> list[TextBlock]:
     """The blocks of the text column, from top to bottom."""
     outcome = TextStyle(15, _TARGET if content.present else _BOX, "bold")
+    question, reasoning = drawable(content.question), drawable(content.reasoning)
+    is_whole = (question, reasoning) == (content.question, content.reasoning)
+    notes = content.warnings if is_whole else (*content.warnings, LEFT_OUT_NOTE)
     sections = (
-        ("QUESTION", content.question, _QUESTION),
+        ("QUESTION", question, _QUESTION),
         ("OUTCOME", content.outcome, outcome),
-        ("REASONING", content.reasoning, _BODY),
-        ("NOTES", "\n".join(f"• {warning}" for warning in content.warnings), _SMALL),
+        ("REASONING", reasoning, _BODY),
+        ("NOTES", drawable("\n".join(f"• {note}" for note in notes)), _SMALL),
         ("MODELS", "\n".join(content.models), _SMALL),
     )
     blocks: list[TextBlock] = []

@@ -3,16 +3,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.font_manager import FontProperties, get_font_names
+from matplotlib.font_manager import FontProperties, findfont, get_font, get_font_names
 
 LINE_SPACING = 1.42
-# Used, where installed, for characters that matplotlib's own font lacks.
-_FALLBACK_FAMILIES = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans")
+_OWN_FAMILY = "DejaVu Sans"  # comes with matplotlib
+# Families whose names begin so are used, where installed, for characters that the own one lacks.
+_FALLBACK_FAMILIES = (
+    "Noto Sans", "Source Han Sans", "WenQuanYi", "Droid Sans Fallback", "IPA", "Nanum", "FreeSans",
+    "Arial Unicode", "Unifont",
+)  # fmt: skip
+LEFT_OUT = "[…]"
+LEFT_OUT_NOTE = (
+    f"{LEFT_OUT} stands for characters that no font of this machine draws; answer.json has the "
+    "whole text. Fonts such as Noto Sans CJK (package fonts-noto-cjk) draw them."
+)
 
 # Width in px of a word, of a character or of a single space.
 MeasureWidth = Callable[[str], float]
@@ -28,9 +38,27 @@ class TextStyle:
 
     def font(self) -> FontProperties:
         """The font of this style, with fallbacks for other scripts."""
-        installed = set(get_font_names())
-        families = ["DejaVu Sans", *(f for f in _FALLBACK_FAMILIES if f in installed)]
-        return FontProperties(family=families, size=self.size_pt, weight=self.weight)
+        return FontProperties(family=_families(), size=self.size_pt, weight=self.weight)
+
+
+@cache
+def _families() -> list[str]:
+    installed = sorted(get_font_names())
+    return [_OWN_FAMILY, *(name for name in installed if name.startswith(_FALLBACK_FAMILIES))]
+
+
+@cache
+def _drawn_characters() -> frozenset[int]:
+    """Code points that the fonts have between them."""
+    files = [findfont(FontProperties(family=[family])) for family in _families()]
+    return frozenset(code for file in files for code in get_font(file).get_charmap())
+
+
+def drawable(text: str) -> str:
+    """``text`` with :data:`LEFT_OUT` for each run of characters that would be drawn as boxes."""
+    drawn = _drawn_characters()
+    marked = "".join(c if c.isspace() or ord(c) in drawn else "\0" for c in text)
+    return re.sub("\0+", LEFT_OUT, marked)
 
 
 @dataclass(frozen=True)

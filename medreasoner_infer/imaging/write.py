@@ -36,7 +36,7 @@ def write_mask(
     (tilted gantry) see :func:`write_nifti`; NRRD and MetaImage keep it for ITK-based programs too.
 
     Args:
-        mask_ijk: (I, J, K), boolean or integers 0...255, on the image's grid.
+        mask_ijk: (I, J, K), boolean or integers that ``dtype`` holds, on the image's grid.
         volume: the image.
         path: file to write; an existing one is replaced.
         dtype: type of the voxels in the file; a PNG has uint8 always.
@@ -46,10 +46,11 @@ def write_mask(
         The path written.
 
     Raises:
-        InputError: the mask is not on the image's grid or not 8-bit, or the suffix does not fit.
+        InputError: the mask is not on the image's grid, ``dtype`` does not hold its values, or the
+            suffix does not fit.
     """
     target = Path(path)
-    _require_mask(mask_ijk, volume)
+    _require_mask(mask_ijk, volume, _most(dtype))
     mask = mask_ijk.astype(dtype, copy=False)
     suffix = next((s for s in _MASK_SUFFIXES if target.name.lower().endswith(s)), None)
     if suffix is None:
@@ -67,19 +68,24 @@ def write_mask(
     return target
 
 
-def _require_mask(mask_ijk: NDArray[Any], volume: Volume) -> None:
+def _most(dtype: DTypeLike) -> int:
+    kind = np.dtype(dtype)
+    return int(np.iinfo(kind).max) if kind.kind in "iu" else 255
+
+
+def _require_mask(mask_ijk: NDArray[Any], volume: Volume, most: int) -> None:
     if mask_ijk.shape != volume.shape_ijk:
         raise InputError(
             f"The mask has shape {mask_ijk.shape}, the image {volume.shape_ijk}; expected a mask "
             "in index order (I, J, K) on the image's grid."
         )
     fits = mask_ijk.dtype in (np.bool_, np.uint8) or (
-        mask_ijk.dtype.kind in "iu" and mask_ijk.min() >= 0 and mask_ijk.max() <= 255
+        mask_ijk.dtype.kind in "iu" and mask_ijk.min() >= 0 and mask_ijk.max() <= most
     )
     if not fits:
         raise InputError(
             f"The mask holds {mask_ijk.dtype} values from {mask_ijk.min()} to {mask_ijk.max()}; "
-            "expected booleans or integers from 0 to 255."
+            f"expected booleans or integers from 0 to {most}."
         )
 
 

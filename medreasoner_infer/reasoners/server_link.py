@@ -84,7 +84,7 @@ class ServerLink:
         try:
             import openai  # noqa: F401
         except ImportError as error:
-            raise MissingExtraError("openai", "vllm") from error
+            raise MissingExtraError("openai") from error
         # A key is always passed, lest one meant for another service be read from the environment.
         key = api_key or "none"
         tls = httpx.create_ssl_context(trust_env=trust_env)

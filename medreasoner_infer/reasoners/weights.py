@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from medreasoner_infer.advice import download_command
 from medreasoner_infer.errors import ModelUnavailableError
 from medreasoner_infer.hashing import files_sha256
 
@@ -45,8 +46,9 @@ def _download(repository: str, revision: str | None) -> ModelFolder:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelUnavailableError(
             f"{repository} is no folder of this machine, and could not be downloaded from Hugging "
-            f"Face at revision {revision or 'main'} ({type(error).__name__}). Check the name, the "
-            "network, or give a local folder."
+            f"Face at revision {revision or 'main'} ({type(error).__name__}). Check the name and "
+            "the network, give a local folder, or fetch it before with: "
+            f"{download_command(repository, None, revision)}"
         ) from error
     return ModelFolder(Path(folder), Path(folder).name)
 

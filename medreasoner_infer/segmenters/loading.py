@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from medreasoner_infer.advice import download_command
 from medreasoner_infer.errors import ModelUnavailableError
 from medreasoner_infer.hashing import files_sha256
 from medreasoner_infer.types import ModelIdentity, ModelSpec
@@ -104,7 +105,8 @@ def _download(spec: ModelSpec) -> WeightFiles:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelUnavailableError(
             f"{spec.filename} of {spec.source} could not be had from Hugging Face "
-            f"({type(error).__name__}). Check the network and the revision, or give a local path."
+            f"({type(error).__name__}). Check the network and the revision, give a local path, or "
+            f"fetch it before with: {download_command(spec.source, spec.filename, spec.revision)}"
         ) from error
     # .../snapshots/<commit>/<file>: the commit that was really fetched, whatever tag asked for it
     return WeightFiles(config, weights, _commit_of(weights, spec.filename))

@@ -7,7 +7,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one sentence, and exit status 1 or its own."""
+    """Run the command line; an error becomes one sentence, and exit status 1 or its own.
+
+    Errors are ours, and the system's about a file; anything else is a bug and keeps its traceback.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -17,7 +20,18 @@ def main() -> None:
 
     try:
         app()
-    except MedReasonerError as error:
-        message = Text.assemble((ERROR_PREFIX, "bold red"), str(error))
+    except (MedReasonerError, OSError) as error:
+        said = str(error) if isinstance(error, MedReasonerError) else _about_file(error)
+        message = Text.assemble((ERROR_PREFIX, "bold red"), said)
         Console(stderr=True).print(message, soft_wrap=True)
         sys.exit(getattr(error, "exit_status", 1))
+
+
+def _about_file(error: OSError) -> str:
+    """What the system says of a file; raised again where it is about none."""
+    if error.filename is None or error.strerror is None:
+        raise error
+    return (
+        f"{error.filename} cannot be used ({error.strerror}). Check the path, its rights and the "
+        "space on the disk, then try again."
+    )

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from medreasoner_infer import __version__
 from monailabel_app.cli.ask import ask, segment
 from monailabel_app.cli.demo import demo
 from monailabel_app.cli.doctor import doctor
@@ -22,6 +25,26 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medreasoner {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def medreasoner(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Options of the command itself; what it does is its sub-commands' work."""
+
+
 for command in (ask, segment, serve, demo, export, history, train, doctor):
     app.command()(command)
 app.add_typer(models, name="models")

@@ -24,6 +24,7 @@ from monailabel_app.cli.options import (
     ReasonerOption,
     ReasonerUrlOption,
     SegmenterOption,
+    SeriesOption,
     SliceOption,
     WindowOption,
     parse_box,
@@ -62,6 +63,7 @@ def ask(
     reasoner_url: ReasonerUrlOption = None,
     device: DeviceOption = "auto",
     modality: ModalityOption = None,
+    series: SeriesOption = None,
 ) -> None:
     """Ask a clinical question of an image; writes answer.json, the mask and overlay.png."""
     position_lps_mm = None if position is None else parse_position(position, "--position")
@@ -71,7 +73,7 @@ def ask(
         propagate=propagate,
         samples=samples,
     )
-    volume = _load(image, modality)
+    volume = _load(image, modality, series)
     from medreasoner_infer.hooks import Hooks
     from medreasoner_infer.pipeline import Pipeline
 
@@ -103,6 +105,7 @@ def segment(
     segmenter: SegmenterOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
     modality: ModalityOption = None,
+    series: SeriesOption = None,
 ) -> None:
     """Run the segmenter alone from a box and points; writes the same files as ask."""
     positive = [parse_point(text, "--point") for text in point or ()]
@@ -115,7 +118,7 @@ def segment(
     request = SegmentRequest(
         SliceSelection(plane, slice_index, window=window), prompt, propagate=propagate
     )
-    volume = _load(image, modality)
+    volume = _load(image, modality, series)
     from medreasoner_infer.hooks import Hooks
     from medreasoner_infer.pipeline import Pipeline
 
@@ -126,11 +129,32 @@ def segment(
     _write(result, volume, out)
 
 
-def _load(image: Path, modality: str | None) -> Volume:
+def _load(image: Path, modality: str | None, series_uid: str | None) -> Volume:
+    """Read the image; of a folder with several series the one that is named, else the largest."""
     from medreasoner_infer.imaging import load_volume
 
+    if image.is_dir():
+        _list_series(image, series_uid)
     with console.status("Reading the image"):
-        return load_volume(image, modality=modality)
+        return load_volume(image, modality=modality, series_uid=series_uid)
+
+
+def _list_series(folder: Path, series_uid: str | None) -> None:
+    """Show what can be named with --series, unless one is named or there is no choice.
+
+    Raises:
+        typer.BadParameter: the one that is named is not there.
+    """
+    from monailabel_app.studies.dicom_folder import SeriesFinder
+
+    found = {series.series_uid: series for series in SeriesFinder(folder).find()}
+    if series_uid is not None and series_uid not in found:
+        known = "".join(f"\n  {uid}" for uid in found) or " no DICOM series"
+        raise typer.BadParameter(f"the folder holds:{known}", param_hint="--series")
+    if series_uid is None and len(found) > 1:
+        console.print(f"The folder holds {len(found)} series, to be named with --series:")
+        for uid, series in found.items():
+            console.print(Text(f"  {uid} {series.modality or ''}".rstrip()), soft_wrap=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from monailabel_app.cli.options import usable_folder
 from monailabel_app.cli.tour import (
     DEFAULT_QUESTIONS,
     DemoAnswer,
@@ -20,6 +21,7 @@ from monailabel_app.cli.tour import (
     make_demo_study,
     running_server,
 )
+from monailabel_app.site.paths import require_studies
 
 DEMO_STUDIES = Path("demo_studies")
 console = Console()
@@ -33,7 +35,7 @@ def demo(
         list[str] | None, typer.Option(help="Your own question; may be repeated.")
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the pictures.", file_okay=False)
+        Path, typer.Option("--out", help="Folder for the pictures.", callback=usable_folder)
     ] = Path("demo_output"),
 ) -> None:
     """Start the server on a study, ask it three questions, show the answers."""
@@ -41,8 +43,7 @@ def demo(
         studies = DEMO_STUDIES
         with console.status("Generating a CT study"):
             make_demo_study(studies)
-    if not studies.is_dir():
-        raise typer.BadParameter(f"{studies} is no folder", param_hint="--studies")
+    require_studies(str(studies))
     questions = tuple(DemoQuestion(text) for text in query) if query else DEFAULT_QUESTIONS
     out.mkdir(parents=True, exist_ok=True)
     console.print(Text(f"Starting the MONAI Label server on {studies}"))

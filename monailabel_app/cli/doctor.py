@@ -8,14 +8,17 @@ import importlib.util
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medreasoner_infer.advice import download_command, install_command
 from medreasoner_infer.models.registry import registered_models
 from medreasoner_infer.types import ModelSpec
+from monailabel_app.cli.options import show_set_aside
 
 REQUIRED = ("torch", "torchvision", "transformers", "sam2", "xgrammar", "SimpleITK", "pydicom")
 BY_EXTRA = {
@@ -35,8 +38,19 @@ class Finding:
     detail: str
 
 
-def doctor() -> None:
-    """Check the installation; the exit status is 1 if something needed is missing."""
+def doctor(
+    studies: Annotated[
+        str | None,
+        typer.Option(help="Also look through a folder of studies or a DICOMweb server."),
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Folder of the app's records, if it was given one.")
+    ] = None,
+) -> None:
+    """Check the installation; the exit status is 1 if something needed is missing.
+
+    With --studies every image is read as the server reads it, and what cannot be offered is named.
+    """
     findings = [*_packages(), _device(), *_weights()]
     table = Table(show_header=False, box=None)
     marks = {True: ("ok", "green"), False: ("missing", "bold red"), None: ("absent", "yellow")}
@@ -45,14 +59,30 @@ def doctor() -> None:
     console = Console()
     console.print(f"Python {platform.python_version()} on {platform.platform()}", highlight=False)
     console.print(table)
+    if studies is not None:
+        _look_through(studies, records, console)
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
 
+def _look_through(studies: str, records: Path | None, console: Console) -> None:
+    from monailabel_app.common.privacy import quiet_request_logs
+    from monailabel_app.site.opening import open_studies
+    from monailabel_app.site.paths import SitePaths, require_studies
+    from monailabel_app.studies.looking import look_through
+
+    require_studies(studies)
+    quiet_request_logs()
+    with console.status("Reading the studies"):
+        looked = look_through(open_studies(SitePaths.of(studies, records), read_only=True))
+    console.print(f"Studies: {looked.offered} image(s) offered, {len(looked.set_aside)} set aside")
+    show_set_aside(looked.set_aside, console)
+
+
 def _packages() -> list[Finding]:
-    findings = [_package(name, "reinstall: pip install medreasoner", False) for name in REQUIRED]
+    findings = [_package(name, f"reinstall: {install_command()}", False) for name in REQUIRED]
     for extra, names in BY_EXTRA.items():
-        advice = f"optional: pip install 'medreasoner[{extra}]'"
+        advice = f"optional: {install_command(extra)}"
         if extra == "vllm":
             advice = "not in this environment, as it should be; see scripts/setup_vllm.sh"
         findings += [_package(name, advice, None) for name in names]
@@ -96,6 +126,5 @@ def _weight(spec: ModelSpec) -> Finding:
     marker = spec.filename or "config.json"
     if isinstance(try_to_load_from_cache(spec.source, marker, revision=spec.revision), str):
         return Finding(subject, True, f"in the local Hugging Face cache ({spec.source})")
-    return Finding(
-        subject, None, f"get it with: hf download {spec.source} {spec.filename or ''}".rstrip()
-    )
+    command = download_command(spec.source, spec.filename, spec.revision)
+    return Finding(subject, None, f"get it with: {command}")

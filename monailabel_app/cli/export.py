@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
+
+from monailabel_app.cli.options import show_set_aside, usable_folder
+from monailabel_app.studies.set_aside import SetAside
 
 if TYPE_CHECKING:
     from medreasoner_training.samples import Manifest
@@ -21,7 +26,7 @@ def export(
     studies: Annotated[
         str, typer.Option(help="Folder of studies, or the address of a DICOMweb server.")
     ],
-    out: Annotated[Path, typer.Option(help="New folder for the data set.")],
+    out: Annotated[Path, typer.Option(help="New folder for the data set.", callback=usable_folder)],
     val_share: Annotated[
         float, typer.Option(help="Share of the patients that validate; 0 makes no such split.")
     ] = 0.2,
@@ -67,17 +72,26 @@ def export(
         model_size, max_slices, max_absent_slices, components=Components(components)
     )
     writer = _writer(query_writer, query_model, query_writer_public)
-    console = Console()
+    console, aside = Console(), list[SetAside]()
     columns = (TextColumn("Approved labels"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with _naming(aside, console), Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("export", total=None)
         dataset = export_studies(
             studies, out, ExportSettings(val_share, samples), data_dir=records,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-            query_writer=writer,
+            query_writer=writer, tell=aside.append,
         )  # fmt: skip
     _show(dataset.manifest, console)
     console.print(Text(f"{dataset.manifest.rows} samples written to {out}"))
+
+
+@contextmanager
+def _naming(aside: list[SetAside], console: Console) -> Iterator[None]:
+    """Show what was set aside in the end, also where nothing was left to export."""
+    try:
+        yield
+    finally:
+        show_set_aside(aside, console)
 
 
 def _writer(url: str | None, model: str | None, public: bool) -> QueryWriterSettings | None:

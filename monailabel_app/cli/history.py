@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from monailabel_app.cli.options import usable_folder
+
 if TYPE_CHECKING:
     from monailabel_app.dicom.archive import ResultArchive
     from monailabel_app.dicom.history import StudyHistory
@@ -25,30 +27,40 @@ def history(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for answer, mask and picture of each record; none if not given."),
+        typer.Option(
+            help="Folder for answer, mask and picture of each record; none if not given.",
+            callback=usable_folder,
+        ),
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Folder of the app's records, if it was given one.")
     ] = None,
 ) -> None:
-    """List what was asked about a study and what readers made of it; redraw it with --out."""
+    """List what was asked about a study and what readers made of it; redraw it with --out.
+
+    Exit status: 1 where the archive holds no record of the study, or one that cannot be read.
+    """
     from monailabel_app.dicom.history import read_record
 
-    found = read_record(_archive(studies), study)
+    found = read_record(_archive(studies, records), study)
     console = Console()
     _show(found, console)
     if out is not None:
         for number, result in enumerate(found.results, start=1):
             for path in _redraw(result, out, number):
                 console.print(Text(f"wrote {path}"), soft_wrap=True)
-    if found.unreadable:
+    if found.unreadable or not found.results:
         raise typer.Exit(1)
 
 
-def _archive(studies: str) -> ResultArchive:
+def _archive(studies: str, records: Path | None) -> ResultArchive:
     from monailabel_app.common.privacy import quiet_request_logs
     from monailabel_app.site.opening import open_archive
-    from monailabel_app.site.paths import SitePaths
+    from monailabel_app.site.paths import SitePaths, require_studies
 
+    require_studies(studies)
     quiet_request_logs()
-    return open_archive(SitePaths.of(studies))
+    return open_archive(SitePaths.of(studies, records))
 
 
 def _show(found: StudyHistory, console: Console) -> None:

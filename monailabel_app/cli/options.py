@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.types import XY, XYXY, XYZ
+from monailabel_app.studies.set_aside import SetAside
 
 ReasonerOption = Annotated[
     str,
@@ -42,7 +47,39 @@ ModalityOption = Annotated[
     str | None,
     typer.Option(help="DICOM modality (CT, MR, …) where the file does not tell."),
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for the written files.")]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option("--series", help="Series Instance UID, where a folder holds several series."),
+]
+
+
+def usable_folder(folder: Path | None) -> Path | None:
+    """Check, before any work, that results can be written into a folder or that it can be made.
+
+    Raises:
+        typer.BadParameter: it cannot.
+    """
+    if folder is None:
+        return None
+    places = (folder.absolute(), *folder.absolute().parents)
+    there = next(place for place in places if os.path.lexists(place))
+    if not there.is_dir():
+        raise typer.BadParameter(f"{there} is no folder; give the name of one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{there} may not be written to; give another folder")
+    return folder
+
+
+def show_set_aside(found: Sequence[SetAside], console: Console) -> None:
+    """Name what is not offered, and why."""
+    for one in found:
+        said = Text.assemble(("Set aside: ", "yellow"), f"{one.name}: {one.reason}")
+        console.print(said, soft_wrap=True)
+
+
+OutOption = Annotated[
+    Path, typer.Option("--out", help="Folder for the written files.", callback=usable_folder)
+]
 DEFAULT_MODEL = EMBEDDED
 
 

@@ -39,6 +39,14 @@ def serve(
             "a new version of a result replaces the old one."
         ),
     ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the records instead of .medreasoner in the studies, e.g. where the "
+            "studies may not be written to.",
+            file_okay=False,
+        ),
+    ] = None,
     train_configs: Annotated[
         Path | None,
         typer.Option(help="Folder with YAML configurations of training besides the shipped ones."),
@@ -90,6 +98,7 @@ def serve(
             segmenter=segmenter,
             reasoner_url=reasoner_url,
             orthanc_url=orthanc_url,
+            records=records,
             train_configs=train_configs,
             device=device,
             preload=preload,

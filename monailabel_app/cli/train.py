@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from monailabel_app.cli.options import usable_folder
+
 if TYPE_CHECKING:
     from medreasoner_training.finetune import FineTuneConfig, Progress
     from monailabel_app.training.folder import TrainingFolder
@@ -35,7 +37,10 @@ def train(
         typer.Option("--set", help="A changed value, e.g. grpo.steps=50; may be repeated."),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Folder for the run instead of one beside the records.")
+        Path | None,
+        typer.Option(
+            help="Folder for the run instead of one beside the records.", callback=usable_folder
+        ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Begin anew, or go on with an unfinished run.")
@@ -99,14 +104,15 @@ def _stop(folder: TrainingFolder) -> None:
 
 
 def _folder(studies: str | None, records: Path | None) -> TrainingFolder:
-    from monailabel_app.site.paths import default_data_dir
+    from monailabel_app.site.paths import SitePaths, require_studies
     from monailabel_app.training.errors import NothingTrainsError
     from monailabel_app.training.folder import TrainingFolder, last_training
 
+    if studies is not None:
+        require_studies(studies)
+        return TrainingFolder(SitePaths.of(studies, records).data_dir)
     if records is not None:
         return TrainingFolder(records)
-    if studies is not None:
-        return TrainingFolder(default_data_dir(studies))
     last = last_training()
     if last is None:
         raise NothingTrainsError("No training was started yet; give --studies to start one.")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypedDict
 from medreasoner_infer import __version__
 from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom.codes import ConceptCode
+from monailabel_app.dicom.copied_values import LOSSY_DETAILS
 from monailabel_app.dicom.errors import UnusableSeriesError
 
 with needs_extra("highdicom", "pacs"):
@@ -139,9 +140,12 @@ def writing_of(what: str) -> Iterator[None]:
 
 
 def finished(dataset: Dataset, description: str) -> Dataset:
-    """Declare UTF-8, in which any text can be written, and name the series."""
+    """Declare UTF-8, in which any text can be written, name the series, say nothing empty."""
     dataset.SpecificCharacterSet = _UTF_8
     dataset.SeriesDescription = description
+    for keyword in LOSSY_DETAILS:
+        if keyword in dataset and dataset[keyword].is_empty:
+            del dataset[keyword]
     return dataset
 
 

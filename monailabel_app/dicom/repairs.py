@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from medreasoner_infer.imaging.dicom_header import modality_of
 from monailabel_app.common.fields import is_uid
+from monailabel_app.dicom.copied_values import mend_copied
 from monailabel_app.dicom.errors import UnusableSeriesError
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ class SliceSpacing:
     along_normal_mm: float
 
 
-def mend_header(header: Dataset, spacing: SliceSpacing | None) -> frozenset[Repair]:
-    """Mend one image's header in place.
+def mend_header(header: Dataset, spacing: SliceSpacing | None) -> frozenset[str]:
+    """Mend one image's header in place; returns what was mended, as sentences.
 
     Args:
         spacing: of a volume with a place in the patient; ``None`` for a picture.
@@ -68,8 +69,9 @@ def mend_header(header: Dataset, spacing: SliceSpacing | None) -> frozenset[Repa
     Raises:
         UnusableSeriesError: an identifier is empty that cannot be told from the file.
     """
-    done = {
-        repair
+    done = set(mend_copied(header))
+    done |= {
+        repair.value
         for repair, mend in (
             (Repair.FILE_META, _from_file_meta),
             (Repair.CHARACTER_SET, _character_set),
@@ -82,11 +84,11 @@ def mend_header(header: Dataset, spacing: SliceSpacing | None) -> frozenset[Repa
     header.Modality = modality_of(header) or "OT"
     if spacing is None:
         if _picture(header):
-            done.add(Repair.FRAME_COUNT)
+            done.add(Repair.FRAME_COUNT.value)
     else:
         _require_frame_of_reference(header)
         if _thickness(header, spacing.along_normal_mm):
-            done.add(Repair.THICKNESS)
+            done.add(Repair.THICKNESS.value)
     return frozenset(done)
 
 

@@ -90,7 +90,7 @@ def write_segmentation(
             images that have no place in the patient.
         UnusableSeriesError: the images' headers do not allow it.
     """
-    numbered = np.zeros(labels_ijk.shape, np.uint8)
+    numbered = np.zeros(labels_ijk.shape, np.uint8 if len(segments) < 256 else np.uint16)
     for number, segment in enumerate(segments, start=1):
         numbered[labels_ijk == segment.value] = number
     if not numbered.any():

@@ -11,7 +11,7 @@ import numpy as np
 
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.imaging.dicom import slice_headers
-from monailabel_app.dicom.repairs import Repair, SliceSpacing, mend_header
+from monailabel_app.dicom.repairs import SliceSpacing, mend_header
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -76,7 +76,7 @@ def open_source(path: Path, volume: Volume, series_uid: str | None = None) -> So
     slices = slice_headers(path, series_uid)
     spacing = None if volume.is_picture else SliceSpacing(_plane_distance_mm(volume))
     images: dict[int, Dataset] = {}
-    repairs: set[Repair] = set()
+    repairs: set[str] = set()
     for header, _ in slices:
         if id(header) not in images:
             images[id(header)] = header
@@ -84,8 +84,7 @@ def open_source(path: Path, volume: Volume, series_uid: str | None = None) -> So
     frames = tuple(
         SourceFrame(header, index + 1 if _has_frames(header) else None) for header, index in slices
     )
-    warnings = tuple(repair.value for repair in sorted(repairs))
-    return SourceSeries(volume, tuple(images.values()), frames, warnings)
+    return SourceSeries(volume, tuple(images.values()), frames, tuple(sorted(repairs)))
 
 
 def _has_frames(header: Dataset) -> bool:

@@ -39,6 +39,13 @@ class ApprovedLabel:
     inference: InferenceRecord | None = None
 
 
+def fetched_folder(label: ApprovedLabel) -> Path | None:
+    """The folder of the DICOM segmentation that a DICOMweb server gave for this label."""
+    uid = label.info.get("SeriesInstanceUID")
+    folder = Path(label.label_file).parent / str(uid)
+    return folder if uid and folder.is_dir() else None
+
+
 @dataclass(frozen=True)
 class _FinalLabel:
     file: Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +62,7 @@ def build_case(
     keys: CaseKeys,
     left_out: LeftOut,
     make_questions: QuestionMaker = questions_by_template,
+    whole: Mapping[int, np.ndarray] | None = None,
 ) -> LabelledCase | None:
     """Make a case of a label; what cannot be used is counted in ``left_out``.
 
@@ -75,6 +76,7 @@ def build_case(
         keys: pseudonyms.
         left_out: counts.
         make_questions: asks for what no reader has asked for.
+        whole: masks (I, J, K) by value of segments that the label map has in part only.
 
     Returns:
         The case, or ``None`` if no segment of the label can be used.
@@ -89,10 +91,9 @@ def build_case(
     shown = None if label.inference is None else label.inference.result.slice
     plane = default_plane(volume) if shown is None else Plane(shown.plane)
     asked = Asked("", plane, volume.modality, held_out=keys.held_out)
-    segments = _segments(label, labels_ijk, identity, left_out)
-    targets = tuple(
-        _targets(segments, label, labels_ijk, identity, asked, make_questions, left_out)
-    )
+    maps = _Maps(labels_ijk, whole or {})
+    segments = _segments(label, maps, identity, left_out)
+    targets = tuple(_targets(segments, label, maps, identity, asked, make_questions, left_out))
     if not targets:
         return None
     return LabelledCase(
@@ -106,6 +107,24 @@ def build_case(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Maps:
+    """A label map (I, J, K), and by value the masks of segments that others overlap in it."""
+
+    labels_ijk: np.ndarray
+    whole: Mapping[int, np.ndarray]
+
+    def values(self) -> list[int]:
+        """Those of all segments, rising."""
+        return sorted(
+            {int(value) for value in np.unique(self.labels_ijk) if value} | set(self.whole)
+        )
+
+    def of(self, value: int) -> tuple[np.ndarray, int]:
+        """A map that has the segment whole, and its value there."""
+        return (self.whole[value], 1) if value in self.whole else (self.labels_ijk, value)
+
+
 @dataclass(frozen=True)
 class _Segment:
     """A value of the label map; ``is_asked`` if it answers the reader's question."""
@@ -116,10 +135,10 @@ class _Segment:
 
 
 def _segments(
-    label: ApprovedLabel, labels_ijk: np.ndarray, identity: PatientIdentity, left_out: LeftOut
+    label: ApprovedLabel, maps: _Maps, identity: PatientIdentity, left_out: LeftOut
 ) -> list[_Segment]:
     """The segments whose names tell nothing of the patient."""
-    values = [int(value) for value in np.unique(labels_ijk) if value]
+    values = maps.values()
     if not values:
         left_out.add("", EMPTY)
     names, asked = segment_names(label), asked_value(label, values)
@@ -138,7 +157,7 @@ def _segments(
 def _targets(
     segments: list[_Segment],
     label: ApprovedLabel,
-    labels_ijk: np.ndarray,
+    maps: _Maps,
     identity: PatientIdentity,
     asked: Asked,
     make_questions: QuestionMaker,
@@ -157,7 +176,8 @@ def _targets(
             left_out.add(name, NO_TEMPLATE)
         else:
             questions = tuple(_without_naming(question, identity) for question in questions)
-            yield Target(name, labels_ijk, questions, segment.value, _whole_volume(label))
+            labels_ijk, value = maps.of(segment.value)
+            yield Target(name, labels_ijk, questions, value, _whole_volume(label))
 
 
 def _reader_question(label: ApprovedLabel) -> tuple[Question, ...]:

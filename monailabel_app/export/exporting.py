@@ -6,11 +6,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.errors import InputError
 from medreasoner_training.samples import (
     TRAIN,
     VALIDATION,
@@ -26,10 +26,11 @@ from medreasoner_training.samples import (
     writing_dataset,
 )
 from monailabel_app.common.privacy import quiet_request_logs
-from monailabel_app.errors import UnknownImageError
+from monailabel_app.errors import PacsAnswerError, PacsFaultError, UnknownImageError
 from monailabel_app.export.approved import ApprovedLabel, approved_labels
 from monailabel_app.export.cases import CaseKeys, build_case
 from monailabel_app.export.identity import PatientIdentity, identity_of
+from monailabel_app.export.overlaps import whole_segments
 from monailabel_app.export.questions import (
     QueryWriter,
     QueryWriterSettings,
@@ -42,14 +43,16 @@ from monailabel_app.export.salt import site_salt
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.site.opening import Studies, open_studies
-from monailabel_app.site.paths import SitePaths
+from monailabel_app.site.paths import SitePaths, require_studies
 from monailabel_app.store import RecordStore
 from monailabel_app.store.store import DATABASE_NAME
+from monailabel_app.studies.set_aside import SetAside
 
 UNREADABLE = "the image or the label cannot be read"
 NO_IMAGE = "the image is not among the studies any more"
 API_KEY_VARIABLE = "MEDREASONER_QUERY_WRITER_KEY"  # pragma: allowlist secret - a name
 _KEPT_VOXEL_BYTES = 1 << 30
+Tell = Callable[[SetAside], object]
 Progress = Callable[[int, int], None]
 
 
@@ -80,6 +83,7 @@ def export_studies(
     data_dir: Path | None = None,
     progress: Progress | None = None,
     query_writer: QueryWriterSettings | None = None,
+    tell: Tell | None = None,
 ) -> SampleDataset:
     """Export everything approved in a folder of studies or on a DICOMweb server.
 
@@ -91,6 +95,7 @@ def export_studies(
         progress: told the number of labels done and of all.
         query_writer: the language model that writes questions; by default as
             ``query_writer.yaml`` in the folder of the records says, else none.
+        tell: told by name of what cannot be read, which the data set only counts.
 
     Raises:
         QueryWriterSettingsError: the query writer's settings cannot be used.
@@ -98,6 +103,7 @@ def export_studies(
     """
     quiet_request_logs()
     require_free(out)
+    require_studies(studies)
     paths = SitePaths.of(studies, data_dir)
     data_dir, store = paths.data_dir, open_studies(paths)
     with ExitStack() as opened:
@@ -110,7 +116,7 @@ def export_studies(
             records = RecordStore(data_dir)
             opened.callback(records.close)
         salt = site_salt(data_dir)
-        return export_approved(store, records, salt, out, settings, progress, writer)
+        return export_approved(store, records, salt, out, settings, progress, writer, tell)
 
 
 def export_approved(
@@ -121,8 +127,11 @@ def export_approved(
     settings: ExportSettings,
     progress: Progress | None = None,
     writer: QueryWriter | None = None,
+    tell: Tell | None = None,
 ) -> SampleDataset:
     """Export what is approved in an open datastore.
+
+    Args: as of :func:`export_studies`.
 
     Raises:
         DatasetFolderError: ``out`` holds something already.
@@ -135,7 +144,10 @@ def export_approved(
     left_out, refused = LeftOut(), LeftOut()
     ask = questions_by_template if writer is None else WrittenQuestions(writer, refused)
     labels = approved_labels(studies, records, left_out)
-    entries = list(_entries(labels, studies, salt, left_out))
+    aside = _SetAside(left_out, tell or (lambda _: None))
+    for one in studies.set_aside():
+        aside.tell(one)
+    entries = list(_entries(labels, studies, salt, aside))
     splits = assign_splits([entry.patient_key for entry in entries], settings.val_share)
     names = (TRAIN, VALIDATION) if settings.val_share else (TRAIN,)
     recorded = {"val_share": settings.val_share, **dataclasses.asdict(settings.samples)}
@@ -146,25 +158,44 @@ def export_approved(
     with writing_dataset(out, names, recorded, left_out, refused) as dataset:
         for done, entry in enumerate(entries, start=1):
             split = splits[entry.patient_key]
-            case = _case(entry, volumes, split == VALIDATION, left_out, ask)
-            if case is not None:
-                for sample in samples_of_case(case, settings.samples, left_out):
-                    dataset.add(sample, split)
+            with aside.naming(entry.label.image_id):
+                case = _case(entry, volumes, split == VALIDATION, left_out, ask)
+                if case is not None:
+                    for sample in samples_of_case(case, settings.samples, left_out):
+                        dataset.add(sample, split)
             if progress is not None:
                 progress(done, len(entries))
     return open_dataset(out)
 
 
+@dataclass(frozen=True)
+class _SetAside:
+    """Counts and names what cannot be read, so that the rest goes on."""
+
+    left_out: LeftOut
+    tell: Tell
+
+    @contextmanager
+    def naming(self, image_id: str) -> Iterator[None]:
+        """What is done for one image."""
+        try:
+            yield
+        except UnknownImageError:
+            self.left_out.add("", NO_IMAGE)
+        except (InputError, PacsAnswerError, PacsFaultError) as error:
+            self.left_out.add("", UNREADABLE)
+            self.tell(SetAside(image_id, str(error)))
+
+
 def _entries(
-    labels: list[ApprovedLabel], studies: Studies, salt: bytes, left_out: LeftOut
+    labels: list[ApprovedLabel], studies: Studies, salt: bytes, aside: _SetAside
 ) -> Iterator[_Entry]:
     for label in labels:
-        try:
-            source = studies.image_source(label.image_id)
-        except UnknownImageError:
-            left_out.add("", NO_IMAGE)
-        else:
-            yield _entry(label, source, studies, salt)
+        entry = None
+        with aside.naming(label.image_id):
+            entry = _entry(label, studies.image_source(label.image_id), studies, salt)
+        if entry is not None:
+            yield entry
 
 
 def _entry(label: ApprovedLabel, source: ImageSource, studies: Studies, salt: bytes) -> _Entry:
@@ -182,9 +213,6 @@ def _case(
     entry: _Entry, volumes: VolumeCache, held_out: bool, left_out: LeftOut, ask: QuestionMaker
 ) -> LabelledCase | None:
     keys = CaseKeys(entry.case_key, entry.patient_key, held_out)
-    try:
-        volume = volumes.get(entry.source)
-        return build_case(entry.label, volume, entry.identity, keys, left_out, ask)
-    except UnreadableImageError:
-        left_out.add("", UNREADABLE)
-        return None
+    volume = volumes.get(entry.source)
+    whole = whole_segments(entry.label, entry.source, volume)
+    return build_case(entry.label, volume, entry.identity, keys, left_out, ask, whole)

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from medreasoner_infer.imaging.boundary import reading
-from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
-from medreasoner_infer.imaging.places import files_below
-from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS
-from monailabel_app.export.approved import ApprovedLabel
+from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER
+from monailabel_app.export.approved import ApprovedLabel, fetched_folder
 from monailabel_app.labels.segments import answer_value, entries_by_value
+from monailabel_app.studies.pacs_labels import open_segmentation
 
 UNNAMED = "unnamed"
 
@@ -53,14 +51,10 @@ def _from_mapping(names: object) -> dict[int, str]:
 
 def _from_dicom(label: ApprovedLabel) -> dict[int, str]:
     """Segment labels (DICOM PS3.3 C.8.20.4) of a segmentation fetched from a DICOMweb server."""
-    uid = label.info.get("SeriesInstanceUID")
-    folder = Path(label.label_file).parent / str(uid)
-    if not uid or not folder.is_dir():
+    folder = fetched_folder(label)
+    if folder is None:
         return {}
-    file = next(files_below(folder), None)
-    if file is None:
-        return {}
-    header, _ = open_dicom(file, SEGMENTATION_LIMITS, pixels=False)
+    header, _ = open_segmentation(folder)
     with reading(DAMAGED_HEADER):
         segments = header.get("SegmentSequence") or []
         return {int(segment.SegmentNumber): str(segment.SegmentLabel) for segment in segments}

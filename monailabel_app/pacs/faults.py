@@ -15,6 +15,7 @@ from pydicom.errors import InvalidDicomError
 from medreasoner_infer.errors import MedReasonerError
 from monailabel_app.errors import (
     PacsAnswerError,
+    PacsFaultError,
     PacsTimeoutError,
     PacsUnreachableError,
     UnknownImageError,
@@ -73,8 +74,9 @@ def _unanswered(error: Exception) -> MedReasonerError:
         return PacsAnswerError(
             "The DICOMweb server's answer is longer than this server takes; ask its administrator."
         )
-    said = "did not answer" if status is None else f"answered with HTTP {status}"
-    return PacsUnreachableError(f"The DICOMweb server {said}; try again.")
+    if status is None:
+        return PacsUnreachableError("The DICOMweb server did not answer; try again.")
+    return PacsFaultError(f"The DICOMweb server answered with HTTP {status}; try again.")
 
 
 def _unreadable(error: Exception) -> PacsAnswerError:

@@ -9,10 +9,10 @@ from pathlib import Path
 from monailabel_app.common.private_files import close_to_others, private_folder
 from monailabel_app.dicom.archive import FolderArchive, ResultArchive
 from monailabel_app.dicom.recording import ResultRecorder
-from monailabel_app.errors import StudiesAwayError, UnknownImageError
+from monailabel_app.errors import SettingsError, UnknownImageError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
-from monailabel_app.site.paths import SitePaths
+from monailabel_app.site.paths import SitePaths, require_studies
 from monailabel_app.store import RecordStore
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
@@ -76,7 +76,8 @@ def open_site(
         orthanc_url: REST API of an Orthanc that serves the studies, where replaced results are
             deleted.
         auto_reload: whether files that come and go are noticed at once.
-        read_only: whether the index of a folder of studies is left as it is.
+        read_only: whether a folder of studies is left as it is; one that may not be written to
+            always is.
 
     Raises:
         StudiesAwayError: there is no folder of studies; it is not made.
@@ -102,8 +103,10 @@ def open_studies(
     """
     if paths.is_pacs:
         return PacsStudies.connect(paths.studies)
-    folder = Path(paths.studies)
-    return StudiesFolder(folder, paths.series, auto_reload=auto_reload, read_only=read_only)
+    return StudiesFolder(
+        Path(paths.studies), paths.series, auto_reload=auto_reload,
+        read_only=read_only or not paths.may_write_studies,
+    )  # fmt: skip
 
 
 def open_archive(
@@ -124,12 +127,16 @@ def prepare_folders(paths: SitePaths, *, own_data_dir: bool) -> None:
 
     Raises:
         StudiesAwayError: there is no folder of studies; it is not made.
+        SettingsError: the folder of the records cannot be made.
     """
-    if not paths.is_pacs and not Path(paths.studies).is_dir():
-        raise StudiesAwayError(
-            "The folder of studies is not there; connect or make it, then start again."
-        )
-    private_folder(paths.data_dir, parents=paths.is_pacs or own_data_dir)
+    require_studies(paths.studies)
+    try:
+        private_folder(paths.data_dir, parents=paths.is_pacs or own_data_dir)
+    except OSError as error:
+        raise SettingsError(
+            f"The records cannot be kept in {paths.data_dir} ({error.strerror}). Give --records "
+            "(or --conf data_dir) a folder that may be written to."
+        ) from error
 
 
 def hold_folders(paths: SitePaths) -> ServerLock:
@@ -139,7 +146,7 @@ def hold_folders(paths: SitePaths) -> ServerLock:
         FolderInUseError: another server uses the same folders.
     """
     studies = [] if paths.is_pacs else [Path(paths.studies)]
-    lock = ServerLock([paths.data_dir, *studies])
+    lock = ServerLock([paths.data_dir, *(studies if paths.may_write_studies else ())])
     Scratch(paths.scratch).empty()
     own = paths.data_dir.resolve()
     if not any(folder.resolve().is_relative_to(own) for folder in studies):

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from medreasoner_infer.addresses import is_web_address
 from medreasoner_infer.home import home_folder
+from monailabel_app.errors import StudiesAwayError
 
 HIDDEN_FOLDER = ".medreasoner"
 
@@ -27,13 +29,23 @@ class SitePaths:
 
     @classmethod
     def of(cls, studies: str, data_dir: Path | None = None) -> SitePaths:
-        """Of these studies; ``data_dir`` is :func:`default_data_dir` unless it is given."""
-        return cls(studies, data_dir or default_data_dir(studies))
+        """Of these studies, with absolute paths.
+
+        ``data_dir`` is :func:`default_data_dir` unless it is given.
+        """
+        if not is_web_address(studies):
+            studies = os.path.abspath(studies)
+        return cls(studies, (data_dir or default_data_dir(studies)).absolute())
 
     @property
     def is_pacs(self) -> bool:
         """Whether the studies are those of a DICOMweb server."""
         return is_web_address(self.studies)
+
+    @property
+    def may_write_studies(self) -> bool:
+        """Whether the folder of studies may be written to; never of a DICOMweb server's."""
+        return not self.is_pacs and os.access(self.studies, os.W_OK)
 
     @property
     def results(self) -> Path:
@@ -49,6 +61,24 @@ class SitePaths:
     def scratch(self) -> Path:
         """Uploads that nobody has looked at yet."""
         return self.data_dir / "scratch"
+
+
+def require_studies(studies: str) -> None:
+    """Check that a folder of studies is there; it is never made, as its name may be mistyped.
+
+    Raises:
+        StudiesAwayError: it is not there, or is a file.
+    """
+    if is_web_address(studies) or os.path.isdir(studies):
+        return
+    if os.path.exists(studies):
+        raise StudiesAwayError(
+            f"{studies} is a file; --studies takes the folder that the images lie in, or the "
+            "address of a DICOMweb server."
+        )
+    raise StudiesAwayError(
+        f"There is no folder {studies}; connect the share, or make the folder, and start again."
+    )
 
 
 def default_data_dir(studies: str) -> Path:

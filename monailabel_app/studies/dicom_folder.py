@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,10 +24,17 @@ from medreasoner_infer.imaging.places import files_below
 from medreasoner_infer.imaging.write import write_nifti as write_on_grid
 from monailabel_app.common.fields import is_uid
 from monailabel_app.common.private_files import private_file, private_folder
+from monailabel_app.errors import StudiesWriteError
+from monailabel_app.studies.set_aside import SetAside
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
 
 logger = logging.getLogger(__name__)
 
 NIFTI = ".nii.gz"
+DICOM_NAMES = (".dcm", ".dicom")
+_OTHER_NAMES = (NIFTI, ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LABELS_FOLDER = "labels"
 _NIFTI_LENGTH = 32767  # a signed 16-bit number, NIfTI-1's "dim"
 
@@ -43,14 +51,19 @@ class _Header:
 
 @dataclass(frozen=True)
 class _Read:
-    """One file as it was when it was last read: modification time in ns and size, and its header.
+    """One file as it was when it was last read.
 
-    ``header`` is ``None`` where it is no image.
+    Attributes:
+        version: modification time in ns and size.
+        header: of a DICOM image.
+        fault: why the file cannot be read, if it is damaged.
+        is_other_image: whether content or name are those of an image, but not of a DICOM one.
     """
 
     version: tuple[int, int]
-    header: _Header | None
-    is_damaged: bool
+    header: _Header | None = None
+    fault: str | None = None
+    is_other_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,18 @@ class SeriesFinder:
         _report_damaged(self._read, known)
         return [_series(members[image_id]) for image_id in sorted(members)]
 
+    def damaged(self) -> list[SetAside]:
+        """The files that were set aside when the studies were looked through last."""
+        return [
+            SetAside(path.relative_to(self._studies).as_posix(), read.fault)
+            for path, read in self._read.items()
+            if read.fault is not None
+        ]
+
+    def other_images(self) -> list[Path]:
+        """Files that are or are named as images, and are no DICOM, wherever they lie."""
+        return [path for path, read in self._read.items() if read.is_other_image]
+
     def _again(self, path: Path, known: _Read | None) -> _Read | None:
         """What is read of a file, from memory where it has not changed; ``None`` if it is gone."""
         try:
@@ -104,7 +129,8 @@ class SeriesFinder:
 
 
 def _report_damaged(now: dict[Path, _Read], before: dict[Path, _Read]) -> None:
-    new = [path for path, read in now.items() if read.is_damaged and before.get(path) != read]
+    damaged = {path: read for path, read in now.items() if read.fault is not None}
+    new = [path for path, read in damaged.items() if before.get(path) != read]
     if new:
         logger.warning("%d damaged DICOM file(s) of the studies are set aside", len(new))
 
@@ -112,22 +138,29 @@ def _report_damaged(now: dict[Path, _Read], before: dict[Path, _Read]) -> None:
 def _read(path: Path, studies: Path, version: tuple[int, int]) -> _Read:
     """What the finder remembers of one file."""
     try:
-        return _Read(version, _read_header(path, studies), is_damaged=False)
-    except UnreadableImageError:
-        return _Read(version, None, is_damaged=True)
+        kind = format_of(path)
+        if kind is not ImageFormat.DICOM:
+            named = path.name.lower().endswith((*DICOM_NAMES, *_OTHER_NAMES))
+            return _Read(version, is_other_image=named or kind is not None)
+        return _Read(version, _read_header(path, studies))
+    except UnreadableImageError as error:
+        return _Read(version, fault=str(error))
 
 
 def _read_header(path: Path, studies: Path) -> _Header | None:
-    """The header of a DICOM image, ``None`` for other files.
+    """The header of a DICOM image, ``None`` for DICOM files of other kinds.
 
     Raises:
         UnreadableImageError: the file is damaged.
     """
-    if format_of(path) is not ImageFormat.DICOM:
-        return None
     header, _ = open_dicom(path, pixels=False)
     with reading(DAMAGED_HEADER):
         if non_image_kind(header) is not None:
+            if _is_of_image_class(header):
+                raise UnreadableImageError(
+                    "The DICOM file is of an image's class and holds none: it is cut short. Export "
+                    "or copy it again."
+                )
             return None
         uid = str(header.get("SeriesInstanceUID") or "")
         return _Header(
@@ -136,6 +169,12 @@ def _read_header(path: Path, studies: Path) -> _Header | None:
             study_uid=str(header.get("StudyInstanceUID") or ""),
             modality=modality_of(header),
         )
+
+
+def _is_of_image_class(header: FileDataset) -> bool:
+    """Whether the storage class that the file's meta header names is one of images (PS3.4, B.5)."""
+    uid = header.file_meta.get("MediaStorageSOPClassUID")
+    return uid is not None and "Image Storage" in uid.name
 
 
 def _series(members: list[tuple[Path, _Read]]) -> DicomSeries:
@@ -156,29 +195,28 @@ def _folder_id(path: Path, studies: Path) -> str:
     return f"series-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def write_nifti_copy(series: DicomSeries, folder: Path) -> Path | None:
+def write_nifti_copy(series: DicomSeries, folder: Path) -> Path:
     """Write ``<image id>.nii.gz`` on the grid that the series is read on, unless it is there.
 
-    Returns:
-        The file, or ``None`` if the series cannot be read or the copy not be written; the log says
-        why.
+    Raises:
+        UnreadableImageError: the series cannot be read.
+        StudiesWriteError: the copy cannot be written.
     """
     target = folder / f"{series.image_id}{NIFTI}"
     # The copy bears the time of the series' newest file: no clock has to be right.
     if target.exists() and target.stat().st_mtime_ns == series.newest_change_ns:
         return target
+    volume = load_volume(series.folder, series_uid=series.series_uid)
     try:
-        volume = load_volume(series.folder, series_uid=series.series_uid)
         private_folder(folder)
         with replacing(target, NIFTI) as temporary:
             write_nifti(volume, private_file(temporary))
             os.utime(temporary, ns=(series.newest_change_ns, series.newest_change_ns))
-    except UnreadableImageError as error:
-        logger.warning("A DICOM series of the studies is left out: %s", error)
-        return None
     except OSError as error:
-        logger.warning("A series' copy for viewers cannot be written: %s", error.strerror)
-        return None
+        raise StudiesWriteError(
+            f"The series' copy for viewers cannot be written ({error.strerror}). Check the disk "
+            "space and the rights of the folder of records."
+        ) from error
     return target
 
 

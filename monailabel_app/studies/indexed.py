@@ -22,6 +22,7 @@ from monailabel_app.framework import (
 from monailabel_app.studies.infos import REVIEW, checked_info, merged, updated
 from monailabel_app.studies.kept_index import LABEL_EXTENSIONS, KeptIndex
 from monailabel_app.studies.placing import copy_whole, taken_back_on_fault, writing
+from monailabel_app.studies.set_aside import SetAside, told
 
 _FINAL = DefaultLabelTag.FINAL.value
 
@@ -94,9 +95,13 @@ class IndexedFolder(KeptIndex):
         return fields
 
     def status(self) -> dict[str, Any]:
-        """MONAI Label's counts, and the names of broken indexes that were set aside."""
+        """MONAI Label's counts, and the names of what was set aside, broken indexes among it."""
         counts: dict[str, Any] = super().status()
-        return {**counts, "broken_indexes": self._index.broken_files()}
+        return {**counts, "broken_indexes": self._index.broken_files(), **told(self.set_aside())}
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """What is not offered, and why."""
+        return ()
 
     # --- changes ---------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ MAX_CLIENT_BYTES = 256 << 10
 SERVER_KEYS = frozenset({
     CLIENT, READER, REVIEW, "AccessionNumber", "Modality", "OtherPatientIDs", "PatientBirthDate",
     "PatientID", "PatientName", "RetrieveURL", "SOPInstanceUID", "SeriesInstanceUID", "StudyDate",
-    "StudyInstanceUID", "StudyTime", "checksum", "dicom_folder", "ext", "name", "path", "status",
-    "strategy", "ts", "user",
+    "StudyInstanceUID", "StudyTime", "checksum", "dicom_folder", "ext", "name",
+    "overlapped_segments", "path", "status", "strategy", "ts", "user",
 })  # fmt: skip
 
 

@@ -76,8 +76,10 @@ class KeptIndex(LocalDatastore):
         self._between_processes = FileLock(
             folder / ".lock", timeout=LOCK_TIMEOUT_S, mode=PRIVATE_FILE, thread_local=False
         )
-        if not read_only:
-            self._remove_unfinished(folder)
+        if read_only:
+            self._open_without_writing(datastore_path, extensions)
+            return
+        self._remove_unfinished(folder)
         super().__init__(
             datastore_path,
             *args,
@@ -88,6 +90,16 @@ class KeptIndex(LocalDatastore):
         )
         if auto_reload:
             self._handler.on_moved = self._on_any_event
+
+    def _open_without_writing(self, datastore_path: str, extensions: Collection[str]) -> None:
+        """What MONAI Label's own start sets, without the folders that it makes and the watching."""
+        self._datastore_path, self._extensions = datastore_path, extensions
+        self._datastore_config_path = str(self._index.path)
+        self._auto_reload = False
+        self._datastore = LocalDatastoreModel(
+            name="studies", description="", base_path=datastore_path, images_dir="."
+        )
+        self._reconcile_datastore()
 
     def require_folder(self) -> None:
         """Check that the studies are there.
@@ -112,7 +124,16 @@ class KeptIndex(LocalDatastore):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone among the threads and processes that write; may be entered again within."""
+        """Alone among the threads and processes that write; may be entered again within.
+
+        Raises:
+            StudiesWriteError: the studies may only be read, or another process keeps them.
+        """
+        if self._read_only:
+            raise StudiesWriteError(
+                "The studies may only be read here, so nothing was changed. Ask the administrator "
+                "for the right to write to their folder."
+            )
         with self._changing:
             self._index.require_folder()
             try:
@@ -127,6 +148,15 @@ class KeptIndex(LocalDatastore):
                 yield
             finally:
                 self._between_processes.release()
+
+    @contextmanager
+    def _changes_in_memory(self) -> Iterator[Objects]:
+        """The entries, to be replaced by others for this process alone."""
+        with self._changing:
+            self._reload()
+            objects = dict(self._datastore.objects)
+            yield objects
+            self._datastore = self._datastore.model_copy(update={"objects": objects})
 
     @contextmanager
     def _changes(self) -> Iterator[Objects]:
@@ -196,7 +226,8 @@ class KeptIndex(LocalDatastore):
         self._index.require_folder()
         with writing():
             images, labels = self._found_images(), self._found_labels()
-        with self._changes() as objects:
+        changes = self._changes_in_memory() if self._read_only else self._changes()
+        with changes as objects:
             for image_id in [key for key in objects if key not in images]:
                 if not self._is_there(image_id, objects[image_id]):
                     del objects[image_id]
@@ -220,6 +251,8 @@ class KeptIndex(LocalDatastore):
     def _found_labels(self) -> dict[str, dict[str, str]]:
         """Extensions of the labels that lie in the folder, by tag and image id."""
         folder = Path(self._datastore.label_path(None))
+        if not folder.is_dir():
+            return {}
         tags = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
         return {
             path.name: dict(reversed(_files_in(path, LABEL_EXTENSIONS)))

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from medreasoner_infer.errors import InputError
+from medreasoner_infer.errors import InputError, UnreadableImageError
 from medreasoner_infer.imaging.places import inside
-from monailabel_app.errors import ConflictError, UnknownImageError
+from monailabel_app.errors import ConflictError, StudiesWriteError, UnknownImageError
 from monailabel_app.framework import DataModel, ImageLabelModel
 from monailabel_app.images.source import ImageSource
 from monailabel_app.studies.dicom_folder import (
+    DICOM_NAMES,
     NIFTI,
     DicomSeries,
     SeriesFinder,
@@ -23,7 +25,10 @@ from monailabel_app.studies.dicom_folder import (
 )
 from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.placing import writing
+from monailabel_app.studies.set_aside import SetAside
 from monailabel_app.studies.submissions import RemembersSubmissions
+
+logger = logging.getLogger(__name__)
 
 IMAGE_PATTERNS = (
     "*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff", "*.bmp",
@@ -60,15 +65,17 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
         auto_reload: bool = True,
         read_only: bool = False,
     ) -> None:
-        self._studies = studies
-        self._finder = SeriesFinder(studies)
-        self._series_folder = series_folder
+        # MONAI Label joins paths, so that one seen from here would be looked for below itself.
+        self._studies, self._series_folder = studies.absolute(), series_folder.absolute()
+        self._finder = SeriesFinder(self._studies)
         self._series: dict[str, DicomSeries] = {}
+        self._set_aside_now: tuple[SetAside, ...] = ()
         super().__init__(
-            str(studies), extensions=IMAGE_PATTERNS, auto_reload=auto_reload, read_only=read_only
+            str(self._studies),
+            extensions=IMAGE_PATTERNS,
+            auto_reload=auto_reload,
+            read_only=read_only,
         )
-        if read_only:
-            self._find_series()
 
     def image_source(self, image_id: str) -> ImageSource:
         """Where the image's voxels are.
@@ -140,21 +147,41 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
     def _more_roots(self) -> tuple[Path, ...]:
         return (self._series_folder,)
 
-    def _find_series(self) -> None:
-        """Look for DICOM series; one that cannot be read is left out."""
-        self._series = {
-            series.image_id: series
-            for series in self._finder.find()
-            if write_nifti_copy(series, self._series_folder) is not None
-        }
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Files and series that are not offered, as of when the studies were looked through."""
+        return self._set_aside_now
+
+    def _find_series(self) -> list[SetAside]:
+        """Look for DICOM series; returns those that cannot be read."""
+        readable, unreadable = {}, []
+        for series in self._finder.find():
+            try:
+                write_nifti_copy(series, self._series_folder)
+                readable[series.image_id] = series
+            except (UnreadableImageError, StudiesWriteError) as error:
+                unreadable.append(SetAside(self._place_of(series), str(error)))
+        self._series = readable
+        return unreadable
 
     def _found_images(self) -> dict[str, DataModel]:
-        self._find_series()
+        unreadable = self._find_series()
         found = super()._found_images()
+        unlisted = self._unlisted({f"{name}{image.ext}" for name, image in found.items()})
+        before = self._set_aside_now
+        self._set_aside_now = (*self._finder.damaged(), *unreadable, *unlisted)
+        if self._set_aside_now != before:
+            logger.warning("%d file(s) or series are left out", len(self._set_aside_now))
         for image_id, series in self._series.items():
             info = {"ts": int(time.time()), **self._series_info(series)}
             found[image_id] = DataModel(info=info, ext=SERIES_EXTENSION)
         return found
+
+    def _unlisted(self, listed: Collection[str]) -> Iterator[SetAside]:
+        """Image files that are in no list, which go by the names in the folder itself."""
+        for path in self._finder.other_images():
+            name = path.relative_to(self._studies).as_posix()
+            if name not in listed:
+                yield SetAside(name, _why_unlisted(path, is_below="/" in name))
 
     def _renewed(
         self, entry: ImageLabelModel | None, image_id: str, image: DataModel
@@ -185,8 +212,11 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
             "SeriesInstanceUID": series.series_uid,
             "StudyInstanceUID": series.study_uid,
             "Modality": series.modality,
-            "dicom_folder": str(series.folder.relative_to(self._studies)),
+            "dicom_folder": self._place_of(series),
         }
+
+    def _place_of(self, series: DicomSeries) -> str:
+        return series.folder.relative_to(self._studies).as_posix()
 
 
 def check_new_id(image_id: str) -> None:
@@ -218,6 +248,22 @@ def _stem(name: str) -> str:
         if name.lower().endswith(extension):
             return name[: -len(extension)]
     return name
+
+
+def _why_unlisted(path: Path, *, is_below: bool) -> str:
+    if path.name.lower().endswith(DICOM_NAMES):
+        return "The file is named as DICOM and is none: it is empty or damaged. Export it again."
+    if is_below:
+        return (
+            "Files of this format are offered from the folder of studies itself, and this one lies "
+            "in a folder within; move it there."
+        )
+    if any(path.name.endswith(pattern.lstrip("*")) for pattern in IMAGE_PATTERNS):
+        return (
+            "Another image has the same name but for the extension, or the name cannot be an "
+            "image's; rename the file."
+        )
+    return f"The name has no extension of an image; expected one of {', '.join(IMAGE_PATTERNS)}."
 
 
 def _modality(info: dict[str, Any]) -> str | None:

@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +19,12 @@ from medreasoner_infer.imaging import load_volume
 from monailabel_app.common.fields import is_uid
 from monailabel_app.common.waiting import KeptAnswer, SharedCalls
 from monailabel_app.dicom.dicomweb import DicomWebArchive
-from monailabel_app.errors import PacsTimeoutError, UnknownImageError
+from monailabel_app.errors import (
+    PacsAnswerError,
+    PacsFaultError,
+    PacsTimeoutError,
+    UnknownImageError,
+)
 from monailabel_app.framework import (
     DefaultLabelTag,
     DICOMWebDatastore,
@@ -33,7 +39,14 @@ from monailabel_app.pacs.series_search import MODALITY, find_one, find_series
 from monailabel_app.store import LabelSubmission, PacsDocument
 from monailabel_app.studies.dicom_folder import NIFTI, write_nifti
 from monailabel_app.studies.indexed import IndexedFolder
-from monailabel_app.studies.pacs_labels import is_empty_label, newest_segmentations, write_label_map
+from monailabel_app.studies.pacs_labels import (
+    OVERLAPPED,
+    ServerSegmentations,
+    is_empty_label,
+    newest_segmentations,
+    write_label_map,
+)
+from monailabel_app.studies.set_aside import SetAside, told
 from monailabel_app.studies.submissions import RemembersSubmissions
 
 if TYPE_CHECKING:
@@ -86,6 +99,7 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         self._fetches: SharedCalls[str] = SharedCalls(limits.fetches)
         self._images = KeptAnswer(self._find_images, expiry_s, limits.patience_s)
         self._masks = KeptAnswer(self._find_masks, expiry_s, limits.patience_s)
+        self._aside: dict[str, SetAside] = {}
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -146,7 +160,13 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             PacsUnreachableError: if the server does not answer, or not in time.
         """
         local = set(IndexedFolder.get_labeled_images(self))
-        return sorted(local | _in_time(self._masks).keys())
+        return sorted(local | _in_time(self._masks).by_image.keys())
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Series of the server that could not be used, as far as they were asked for."""
+        known = self._masks.known
+        listed = () if known is None else known.set_aside
+        return (*self._aside.values(), *(one for one in listed if one.name not in self._aside))
 
     def status(self) -> dict[str, Any]:
         """How many images there are, also while the server does not answer; ``pacs`` tells that."""
@@ -156,12 +176,14 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         except ServiceError as error:
             fault = str(error)
             images = self._images.known or []
-            labelled = [*IndexedFolder.get_labeled_images(self), *(self._masks.known or ())]
+            known = self._masks.known
+            segmented = () if known is None else known.by_image
+            labelled = [*IndexedFolder.get_labeled_images(self), *segmented]
         tags = Counter(tag for image in self._datastore.objects.values() for tag in image.labels)
-        told = {"total": len(images), "completed": len(set(labelled)), "label_tags": dict(tags)}
+        counts = {"total": len(images), "completed": len(set(labelled)), "label_tags": dict(tags)}
         if fault is None and self._images.is_late:
             fault = _LATE
-        return told if fault is None else {**told, "pacs": fault}
+        return {**counts, **told(self.set_aside()), **({} if fault is None else {"pacs": fault})}
 
     def image_source(self, image_id: str) -> ImageSource:
         """Fetch the series if needed and say where its voxels are.
@@ -241,20 +263,31 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         with exchange(self._limits.list_s), pacs_faults():
             return find_series(self._client, self._search_filter, self._limits.listed)
 
-    def _find_masks(self) -> dict[str, str]:
-        with exchange(self._limits.list_s), pacs_faults():
+    def _find_masks(self) -> ServerSegmentations:
+        with exchange(self._limits.list_s):
             return newest_segmentations(self._client, self.list_images())
 
     def _download_labeled_data(self) -> None:
         """Fetch segmentations that are not here, and drop labels that were withdrawn there."""
-        segmented = _in_time(self._masks)
+        found = _in_time(self._masks)
+        not_told = {one.name for one in found.set_aside}
         for image_id in IndexedFolder.get_labeled_images(self):
             sent = self.get_label_info(image_id, _FINAL).get(_SERIES_UID)
-            if sent and image_id not in segmented:
+            if sent and image_id not in found.by_image and sent not in not_told:
                 shutil.rmtree(Path(self._datastore.label_path(_FINAL)) / sent, ignore_errors=True)
                 self.remove_label(image_id, _FINAL)
-        for image_id, segmentation_uid in segmented.items():
-            self.get_label_uri(segmentation_uid, _FINAL, image_id)
+        for image_id, segmentation_uid in found.by_image.items():
+            with self._setting_aside(segmentation_uid):
+                self.get_label_uri(segmentation_uid, _FINAL, image_id)
+
+    @contextmanager
+    def _setting_aside(self, series_uid: str) -> Iterator[None]:
+        """Let a series that cannot be used be named by :meth:`set_aside`, and the rest go on."""
+        try:
+            yield
+        except (InputError, PacsAnswerError, PacsFaultError) as error:
+            self._aside[series_uid] = SetAside(series_uid, str(error))
+            logger.warning("A series of the server is set aside (%s)", type(error).__name__)
 
     def _is_here(self, series_uid: str) -> bool:
         folder = self._folder(series_uid)
@@ -275,10 +308,14 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             folder = Path(scratch) / label_id
             fetch_series(self._client, about.study_uid, label_id, folder, self._limits)
             written = Path(scratch) / f"{label_id}{NIFTI}"
-            write_label_map(folder, image, written)
+            loss = write_label_map(folder, image, written)
             # It stays beside the label, as it names what the label's values mean.
             _put(folder, kept.parent / label_id)
-            IndexedFolder.save_label(self, image_id, str(written), _FINAL, about.info)
+            info = {**about.info, OVERLAPPED: list(loss.overlapped)}
+            IndexedFolder.save_label(self, image_id, str(written), _FINAL, info)
+        self._aside.pop(label_id, None)
+        if loss.warnings:
+            self._aside[label_id] = SetAside(label_id, " ".join(loss.warnings))
         return str(kept)
 
     def _about(self, series_uid: str) -> _About:

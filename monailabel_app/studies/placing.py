@@ -92,7 +92,8 @@ def taken_back_on_fault(
     is_whole = not journal.exists()
     try:
         if is_whole:
-            _write_journal(journal, kept, about)
+            with writing():
+                _write_journal(journal, kept, about)
         yield
     except BaseException:
         for path, second in kept.items():

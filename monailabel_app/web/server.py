@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import logging.config
 import os
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,9 @@ from monailabel_app.security.accounts import Accounts
 from monailabel_app.security.exposure import is_loopback
 from monailabel_app.security.settings import ENV_PREFIX, SecuritySettings, security_settings
 from monailabel_app.settings import AppSettings
-from monailabel_app.site.paths import default_data_dir
+from monailabel_app.site.paths import SitePaths, require_studies
+
+logger = logging.getLogger(__name__)
 
 _APP_FOLDERS = ("model", "lib", "logs", "bin")
 _APP_MAIN = "from monailabel_app.app import MedReasonerApp  # noqa: F401\n"
@@ -37,7 +40,8 @@ class ServerOptions:
 
     ``token_file``, ``allowed_origins``, ``trusted_proxies`` and ``allow_unauthenticated`` are
     those of :class:`~monailabel_app.security.settings.SecuritySettings`; where they are not given,
-    its environment variables count. The certificate and its key are PEM files.
+    its environment variables count. The certificate and its key are PEM files. ``records`` is the
+    app's ``data_dir``.
     """
 
     studies: str
@@ -47,6 +51,7 @@ class ServerOptions:
     segmenter: str = "embedded"
     reasoner_url: str | None = None
     orthanc_url: str | None = None
+    records: Path | None = None
     train_configs: Path | None = None
     device: str = "auto"
     preload: bool = True
@@ -79,8 +84,8 @@ def app_conf(options: ServerOptions) -> dict[str, str]:
     }
     addresses = {"reasoner_url": options.reasoner_url, "orthanc_url": options.orthanc_url}
     conf |= {key: url for key, url in addresses.items() if url is not None}
-    if options.train_configs is not None:
-        conf["train_configs"] = str(options.train_configs.absolute())
+    folders = {"data_dir": options.records, "train_configs": options.train_configs}
+    conf |= {key: str(path.absolute()) for key, path in folders.items() if path is not None}
     return conf
 
 
@@ -114,6 +119,7 @@ def run_server(options: ServerOptions) -> None:
     os.environ.setdefault("MONAI_LABEL_DICOMWEB_CACHE_EXPIRY", "5")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home_folder() / "cache" / "torch"))
     logging.config.dictConfig(log_config(app_folder / "logs"))
+    warn_of_plain_logins(options, settings)
     app = _configured_app(options, studies, app_folder, conf)
     server = make_server(app, listening, settings)
     _build_app()
@@ -130,15 +136,10 @@ def _studies(wanted: str) -> str:
     """An address as it is, a folder as an absolute path.
 
     Raises:
-        SettingsError: if there is no such folder; it may be a share that is away for a moment.
+        StudiesAwayError: if there is no such folder; it may be a share that is away for a moment.
     """
-    if is_web_address(wanted):
-        return wanted
-    if not Path(wanted).is_dir():
-        raise SettingsError(
-            f"There is no folder {wanted}; connect the share, or make the folder, and start again."
-        )
-    return os.path.realpath(wanted)
+    require_studies(wanted)
+    return wanted if is_web_address(wanted) else os.path.realpath(wanted)
 
 
 def _configured_app(
@@ -157,7 +158,7 @@ def _configured_app(
     settings.MONAI_LABEL_STUDIES = studies
     settings.MONAI_LABEL_APP_CONF = dict(conf)
     app = secured_app()
-    close_folders(_folders_of_patients(settings, studies))
+    close_folders(_folders_of_patients(settings, SitePaths.of(studies, options.records)))
     return app
 
 
@@ -187,13 +188,13 @@ def _starting() -> Iterator[None]:
         ) from error
 
 
-def _folders_of_patients(settings: Any, studies: str) -> list[Path]:
+def _folders_of_patients(settings: Any, paths: SitePaths) -> list[Path]:
     """Where MONAI Label keeps images of sessions and of a PACS, and we the records."""
     cached = Path.home() / ".cache" / "monailabel"
     return [
         Path(settings.MONAI_LABEL_SESSION_PATH or cached / "sessions"),
         Path(settings.MONAI_LABEL_DICOMWEB_CACHE_PATH or cached / "dicom"),
-        default_data_dir(studies),
+        paths.data_dir,
     ]
 
 
@@ -220,4 +221,15 @@ def refuse_exposure(host: str, settings: SecuritySettings) -> None:
             f"Other machines could reach {host}, and nobody has to log in. Give --token-file with "
             "one name:token line per reader, or say --allow-unauthenticated if something in front "
             "of the server checks who is calling."
+        )
+
+
+def warn_of_plain_logins(options: ServerOptions, settings: SecuritySettings) -> None:
+    """Say so where tokens would cross the network as plain text; a trusted proxy may add TLS."""
+    is_plain = options.certificate is None and not settings.trusted_proxies
+    if is_plain and settings.asks_for_login and not is_loopback(options.host):
+        logger.warning(
+            "Readers log in without TLS: everybody on the network between can read their tokens. "
+            "Give --certificate and --certificate-key, or put a proxy with TLS in front and name "
+            "it with --trusted-proxy."
         )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ from monailabel_app.common.door import decode_json, faults
 from monailabel_app.common.http_errors import as_http_error
 from monailabel_app.web.routes.serving import attended, in_own_thread
 
+logger = logging.getLogger(__name__)
+
+_UNUSABLE = 422
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -76,14 +80,23 @@ class TypedErrorRoute(APIRoute):
             bounded = self.request_class(request.scope, request.receive)
             try:
                 return await handler(bounded)
-            except HTTPException:
+            except HTTPException as error:
+                self._log(error.status_code, error)
                 raise
             except RequestValidationError as error:
                 # What was sent is not repeated: it may be a question, or no valid Unicode.
                 sentence = f"The request cannot be used: {faults(error.errors())}"
+                self._log(422, error)
                 raise HTTPException(422, detail=sentence) from None
             except Exception as error:  # noqa: BLE001 - the boundary: each fault has an answer
-                withheld = getattr(bounded.state, "withheld", None)
-                raise as_http_error(error, withheld) from None
+                answer = as_http_error(error, getattr(bounded.state, "withheld", None))
+                self._log(answer.status_code, error)
+                raise answer from None
 
         return handle
+
+    def _log(self, status: int, error: Exception) -> None:
+        """Tell of a request that cannot be used, by route and kind, without anything of it."""
+        if status == _UNUSABLE:
+            methods = ",".join(sorted(self.methods or ()))
+            logger.warning("%s %s: %d (%s)", methods, self.path, status, type(error).__name__)

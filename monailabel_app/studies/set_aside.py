@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of the studies is not offered, by name and with the reason, so that nothing goes silently.
+
+Names are for those who may see the studies anyway; the log gets numbers only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MOST_NAMED = 200
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Something that is not offered.
+
+    Attributes:
+        name: a path seen from the folder of studies, or a Series Instance UID.
+        reason: a sentence without patient identifiers.
+    """
+
+    name: str
+    reason: str
+
+
+def told(found: Sequence[SetAside]) -> dict[str, Any]:
+    """How many there are, and the first :data:`MOST_NAMED` of them, as JSON."""
+    named = [dataclasses.asdict(one) for one in found[:MOST_NAMED]]
+    return {"set_aside_total": len(found), "set_aside": named}

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An administrator's mistake is told in one sentence, before any work, with a right exit status."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+from PIL import Image
+
+pytest.importorskip("monailabel")
+
+from medreasoner_infer import __version__
+from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
+from medreasoner_infer.models.registry import resolve_model
+from medreasoner_infer.pipeline import Pipeline
+from medreasoner_infer.reasoners.weights import locate_model
+from medreasoner_infer.segmenters.loading import find_files
+from monailabel_app.cli import main
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.common.start_faults import tell_start_faults
+from monailabel_app.errors import SettingsError
+from monailabel_app.security.settings import SecuritySettings
+from monailabel_app.site.opening import prepare_folders
+from monailabel_app.site.paths import SitePaths
+from monailabel_app.web.server import ServerOptions, app_conf, warn_of_plain_logins
+
+GRID = CtGrid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def medreasoner(tmp_path, monkeypatch, capsys) -> Callable[..., Ended]:
+    """The program in this process, in a folder with a picture, a text and an image."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "400")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("liver.png")
+    Path("text").write_text("no folder")
+    Path("studies").mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), "studies/a.nii.gz")
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["medreasoner", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        said = capsys.readouterr()
+        return Ended(status, said.out, said.err)
+
+    return run
+
+
+STUDIES_OF = {
+    "serve": (),
+    "demo": (),
+    "export": ("--out", "new"),
+    "history": ("1.2.3",),
+    "train": (),
+    "doctor": (),
+}
+
+
+@pytest.mark.parametrize("command", STUDIES_OF)
+@pytest.mark.parametrize(("given", "said"), [
+    ("nowhere", "There is no folder"), ("liver.png", "is a file"),
+])  # fmt: skip
+def test_studies_that_are_no_folder_are_named_and_not_made(
+    medreasoner, command, given, said
+) -> None:
+    ended = medreasoner(command, *STUDIES_OF[command], "--studies", given)
+    assert ended.status == 1
+    assert ended.err.startswith("Error: ")
+    assert said in ended.err
+    assert given in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert not Path("nowhere").exists()
+    assert not Path("new").exists()
+
+
+OUT_OF = {
+    "ask": ("ask", "studies/a.nii.gz", "Where?", "--out"),
+    "segment": ("segment", "studies/a.nii.gz", "--box", "0,0,3,3", "--out"),
+    "export": ("export", "--studies", "studies", "--out"),
+    "history": ("history", "1.2.3", "--studies", "studies", "--out"),
+    "demo": ("demo", "--studies", "studies", "--out"),
+    "train": ("train", "--studies", "studies", "--run"),
+}
+
+
+@pytest.mark.parametrize("command", OUT_OF)
+@pytest.mark.parametrize("out", ["text", "text/below"])
+def test_a_folder_for_results_that_is_a_file_is_told_before_any_work(
+    medreasoner, monkeypatch, command, out
+) -> None:
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: pytest.fail("worked"))
+    ended = medreasoner(*OUT_OF[command], out)
+    assert ended.status == 2
+    assert "is no folder" in ended.err
+    assert "text" in ended.err
+
+
+def test_the_version_is_told(medreasoner) -> None:
+    ended = medreasoner("--version")
+    assert (ended.status, ended.out.strip()) == (0, f"medreasoner {__version__}")
+
+
+def test_a_port_that_no_machine_has_is_a_wrong_option(medreasoner) -> None:
+    ended = medreasoner("serve", "--studies", "studies", "--port", 99999)
+    assert ended.status == 2
+
+
+def test_a_study_that_the_archive_does_not_know_is_no_success(medreasoner) -> None:
+    ended = medreasoner("history", "1.2.3", "--studies", "studies")
+    assert ended.status == 1
+    assert "holds no record" in ended.out
+
+
+def test_a_fault_of_the_system_about_a_file_is_a_sentence(medreasoner, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/data/new")
+
+    monkeypatch.setattr("monailabel_app.export.exporting.export_studies", full)
+    ended = medreasoner("export", "--studies", "studies", "--out", "new")
+    assert ended.status == 1
+    assert ended.err.startswith("Error: /data/new cannot be used (No space left on device)")
+
+
+# --- series ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_series(medreasoner, tmp_path) -> tuple[str, str]:
+    """The Series Instance UIDs of a short and a long series in ``both``."""
+    import pydicom
+
+    short = write_ct_series(np.zeros((2, 6, 6)), GRID, tmp_path / "both" / "short", seed=1)
+    long = write_ct_series(np.zeros((4, 6, 6)), GRID, tmp_path / "both" / "long", seed=2)
+    first, second = (
+        str(pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID) for folder in (short, long)
+    )
+    return first, second
+
+
+@pytest.mark.parametrize("command", [("ask", "both", "Where?"), ("segment", "both")])
+def test_a_series_of_a_folder_can_be_chosen(medreasoner, two_series, monkeypatch, command) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "medreasoner_infer.imaging.load_volume",
+        lambda path, **options: seen.append(options["series_uid"]) or pytest.skip.Exception,
+    )
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: sys.exit(9))
+    more = ("--box", "0,0,3,3") if command[0] == "segment" else ()
+    assert medreasoner(*command, *more, "--series", two_series[0]).status == 9
+    unnamed = medreasoner(*command, *more)
+    assert seen == [two_series[0], None]
+    assert all(uid in unnamed.out for uid in two_series)
+    unknown = medreasoner(*command, *more, "--series", "1.2.3")
+    assert unknown.status == 2
+    assert all(uid in unknown.err for uid in two_series)
+
+
+# --- the server's own -----------------------------------------------------------------------------
+
+
+def test_the_records_folder_reaches_the_app(tmp_path) -> None:
+    options = ServerOptions(studies="/data", records=tmp_path / "records")
+    assert app_conf(options)["data_dir"] == str(tmp_path / "records")
+    assert "data_dir" not in app_conf(ServerOptions(studies="/data"))
+
+
+def test_records_that_cannot_be_kept_beside_the_studies_name_the_option(medreasoner) -> None:
+    Path("studies/.medreasoner").write_text("no folder")
+    with pytest.raises(SettingsError, match="--records"):
+        prepare_folders(SitePaths.of("studies"), own_data_dir=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "warned"),
+    [
+        ({"host": "0.0.0.0"}, {"token": "t" * 20}, True),
+        ({"host": "127.0.0.1"}, {"token": "t" * 20}, False),
+        ({"host": "0.0.0.0"}, {}, False),
+        ({"host": "0.0.0.0", "certificate": Path("c.pem")}, {"token": "t" * 20}, False),
+        ({"host": "0.0.0.0"}, {"token": "t" * 20, "trusted_proxies": "10.0.0.5"}, False),
+    ],
+)
+def test_tokens_that_cross_the_network_as_plain_text_are_warned_of(
+    caplog, changes, settings, warned
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        read = SecuritySettings(**settings)
+        warn_of_plain_logins(ServerOptions(studies="/data", **changes), read)
+    assert ("without TLS" in caplog.text) is warned
+    assert "tttt" not in caplog.text
+
+
+def test_the_advice_installs_this_package_though_it_is_in_no_index() -> None:
+    said = str(MissingExtraError("peft", "train"))
+    checkout = Path(__file__).resolve().parent.parent
+    assert said.endswith(f"pip install -e '{checkout}[train]'")
+
+
+def test_a_start_that_fails_is_a_sentence_in_the_servers_log(caplog) -> None:
+    """Under MONAI Label's own start, whose server logs the traceback as a text."""
+    tell_start_faults()
+    tell_start_faults()
+    logger = logging.getLogger("uvicorn.error")
+    with caplog.at_level(logging.ERROR):
+        try:
+            try:
+                raise KeyError("weights")
+            except KeyError as error:
+                raise ModelUnavailableError("Weights are missing; fetch them.") from error
+        except ModelUnavailableError:
+            logger.error(traceback.format_exc())
+        logger.error("Traceback (most recent call last):\nKeyError: 'a bug keeps its traceback'\n")
+    assert [record.getMessage() for record in caplog.records] == [
+        "The app cannot start. Weights are missing; fetch them.",
+        "Traceback (most recent call last):\nKeyError: 'a bug keeps its traceback'\n",
+    ]
+
+
+def test_weights_that_cannot_be_had_come_with_the_command_that_fetches_them(monkeypatch) -> None:
+    spec = resolve_model("segmenter", "medsam2")
+
+    def away(*_: object, **__: object) -> None:
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", away)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", away)
+    with pytest.raises(ModelUnavailableError, match=r"hf download wanglab/MedSAM2 \S+\.pt"):
+        find_files(spec)
+    with pytest.raises(ModelUnavailableError, match="hf download a/b --revision abc"):
+        locate_model("a/b", "abc")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ XYXY = tuple[float, float, float, float]
 XYZ = tuple[float, float, float]
 
 #: Who sets a box or a point.
-REASONER, READER = "reasoner", "reader"
+REASONER: Final = "reasoner"
+READER: Final = "reader"
 
 ModelKind = Literal["reasoner", "segmenter"]
 _BETWEEN_SOURCES = re.compile(r"( \+ | at (?=\w+://))")

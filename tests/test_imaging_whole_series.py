@@ -122,6 +122,18 @@ def test_bytes_that_only_begin_like_a_data_set_are_no_dicom_file(
 # What lies beside a series
 
 
+def test_a_file_that_ends_in_its_header_is_counted(tmp_path: Path) -> None:
+    import pydicom
+
+    folder = save_series(tmp_path / "ct", POSITIONS)
+    cut = pydicom.dcmread(folder / sorted(path.name for path in folder.iterdir())[-1])
+    for element in [element for element in cut if element.tag >= 0x00280010]:
+        del cut[element.tag]
+    cut.save_as(folder / "cut.dcm")
+    (warning,) = load_volume(folder).warnings
+    assert warning.startswith("1 damaged DICOM file(s)")
+
+
 def test_images_of_other_formats_in_the_folder_are_counted(tmp_path: Path) -> None:
     folder = save_series(tmp_path / "ct", POSITIONS)
     for name in ("a.nii.gz", "b.nii"):

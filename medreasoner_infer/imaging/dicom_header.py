@@ -52,15 +52,27 @@ def non_image_kind(header: Dataset) -> str | None:
     return None
 
 
+def is_cut_image(header: Dataset) -> bool:
+    """Whether it is stored as an image but has no size, as a file that ends in its header."""
+    return "Image Storage" in _storage_class(header) and not (
+        header.get("Rows") and header.get("Columns")
+    )
+
+
 def modality_of(header: Dataset) -> str | None:
     """The modality, read from the storage class of the file where the attribute is empty."""
     code = code_string(header, "Modality")
     if code:
         return code
+    name = f" {_storage_class(header)} "
+    return next((code for words, code in _STORAGE_CLASSES.items() if words in name), None)
+
+
+def _storage_class(header: Dataset) -> str:
+    """The name of the SOP Class (PS3.6, A); ``""`` where none is given."""
     meta = getattr(header, "file_meta", {})
     uid = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
-    name = f" {uid.name} " if uid else ""
-    return next((code for words, code in _STORAGE_CLASSES.items() if words in name), None)
+    return str(uid.name) if uid else ""
 
 
 def missing_fields_warning(header: Dataset) -> tuple[str, ...]:

@@ -138,6 +138,7 @@ def _scan_folder(folder: Path, limits: FileLimits) -> _Found:
                 continue
             instance = _instance(path, limits)
             if header_of.non_image_kind(instance.header) is not None:
+                found.damaged += header_of.is_cut_image(instance.header)
                 continue
             if header_of.is_mosaic(instance.header):
                 found.mosaics += 1

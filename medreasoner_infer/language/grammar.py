@@ -3,7 +3,8 @@
 
 In the files a name of a language that has genders begins with one of ``GENDERS``; ``x``
 where it stands without an article: ``f Leber``, ``mp poumons``, ``x VCI``. A ``~`` is the ending of
-a German adjective, which the case decides: ``m recht~ Vorhof``. The side of a paired organ is an
+a German adjective, which the case decides: ``m recht~ Vorhof``; in brackets stands the ending of a
+noun behind the nominative: ``m Polyp(en)``. The side of a paired organ is an
 adjective, too, and always the patient's.
 """
 
@@ -35,12 +36,16 @@ GENDERS: MappingProxyType[Tongue, frozenset[str]] = MappingProxyType(
         "de": frozenset({"m", "f", "n", "p", "x"}),
         "la": frozenset({"m", "f", "n", "x"}),
         "fr": frozenset({"m", "f", "mp", "fp", "mh", "fh", "x"}),
-        "es": frozenset({"m", "f", "mp", "fp", "x"}),
+        "es": frozenset({"m", "f", "mp", "fp", "fe", "x"}),
         "it": frozenset({"m", "f", "mp", "fp", "x"}),
         "pt": frozenset({"m", "f", "mp", "fp", "x"}),
     }
 )
-"""Masculine, feminine, neuter; ``p`` is a plural; ``h`` is a French aspirated h (``le hile``)."""
+"""Masculine, feminine, neuter; ``p`` is a plural; ``h`` is a French aspirated h (``le hile``);
+``fe`` is a Spanish feminine with the article ``el`` (``el agua``)."""
+
+
+_CASE_ENDING = re.compile(r"\((\w+)\)")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class Name:
 
     text: str
     gender: str = ""
+
+    @property
+    def spelt(self) -> str:
+        """The text without the marks of its grammar, e.g. ``recht Vorhof``."""
+        return _CASE_ENDING.sub("", self.text).replace("~", "")
 
     def fits(self, slot: Slot) -> bool:
         """Whether it may stand there: no plural beside a verb that wants one thing."""
@@ -120,7 +130,7 @@ def _sided(name: Name, tongue: Tongue, side: Side | None) -> str:
     if (tongue, side) in _SIDE_PREFIXES:
         return _SIDE_PREFIXES[tongue, side] + name.text
     adjectives = _SIDE_ADJECTIVES[tongue, side]
-    return f"{name.text} {adjectives.get(name.gender.removesuffix('h'), adjectives['m'])}"
+    return f"{name.text} {adjectives.get(name.gender.rstrip('eh'), adjectives['m'])}"
 
 
 _GERMAN_ARTICLES: dict[Slot, dict[str, str]] = {
@@ -134,19 +144,18 @@ _STRONG_ENDINGS = {"m": "er", "f": "e", "n": "es", "p": "e", "x": "e"}
 
 def _german(name: Name, slot: Slot, side: Side | None) -> str:
     adjective = {None: "", "left": "link~ ", "right": "recht~ "}[side]
-    text = adjective + name.text
+    oblique = slot == "dat" or (slot, name.gender) == ("acc", "m")
+    text = _CASE_ENDING.sub(r"\1" if oblique else "", adjective + name.text)
     articles = _GERMAN_ARTICLES.get(slot)
     if articles is None or name.gender == "x":
         return text.replace("~", _STRONG_ENDINGS[name.gender])
-    weak = (
-        "en" if slot == "dat" or name.gender == "p" or (slot, name.gender) == ("acc", "m") else "e"
-    )
+    weak = "en" if oblique or name.gender == "p" else "e"
     return f"{articles[name.gender]} {text.replace('~', weak)}"
 
 
 _ARTICLES: dict[str, dict[str, str]] = {
     "fr": {"m": "le", "f": "la", "mp": "les", "fp": "les"},
-    "es": {"m": "el", "f": "la", "mp": "los", "fp": "las"},
+    "es": {"m": "el", "f": "la", "mp": "los", "fp": "las", "fe": "el"},
     "it": {"m": "il", "f": "la", "mp": "i", "fp": "le"},
     "pt": {"m": "o", "f": "a", "mp": "os", "fp": "as"},
 }
@@ -164,7 +173,7 @@ _ITALIAN_TO = {
 }  # fmt: skip
 _VOWEL = re.compile(r"[aeiouâàéèêëîïôœ]", re.IGNORECASE)
 _FRENCH_MUTE = re.compile(r"[aeiouhâàéèêëîïôœ]", re.IGNORECASE)
-_ITALIAN_LO = re.compile(r"(s[bcdfglmnpqrtvz]|z|ps|pn|gn|x|y)", re.IGNORECASE)
+_ITALIAN_LO = re.compile(r"(s[bcdfglmnpqrtvz]|z|ps|pn|pt|gn|x|y)", re.IGNORECASE)
 
 
 def _romance(text: str, gender: str, tongue: Tongue, slot: Slot) -> str:

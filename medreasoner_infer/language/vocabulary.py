@@ -115,6 +115,7 @@ class Forms:
         list_comma: between the items of a list.
         list_last: before its last item.
         on_side: by side, with ``{fact}``: a fact that is true of both sides, of one of them.
+        beside: by side, with ``{name}``: the side stands apart from the name.
         where: by relation, with the slot for the other target.
         neighbour: a fact of two relations ``{first}`` and ``{second}``.
         off_topic: questions that are not about medicine at all.
@@ -128,6 +129,7 @@ class Forms:
     list_comma: str
     list_last: str
     on_side: Mapping[Side, str]
+    beside: Mapping[Side, tuple[str, ...]]
     where: Mapping[Where, str]
     neighbour: str
     off_topic: tuple[str, ...]

@@ -57,7 +57,7 @@ class Material:
         """All names of targets and terms, normalised."""
         found = [name for target in self.words.targets.values() for name in _all_names(target)]
         found += [name for term in self.words.outside.values() for name in term.names.values()]
-        return frozenset(plain_text(name.text.replace("~", "")) for name in found)
+        return frozenset(plain_text(name.spelt) for name in found)
 
 
 def divide(

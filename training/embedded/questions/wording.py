@@ -45,12 +45,12 @@ def filled(form: str, words: str) -> str:
 
 
 def named(
-    name: Name, tongue: Tongue, slot: Slot, side: Side | None, beside: Mapping[Side, str] | None
+    name: Name, tongue: Tongue, slot: Slot, side: Side | None, beside: str | None = None
 ) -> str:
-    """A name in a slot; ``beside`` has the form that tells a side apart from the name."""
-    if side is None or beside is None:
+    """A name in a slot; ``beside`` is the form that tells its side apart from it."""
+    if beside is None:
         return phrase(name, tongue, slot, side)
-    return beside[side].format(fact=phrase(name, tongue, slot))
+    return beside.format(name=phrase(name, tongue, slot))
 
 
 def described(form: str, fact: Fact, language: Language, on_side: str | None) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TypeVar
 
@@ -34,7 +34,7 @@ from .wording import described, filled, listed, named, sided_name, slot_of, vary
 
 HELD_OUT_LANGUAGES: frozenset[Language] = frozenset({"pt"})
 """Languages whose forms are all kept for the test; their bare names and facts are trained."""
-SIDE_OPEN_SHARE, SIDE_BESIDE_SHARE, BOTH_SHARE = 0.1, 0.15, 0.25
+SIDE_OPEN_SHARE, SIDE_BESIDE_SHARE, BOTH_SHARE = 0.1, 0.2, 0.25
 UNKNOWN_FACT_SHARE, ADJECTIVE_SHARE = 0.15, 0.15
 _ENDS_WITH_SLOT = re.compile(r"}\W*$")
 _T = TypeVar("_T")
@@ -103,7 +103,7 @@ class QuestionWriter:
         slot, side = slot_of(form), _side(target, rng)
         if not name.fits(slot):
             return None
-        beside = None if tongue == "la" else self._beside(form, language, rng)
+        beside = None if tongue == "la" else self._beside(form, language, side, rng)
         text = filled(form, named(name, tongue, slot, side, beside))
         targets = (sided_name(target.name, side),)
         return Question(vary_surface(text, rng), language, kind, targets, split, form)
@@ -163,7 +163,7 @@ class QuestionWriter:
         slot, side = slot_of(form), _side(target, rng)
         if not name.fits(slot):
             return None
-        phrase = named(name, language, slot, side, None)
+        phrase = named(name, language, slot, side)
         wrong = misspelt(phrase, rng, _keyboard(language, rng))
         if wrong == phrase or self._is_other_word(phrase, wrong):
             return None
@@ -200,11 +200,11 @@ class QuestionWriter:
         """One item of a list and what it asks for; ``both kidneys`` asks for two targets."""
         both = target.both.get(language, ())
         if both and rng.random() < BOTH_SHARE:
-            words = named(_one_of(both, rng), language, "bare", None, None)
+            words = named(_one_of(both, rng), language, "bare", None)
             return words, [sided_name(target.name, side) for side in reversed(SIDES)]
         side: Side | None = SIDES[int(rng.integers(2))] if target.paired else None
         slot: Slot = "bare" if bare else "acc"
-        words = named(target.names[language][0], language, slot, side, None)
+        words = named(target.names[language][0], language, slot, side)
         return words, [sided_name(target.name, side)]
 
     def _outside(
@@ -220,7 +220,7 @@ class QuestionWriter:
         slot = slot_of(form)
         if not name.fits(slot):
             return None
-        text = vary_surface(filled(form, named(name, language, slot, None, None)), rng)
+        text = vary_surface(filled(form, named(name, language, slot, None)), rng)
         return Question(text, language, "outside", (), split, form, term)
 
     def _of_unknown_fact(
@@ -256,7 +256,7 @@ class QuestionWriter:
             return None
         genders = {"de": "n", "en": "", "zh": "", "ja": ""}
         name = Name(word, genders.get(language, "m"))
-        text = filled(form, named(name, language, slot_of(form), None, None))
+        text = filled(form, named(name, language, slot_of(form), None))
         return Question(vary_surface(text, rng), language, "nonsense", (), split, form, word)
 
     @cached_property
@@ -285,12 +285,13 @@ class QuestionWriter:
         return _one_of(forms, rng) if forms else None
 
     def _beside(
-        self, form: str, language: Language, rng: np.random.Generator
-    ) -> Mapping[Side, str] | None:
-        """At times the side stands beside the name: ``kidney, on the patient's left``."""
+        self, form: str, language: Language, side: Side | None, rng: np.random.Generator
+    ) -> str | None:
+        """At times the side stands beside the name: ``kidney on the patient's left``."""
         at_end = language in ("zh", "ja") or _ENDS_WITH_SLOT.search(form) is not None
-        told_apart = at_end and rng.random() < SIDE_BESIDE_SHARE
-        return self.words.forms[language].on_side if told_apart else None
+        if side is None or not at_end or rng.random() >= SIDE_BESIDE_SHARE:
+            return None
+        return _one_of(self.words.forms[language].beside[side], rng)
 
     def _target_and_name(
         self, kind: Kind, tongue: Tongue, rng: np.random.Generator

@@ -16,6 +16,7 @@ from .splits import form_key, split_of_each
 from .wording import neighbour_fact
 
 FormGroup = Literal["requests", "adjectival", "descriptions", "several"]
+TEST: Split = "test"
 GROUPS: tuple[FormGroup, ...] = ("requests", "adjectival", "descriptions", "several")
 
 
@@ -93,13 +94,16 @@ def _divided_forms(
     words: Vocabulary, held_out_languages: Collection[Language]
 ) -> dict[tuple[Language, FormGroup, Split], tuple[str, ...]]:
     divided: dict[tuple[Language, FormGroup, Split], tuple[str, ...]] = {}
+    decided: dict[str, Split] = {}  # languages may share a form: "Segmenta" is two of them
     for language, forms in words.forms.items():
-        splits: dict[str, Split] = {}
         for group in GROUPS:
             all_forms: tuple[str, ...] = getattr(forms, group)
-            splits |= split_of_each((key for form in all_forms if (key := form_key(form))), splits)
+            keys = [key for form in all_forms if (key := form_key(form))]
             if language in held_out_languages:
-                splits = dict.fromkeys(splits, "test")
+                splits = dict.fromkeys(keys, TEST)
+            else:
+                splits = split_of_each(keys, decided)
+                decided |= splits
             for split in SPLITS:
                 divided[language, group, split] = tuple(
                     form for form in all_forms if splits.get(form_key(form), "train") == split

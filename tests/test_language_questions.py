@@ -319,6 +319,8 @@ def test_splits_follow_the_text_and_not_the_order():
     splits = split_of_each(keys)
     assert splits == split_of_each(reversed(keys))
     assert Counter(splits.values()) == {"train": 7, "test": 2, "validation": 1}
+    held_out = {key: split for key, split in splits.items() if split != "train"}
+    assert held_out == {"fact 1": "test", "fact 4": "test", "fact 0": "validation"}
     assert Counter(split_of_each(["a", "b"]).values()) == {"test": 1, "validation": 1}
     given = split_of_each(keys, {"fact 3": "test", "fact 4": "train"})
     assert (given["fact 3"], given["fact 4"]) == ("test", "train")

@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -25,11 +26,17 @@ from medreasoner_infer.language import (
     vocabulary,
 )
 from medreasoner_infer.language.grammar import parse_name
+from medreasoner_training.embedded.phantom.study import torso_ct
 from medreasoner_training.embedded.reasoner.queries import known_targets
 
 FOLDER = Path(medreasoner_infer.language.__file__).parent
 FILES = sorted(FOLDER.glob("*/*.yaml"))
 PHANTOM = {re.sub("^(left|right) ", "", target.name) for target in known_targets().values()}
+PHANTOM_NAMES = {
+    "vertebra": "spine",
+    "inferior vena cava": "vena cava",
+    "urinary bladder": "bladder",
+}
 
 
 def targets() -> list[Target]:
@@ -326,3 +333,29 @@ def test_a_missing_folder_is_told(tmp_path):
 
 def test_a_name_without_gender_stands_in_every_slot():
     assert {phrase(Name("liver"), "en", slot) for slot in SLOTS} == {"liver", "the liver"}
+
+
+def test_neighbours_lie_so_in_the_phantom():
+    """Independent of the files: centres of the structures of a generated torso, in LPS."""
+    study = torso_ct(3, spacing_mm=(5.0, 5.0, 10.0), matrix=80)
+    centres = {
+        name: np.argwhere(study.labels == value).mean(axis=0)[::-1]
+        for value, name in study.label_names.items()
+    }
+    axes = {
+        "left of": (0, 1), "right of": (0, -1), "behind": (1, 1), "in front of": (1, -1),
+        "above": (2, 1), "below": (2, -1),
+    }  # fmt: skip
+    wrong, checked = [], 0
+    for target in targets():
+        for n in target.neighbours:
+            own, other = (" ".join(filter(None, pair)) for pair in (
+                (n.side, target.name), (n.to_side, n.to)))  # fmt: skip
+            own, other = (PHANTOM_NAMES.get(name, name) for name in (own, other))
+            if own in centres and other in centres:
+                axis, sign = axes[n.where]
+                checked += 1
+                if sign * (centres[own][axis] - centres[other][axis]) <= 0:
+                    wrong.append((own, n.where, other))
+    assert checked > 20
+    assert wrong == []

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How clinicians and patients speak of what an image shows, in eight languages and Latin."""
+
+from __future__ import annotations
+
+from medreasoner_infer.language.errors import VocabularyError
+from medreasoner_infer.language.grammar import (
+    LANGUAGES,
+    SIDES,
+    SLOTS,
+    Language,
+    Name,
+    Side,
+    Slot,
+    Tongue,
+    phrase,
+)
+from medreasoner_infer.language.plain import plain_text
+from medreasoner_infer.language.reading import read_vocabulary, vocabulary
+from medreasoner_infer.language.vocabulary import (
+    Fact,
+    Forms,
+    Neighbour,
+    Outside,
+    Target,
+    Vocabulary,
+)
+
+__all__ = [
+    "LANGUAGES",
+    "SIDES",
+    "SLOTS",
+    "Fact",
+    "Forms",
+    "Language",
+    "Name",
+    "Neighbour",
+    "Outside",
+    "Side",
+    "Slot",
+    "Target",
+    "Tongue",
+    "Vocabulary",
+    "VocabularyError",
+    "phrase",
+    "plain_text",
+    "read_vocabulary",
+    "vocabulary",
+]

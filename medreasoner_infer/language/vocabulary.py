@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clinical vocabulary: targets with all that is said of them, and what no target is.
+
+A side is always the patient's. ``reading.py`` fills these records from the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from medreasoner_infer.language.grammar import Language, Name, Side, Tongue
+
+FactKind = Literal["function", "appearance", "symptom", "sign", "disease", "procedure", "place"]
+Where = Literal["right of", "left of", "above", "below", "in front of", "behind"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is true of one target and leads to it without naming it.
+
+    Attributes:
+        kind: what the fact speaks of.
+        texts: by language, a noun phrase: ``the sac that stores bile``. In English head and clause
+            are kept apart by ``|``, so that both ``the sac that …`` and ``which sac …?`` are made:
+            ``sac | stores bile``. German heads are neuter or feminine, so that nominative and
+            accusative are the same.
+        side: of a paired target, where the fact is true of one side only.
+    """
+
+    kind: FactKind
+    texts: Mapping[Language, str]
+    side: Side | None = None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Where a target lies from another one: ``where`` is ``right of`` (the patient's) and so on.
+
+    Attributes:
+        where: relation of this target to the other.
+        to: name of the other target.
+        to_side: side of the other target, if it is paired.
+        side: side of this target for which the relation holds, if it is paired.
+    """
+
+    where: Where
+    to: str
+    to_side: Side | None = None
+    side: Side | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A structure or finding that can be marked on an image.
+
+    Attributes:
+        name: the English name by which the rest of the software knows it.
+        group: name of the file that it stands in.
+        paired: there is one on either side; the sides are targets of their own.
+        code: its name in the table of coded concepts, which owns the codes; ``None`` if not there.
+        names: by language, the usual name first, then synonyms; ``la`` is Latin.
+        lay: by language, words of patients.
+        abbreviations: by language.
+        adjectives: by language, e.g. ``hepatic``.
+        both: by language, how both sides are named at once.
+        facts: what is true of it.
+        neighbours: where it lies.
+        ambiguous: those of its names that another target has, too.
+    """
+
+    name: str
+    group: str
+    paired: bool
+    code: str | None
+    names: Mapping[Tongue, tuple[Name, ...]]
+    lay: Mapping[Language, tuple[Name, ...]]
+    abbreviations: Mapping[Language, tuple[Name, ...]]
+    adjectives: Mapping[Language, tuple[str, ...]]
+    both: Mapping[Language, tuple[Name, ...]]
+    facts: tuple[Fact, ...]
+    neighbours: tuple[Neighbour, ...]
+    ambiguous: frozenset[str]
+
+    def expressions(self, language: Language) -> Iterator[Name]:
+        """All that it is called in a language; not Latin and no adjectives."""
+        for table in (self.names, self.lay, self.abbreviations):
+            yield from table.get(language, ())
+
+    @property
+    def sides(self) -> tuple[Side | None, ...]:
+        """The targets that it stands for: left and right, or itself."""
+        return ("left", "right") if self.paired else (None,)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A medical term that is none of the targets: a disease, a device, another organ."""
+
+    name: str
+    group: str
+    names: Mapping[Language, Name]
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How questions are put in one language; slots are in braces.
+
+    Attributes:
+        requests: with ``{bare}``, ``{nom}``, ``{acc}`` or ``{of}``: a name is asked for.
+        adjectival: with ``{adjective}``.
+        descriptions: with ``{fact}``, or in English ``{head}`` and ``{clause}``.
+        several: with ``{list}``.
+        list_comma: between the items of a list.
+        list_last: before its last item.
+        on_side: by side, with ``{fact}``: a fact that is true of both sides, of one of them.
+        beside: by side, with ``{name}``: the side stands apart from the name.
+        where: by relation, with the slot for the other target.
+        neighbour: a fact of two relations ``{first}`` and ``{second}``.
+        off_topic: questions that are not about medicine at all.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    requests: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    several: tuple[str, ...]
+    list_comma: str
+    list_last: str
+    on_side: Mapping[Side, str]
+    beside: Mapping[Side, tuple[str, ...]]
+    where: Mapping[Where, str]
+    neighbour: str
+    off_topic: tuple[str, ...]
+    adjectival: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """All targets and outside terms by name, and the forms of each language."""
+
+    targets: Mapping[str, Target]
+    outside: Mapping[str, Outside]
+    forms: Mapping[Language, Forms]

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws forms, names and facts of a split; what all kinds of questions share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from medreasoner_infer.language import SIDES, Fact, Language, Name, Side, Target, Tongue
+
+from .material import FormGroup, KeyedFact, Material
+from .question import Kind, Question, Split
+from .wording import described, sided_name, vary_surface
+
+SIDE_OPEN_SHARE, SIDE_BESIDE_SHARE = 0.1, 0.2
+_ENDS_WITH_SLOT = re.compile(r"}\W*$")
+_T = TypeVar("_T")
+
+
+class Drawer:
+    """Draws from divided material; what it has nothing of is ``None`` or empty."""
+
+    def __init__(self, material: Material) -> None:
+        self.material = material
+        self.words = material.words
+
+    @cached_property
+    def known(self) -> tuple[Target, ...]:
+        """The targets that the model is taught."""
+        return self.material.known_targets()
+
+    @cached_property
+    def name_words(self) -> frozenset[str]:
+        """The normalised words of all names, known and outside."""
+        return frozenset(word for name in self.material.plain_names() for word in name.split())
+
+    def form(
+        self, language: Language, group: FormGroup, split: Split, rng: np.random.Generator
+    ) -> str | None:
+        """A form of the language's group that the split may use."""
+        forms = self.material.forms[language, group, split]
+        return one_of(forms, rng) if forms else None
+
+    def target_and_name(
+        self, kind: Kind, tongue: Tongue, rng: np.random.Generator
+    ) -> tuple[Target, Name] | None:
+        """A known target that has such names, each as likely as any other, and one of the names."""
+        named_so = [(t, names) for t in self.known if (names := names_of(kind, t, tongue))]
+        if not named_so:
+            return None
+        target, names = one_of(named_so, rng)
+        return target, one_of(names, rng)
+
+    def beside(
+        self, form: str, language: Language, side: Side | None, rng: np.random.Generator
+    ) -> str | None:
+        """At times the side stands beside the name: ``kidney on the patient's left``."""
+        at_end = language in ("zh", "ja") or _ENDS_WITH_SLOT.search(form) is not None
+        if side is None or not at_end or rng.random() >= SIDE_BESIDE_SHARE:
+            return None
+        return one_of(self.words.forms[language].beside[side], rng)
+
+    def facts(
+        self, language: Language, split: Split, *, known: bool
+    ) -> list[tuple[KeyedFact, ...]]:
+        """The facts that can be told in a language, those of one target together."""
+        facts: dict[str, list[KeyedFact]] = {}
+        for item in self.material.facts[split]:
+            name = item.target.name
+            if language in item.fact.texts and (name in self.material.known) == known:
+                facts.setdefault(name, []).append(item)
+        return [tuple(items) for items in facts.values()]
+
+    def of_fact(
+        self,
+        facts: Sequence[Sequence[KeyedFact]],
+        language: Language,
+        split: Split,
+        rng: np.random.Generator,
+    ) -> Question | None:
+        """A question that tells one of ``facts``, which stand together by target."""
+        form = self.form(language, "descriptions", split, rng)
+        if not facts or form is None:
+            return None
+        item = one_of(one_of(facts, rng), rng)
+        side = item.fact.side or draw_side(item.target, rng)
+        told = self._told_side(item.fact, side, language, rng)
+        text = vary_surface(described(form, item.fact, language, told), rng)
+        targets = (sided_name(item.target.name, side),)
+        return Question(text, language, "implicit", targets, split, form, item.key)
+
+    def _told_side(
+        self, fact: Fact, side: Side | None, language: Language, rng: np.random.Generator
+    ) -> str | None:
+        """The form that adds the side; a fact of one side need not tell it."""
+        if side is None or (fact.side and rng.random() < 0.7):
+            return None
+        return self.words.forms[language].on_side[side]
+
+
+def names_of(kind: Kind, target: Target, tongue: Tongue) -> tuple[Name, ...]:
+    """The names of one kind; of abbreviations only those that are not ambiguous."""
+    if kind == "latin" or tongue == "la":
+        return target.names.get("la", ()) if kind == "latin" else ()
+    if kind == "lay":
+        return tuple(target.lay.get(tongue, ()))
+    if kind == "abbreviation":
+        own = target.abbreviations.get(tongue, ())
+        return tuple(name for name in own if name.text not in target.ambiguous)
+    names = target.names.get(tongue, ())
+    return tuple(names[:1] if kind == "name" else names[1:])
+
+
+def draw_side(target: Target, rng: np.random.Generator) -> Side | None:
+    """A side of a paired target; at times the question leaves it open."""
+    if not target.paired or rng.random() < SIDE_OPEN_SHARE:
+        return None
+    return SIDES[int(rng.integers(2))]
+
+
+def one_of(items: Sequence[_T], rng: np.random.Generator) -> _T:
+    """One of them, each as likely as any other."""
+    return items[int(rng.integers(len(items)))]

@@ -316,8 +316,8 @@ class MedReasonerTest(ScriptedLoadableModuleTest):
         own.AddControlPoint(1.0, 2.0, 3.0)
         scene.volume_node_id = self._scene().volume_node_id
         scene.show_prompts(None)
-        assert own.GetNumberOfControlPoints() == 1
-        assert scene.volume.key != key
+        np.testing.assert_equal(own.GetNumberOfControlPoints(), 1)
+        np.testing.assert_equal(scene.volume.key == key, False)
 
     def _scene(self) -> Scene:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "test")

@@ -116,7 +116,7 @@ def test_each_value_is_looked_at(keyword) -> None:
         ("PatientWeight", b"heavy", None, "malformed"),
         ("PatientSex", b"m", "M", "repaired"),
         ("PatientName", b"Doe\\Jane", "Doe Jane", "repaired"),
-        ("PatientComments", b"a" * 20000, "a" * 10239 + "…", "repaired"),
+        ("PatientComments", b"a" * 20000, "a" * 10237 + "...", "repaired"),
         ("PatientID", b"1" * 70, "1" * 70, None),
         ("PatientBirthDate", b"19701231", "19701231", None),
     ],
@@ -152,6 +152,6 @@ def test_the_report_is_written_as_well(headers, answered) -> None:
         mask_file=None,
     )
     segmentation = write_segmentation(mask, [SegmentSpec(1, "x", LIVER)], source, new_ids())
-    content = ReportContent(record, mask, ReferencedSegment(segmentation, 1), LIVER)
+    content = ReportContent(record, mask, ReferencedSegment(segmentation, 1), LIVER, "MedReasoner")
     report = write_report(content, source, new_ids())
     assert (report.PatientBirthDate, report.StudyDate) == ("", "20200102")

@@ -130,7 +130,8 @@ def test_a_mask_of_unknown_origin_is_not_said_to_be_drawn_by_hand(tmp_path) -> N
         (["spleen", "liver"], "edited", 2, "MedReasoner: spleen, liver, edited, version 2"),
         (["a\\b\n\x1bc\ud800"], "rejected", 1, "MedReasoner: a/b c, rejected"),
         (["spleen"], None, 1, "MedReasoner: spleen"),
-        (["x" * 80], "accepted", 12, f"MedReasoner: {'x' * 28}…, accepted, version 12"),
+        (["膵臓" * 20], "rejected", 1, f"MedReasoner: {'膵臓' * 6}..., rejected"),
+        (["x" * 80], "accepted", 12, f"MedReasoner: {'x' * 26}..., accepted, version 12"),
     ],
 )
 def test_a_series_says_target_and_state_within_what_dicom_allows(
@@ -138,7 +139,7 @@ def test_a_series_says_target_and_state_within_what_dicom_allows(
 ) -> None:
     said = series_description(names, state, version)
     assert said == expected
-    assert len(said) <= 64
+    assert len(said.encode()) <= 64
 
 
 # --- outlines ------------------------------------------------------------------------------------

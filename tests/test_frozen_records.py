@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("medreasoner_infer", "monailabel_app", "training")
-COLLECTING = {"LenientReader", "Repairs", "LeftOut", "SplitCounts", "_Sample"}
+COLLECTING = {"LenientReader", "Repairs", "LeftOut", "SplitCounts", "_Found", "_Sample"}
 
 
 def dataclasses() -> Iterator[tuple[str, bool]]:

@@ -286,7 +286,8 @@ def as_dicom(result, series: Path, volume) -> tuple[Dataset, Dataset]:
     spec = SegmentSpec(1, "Liver", codes, tracking_of(record.id), ("MedReasoner", "1"))
     segmentation = write_segmentation(result.mask_ijk, [spec], source, new_ids())
     answer = ReferencedSegment(segmentation, 1)
-    report = write_report(ReportContent(record, result.mask_ijk, answer, codes), source, new_ids())
+    content = ReportContent(record, result.mask_ijk, answer, codes, "MedReasoner")
+    report = write_report(content, source, new_ids())
     return tuple(
         pydicom.dcmread(pydicom.filebase.DicomBytesIO(to_bytes(made)))
         for made in (segmentation, report)
@@ -343,11 +344,36 @@ def test_box_and_points_are_the_outlines_in_the_patient(outcome) -> None:
 
 
 def test_box_and_points_of_the_report_are_the_outlines(outcome) -> None:
-    box, *points = regions_of(outcome)
-    box = np.array([box.min(axis=0), box.max(axis=0)])
+    if outcome.axis != 2:
+        # No image holds them: they are told in words alone.
+        texts = texts_of(outcome.report)
+        (told,) = (text for text in texts if "bbox_corners" in text)
+        prompts = json.loads(told)["result"]["prompts"]
+        box = np.sort(outcome.in_voxels(prompts["bbox_corners_lps_mm"]), axis=0)
+        points = outcome.in_voxels(prompts["points_lps_mm"])
+    else:
+        # After the answer's outline, which its sizes are inferred from, too.
+        *_, box, inside, further = regions_of(outcome)
+        box = np.array([box.min(axis=0), box.max(axis=0)])
+        points = np.concatenate([inside, further])
     np.testing.assert_allclose(box, expected_box(outcome), atol=VOXELS)
-    found = np.concatenate(points)
-    np.testing.assert_allclose(found, expected_points(outcome), atol=VOXELS)
+    np.testing.assert_allclose(points, expected_points(outcome), atol=VOXELS)
+
+
+def test_the_outline_of_the_report_lies_on_the_ellipsoid(outcome) -> None:
+    """Its vertices are corners of voxels, each within a voxel of the surface."""
+    by_uid = {header.SOPInstanceUID: header for header in outcome.headers}
+    outline, *_ = report_regions_lps_mm(outcome.report, by_uid)
+    radii = TARGET.radius(outline)
+    assert len(outline) > 8
+    assert 0.7 < radii.min() < radii.max() < 1.3
+
+
+def texts_of(report: Dataset) -> list[str]:
+    """What the text content items of the measurement groups say."""
+    groups = report.ContentSequence[-1].ContentSequence
+    items = (item for group in groups for item in group.ContentSequence)
+    return [item.TextValue for item in items if item.ValueType == "TEXT"]
 
 
 def regions_of(outcome: Outcome) -> list[np.ndarray]:

@@ -172,7 +172,7 @@ class TestHuggingFace:
             raise LocalEntryNotFoundError("offline")
 
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-        with pytest.raises(ModelUnavailableError, match="or give a local path"):
+        with pytest.raises(ModelUnavailableError, match="give a local path, or fetch it before"):
             load_sam2(resolve_model("segmenter", "medsam2"))
 
     def test_an_id_without_a_file_is_refused(self):

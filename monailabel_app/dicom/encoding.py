@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import logging
 import platform
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom.codes import ConceptCode
 from monailabel_app.dicom.copied_values import LOSSY_DETAILS
 from monailabel_app.dicom.errors import UnusableSeriesError
+from monailabel_app.dicom.text import LONG_STRING_BYTES, shortened
 
 with needs_extra("highdicom", "pacs"):
     from highdicom.sr.coding import CodedConcept
@@ -32,9 +32,6 @@ MODEL_NAME = "MedReasoner for MONAI Label"
 SEG_SERIES_NUMBER = 7001
 REPORT_SERIES_NUMBER = 7002
 _UTF_8 = "ISO_IR 192"
-_LONG_STRING = 64
-# Control characters have no place in LO, and lone surrogates none in any text (PS3.5, 6.1.3, 6.2).
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def device_attributes() -> DeviceAttributes:
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": MODEL_NAME,
         "software_versions": __version__,
-        "device_serial_number": device_uid()[-_LONG_STRING:],
+        "device_serial_number": device_uid()[-LONG_STRING_BYTES:],
     }
 
 
@@ -94,12 +91,6 @@ def standard_code(scheme: str, keyword: str) -> CodedConcept:
     return CodedConcept.from_code(getattr(getattr(codes, scheme), keyword))
 
 
-def shortened(text: str, characters: int = _LONG_STRING) -> str:
-    """``text`` cut to what a value representation holds, 64 characters for LO (PS3.5, 6.2)."""
-    clean = " ".join(_FORBIDDEN.sub(" ", text.replace("\\", "/")).split())
-    return clean if len(clean) <= characters else clean[: characters - 1] + "…"
-
-
 def series_description(names: Sequence[str], state: str | None, version: int = 1) -> str:
     """The name of a result's series, such as ``MedReasoner: spleen, accepted``.
 
@@ -112,7 +103,7 @@ def series_description(names: Sequence[str], state: str | None, version: int = 1
     """
     ends = [state or "", f"version {version}" if version > 1 else ""]
     end = "".join(f", {part}" for part in ends if part)
-    room = _LONG_STRING - len(MANUFACTURER) - len(": ") - len(end)
+    room = LONG_STRING_BYTES - len(f"{MANUFACTURER}: {end}")
     return f"{MANUFACTURER}: {shortened(', '.join(names), room)}{end}"
 
 

@@ -27,12 +27,12 @@ from monailabel_app.dicom.encoding import (
     device_attributes,
     finished,
     series_description,
-    shortened,
     standard_code,
     writing_of,
 )
 from monailabel_app.dicom.errors import DicomResultError
 from monailabel_app.dicom.source import SourceSeries
+from monailabel_app.dicom.text import shortened
 from monailabel_app.store.records import RGB
 
 with needs_extra("highdicom", "pacs"):

@@ -363,6 +363,7 @@ def test_killing_a_loop_of_200_saves_leaves_the_index_and_the_label_whole(studie
         assert not saved or info["number"] >= saved[-1]
         assert (studies / "labels" / "final" / "anna.nii.gz").read_bytes() == whole
         store = open_studies(studies)
+        store.take_back_interrupted(lambda about: False)
         assert sorted(store.list_images()) == list(IMAGES)
         assert unfinished(studies) == []
         assert set_aside(studies) == []
@@ -467,11 +468,11 @@ def test_the_watcher_outlives_whatever_it_meets(studies, monkeypatch) -> None:
     look = store._find_series
     met = []
 
-    def stumble() -> None:
+    def stumble() -> list:
         met.append(True)
         if len(met) == 1:
             raise RuntimeError("a file that nobody had thought of")
-        look()
+        return look()
 
     monkeypatch.setattr(store, "_find_series", stumble)
     write_image(studies / "first.nii.gz")

@@ -72,14 +72,19 @@ def test_a_click_inside_runs_the_segmenter_alone(reader, room) -> None:
     box = reader.drawn_box()
     window = re.search(r"W:\s*\d+\s*L:\s*\d+", reader.pane.inner_text()).group()
     reader.button("Click inside").click()
-    reader.page.mouse.click(box.left + 0.3 * (box.right - box.left), (box.top + box.bottom) / 2)
-    # The reader's own point takes the place of the model's two.
-    expect(reader.page.locator("svg.medreasoner-overlay circle")).to_have_count(1)
+    # In a corner of the box, where the mask is not: elsewhere nothing would change.
+    reader.page.mouse.click(
+        box.left + 0.06 * (box.right - box.left), box.top + 0.06 * (box.bottom - box.top)
+    )
+    # The reader's own point joins the model's two.
+    expect(reader.page.locator("svg.medreasoner-overlay circle")).to_have_count(3)
     expect(reader.button("Submit mask as edited")).to_be_enabled()
     correction, question = room.records(room.ct)[:2]
     assert (correction["result"]["kind"], question["result"]["kind"]) == ("segment", "ask")
     assert correction["result"]["reasoner"] is None
-    assert correction["result"]["prompts"]["point_sources"] == ["reader"]
+    assert correction["result"]["prompts"]["point_sources"] == [
+        "reasoner", "reasoner", "reader",
+    ]  # fmt: skip
     assert reader.reasoning.inner_text() == told
     expect(reader.button("Accept")).to_be_disabled()
     assert window in reader.pane.inner_text()  # a click with our tool is no windowing

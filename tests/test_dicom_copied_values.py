@@ -131,6 +131,17 @@ def test_a_value_is_repaired_where_it_means_one_thing(
     assert [said in sentence for sentence in sentences] == ([True] if said else [])
 
 
+def test_a_text_is_as_long_as_its_characters_not_its_bytes(headers) -> None:
+    text = "膵" * 64
+    for path in headers:
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet, dataset.StudyDescription = "ISO_IR 192", text
+        dataset.save_as(path)
+    source = series(headers)
+    assert written(source).StudyDescription == text
+    assert not [said for said in source.warnings if said.startswith("Study Description")]
+
+
 def test_lossy_images_that_do_not_tell_how_much_keep_their_result(headers) -> None:
     result = written(series(headers, LossyImageCompression=b"01"))
     assert result.LossyImageCompression == "01"

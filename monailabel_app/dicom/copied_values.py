@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging.boundary import reading
-from monailabel_app.dicom.text import cut_text
+from monailabel_app.dicom.text import CUT
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
@@ -143,7 +143,7 @@ def _validated(value: str, vr: str) -> Any:
 
 def _text(value: str, vr: str) -> str:
     most = _MOST_CHARACTERS[vr]
-    return cut_text(value, most)
+    return value if len(value) <= most else value[: most - len(CUT)] + CUT
 
 
 def _date(value: str, vr: str) -> str:

@@ -40,11 +40,14 @@ demo: install
 serve: install
 	$(BIN)/medreasoner serve --studies $(or $(STUDIES),demo_studies)
 
+# A file of tests for each core at a time; what a test computes itself takes one core.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: install test-viewers
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: install test-viewers
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-viewers: install
 	$(ON_PATH) node --test tests/ohif/*.test.js

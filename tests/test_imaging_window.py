@@ -146,3 +146,36 @@ def test_a_ct_preset_is_refused_for_mr_and_any_window_for_colour() -> None:
 def test_a_window_reads_as_a_person_would_write_it() -> None:
     assert str(Window(40, 400, "soft_tissue")) == "soft tissue (C 40 / W 400)"
     assert str(Window(0.5, 1500)) == "C 0.5 / W 1500"
+
+
+def _spread(low: int, high: int, count: int = 2001) -> np.ndarray:
+    return np.linspace(low, high, count).round()
+
+
+def test_both_ends_of_a_padding_range_are_padding() -> None:
+    values = np.concatenate([_spread(100, 200), np.full(200, 1000), np.full(200, 2000)])
+    window = percentile_window(values, padding=[(1000, 2000)])
+    assert (window.center, window.width) == pytest.approx((150.0, 100.0), abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("fill", "share", "tissue", "expected"),
+    [
+        (-2000, 0.10, (100, 200), (100, 200)),  # negative below what is not: at any distance
+        (-1, 0.10, (0, 200), (0, 200)),
+        (-2000, 0.008, (100, 200), (-2000, 200)),  # too few to be filled in
+        (-150, 0.05, (-100, 100), (-150, 100)),  # near others that are negative: a tissue
+        (-32768, 0.05, (-100, 100), (-100, 100)),  # far from them: filled in
+        (-880, 0.05, (-100, 100), (-880, 100)),  # less than four times as far as they are wide
+        (65535, 0.05, (10, 200), (10, 200)),
+        (60000, 0.05, (10, 200), (10, 60000)),  # not the highest of 16 bits: maybe metal
+    ],
+)
+def test_a_constant_filled_in_around_the_image_is_no_tissue(
+    fill: int, share: float, tissue: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    inside = _spread(*tissue)
+    filled = np.full(round(len(inside) * share / (1 - share)) + 1, fill)
+    window = percentile_window(np.concatenate([inside, filled]))
+    ends = window.center - window.width / 2, window.center + window.width / 2
+    assert ends == pytest.approx(expected, abs=max(2.0, 0.02 * (tissue[1] - tissue[0])))

@@ -6,8 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import overload
 
+import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
+
+
+def computes_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices itself; emulation takes ten times as long."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
 
 NARROWEST, WIDEST = 16, 192
 """Bounds of the smaller side of the matrices that Muon takes."""
@@ -27,18 +34,22 @@ class MuonWithAdamW(Optimizer):
             id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
         }
         trained = [p for p in model.parameters() if p.requires_grad]
+        fast = any(p.is_cuda for p in trained) or computes_bf16()
         hidden = [
             p
             for p in trained
-            if p.ndim == 2 and NARROWEST <= min(p.shape) <= WIDEST and id(p) not in embeddings
+            if fast
+            and p.ndim == 2
+            and NARROWEST <= min(p.shape) <= WIDEST
+            and id(p) not in embeddings
         ]
         chosen = {id(p) for p in hidden}
         others = [p for p in trained if id(p) not in chosen]
         super().__init__(hidden + others, {"lr": lr})
-        self._parts = (
-            Muon(hidden, lr, weight_decay, adjust_lr_fn="match_rms_adamw"),
-            AdamW(others, lr, betas=(0.9, 0.98), weight_decay=weight_decay),
-        )
+        parts: list[Optimizer] = [AdamW(others, lr, betas=(0.9, 0.98), weight_decay=weight_decay)]
+        if hidden:
+            parts.insert(0, Muon(hidden, lr, weight_decay, adjust_lr_fn="match_rms_adamw"))
+        self._parts = tuple(parts)
         self._share_groups()
 
     def _share_groups(self) -> None:

@@ -22,21 +22,30 @@ _T = TypeVar("_T")
 
 
 class Drawer:
-    """Draws from divided material; what it has nothing of is ``None`` or empty."""
+    """Draws from divided material; what it has nothing of is ``None`` or empty.
 
-    def __init__(self, material: Material) -> None:
+    Args:
+        material: the divided vocabulary.
+        about: the only known target to ask for; all by default.
+    """
+
+    def __init__(self, material: Material, about: str | None = None) -> None:
         self.material = material
         self.words = material.words
+        self._about = about
+        self._names: dict[tuple[Kind, Tongue], list[tuple[Target, tuple[Name, ...]]]] = {}
+        self._facts: dict[tuple[Language, Split, bool], list[tuple[KeyedFact, ...]]] = {}
 
     @cached_property
     def known(self) -> tuple[Target, ...]:
         """The targets that the model is taught."""
-        return self.material.known_targets()
+        known = self.material.known_targets()
+        return tuple(t for t in known if self._about in (None, t.name))
 
-    @cached_property
+    @property
     def name_words(self) -> frozenset[str]:
         """The normalised words of all names, known and outside."""
-        return frozenset(word for name in self.material.plain_names() for word in name.split())
+        return self.material.name_words
 
     def form(
         self, language: Language, group: FormGroup, split: Split, rng: np.random.Generator
@@ -49,10 +58,12 @@ class Drawer:
         self, kind: Kind, tongue: Tongue, rng: np.random.Generator
     ) -> tuple[Target, Name] | None:
         """A known target that has such names, each as likely as any other, and one of the names."""
-        named_so = [(t, names) for t in self.known if (names := names_of(kind, t, tongue))]
-        if not named_so:
+        if (kind, tongue) not in self._names:
+            named_so = [(t, names_of(kind, t, tongue)) for t in self.known]
+            self._names[kind, tongue] = [(t, names) for t, names in named_so if names]
+        if not self._names[kind, tongue]:
             return None
-        target, names = one_of(named_so, rng)
+        target, names = one_of(self._names[kind, tongue], rng)
         return target, one_of(names, rng)
 
     def beside(
@@ -68,12 +79,18 @@ class Drawer:
         self, language: Language, split: Split, *, known: bool
     ) -> list[tuple[KeyedFact, ...]]:
         """The facts that can be told in a language, those of one target together."""
+        if (language, split, known) in self._facts:
+            return self._facts[language, split, known]
         facts: dict[str, list[KeyedFact]] = {}
         for item in self.material.facts[split]:
             name = item.target.name
+            if self._about not in (None, name):
+                continue
             if language in item.fact.texts and (name in self.material.known) == known:
                 facts.setdefault(name, []).append(item)
-        return [tuple(items) for items in facts.values()]
+        found = [tuple(items) for items in facts.values()]
+        self._facts[language, split, known] = found
+        return found
 
     def of_fact(
         self,

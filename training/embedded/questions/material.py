@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
@@ -59,6 +60,11 @@ class Material:
         found = [name for target in self.words.targets.values() for name in _all_names(target)]
         found += [name for term in self.words.outside.values() for name in term.names.values()]
         return frozenset(plain_text(name.spelt) for name in found)
+
+    @cached_property
+    def name_words(self) -> frozenset[str]:
+        """The normalised words of all names, known and outside."""
+        return frozenset(word for name in self.plain_names() for word in name.split())
 
 
 def divide(

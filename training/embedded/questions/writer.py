@@ -42,9 +42,15 @@ class QuestionWriter:
         known = known_names() if known is None else known
         self.material = divide(words or vocabulary(), known, held_out_languages)
         self._drawer = Drawer(self.material)
+        self._about = {name: Drawer(self.material, name) for name in known}
 
     def write(
-        self, kind: Kind, language: Language, split: Split, rng: np.random.Generator
+        self,
+        kind: Kind,
+        language: Language,
+        split: Split,
+        rng: np.random.Generator,
+        about: str | None = None,
     ) -> Question | None:
         """One question; ``None`` where this draw leads to nothing of that kind and split.
 
@@ -53,17 +59,19 @@ class QuestionWriter:
             language: of the sentence.
             split: of which facts, forms and terms it is made.
             rng: draws everything.
+            about: the known target to ask for; any by default.
         """
+        drawer = self._drawer if about is None else self._about[about]
         match kind:
             case "implicit":
-                return ask_by_fact(self._drawer, language, split, rng)
+                return ask_by_fact(drawer, language, split, rng)
             case "misspelt":
-                return ask_misspelt(self._drawer, language, split, rng)
+                return ask_misspelt(drawer, language, split, rng)
             case "several":
-                return ask_for_several(self._drawer, language, split, rng)
+                return ask_for_several(drawer, language, split, rng)
             case "outside":
-                return ask_outside(self._drawer, language, split, rng)
+                return ask_outside(drawer, language, split, rng)
             case "nonsense":
-                return ask_nonsense(self._drawer, language, split, rng)
+                return ask_nonsense(drawer, language, split, rng)
             case _:
-                return ask_by_name(self._drawer, kind, language, split, rng)
+                return ask_by_name(drawer, kind, language, split, rng)

@@ -25,20 +25,25 @@ from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.types import XYXY
 
 from ..phantom.anatomy import Label
+from ..questions import QuestionWriter
 from ..required import command_line
 from .generation import answer_all
 from .model_card import model_card
 from .packing import Packer
+from .pictures import training_pictures
 from .queries import known_targets
 from .real_ct import absent_cases, phrasing, present_cases, real_slices
+from .real_kinds import judged, mean_boxes_of_training, picture_cases
 from .reasonings import FINDINGS
 from .samples import Question, Sample, absent_labels, ask, choose_query, sample_questions
 from .scoring import Score, mean_with_interval, score, summarise
 from .targets import ground_truth
+from .understanding import askings, understanding
 
 TEST_SEED = 910_000
 PRIOR_SEED = 920_000
 FINDING_SEED = 930_000
+BEGINNING_TOKENS = 28
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ class Settings:
 
     model: str = field(metadata={"help": "model folder"})
     data: str = field(default="", metadata={"help": "folder with the public test data"})
+    real_data: str = field(
+        default="", metadata={"help": "folder with public images of many modalities"}
+    )
     images: int = field(default=300, metadata={"help": "held-out phantoms"})
     prior_images: int = field(default=1500, metadata={"help": "phantoms for the mean boxes"})
     write: bool = field(default=True, metadata={"help": "write JSON and model card"})
@@ -159,6 +167,14 @@ class Evaluator:
         completions = answer_all(self.model, self.packer, greys, queries)
         return [score(q, text) for q, text in zip(questions, completions, strict=True)]
 
+    def answers(self, greys: Sequence[np.ndarray], queries: Sequence[str]) -> list[str]:
+        """Greedy completions."""
+        return answer_all(self.model, self.packer, greys, queries)
+
+    def beginnings(self, greys: Sequence[np.ndarray], queries: Sequence[str]) -> list[str]:
+        """As much of the completions as names a target or refuses the question."""
+        return answer_all(self.model, self.packer, greys, queries, max_new_tokens=BEGINNING_TOKENS)
+
     def report(self, cases: Sequence[Case], prior: dict[Label, XYXY]) -> dict:
         """Trained and held-out phrasings, the mean-box prior, shuffled and blank images."""
         greys = [case.grey for case in cases]
@@ -203,7 +219,20 @@ def evaluate(settings: Settings) -> dict:
     }
     if settings.data:
         report["real_ct"] = evaluator.report(real_cases(Path(settings.data)), prior)
+        asked = askings(real_slices(Path(settings.data)), _writer())
+        report["understanding"] = understanding(asked, evaluator.beginnings)
+    if settings.real_data:
+        report["pictures"] = _pictures(Path(settings.real_data), evaluator, prior)
     return report
+
+
+def _writer() -> QuestionWriter:
+    return QuestionWriter(held_out_languages=())
+
+
+def _pictures(real_data: Path, evaluator: Evaluator, prior: dict[Label, XYXY]) -> dict:
+    mean_boxes = mean_boxes_of_training(training_pictures(real_data), prior)
+    return judged(picture_cases(real_data, _writer()), evaluator.answers, mean_boxes)
 
 
 def main() -> None:

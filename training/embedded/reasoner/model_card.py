@@ -93,6 +93,48 @@ def _section(title: str, part: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _understanding(part: dict) -> str:
+    """Which questions of the held-out part of the vocabulary are understood."""
+    named = [[kind, _figure(entry)] for kind, entry in part["named"].items()]
+    refused = [[kind, _figure(entry)] for kind, entry in part["refused"].items()]
+    lines = [
+        "",
+        "## Questions in a user's own words, on real CT slices",
+        "",
+        "Each target is asked for on the slice where it is largest, in forms, facts and terms that "
+        "took no part in the training.",
+        "",
+        *table_lines(["question", "right target named"], named),
+        "",
+        *table_lines(["question", "called not understood"], refused),
+        "",
+        f"The other side is named in {_figure(part['wrong_side'])} of the answers that name one.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _pictures(part: dict) -> str:
+    """Real images of other kinds."""
+    keys = ("box_iou", "mean_box_iou", "named", "absent")
+    rows = [
+        [modality, *(_figure(found[key]) if key in found else "-" for key in keys)]
+        for modality, found in part.items()
+    ]
+    columns = ["", "box IoU", "mean box", "right target named", "absent target not marked"]
+    lines = [
+        "",
+        "## Public real images of many modalities, test part",
+        "",
+        "Beside it the mean box of what was trained on; single nuclei among many are left out.",
+        "",
+        *table_lines(columns, rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_SECTIONS = {"understanding": _understanding, "pictures": _pictures}
+
+
 def model_card(report: dict, training: dict) -> str:
     """Markdown of the model card.
 
@@ -108,4 +150,8 @@ def model_card(report: dict, training: dict) -> str:
         .replace("{seed}", str(training.get("seed", "-")))
         .replace("{hours}", hours)
     )
-    return head + "".join(_section(_TITLES[name], part) for name, part in report.items())
+    sections = (
+        _SECTIONS[name](part) if name in _SECTIONS else _section(_TITLES[name], part)
+        for name, part in report.items()
+    )
+    return head + "".join(sections)

@@ -8,11 +8,13 @@ Every non-negative integer up to 255 is one token, so that a coordinate is one d
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from ..phantom.anatomy import Label
 from .queries import known_targets, query_table
+from .reasonings import SEVERAL_TARGETS, UNKNOWN_PICTURE, UNKNOWN_TARGET
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +93,11 @@ class NanoConfig:
         return (self.image_px // (2 * self.patch_px)) ** 2
 
 
-def _corpus() -> list[str]:
+LARGER = NanoConfig(layers=8, vocabulary=6000)
+"""What the small model grows to before it learns the clinical vocabulary."""
+
+
+def _corpus(questions: Sequence[str]) -> list[str]:
     """Text that the tokenizer learns its words from: trained questions and answer templates."""
     table = query_table()
     lines = [
@@ -112,16 +118,27 @@ def _corpus() -> list[str]:
             f"{target.name}, above the {target.name}.",
             f"The question points to the {target.name}, which is not visible on this slice of the "
             f"{target.name}.",
+            f"By name, the question points to the {target.name}, a {words} region at the patient's "
+            f"front right, in front of the {target.name}, behind the {target.name}.",
             '{"bbox":[1,2,3,4],"points_1":[1,2],"points_2":[1,2]}',
             "null",
+            '"not understood"',
+            UNKNOWN_TARGET,
+            SEVERAL_TARGETS,
+            UNKNOWN_PICTURE,
         ] * 30
     for integer in range(INTEGERS):
         lines += [str(integer)] * 60
-    return lines
+    return [*lines, *questions]
 
 
-def build_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer with Qwen's control tokens."""
+def build_tokenizer(vocabulary: int, questions: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer with Qwen's control tokens.
+
+    Args:
+        vocabulary: number of tokens, without the control tokens.
+        questions: further text to learn words from.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -136,7 +153,7 @@ def build_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
         min_frequency=2,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.train_from_iterator(_corpus(questions), trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -171,7 +188,7 @@ def name_token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[Label, list[int]]
     }
 
 
-def build_processor(config: NanoConfig) -> Qwen2_5_VLProcessor:
+def build_processor(config: NanoConfig, questions: Sequence[str] = ()) -> Qwen2_5_VLProcessor:
     """Tokenizer, image processor for one fixed size, and chat template."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
@@ -186,7 +203,7 @@ def build_processor(config: NanoConfig) -> Qwen2_5_VLProcessor:
     }
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**settings),
-        tokenizer=build_tokenizer(config.vocabulary),
+        tokenizer=build_tokenizer(config.vocabulary, questions),
         video_processor=Qwen2VLVideoProcessor(**settings),
         chat_template=CHAT_TEMPLATE,
     )

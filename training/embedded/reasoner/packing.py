@@ -9,13 +9,19 @@ if it stood alone.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch.nn import functional as F
-from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+)
 
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 
@@ -24,13 +30,14 @@ from .losses import SUBCELLS
 from .modelling import IMAGE_ENCODING, INTEGERS, chat, integer_token_ids
 from .queries import known_targets
 from .reasonings import PRESENCE_WORDS
-from .samples import Sample
+from .samples import Asked, Question, Sample
 
 #: Token ids of a question and of its answer.
 Branch = tuple[list[int], list[int]]
 
 IGNORED = -100
 TEXT_WEIGHT, COORDINATE_WEIGHT = 0.5, 2.0
+STATED_WEIGHT = 2.0
 PRESENT_WEIGHT, ABSENT_WEIGHT = 4.0, 10.0
 """Weights of tokens in the loss; one token says whether the target is on the slice, and absent
 targets are asked for less often."""
@@ -46,7 +53,8 @@ class PackedBatch:
     the patches of all images and ``grid_thw`` (B, 3) their layout. For the auxiliary loss with T
     visual tokens and C targets: ``occupancy`` (B, T, SUBCELLS ** 2, 1 + C) is the share of the
     background and of each target in each part of a token's cell, ``boxes`` (B, C, 8) box and key
-    points in reasoner px and ``asked`` (B, C) says which targets have them.
+    points in reasoner px and ``asked`` (B, C) says which targets have them; ``perceived`` (B,)
+    which images have a complete label map.
     """
 
     input_ids: torch.Tensor
@@ -60,14 +68,37 @@ class PackedBatch:
     occupancy: torch.Tensor
     boxes: torch.Tensor
     asked: torch.Tensor
+    perceived: torch.Tensor
+
+
+@dataclass(frozen=True)
+class WordBatch:
+    """Tensors of B rows of questions without images, as in :class:`PackedBatch`."""
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    position_ids: torch.Tensor
+    attention: torch.Tensor
+    weights: torch.Tensor
 
 
 class Packer:
-    """Turns samples into packed batches for one model and processor."""
+    """Turns samples into packed batches for one model and processor.
+
+    Args:
+        model: whose positions are used.
+        processor: its tokenizer and image processor.
+        dropout: of the merges of a question's tokens in half of the questions that are packed
+            (BPE-dropout, Provilkov et al. 2020), so that words are also known by their parts.
+    """
 
     def __init__(
-        self, model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor
+        self,
+        model: Qwen2_5_VLForConditionalGeneration,
+        processor: Qwen2_5_VLProcessor,
+        dropout: float = 0.0,
     ) -> None:
+        self._split_apart = _with_dropout(processor.tokenizer, dropout)
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.integer_ids = torch.tensor(integer_token_ids(self.tokenizer))
@@ -110,58 +141,91 @@ class Packer:
         return self._grid_thw.repeat(count, 1)
 
     def pack(self, samples: Sequence[Sample]) -> PackedBatch:
-        """Pack samples that have equally many questions: a row of branches for each image."""
-        branches = [
-            [(self._question(q.query), self._answer(q.completion)) for q in sample.questions]
-            for sample in samples
-        ]
-        count = len(samples[0].questions)
-        width = max(len(q) + len(a) for branch in branches for q, a in branch)
-        ids, labels, segment = self._lay_out(branches, count, width)
+        """Pack samples: a row of branches for each image."""
+        rows = [sample.questions for sample in samples]
+        ids, labels, segment, positions = self._lay_out(rows, self.prefix)
         is_coordinate = self._coordinates(ids, labels)
+        weights = self._weights(ids, labels, is_coordinate)
+        self._weigh_statements(weights, labels, segment, rows)
         return PackedBatch(
             ids,
             labels,
-            self._positions(count, width, len(samples)),
+            positions,
             _attention(segment),
             is_coordinate,
-            self._weights(ids, labels, is_coordinate),
+            weights,
             self.pixels([sample.image.grey for sample in samples]),
             self.grids(len(samples)),
             self._occupancy(samples),
             *_boxes(samples),
+            torch.tensor([sample.is_torso for sample in samples]),
         )
 
-    def _lay_out(
-        self, branches: Sequence[Sequence[Branch]], count: int, width: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Token ids, labels and branch numbers (0 in the prefix), each (B, L).
+    def pack_words(self, rows: Sequence[Sequence[Asked]]) -> WordBatch:
+        """Pack rows of questions that stand without an image, at the places behind one."""
+        ids, labels, segment, positions = self._lay_out(rows, [])
+        weights = torch.full(labels.shape, TEXT_WEIGHT)
+        self._weigh_statements(weights, labels, segment, rows)
+        return WordBatch(ids, labels, positions, _attention(segment), weights)
 
-        Each of the ``count`` branches takes ``width`` places behind the prefix, padded at its end.
+    def _branch(self, asked: Question | Asked) -> Branch:
+        if isinstance(asked, Question):
+            return self._question(asked.query), self._answer(asked.completion)
+        question = self._question(asked.query)
+        if self._split_apart is not None and random.random() < 0.5:
+            question = self._split_apart.encode(asked.query).ids + self.suffix
+        whole = asked.whole
+        return question, self._answer(asked.completion) if whole else self._encode(asked.completion)
+
+    def _lay_out(
+        self, rows: Sequence[Sequence[Question | Asked]], prefix: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Token ids, labels and branch numbers (0 in the prefix, -1 behind the last), each (B, L),
+        and positions (3, B, L).
+
+        The branches of a row lie end to end, each from the prefix's last position on.
         """
-        start = len(self.prefix)
-        shape = len(branches), start + count * width
+        start = len(prefix)
+        branches = [[self._branch(asked) for asked in row] for row in rows]
+        lengths = [sum(len(q) + len(a) for q, a in branch) for branch in branches]
+        shape = len(branches), start + max(lengths)
         ids = torch.full(shape, self.tokenizer.pad_token_id)
         labels = torch.full(shape, IGNORED)
-        segment = torch.zeros(shape, dtype=torch.long)
-        ids[:, :start] = torch.tensor(self.prefix)
+        segment = torch.full(shape, -1)
+        positions = torch.zeros(3, *shape, dtype=torch.long)
+        following = int(self._prefix_positions.max()) + 1
+        if prefix:
+            ids[:, :start], segment[:, :start] = torch.tensor(prefix), 0
+            positions[:, :, :start] = self._prefix_positions[:, None]
         for row, branch in enumerate(branches):
+            begin = start
             for k, (question, answer) in enumerate(branch):
-                begin = start + k * width
-                middle, end = begin + len(question), begin + len(question) + len(answer)
+                middle = begin + len(question)
+                end = middle + len(answer)
                 ids[row, begin:end] = torch.tensor(question + answer)
                 labels[row, middle:end] = torch.tensor(answer)
-                segment[row, begin : begin + width] = k + 1
-        return ids, labels, segment
+                segment[row, begin:end] = k + 1
+                positions[:, row, begin:end] = following + torch.arange(end - begin)
+                begin = end
+        return ids, labels, segment, positions
+
+    def _weigh_statements(
+        self,
+        weights: torch.Tensor,
+        labels: torch.Tensor,
+        segment: torch.Tensor,
+        rows: Sequence[Sequence[Question | Asked]],
+    ) -> None:
+        """What the question alone decides is one name among dozens."""
+        for row, questions in enumerate(rows):
+            for number, asked in enumerate(questions, start=1):
+                if isinstance(asked, Asked):
+                    answer = (segment[row] == number) & (labels[row] != IGNORED)
+                    places = answer.nonzero()[:, 0]
+                    weights[row, places[: len(self._encode(asked.stated))]] = STATED_WEIGHT
 
     def _answer(self, completion: str) -> list[int]:
         return [*self._encode(completion), self.tokenizer.eos_token_id]
-
-    def _positions(self, count: int, width: int, rows: int) -> torch.Tensor:
-        following = int(self._prefix_positions.max()) + 1
-        branch = (following + torch.arange(width))[None].expand(3, -1)
-        positions = torch.cat([self._prefix_positions] + [branch] * count, 1)
-        return positions[:, None].expand(3, rows, -1)
 
     def _coordinates(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Integer tokens except the 1 and 2 of ``points_1`` and ``points_2``."""
@@ -196,6 +260,14 @@ class Packer:
         table = torch.full((len(self.tokenizer),), -1)
         table[self.integer_ids] = torch.arange(INTEGERS)
         return table[token_ids]
+
+
+def _with_dropout(tokenizer: PreTrainedTokenizerFast, dropout: float) -> Tokenizer | None:
+    if not dropout:
+        return None
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.model.dropout = dropout
+    return copy
 
 
 def _attention(segment: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,12 @@ from .targets import GroundTruth
 PRESENCE_WORDS = (" a", " which")
 """First word after the name's comma of a reasoning: of a visible and of an absent target."""
 
+BY_DESCRIPTION = "description"
+UNKNOWN_TARGET = "The question names no single target that this model knows."
+SEVERAL_TARGETS = "The question asks for several targets; ask for one at a time."
+UNKNOWN_PICTURE = "This is no picture of a kind that this model knows."
+"""Reasonings of an answer that is not understood."""
+
 FINDINGS = frozenset(
     {Label.LIVER_LESION, Label.KIDNEY_CYST, Label.LUNG_TUMOUR, Label.PLEURAL_EFFUSION}
 )
@@ -50,11 +56,20 @@ def _brightness(grey: np.ndarray, truth: GroundTruth) -> str:
     return "bright" if difference > 15 else "dark" if difference < -15 else "grey"
 
 
+def patient_place_in_words(x: float, y: float, size_px: int) -> str:
+    """The same ninth of an axial slice in the patient's directions: ``"at the patient's back"``."""
+    row = ("front", "", "back")[min(2, int(3 * y / size_px))]
+    column = ("right", "", "left")[min(2, int(3 * x / size_px))]
+    where = f"{row} {column}".strip()
+    return f"at the patient's {where}" if where else "in the patient's middle"
+
+
 def _relation(centre: tuple[float, float], other: tuple[float, float]) -> str:
+    """Of an axial slice as displayed, whose left is the patient's right and whose top the front."""
     dx, dy = centre[0] - other[0], centre[1] - other[1]
     if abs(dx) > abs(dy):
-        return "right of" if dx > 0 else "left of"
-    return "below" if dy > 0 else "above"
+        return "left of" if dx > 0 else "right of"
+    return "behind" if dy > 0 else "in front of"
 
 
 def _centre(bbox: tuple[int, int, int, int]) -> tuple[float, float]:
@@ -71,29 +86,58 @@ def _neighbour(truths: Mapping[Label, GroundTruth], label: Label) -> str:
     return f", {_relation((x, y), centres[nearest])} the {known_targets()[nearest].name}"
 
 
-def present_reasoning(grey: np.ndarray, truths: Mapping[Label, GroundTruth], label: Label) -> str:
-    """What is seen of a target: brightness against its surroundings, shape, place, neighbour.
+def present_reasoning(
+    grey: np.ndarray,
+    truths: Mapping[Label, GroundTruth],
+    label: Label,
+    led_by: str = BY_DESCRIPTION,
+    name: str = "",
+) -> str:
+    """What is seen of a target of an axial slice: brightness, shape, place, neighbour.
 
-    Left and right are those of the image, not of the patient; place and relation are those of the
-    boxes' centres.
+    Left, right, front and back are the patient's; place and relation are those of the boxes'
+    centres.
 
     Args:
         grey: uint8 of shape (S, S).
         truths: the visible targets of this image.
         label: which of them is asked for.
+        led_by: what in the question leads to it.
+        name: of the target; the table's by default.
     """
     truth = truths[label]
-    where = position_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
+    where = patient_place_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
     return (
-        f"The question points to the {known_targets()[label].name}, a {_brightness(grey, truth)} "
-        f"{_shape(truth)} region in the {where} of the image{_neighbour(truths, label)}."
+        f"{stated(led_by, name or known_targets()[label].name)} {seen(grey, truth)} "
+        f"{where}{_neighbour(truths, label)}."
     )
 
 
-def absent_reasoning(truths: Mapping[Label, GroundTruth], label: Label) -> str:
+def picture_reasoning(grey: np.ndarray, truth: GroundTruth, led_by: str, name: str) -> str:
+    """What is seen of a target of a picture whose directions are not the patient's."""
+    where = position_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
+    return f"{stated(led_by, name)} {seen(grey, truth)} in the {where} of the image."
+
+
+def stated(led_by: str, name: str) -> str:
+    """The beginning of a reasoning, which the question alone decides."""
+    return f"By {led_by}, the question points to the {name},"
+
+
+def seen(grey: np.ndarray, truth: GroundTruth) -> str:
+    """``a bright oval region``."""
+    return f"a {_brightness(grey, truth)} {_shape(truth)} region"
+
+
+def absent_reasoning(
+    truths: Mapping[Label, GroundTruth],
+    label: Label | None,
+    led_by: str = BY_DESCRIPTION,
+    name: str = "",
+) -> str:
     """Why the answer is null, and the largest target that the slice shows instead."""
-    name = known_targets()[label].name
-    text = f"The question points to the {name}, which is not visible on this slice"
+    text = stated(led_by, name or ("" if label is None else known_targets()[label].name))
+    text = f"{text} which is not visible on this slice"
     if not truths:
         return f"{text}."
     largest = max(truths, key=lambda other: int(truths[other].mask.sum()))
@@ -105,6 +149,11 @@ def answer_text(reasoning: str, truth: GroundTruth | None) -> str:
     if truth is None:
         return format_answer(reasoning, None, None)
     return compact(format_answer(reasoning, truth.bbox_xyxy_px, truth.points_xy_px))
+
+
+def refusal_text(reasoning: str) -> str:
+    """The completion of a question that is not understood."""
+    return f'<think>{reasoning}</think><answer>"not understood"</answer>'
 
 
 def compact(completion: str) -> str:

@@ -31,12 +31,34 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A question in a user's own words and its completion.
+
+    Attributes:
+        query: the question.
+        completion: what is to be answered.
+        stated: the beginning of the completion that the question alone decides.
+        whole: whether the completion ends, rather than breaks off where the image would decide.
+    """
+
+    query: str
+    completion: str
+    stated: str
+    whole: bool = True
+
+
+@dataclass(frozen=True)
 class Sample:
-    """A phantom image with all its visible targets and the questions asked about it."""
+    """An image with all its visible targets and the questions asked about it.
+
+    The truths of a real image stand in its questions only; ``is_torso`` tells whether the label map
+    is complete.
+    """
 
     image: PhantomImage
     truths: dict[Label, GroundTruth]
-    questions: tuple[Question, ...]
+    questions: tuple[Question | Asked, ...]
+    is_torso: bool = True
 
 
 def vary_query(query: str, rng: np.random.Generator) -> str:

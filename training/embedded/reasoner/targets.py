@@ -56,7 +56,11 @@ def _integer_box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 def ground_truth(labels: np.ndarray, label: Label) -> GroundTruth | None:
     """Box and key points of a target; ``None`` where its section is too small to ask for."""
-    mask = target_mask(labels, label)
+    return truth_of_mask(target_mask(labels, label), label)
+
+
+def truth_of_mask(mask: np.ndarray, label: Label) -> GroundTruth | None:
+    """Box and key points of a mask; ``None`` where it is too small to ask for."""
     if int(mask.sum()) < MIN_AREA_PX:
         return None
     return GroundTruth(label, mask, _integer_box(mask), key_points_px(mask))

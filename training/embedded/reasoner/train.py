@@ -31,8 +31,11 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from medreasoner_infer.atomic import write_durably
 
-from ..optimiser import MuonWithAdamW
+from ..optimiser import MuonWithAdamW, computes_bf16
+from ..questions import QuestionWriter
 from ..required import command_line
+from .asking import Asker
+from .growth import grown
 from .losses import PerceptionLoss, TokenLoss, token_loss
 from .modelling import (
     IMAGE_ENCODING,
@@ -42,10 +45,12 @@ from .modelling import (
     build_processor,
     name_token_ids,
 )
-from .packing import PackedBatch, Packer
-from .samples import AT_FINDING_SHARE, SIZE_PX, Sample, sample_questions
+from .packing import PackedBatch, Packer, WordBatch
+from .pictures import training_pictures
+from .samples import AT_FINDING_SHARE, SIZE_PX, Asked, Sample, sample_questions
 
-MAX_REASONING_CHARS = 160
+TOKEN_DROPOUT = 0.1
+MAX_REASONING_CHARS = 240
 """Above the longest training trace; stops a model that lost the thread, on every engine alike."""
 
 
@@ -65,8 +70,22 @@ class Settings:
     decay_share: float = field(default=0.7, metadata={"help": "last part in which lr falls to 0"})
     seed: int = field(default=42, metadata={"help": "seed of data and initialisation"})
     init: str = field(default="", metadata={"help": "model folder to start from"})
+    stage: str = field(
+        default="phrasings",
+        metadata={
+            "help": "phrasings: images and the table's phrasings; words: the clinical vocabulary "
+            "without images, on top of the smaller model --init; vocabulary: with images",
+            "choices": ("phrasings", "words", "vocabulary"),
+        },
+    )
+    beginnings: int = field(
+        default=8, metadata={"help": "vocabulary: answers begun per image; words: per row"}
+    )
+    real_data: str = field(
+        default="", metadata={"help": "vocabulary: folder of real images that may be trained on"}
+    )
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints"})
-    bf16: bool = field(default=True, metadata={"help": "bfloat16 autocast"})
+    bf16: bool = field(default=True, metadata={"help": "bfloat16, where the CPU computes it"})
     threads: int = field(default=1, metadata={"help": "CPU threads"})
 
 
@@ -84,6 +103,26 @@ class PhantomStream(IterableDataset):
             index += 1
 
 
+class VocabularyStream(IterableDataset):
+    """Endless samples with questions from the vocabulary; number n depends on the seed and n.
+
+    In the stage ``words`` they are rows of questions only.
+    """
+
+    def __init__(self, settings: Settings, asker: Asker, start: int = 0) -> None:
+        self._settings, self._asker, self._start = settings, asker, start
+
+    def __iter__(self) -> Iterator[Sample | tuple[Asked, ...]]:
+        settings, index = self._settings, self._start
+        while True:
+            rng = np.random.default_rng([settings.seed, index])
+            if settings.stage == "words":
+                yield self._asker.words(rng, settings.beginnings)
+            else:
+                yield self._asker.sample(rng, settings.questions, settings.beginnings)
+            index += 1
+
+
 class PackedTrainer(Trainer):
     """Trainer whose loss is computed on packed branches, plus the auxiliary perception loss.
 
@@ -95,7 +134,7 @@ class PackedTrainer(Trainer):
         self,
         model: Qwen2_5_VLForConditionalGeneration,
         args: TrainingArguments,
-        train_dataset: PhantomStream,
+        train_dataset: PhantomStream | VocabularyStream,
         packer: Packer,
     ) -> None:
         super().__init__(model, args, data_collator=self._collate, train_dataset=train_dataset)
@@ -130,12 +169,16 @@ class PackedTrainer(Trainer):
         visual = visual.pooler_output.float()
         tokens = self._token_loss(reasoner, batch, visual)
         perception = reasoner.get_submodule("perception")
+        if not batch.perceived.any():
+            self._note(coordinate=tokens.coordinate, text=tokens.text)
+            return tokens.total
+        seen = batch.perceived
         found, outlined, placed = perception(
-            visual.view(len(batch.labels), -1, visual.shape[-1]),
+            visual.view(len(batch.labels), -1, visual.shape[-1])[seen],
             reasoner.get_input_embeddings().weight,
-            batch.occupancy,
-            batch.boxes,
-            batch.asked,
+            batch.occupancy[seen],
+            batch.boxes[seen],
+            batch.asked[seen],
         )
         parts = {"coordinate": tokens.coordinate, "text": tokens.text}
         self._note(**parts, found=found, outlined=outlined, placed=placed)
@@ -147,18 +190,13 @@ class PackedTrainer(Trainer):
         """Next-token loss of the answers, with the visual tokens in the images' places."""
         is_image = (batch.input_ids == model.config.image_token_id)[..., None]
         embedded = model.get_input_embeddings()(batch.input_ids)
-        hidden = model.model.language_model(
-            inputs_embeds=embedded.masked_scatter(is_image, visual),
-            position_ids=batch.position_ids,
-            attention_mask={"full_attention": batch.attention},
-            use_cache=False,
-        ).last_hidden_state
-        targets, is_answer = batch.labels[:, 1:], batch.labels[:, 1:] >= 0
-        values = self._packer.integer_values(targets[is_answer])
+        logits, targets, is_answer = _answered(
+            model, batch, embedded.masked_scatter(is_image, visual)
+        )
+        values = self._packer.integer_values(targets)
         values[~batch.is_coordinate[:, 1:][is_answer]] = -1
-        logits = model.lm_head(hidden[:, :-1][is_answer]).float()
         weights = batch.weights[:, 1:][is_answer]
-        return token_loss(logits, targets[is_answer], values, weights, self._packer.integer_ids)
+        return token_loss(logits, targets, values, weights, self._packer.integer_ids)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Keep the module's own parameter names, which ``save_pretrained`` would translate."""
@@ -180,6 +218,44 @@ class PackedTrainer(Trainer):
         means = {name: round(float(np.mean(v)), 4) for name, v in self._parts.items() if v}
         self._parts.clear()
         super().log({**logs, **means}, start_time)
+
+
+class WordTrainer(PackedTrainer):
+    """Trains on rows of questions without images."""
+
+    def _collate(self, samples: list[tuple[Asked, ...]]) -> dict[str, torch.Tensor]:
+        return dict(vars(self._packer.pack_words(samples)))
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Mean next-token loss of the answers."""
+        batch, reasoner = WordBatch(**inputs), cast("Qwen2_5_VLForConditionalGeneration", model)
+        embedded = reasoner.get_input_embeddings()(batch.input_ids)
+        logits, targets, is_answer = _answered(reasoner, batch, embedded)
+        weights = batch.weights[:, 1:][is_answer]
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        return (weights * losses).sum() / weights.sum()
+
+
+def _answered(
+    model: Qwen2_5_VLForConditionalGeneration,
+    batch: PackedBatch | WordBatch,
+    embedded: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits (N, vocabulary) and targets (N,) of the answers' tokens, and where (B, L - 1)."""
+    hidden = model.model.language_model(
+        inputs_embeds=embedded,
+        position_ids=batch.position_ids,
+        attention_mask={"full_attention": batch.attention},
+        use_cache=False,
+    ).last_hidden_state
+    targets, is_answer = batch.labels[:, 1:], batch.labels[:, 1:] >= 0
+    return model.lm_head(hidden[:, :-1][is_answer]).float(), targets[is_answer], is_answer
 
 
 def save_model_folder(
@@ -256,6 +332,8 @@ def _start(
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    if settings.stage == "words":
+        return grown(Path(settings.init), QuestionWriter(held_out_languages=()))
     if settings.init:
         loaded = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
             settings.init, dtype=torch.float32
@@ -264,6 +342,14 @@ def _start(
         return model, AutoProcessor.from_pretrained(settings.init)  # nosec B615 # a folder
     processor = build_processor(NanoConfig())
     return build_model(NanoConfig(), processor.tokenizer), processor
+
+
+def _stream(settings: Settings, start: int) -> PhantomStream | VocabularyStream:
+    if settings.stage == "phrasings":
+        return PhantomStream(settings.seed, settings.questions, start)
+    pictures = training_pictures(Path(settings.real_data)) if settings.real_data else ()
+    writer = QuestionWriter(held_out_languages=())
+    return VocabularyStream(settings, Asker(writer, pictures), start)
 
 
 def _arguments(settings: Settings) -> TrainingArguments:
@@ -279,7 +365,7 @@ def _arguments(settings: Settings) -> TrainingArguments:
         warmup_steps=warmup,
         weight_decay=0.01,
         max_grad_norm=1.0,
-        bf16=settings.bf16,
+        bf16=settings.bf16 and computes_bf16(),
         use_cpu=True,
         seed=settings.seed,
         logging_steps=100,
@@ -297,7 +383,7 @@ def train(settings: Settings) -> Path:
     """Train or continue training; returns the model folder."""
     torch.set_num_threads(settings.threads)
     model, processor = _start(settings)
-    packer = Packer(model, processor)
+    packer = Packer(model, processor, 0.0 if settings.stage == "phrasings" else TOKEN_DROPOUT)
     names = name_token_ids(processor.tokenizer)
     torch.manual_seed(settings.seed)
     width = model.config.get_text_config().hidden_size
@@ -306,8 +392,9 @@ def train(settings: Settings) -> Path:
     checkpoints = out / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     done = int(last.rsplit("-", 1)[1]) if last else 0
-    stream = PhantomStream(settings.seed, settings.questions, done * settings.batch)
-    trainer = PackedTrainer(model, _arguments(settings), stream, packer)
+    stream = _stream(settings, done * settings.batch)
+    trainer_of = WordTrainer if settings.stage == "words" else PackedTrainer
+    trainer = trainer_of(model, _arguments(settings), stream, packer)
     with fast_vision(model):
         result = trainer.train(resume_from_checkpoint=last)
     hours = None if last else round(result.metrics["train_runtime"] / 3600, 1)

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions in a user's own words about phantoms and real images, and what is to be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from medreasoner_infer.language import LANGUAGES, SIDES, Language
+
+from ..phantom.anatomy import Label
+from ..phantom.scanner import PhantomImage, sample_image
+from ..questions import Kind, Question, QuestionWriter, Split
+from .pictures import PHANTOM_KINDS, Picture, drawn, phantom_picture, unknown_picture
+from .queries import known_targets
+from .reasonings import (
+    BY_DESCRIPTION,
+    SEVERAL_TARGETS,
+    UNKNOWN_PICTURE,
+    UNKNOWN_TARGET,
+    absent_reasoning,
+    answer_text,
+    picture_reasoning,
+    present_reasoning,
+    refusal_text,
+    stated,
+)
+from .samples import ABSENT_SHARE, AT_FINDING_SHARE, SIZE_PX, Asked, Sample, training_query
+from .targets import GroundTruth, visible_targets
+
+KNOWN_KINDS: dict[Kind, float] = {
+    "name": 0.2,
+    "synonym": 0.15,
+    "latin": 0.06,
+    "abbreviation": 0.05,
+    "lay": 0.07,
+    "implicit": 0.3,
+    "misspelt": 0.17,
+}
+OTHER_KINDS: dict[Kind, float] = {"outside": 0.55, "nonsense": 0.25, "several": 0.2}
+REFUSED_SHARE = 0.25
+PHRASING_SHARE = 0.15
+"""Of the questions about a phantom's targets, in the words of ``queries.yaml``."""
+ENGLISH_SHARE = 0.35
+PICTURE_SHARE, UNKNOWN_PICTURE_SHARE = 0.3, 0.03
+ELSEWHERE = (
+    "polyp",
+    "skin lesion",
+    "optic disc",
+    "foveal avascular zone",
+    "cell nuclei",
+    "brain lesion",
+    "benign breast lesion",
+)
+"""Targets that no torso and no heart shows."""
+_LED_BY_NAME = "name"
+
+
+def led_by(question: Question, fact_kinds: Mapping[str, str]) -> str:
+    """What in a question leads to its target: its name, its function and so on."""
+    return fact_kinds.get(question.source, BY_DESCRIPTION) if question.source else _LED_BY_NAME
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A picture with its truths by target; ``phantom`` has those of a torso by label."""
+
+    image: PhantomImage
+    truths: Mapping[str, GroundTruth]
+    elsewhere: tuple[str, ...]
+    phantom: Mapping[Label, GroundTruth] | None = None
+
+
+class Asker:
+    """Draws samples with questions from the vocabulary.
+
+    Args:
+        writer: of the questions.
+        pictures: real images that may be trained on; none by default.
+        split: of the questions.
+    """
+
+    def __init__(
+        self, writer: QuestionWriter, pictures: Sequence[Picture] = (), split: Split = "train"
+    ) -> None:
+        self._writer, self._split = writer, split
+        self._pictures: dict[str, list[Picture]] = {}
+        for picture in pictures:
+            self._pictures.setdefault(picture.modality, []).append(picture)
+
+    @cached_property
+    def _fact_kinds(self) -> dict[str, str]:
+        facts = self._writer.material.facts
+        return {item.key: item.fact.kind for items in facts.values() for item in items}
+
+    def sample(self, rng: np.random.Generator, whole: int, beginnings: int) -> Sample:
+        """An image, ``whole`` questions with answers, and ``beginnings`` of answers to others.
+
+        A beginning ends where the image would have to decide, so that it may be about any target.
+        """
+        draw = rng.random()
+        if draw < UNKNOWN_PICTURE_SHARE:
+            grey = unknown_picture(SIZE_PX, rng)
+            image = PhantomImage(grey, np.zeros_like(grey), "none", 0.0)
+            asked = [self._refused_picture(rng) for _ in range(whole)]
+            return Sample(image, {}, tuple(asked), is_torso=False)
+        if draw < UNKNOWN_PICTURE_SHARE + PICTURE_SHARE:
+            scene = self._picture_scene(rng)
+        else:
+            scene = _torso_scene(rng)
+        asked = [self._whole(scene, rng, number) for number in range(whole)]
+        asked += [self._beginning(rng) for _ in range(beginnings)]
+        is_torso = scene.phantom is not None
+        return Sample(scene.image, dict(scene.phantom or {}), tuple(asked), is_torso=is_torso)
+
+    def words(self, rng: np.random.Generator, count: int) -> tuple[Asked, ...]:
+        """Questions without an image, and as much of their answers as can be said without one."""
+        return tuple(self._beginning(rng) for _ in range(count))
+
+    def _picture_scene(self, rng: np.random.Generator) -> _Scene:
+        kinds = (*self._pictures, *PHANTOM_KINDS)
+        kind = kinds[int(rng.integers(len(kinds)))]
+        of_kind = self._pictures.get(kind)
+        if of_kind is None:
+            picture = phantom_picture(kind, rng)
+        else:
+            picture = of_kind[int(rng.integers(len(of_kind)))]
+        grey, truths = drawn(picture, SIZE_PX, rng)
+        image = PhantomImage(grey, np.zeros_like(grey), picture.modality, 0.0)
+        near = {"cardiac MR", "spine MR", "X-ray", "CT"}
+        absent = set(ELSEWHERE) if picture.modality in near else self._all_names - {"vertebra"}
+        return _Scene(image, truths, tuple(sorted(absent - set(picture.masks))))
+
+    @cached_property
+    def _all_names(self) -> set[str]:
+        return {
+            f"{side} {target.name}" if side else target.name
+            for target in self._writer.material.known_targets()
+            for side in target.sides
+        }
+
+    def _whole(self, scene: _Scene, rng: np.random.Generator, number: int) -> Asked:
+        if rng.random() < REFUSED_SHARE:
+            return self._refused(rng)
+        absent = rng.random() < ABSENT_SHARE or not scene.truths
+        names = scene.elsewhere if absent else tuple(scene.truths)
+        name = names[(number + int(rng.integers(len(names)))) % len(names)]
+        label = _label_of(name) if scene.phantom is not None else None
+        if label is not None and rng.random() < PHRASING_SHARE:
+            return _answered(scene, name, training_query(label, rng), BY_DESCRIPTION)
+        question = self._about(name, rng)
+        if question.target != name:  # it leaves the side open
+            name = _larger_side(scene, question.target or name)
+        by = led_by(question, self._fact_kinds)
+        return _answered(scene, name, question.text, by)
+
+    def _beginning(self, rng: np.random.Generator) -> Asked:
+        if rng.random() < REFUSED_SHARE:
+            return self._refused(rng)
+        while True:
+            question = self._draw(KNOWN_KINDS, rng)
+            if question.target in self._all_names:
+                break
+        text = stated(led_by(question, self._fact_kinds), question.target)
+        return Asked(question.text, f"<think>{text}", f"<think>{text}", whole=False)
+
+    def _about(self, name: str, rng: np.random.Generator) -> Question:
+        """A question about one target; one in eight of a side leaves the side open."""
+        writer = self._writer
+        while True:
+            question = writer.write(
+                _drawn(KNOWN_KINDS, rng), _language(rng), self._split, rng, about=_unsided(name)
+            )
+            if question is None:
+                continue
+            if question.target == name or question.target == _unsided(name):
+                return question
+
+    def _draw(self, kinds: Mapping[Kind, float], rng: np.random.Generator) -> Question:
+        while True:
+            question = self._writer.write(_drawn(kinds, rng), _language(rng), self._split, rng)
+            if question is not None:
+                return question
+
+    def _refused(self, rng: np.random.Generator) -> Asked:
+        question = self._draw(OTHER_KINDS, rng)
+        return _refusal(
+            question.text, SEVERAL_TARGETS if question.kind == "several" else UNKNOWN_TARGET
+        )
+
+    def _refused_picture(self, rng: np.random.Generator) -> Asked:
+        return _refusal(self._draw(KNOWN_KINDS, rng).text, UNKNOWN_PICTURE)
+
+
+def _torso_scene(rng: np.random.Generator) -> _Scene:
+    while True:
+        image = sample_image(rng, SIZE_PX, AT_FINDING_SHARE)
+        truths = visible_targets(image.labels)
+        if truths:
+            break
+    names = {known_targets()[label].name: truth for label, truth in truths.items()}
+    shown = set(np.unique(image.labels))
+    absent = [target.name for label, target in known_targets().items() if label not in shown]
+    return _Scene(image, names, (*absent, *ELSEWHERE), truths)
+
+
+def _answered(scene: _Scene, name: str, query: str, by: str) -> Asked:
+    truth = scene.truths.get(name)
+    begin = f"<think>{stated(by, name)}"
+    if truth is None:
+        reasoning = absent_reasoning(scene.phantom or {}, None, by, name)
+    elif scene.phantom is None:
+        reasoning = picture_reasoning(scene.image.grey, truth, by, name)
+    else:
+        reasoning = present_reasoning(scene.image.grey, scene.phantom, truth.label, by, name)
+    return Asked(query, answer_text(reasoning, truth), begin)
+
+
+def _refusal(query: str, reasoning: str) -> Asked:
+    return Asked(query, refusal_text(reasoning), f"<think>{reasoning}")
+
+
+def _larger_side(scene: _Scene, unsided: str) -> str:
+    """Which of both sides is answered where the question leaves it open: the larger section."""
+    sided = [f"{side} {unsided}" for side in SIDES if f"{side} {unsided}" in scene.truths]
+    if not sided:
+        return unsided
+    return max(sided, key=lambda name: int(scene.truths[name].mask.sum()))
+
+
+def _label_of(name: str) -> Label | None:
+    return next((label for label, t in known_targets().items() if t.name == name), None)
+
+
+def _unsided(name: str) -> str:
+    first, _, rest = name.partition(" ")
+    return rest if first in SIDES and rest in ("lung", "kidney") else name
+
+
+def _drawn(kinds: Mapping[Kind, float], rng: np.random.Generator) -> Kind:
+    names = list(kinds)
+    return names[int(rng.choice(len(names), p=np.array(list(kinds.values()))))]
+
+
+def _language(rng: np.random.Generator) -> Language:
+    if rng.random() < ENGLISH_SHARE:
+        return "en"
+    return LANGUAGES[1 + int(rng.integers(len(LANGUAGES) - 1))]

@@ -196,14 +196,39 @@ class ReasonerRequest:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What speaks for an answer.
+
+    Attributes:
+        reasoning_mean: mean log probability of the tokens before the answer block.
+        reasoning_least: the smallest of them.
+        answer_mean: mean log probability of the tokens of the answer block.
+        answer_least: the smallest of them.
+        log_area: logarithm of the box's share of the image; 0 without a box.
+        log_aspect: absolute logarithm of the box's width by its height; 0 without a box.
+    """
+
+    reasoning_mean: float
+    reasoning_least: float
+    answer_mean: float
+    answer_least: float
+    log_area: float
+    log_aspect: float
+
+
+@dataclass(frozen=True)
 class ReasonerAnswer:
     """One sampled completion and what was parsed from it.
 
-    ``confidence`` is the geometric mean probability of the generated tokens of the answer block
-    under the unconstrained model, 0...1, or ``None`` when the engine does not tell.
+    ``confidence`` is the probability, 0...1, that the answer is right, where the model is
+    ``calibrated`` (:mod:`.reasoners.calibration`); else the geometric mean probability of the
+    generated tokens of the answer block under the unconstrained model, or ``None`` when the engine
+    does not tell. ``evidence`` is what a calibration is fitted on.
     """
 
     completion: str
     grounding: Grounding
     confidence: float | None
     completion_tokens: int
+    calibrated: bool = False
+    evidence: Evidence | None = None

@@ -26,6 +26,7 @@ from medreasoner_infer.reasoners.base import (
     ground,
 )
 from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
+from medreasoner_infer.reasoners.calibration import evidence_of
 from medreasoner_infer.reasoners.confidence import answer_confidence
 from medreasoner_infer.reasoners.decoding import (
     FirstRowStreamer,
@@ -259,8 +260,20 @@ class TransformersReasoner(Reasoner):
             input_size=self.input_size,
             require_reasoning=self._template.asks_reasoning,
         )
-        confidence = answer_confidence(pieces, logprobs[:length])
-        return ReasonerAnswer(completion, grounding, confidence, length + bool(stops))
+        size, calibration = self.input_size, self._loaded.calibration
+        found = evidence_of(pieces, logprobs[:length], grounding.bbox_xyxy_px, size)
+        if calibration is None or found is None:
+            confidence = answer_confidence(pieces, logprobs[:length])
+        else:
+            confidence = calibration.probability(found, present=grounding.present)
+        return ReasonerAnswer(
+            completion,
+            grounding,
+            confidence,
+            length + bool(stops),
+            calibrated=calibration is not None,
+            evidence=found,
+        )
 
 
 def _repeat(inputs: dict[str, Any], rows: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
+from medreasoner_infer.reasoners.calibration import Calibration, read_calibration
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,8 @@ class LoadedModel:
     """A model ready to generate, with what the engine must know of it.
 
     ``answer_size`` is the side in px of the square that the model sees after its processor's own
-    resizing, the frame of its answers. ``stop_token_ids`` end a completion.
+    resizing, the frame of its answers. ``stop_token_ids`` end a completion. ``calibration`` is that
+    of these very weights.
     """
 
     model: PreTrainedModel
@@ -32,6 +34,7 @@ class LoadedModel:
     context_tokens: int
     vocabulary_size: int
     stop_token_ids: tuple[int, ...]
+    calibration: Calibration | None
 
 
 def load_model(
@@ -40,7 +43,8 @@ def load_model(
     """Load model and processor; weights in safetensors only, no code of the repository is run.
 
     Raises:
-        ModelUnavailableError: if the folder holds no complete multimodal model.
+        ModelUnavailableError: if the folder holds no complete multimodal model, or a damaged
+            calibration.
         MissingExtraError: if an adapter is given and ``peft`` is not installed.
     """
     from safetensors import SafetensorError
@@ -70,6 +74,7 @@ def load_model(
         context_tokens=text_config.max_position_embeddings,
         vocabulary_size=text_config.vocab_size,
         stop_token_ids=_own_the_decoding(model, processor),
+        calibration=read_calibration(folder) if adapter is None else None,
     )
 
 

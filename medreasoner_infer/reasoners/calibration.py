@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a model's own probabilities to the probability that its answer is right.
+
+A model folder may hold ``calibration.json``, fitted on images that took no part in its training:
+one logistic regression for boxes (right: IoU > 0.5 with the truth) and one for "not present"
+(right: the target is not there). Without it the mean probability of the answer's tokens stands in
+its place, which tells how fluent an answer is and little else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from medreasoner_infer.errors import ModelUnavailableError
+from medreasoner_infer.types import XYXY, Evidence
+
+CALIBRATION_FILE = "calibration.json"
+_CERTAIN = math.log(0.999999)
+
+
+def evidence_of(
+    pieces: Sequence[str],
+    logprobs: Sequence[float],
+    bbox_xyxy_px: XYXY | None,
+    size_px: int,
+) -> Evidence | None:
+    """What a completion's own probabilities and its box tell.
+
+    Args:
+        pieces: text of each generated token.
+        logprobs: natural log probability of each, under the unconstrained model.
+        bbox_xyxy_px: the answer's box in reasoner px, if there is one.
+        size_px: side of the reasoner's square.
+
+    Returns:
+        ``None`` where there is no answer block.
+    """
+    start = "".join(pieces).rfind("<answer>")
+    if start < 0:
+        return None
+    before, inside, offset = [_CERTAIN], [_CERTAIN], 0
+    for piece, logprob in zip(pieces, logprobs, strict=True):
+        offset += len(piece)
+        (inside if offset > start else before).append(logprob)
+    area = aspect = 0.0
+    if bbox_xyxy_px is not None:
+        x1, y1, x2, y2 = bbox_xyxy_px
+        width, height = max(x2 - x1, 1e-3), max(y2 - y1, 1e-3)
+        area = math.log(width * height / size_px**2)
+        aspect = abs(math.log(width / height))
+    means = [sum(values) / len(values) for values in (before, inside)]
+    return Evidence(means[0], min(before), means[1], min(inside), area, aspect)
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Weights of the standardised evidence, one for each attribute of :class:`Evidence`."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    bias: float
+
+    def probability(self, found: Evidence) -> float:
+        """0...1."""
+        rows = zip(astuple(found), self.mean, self.scale, self.weights, strict=True)
+        score = self.bias + sum(w * (value - mean) / scale for value, mean, scale, w in rows)
+        return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, score))))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Both regressions and what they were fitted on."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    present: Logistic
+    absent: Logistic
+    fitted_on: str
+
+    def probability(self, found: Evidence, *, present: bool) -> float:
+        """That the box is right (IoU > 0.5), or that the target is not there."""
+        return (self.present if present else self.absent).probability(found)
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """``calibration.json`` of a model folder; ``None`` where there is none.
+
+    Raises:
+        ModelUnavailableError: the file is damaged.
+    """
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    try:
+        return TypeAdapter(Calibration).validate_python(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise ModelUnavailableError(
+            f"{CALIBRATION_FILE} of the model {folder.name} cannot be read "
+            f"({type(error).__name__}); fit it anew or remove it."
+        ) from error

@@ -92,9 +92,20 @@ embedded-models: install
 	  --out docs/images/embedded_training.png
 	$(MAKE) evaluate-embedded
 
+# Images and the table's phrasings first; then the clinical vocabulary, without images on a larger text
+# side, and with them. DATA/real holds public images that may be trained on.
 train-reasoner:
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train \
-	  --out $(RUNS)/reasoner $(REASONER_OPTIONS)
+	  --out $(RUNS)/reasoner_phrasings $(REASONER_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage words \
+	  --init $(RUNS)/reasoner_phrasings/model --out $(RUNS)/reasoner_words \
+	  --steps 1700 --batch 8 --beginnings 10 --decay_share 0.5 $(REASONER_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage vocabulary \
+	  --init $(RUNS)/reasoner_words/model --out $(RUNS)/reasoner \
+	  --steps 1500 --beginnings 6 --lr 1.2e-3 --decay_share 0.8 \
+	  $(if $(DATA),--real_data '$(DATA)/real') $(REASONER_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.calibrate \
+	  --model $(RUNS)/reasoner/model $(if $(DATA),--real_data '$(DATA)/real')
 
 # Prompted crops first, then clips in which it is prompted with its own last mask, at last longer ones
 # with targets that grow and two looks at each slice.
@@ -113,7 +124,7 @@ train-segmenter:
 # Writes the figures of both cards and of docs/embedded_models.md; without DATA none on real images.
 evaluate-embedded: install
 	$(BIN)/python -m medreasoner_training.embedded.reasoner.evaluate --model $(SHIPPED)/reasoner \
-	  $(if $(DATA),--data '$(DATA)')
+	  $(if $(DATA),--data '$(DATA)' --real_data '$(DATA)/real')
 	$(if $(DATA),$(BIN)/python -m medreasoner_training.embedded.segmenter.evaluate --data '$(DATA)' \
 	  --out $(SHIPPED)/segmenter/evaluation.json --card $(SHIPPED)/segmenter/README.md \
 	  --gallery docs/images/segmenter_sections.png, \

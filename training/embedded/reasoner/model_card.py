@@ -13,30 +13,42 @@ pipeline_tag: image-text-to-text
 
 # MedReasoner embedded reasoner
 
-A tiny Qwen2.5-VL (2.2 million parameters) that answers implicit clinical questions about one
-axial slice with a reasoning trace, a box and two key points, or `null` when the target is not on
-the slice. **For demonstration and testing, not for clinical use.**
+A tiny Qwen2.5-VL (3.5 million parameters) that answers clinical questions about one image with a
+reasoning trace, a box and two key points, with `null` when the target is not on the image, or
+says that it did not understand the question. **For demonstration and testing, not for clinical
+use.**
 
-- **Data**: synthetic torso phantoms only (`medreasoner_training.embedded.phantom`); no image of a
-  patient and no pretrained weights took part in the training. Some organ positions of the phantom
-  were adjusted after a look at the first of the two real examples below, so that the figures on
-  real CT are not wholly independent of it.
-- **Input**: the slice in its window, isotropic, letterboxed to 128 x 128, as `grey_xy_ramps` (red:
-  grey, green: x ramp, blue: y ramp). `prompt.json` holds the prompt and these settings.
+- **Data**: synthetic torso sections, chest radiographs, skin and brain pictures
+  (`medreasoner_training.embedded.phantom`), and 85 public images that may be trained on: foveal
+  avascular zones (Zenodo 5075194), HVSMR-2.0 hearts, HyperKvasir polyps and IDRiD optic discs
+  (all CC BY 4.0), BUSI breast ultrasound and DSB2018 nuclei (CC0), Spinal Cord Toolbox testing
+  data (MIT), PyRadiomics breast MR (BSD-3-Clause). No pretrained weights took part. Some organ
+  positions of the phantom were adjusted after a look at the first of the two real CT examples
+  below, so that the figures on real CT are not wholly independent of it.
+- **Questions** are made from the clinical vocabulary (`medreasoner_infer/language`): names,
+  synonyms, Latin, abbreviations, lay words, functions, diseases, signs, procedures and places in
+  eight languages, with typing errors; a fifth of the forms, facts and outside terms took no part
+  in the training, and the figures below are on these.
+- **Input**: the slice in its window, isotropic, letterboxed to 128 x 128, as `grey_xy_ramps`
+  (red: grey, green: x ramp, blue: y ramp). `prompt.json` holds the prompt and these settings.
 - **Output**: `<think>...</think><answer>{"bbox":[x1,y1,x2,y2],"points_1":[x,y],"points_2":[x,y]}
-  </answer>` without a line break, in pixels of that square, or `<answer>null</answer>`.
-- **Limits**: it knows the targets and the kind of question in
-  `medreasoner_training/embedded/reasoner/queries.yaml` and nothing else. It was trained on axial
-  sections of the trunk in the radiological display convention; other regions, planes and
-  modalities give arbitrary answers. It cannot judge disease; how often findings are missed
-  or invented stands in their table.
+  </answer>` without a line break, in pixels of that square, `<answer>null</answer>`, or
+  `<answer>"not understood"</answer>`. Sides in the reasoning are the patient's on axial sections
+  of the trunk, the image's on other pictures.
+- **Confidence**: `calibration.json` turns the answer's own probabilities and the box's size into
+  the probability that the box is right (IoU > 0.5), or that the target is not there.
+- **Limits**: it knows 37 targets (`medreasoner_training/embedded/questions/known.py`), axial
+  sections of the trunk in the radiological display convention, and the kinds of picture named
+  above; others give arbitrary answers. It cannot judge disease; how often findings are missed or
+  invented stands in their table.
 - **Licence**: Apache-2.0.
-- **Training** from nothing on one CPU core, seed {seed}{hours}:
-  `python -m medreasoner_training.embedded.reasoner.train --out DIR {arguments}`;
-  `make embedded-models` runs it and the segmenter's side by side. On another processor rounding
-  differs, and so the weights.
-- **Figures**: `python -m medreasoner_training.embedded.reasoner.evaluate --model DIR --data DATA`;
-  mean and 95 % bootstrap interval. Malformed or `null` answers to a visible target count as 0.
+- **Training** from nothing on one CPU core, seed {seed}{hours}: `make embedded-models` runs its
+  three stages and the calibration; the last of them is `python -m
+  medreasoner_training.embedded.reasoner.train --out DIR {arguments}`. On another processor
+  rounding differs, and so the weights.
+- **Figures**: `python -m medreasoner_training.embedded.reasoner.evaluate --model DIR --data DATA
+  --real_data DATA/real`; mean and 95 % bootstrap interval. Malformed or `null` answers to a
+  visible target count as 0.
 """
 
 _ROWS = (
@@ -142,7 +154,7 @@ def model_card(report: dict, training: dict) -> str:
         report: what :func:`evaluate.evaluate` returns.
         training: ``training.json`` of the model folder, the settings it was trained with.
     """
-    names = ("steps", "batch", "questions", "lr", "decay_share", "seed")
+    names = ("stage", "steps", "batch", "questions", "beginnings", "lr", "decay_share", "seed")
     arguments = " ".join(f"--{name} {training[name]}" for name in names if name in training)
     hours = f", in {training['hours']} hours" if training.get("hours") else ""
     head = (

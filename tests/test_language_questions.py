@@ -20,6 +20,11 @@ from medreasoner_training.embedded.questions import (
     question_set,
 )
 from medreasoner_training.embedded.questions.known import REAL_LABELS
+from medreasoner_training.embedded.questions.loosening import (
+    filler_of,
+    loosened,
+    with_words_dropped,
+)
 from medreasoner_training.embedded.questions.nonsense import invented_word
 from medreasoner_training.embedded.questions.splits import form_key, split_of_each, split_of_text
 from medreasoner_training.embedded.questions.typing_errors import (
@@ -334,3 +339,30 @@ def test_a_form_is_known_by_its_words():
     assert form_key("Segment {nom}.") == form_key("segment {bare}") == "segment"
     assert form_key("{bare} ?") == ""
     assert form_key("請{bare}") == form_key("請")
+
+
+def test_a_loosened_form_keeps_its_slots_and_is_mostly_another():
+    rng = np.random.default_rng(0)
+    filler = filler_of(["Show me {nom}.", "Where is {nom}?"], "en")
+    assert filler == ("Show", "Where", "is", "me")
+    texts = [loosened("Please mark {nom} for me.", filler, "en", rng) for _ in range(200)]
+    assert all(text.count("{nom}") == 1 for text in texts)
+    assert len(set(texts)) > 150
+    assert not any(re.search(r"\w\{|\}\w", text) for text in texts)
+
+
+def test_a_loosened_question_asks_for_the_same(writer):
+    loose = QuestionWriter(known=("liver",), held_out_languages=(), loose_share=1.0)
+    rng = np.random.default_rng(1)
+    found = [loose.write("name", "en", "train", rng) for _ in range(100)]
+    assert all("liver" in question.text.lower() for question in found if question)
+    assert {question.targets for question in found if question} == {("liver",)}
+
+
+def test_words_of_a_description_are_dropped_where_words_are_spaced():
+    rng = np.random.default_rng(2)
+    text = "the organ that makes bile and stores glycogen in the right upper abdomen"
+    dropped = [with_words_dropped(text, "en", rng) for _ in range(50)]
+    assert all(set(d.split()) <= set(text.split()) for d in dropped)
+    assert 0.8 < np.mean([len(d.split()) for d in dropped]) / len(text.split()) < 0.95
+    assert with_words_dropped("分泌胆汁的器官", "zh", rng) == "分泌胆汁的器官"

@@ -12,6 +12,7 @@ import numpy as np
 
 from medreasoner_infer.language import SIDES, Fact, Language, Name, Side, Target, Tongue
 
+from .loosening import loosened, with_words_dropped
 from .material import FormGroup, KeyedFact, Material
 from .question import Kind, Question, Split
 from .wording import described, sided_name, vary_surface
@@ -27,12 +28,16 @@ class Drawer:
     Args:
         material: the divided vocabulary.
         about: the only known target to ask for; all by default.
+        loose_share: of the forms whose words are varied, see :mod:`.loosening`.
     """
 
-    def __init__(self, material: Material, about: str | None = None) -> None:
+    def __init__(
+        self, material: Material, about: str | None = None, loose_share: float = 0.0
+    ) -> None:
         self.material = material
         self.words = material.words
         self._about = about
+        self._loose_share = loose_share
         self._names: dict[tuple[Kind, Tongue], list[tuple[Target, tuple[Name, ...]]]] = {}
         self._facts: dict[tuple[Language, Split, bool], list[tuple[KeyedFact, ...]]] = {}
 
@@ -52,7 +57,12 @@ class Drawer:
     ) -> str | None:
         """A form of the language's group that the split may use."""
         forms = self.material.forms[language, group, split]
-        return one_of(forms, rng) if forms else None
+        if not forms:
+            return None
+        form = one_of(forms, rng)
+        if rng.random() < self._loose_share:
+            form = loosened(form, self.material.filler(language, split), language, rng)
+        return form
 
     def target_and_name(
         self, kind: Kind, tongue: Tongue, rng: np.random.Generator
@@ -106,7 +116,10 @@ class Drawer:
         item = one_of(one_of(facts, rng), rng)
         side = item.fact.side or draw_side(item.target, rng)
         told = self._told_side(item.fact, side, language, rng)
-        text = vary_surface(described(form, item.fact, language, told), rng)
+        text = described(form, item.fact, language, told)
+        if rng.random() < self._loose_share:
+            text = with_words_dropped(text, language, rng)
+        text = vary_surface(text, rng)
         targets = (sided_name(item.target.name, side),)
         return Question(text, language, "implicit", targets, split, form, item.key)
 

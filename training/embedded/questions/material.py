@@ -12,6 +12,7 @@ from typing import Literal
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.language import Fact, Language, Name, Target, Vocabulary, plain_text
 
+from .loosening import filler_of
 from .question import SPLITS, Split
 from .splits import form_key, split_of_each
 from .wording import neighbour_fact
@@ -60,6 +61,17 @@ class Material:
         found = [name for target in self.words.targets.values() for name in _all_names(target)]
         found += [name for term in self.words.outside.values() for name in term.names.values()]
         return frozenset(plain_text(name.spelt) for name in found)
+
+    def filler(self, language: Language, split: Split) -> tuple[str, ...]:
+        """Words of a language's forms that a split may use."""
+        if (language, split) not in self._filler:
+            forms = [form for group in GROUPS for form in self.forms[language, group, split]]
+            self._filler[language, split] = filler_of(forms, language)
+        return self._filler[language, split]
+
+    @cached_property
+    def _filler(self) -> dict[tuple[Language, Split], tuple[str, ...]]:
+        return {}
 
     @cached_property
     def name_words(self) -> frozenset[str]:

@@ -28,6 +28,7 @@ class QuestionWriter:
         known: names of the targets that the model is taught, see :func:`known_names`; all others
             are outside.
         held_out_languages: whose forms are all kept for the test.
+        loose_share: of the forms whose words are varied, for training.
 
     Raises:
         InputError: a known target is not in the vocabulary.
@@ -38,11 +39,12 @@ class QuestionWriter:
         words: Vocabulary | None = None,
         known: Collection[str] | None = None,
         held_out_languages: Collection[Language] = HELD_OUT_LANGUAGES,
+        loose_share: float = 0.0,
     ) -> None:
         known = known_names() if known is None else known
         self.material = divide(words or vocabulary(), known, held_out_languages)
-        self._drawer = Drawer(self.material)
-        self._about = {name: Drawer(self.material, name) for name in known}
+        self._drawer = Drawer(self.material, None, loose_share)
+        self._about = {name: Drawer(self.material, name, loose_share) for name in known}
 
     def write(
         self,

@@ -49,7 +49,7 @@ from .packing import PackedBatch, Packer, WordBatch
 from .pictures import training_pictures
 from .samples import AT_FINDING_SHARE, SIZE_PX, Asked, Sample, sample_questions
 
-TOKEN_DROPOUT = 0.1
+TOKEN_DROPOUT, LOOSE_SHARE = 0.1, 0.6
 MAX_REASONING_CHARS = 240
 """Above the longest training trace; stops a model that lost the thread, on every engine alike."""
 
@@ -348,7 +348,7 @@ def _stream(settings: Settings, start: int) -> PhantomStream | VocabularyStream:
     if settings.stage == "phrasings":
         return PhantomStream(settings.seed, settings.questions, start)
     pictures = training_pictures(Path(settings.real_data)) if settings.real_data else ()
-    writer = QuestionWriter(held_out_languages=())
+    writer = QuestionWriter(held_out_languages=(), loose_share=LOOSE_SHARE)
     return VocabularyStream(settings, Asker(writer, pictures), start)
 
 

@@ -113,7 +113,9 @@ def _divided_forms(
 ) -> dict[tuple[Language, FormGroup, Split], tuple[str, ...]]:
     divided: dict[tuple[Language, FormGroup, Split], tuple[str, ...]] = {}
     decided: dict[str, Split] = {}  # languages may share a form: "Segmenta" is two of them
-    for language, forms in words.forms.items():
+    held_out_first = sorted(words.forms, key=lambda language: language not in held_out_languages)
+    for language in held_out_first:
+        forms = words.forms[language]
         for group in GROUPS:
             all_forms: tuple[str, ...] = getattr(forms, group)
             keys = [key for form in all_forms if (key := form_key(form))]
@@ -121,7 +123,7 @@ def _divided_forms(
                 splits = dict.fromkeys(keys, TEST)
             else:
                 splits = split_of_each(keys, decided)
-                decided |= splits
+            decided |= splits
             for split in SPLITS:
                 divided[language, group, split] = tuple(
                     form for form in all_forms if splits.get(form_key(form), "train") == split

@@ -235,6 +235,15 @@ def test_a_thickness_that_no_image_has_is_refused(source, thickness_mm) -> None:
         read_segment(segmentation, 1, source)
 
 
+def test_images_of_negative_thickness_place_no_frame(source) -> None:
+    segmentation = fractional(one_pixel(3, 2), [a_frame(1)])
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    shared.PixelMeasuresSequence = [dataset(PixelSpacing=[1.5, 0.75])]
+    source.first.SliceThickness = -4
+    with pytest.raises(UnreadableResultError, match="-4 mm thick"):
+        read_segment(segmentation, 1, source)
+
+
 def test_a_thickness_of_half_a_metre_is_taken(source) -> None:
     segmentation = fractional(one_pixel(3, 2), [a_frame(1)])
     segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness = 500

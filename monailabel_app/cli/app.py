@@ -15,6 +15,7 @@ from monailabel_app.cli.export import export
 from monailabel_app.cli.history import history
 from monailabel_app.cli.models import models
 from monailabel_app.cli.reward import reward
+from monailabel_app.cli.robustness import robustness
 from monailabel_app.cli.serve import serve
 from monailabel_app.cli.train import train
 
@@ -45,7 +46,7 @@ def medreasoner(
     """Options of the command itself; what it does is its sub-commands' work."""
 
 
-for command in (ask, segment, serve, demo, export, history, train, doctor):
+for command in (ask, segment, serve, demo, export, history, train, robustness, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 app.add_typer(reward, name="reward")

@@ -290,6 +290,27 @@ def test_a_question_is_answered_on_the_slice_of_the_view_and_through_the_volume(
     assert 0 < on_slice < through
 
 
+def test_a_list_is_asked_one_by_one_each_with_its_segment(reader, running) -> None:
+    reader.states.clear()
+    reader.panel.ask("Segment liver and spleen", propagate=False)
+    asked = ["Segment liver", "Segment spleen"]
+    recorded: dict[str, str] = {}
+
+    def both_answered() -> bool:
+        state = reader.state
+        if state.phase is Phase.ANSWERED and state.question in asked:
+            recorded[state.question] = state.inference_id
+        return len(recorded) == 2 or bool(state.error)
+
+    reader.until(both_answered)
+    assert reader.state.error == ""
+    assert list(recorded) == asked
+    for question, inference_id in recorded.items():
+        assert running.record(inference_id)["result"]["query"] == question
+    shown = {state.segment.key for state in reader.states if state.question in asked}
+    assert len(shown) == 2
+
+
 def assert_mask_is_the_servers(reader: Reader, running: Running) -> None:
     """The file that the server keeps, placed in the patient by ITK on the scene's volume."""
     path = running.log.parent / "mask.nii.gz"

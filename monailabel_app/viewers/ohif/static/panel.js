@@ -253,9 +253,9 @@ export class Panel {
       signal.throwIfAborted();
       this.#dispatch({ type: 'asked', question: query, series, search });
       await this.#consume(signal, () => this.#api.ask(series, { ...values, query }, signal));
-      if (this.#state.phase === FAILED) break;
       await this.#list();
       this.#channel.postMessage('recorded');
+      if (this.#state.phase === FAILED) break;
     }
   }
 

@@ -294,18 +294,15 @@ def test_a_list_is_asked_one_by_one_each_with_its_segment(reader, running) -> No
     reader.states.clear()
     reader.panel.ask("Segment liver and spleen", propagate=False)
     asked = ["Segment liver", "Segment spleen"]
-    recorded: dict[str, str] = {}
 
-    def both_answered() -> bool:
-        state = reader.state
-        if state.phase is Phase.ANSWERED and state.question in asked:
-            recorded[state.question] = state.inference_id
-        return len(recorded) == 2 or bool(state.error)
+    def recorded() -> dict[str, str]:
+        answered = (s for s in reader.states if s.phase is Phase.ANSWERED)
+        return {s.question: s.inference_id for s in answered if s.question in asked}
 
-    reader.until(both_answered)
+    reader.until(lambda: len(recorded()) == 2 or bool(reader.state.error))
     assert reader.state.error == ""
-    assert list(recorded) == asked
-    for question, inference_id in recorded.items():
+    assert list(recorded()) == asked
+    for question, inference_id in recorded().items():
         assert running.record(inference_id)["result"]["query"] == question
     shown = {state.segment.key for state in reader.states if state.question in asked}
     assert len(shown) == 2

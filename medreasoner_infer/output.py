@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +46,33 @@ def write_result(
     """
     folder.mkdir(parents=True, exist_ok=True)
     answer = folder / f"answer{suffix}.json"
-    with replacing(answer, ".json") as unfinished:
-        text = json.dumps(inference.to_dict(), indent=2, ensure_ascii=False)
-        unfinished.write_text(text + "\n", encoding="utf-8")
+    _write_json(answer, inference.to_dict())
     is_one_picture = volume.is_picture and volume.shape_ijk[2] == 1
     mask = folder / f"mask{suffix}{'.png' if is_one_picture else '.nii.gz'}"
     write_mask(mask_ijk, volume, mask)
     overlay = folder / f"overlay{suffix}.png"
     write_overlay(overlay_content(inference, mask_ijk, volume), overlay)
     return answer, mask, overlay
+
+
+def write_summary(question: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
+    """Write ``answers.json``: a question that was several, and what each of them led to.
+
+    Args:
+        question: as it was asked.
+        rows: by question: its ``question``, whether its target is ``present``, and the names of its
+            files ``answer``, ``mask`` and ``overlay``.
+        folder: where the files are.
+    """
+    summary = folder / "answers.json"
+    _write_json(summary, {"question": question, "answers": list(rows)})
+    return summary
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    with replacing(path, ".json") as unfinished:
+        text = json.dumps(values, indent=2, ensure_ascii=False)
+        unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def overlay_content(

@@ -29,6 +29,7 @@ from medreasoner_infer.imaging import (
     slice_mapping,
     slice_of_mask,
 )
+from medreasoner_infer.language import questions_of
 from medreasoner_infer.models.loading import load_reasoner, load_segmenter
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model, served_reasoner
 from medreasoner_infer.models.store import LiveReasoner, live_reasoner
@@ -187,7 +188,7 @@ class Pipeline:
             agreement=agreement(answer, samples),
             samples=record_samples(answer, samples, shown.mapping),
             reasoner=reasoner.identity,
-            warnings=_warnings(volume, answer, prompt),
+            warnings=(*_warnings(volume, answer, prompt), *_list_warning(request.query)),
         )
         return self._segmented(reading, request.propagate, hooks, watch)
 
@@ -400,6 +401,17 @@ def _warnings(
                 "The reasoner sees no target on this slice; the mask follows the clicks alone."
             )
     return tuple(warnings)
+
+
+def _list_warning(query: str) -> tuple[str, ...]:
+    """An answer marks one target."""
+    questions = questions_of(query)
+    if len(questions) == 1:
+        return ()
+    return (
+        f"The question names {len(questions)} targets, and an answer marks one; ask one by one: "
+        f"{'; '.join(questions)}",
+    )
 
 
 def _now() -> str:

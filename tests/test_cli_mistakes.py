@@ -20,6 +20,7 @@ pytest.importorskip("monailabel")
 
 from medreasoner_infer import __version__
 from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
+from medreasoner_infer.modalities import KNOWN_MODALITIES, known_modality
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.weights import locate_model
@@ -114,6 +115,29 @@ def test_a_folder_for_results_that_is_a_file_is_told_before_any_work(
     assert ended.status == 2
     assert "is no folder" in ended.err
     assert "text" in ended.err
+
+
+@pytest.mark.parametrize("command", ["ask", "segment"])
+@pytest.mark.parametrize("given", ["XYZ", "", "SEG", "CT,MR"])
+def test_a_modality_that_no_image_has_is_refused_with_those_that_there_are(
+    medreasoner, monkeypatch, command, given
+) -> None:
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: pytest.fail("worked"))
+    ended = medreasoner(*OUT_OF[command], "new", "--modality", given)
+    assert ended.status == 2
+    assert not Path("new").exists()
+    assert all(code in ended.err for code in KNOWN_MODALITIES)
+
+
+@pytest.mark.parametrize("command", ["ask", "segment"])
+def test_the_modalities_are_listed_in_the_help(medreasoner, command) -> None:
+    told = medreasoner(command, "--help").out
+    assert all(code in told for code in KNOWN_MODALITIES)
+
+
+@pytest.mark.parametrize(("given", "taken"), [("ct", "CT"), (" Mr ", "MR"), ("OT", "OT")])
+def test_a_modality_is_read_whatever_its_case(given, taken) -> None:
+    assert known_modality(given) == taken
 
 
 def test_the_version_is_told(medreasoner) -> None:

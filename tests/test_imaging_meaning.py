@@ -16,8 +16,8 @@ from test_imaging_dicom import dataset, save
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import choose_window, load_volume
-from medreasoner_infer.imaging.content import KNOWN_MODALITIES
 from medreasoner_infer.imaging.window import percentile_window
+from medreasoner_infer.modalities import KNOWN_MODALITIES
 
 AFFINE = np.array([[-2, 0, 0, 9], [0, -3, 0, 8], [0, 0, 4, 7], [0, 0, 0, 1]], dtype=float)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import RLELossless
@@ -45,8 +48,6 @@ def test_slices_of_one_sop_instance_uid_are_all_shown_and_told(tmp_path: Path) -
 
 
 def test_a_copy_of_an_image_is_one_image_even_if_it_is_compressed(tmp_path: Path) -> None:
-    import pydicom
-
     folder = save_series(tmp_path / "ct", POSITIONS)
     files = sorted(folder.iterdir())
     shutil.copy(files[0], folder / "copy.dcm")
@@ -54,7 +55,119 @@ def test_a_copy_of_an_image_is_one_image_even_if_it_is_compressed(tmp_path: Path
     image.compress(RLELossless)
     image.save_as(folder / "compressed.dcm")
     assert slice_values(folder) == EACH_SLICE
-    assert load_volume(folder).warnings == ()
+    assert load_volume(folder).warnings == (
+        "2 file(s) are left out: each is a copy of another file of the series.",
+    )
+
+
+def test_two_folders_of_one_series_are_one_series_and_it_is_said(tmp_path: Path) -> None:
+    folder = save_series(tmp_path / "a", POSITIONS)
+    (tmp_path / "b").mkdir()
+    for path in sorted(folder.iterdir())[1:3]:
+        path.rename(tmp_path / "b" / path.name)
+    assert slice_values(tmp_path) == EACH_SLICE
+    (warning,) = load_volume(tmp_path).warnings
+    assert warning == (
+        "The files of the series lie in 2 folders; as they bear one Series Instance UID, all 4 are "
+        "read as one series."
+    )
+
+
+def test_a_folder_and_its_copy_are_one_series_and_the_copies_are_counted(tmp_path: Path) -> None:
+    shutil.copytree(save_series(tmp_path / "a", POSITIONS), tmp_path / "b")
+    assert slice_values(tmp_path) == EACH_SLICE
+    assert load_volume(tmp_path).warnings == (
+        "4 file(s) are left out: each is a copy of another file of the series.",
+    )
+
+
+def test_one_series_of_two_studies_is_told(tmp_path: Path) -> None:
+    folder = save_series(tmp_path / "a", POSITIONS[:2])
+    for number, position in enumerate(POSITIONS[2:]):
+        made = dataset(
+            np.full((4, 6), 5, np.int16), ImagePositionPatient=position, StudyInstanceUID="1.2.9"
+        )
+        save(folder / f"other{number}.dcm", made)
+    (warning,) = load_volume(folder).warnings
+    assert warning.startswith("The files of the series name 2 studies")
+
+
+def test_copies_of_another_series_are_not_counted(tmp_path: Path) -> None:
+    shutil.copytree(save_series(tmp_path / "a", POSITIONS), tmp_path / "b")
+    save_series(tmp_path / "c", POSITIONS, SeriesInstanceUID="1.2.9")
+    assert load_volume(tmp_path, series_uid="1.2.9").warnings == ()
+
+
+# Pixels that cannot be decoded
+
+
+def cut(path: Path) -> None:
+    """The file ends within its pixels, as after a copy that was broken off."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-7])
+
+
+def spoil(path: Path) -> None:
+    """The compressed pixels are noise."""
+    image = pydicom.dcmread(path)
+    image.compress(RLELossless)
+    noise = np.random.default_rng(3).integers(0, 256, 40, np.uint8).tobytes()
+    image.PixelData = encapsulate([noise])
+    image.save_as(path)
+
+
+@pytest.mark.parametrize("damage", [cut, spoil])
+@pytest.mark.parametrize("number", range(4))
+def test_a_slice_that_cannot_be_decoded_is_empty_and_all_others_lie_in_their_place(
+    damage: Callable[[Path], None], number: int, tmp_path: Path
+) -> None:
+    folder = save_series(tmp_path / "ct", POSITIONS)
+    whole = load_volume(folder)
+    path = next(f for f in folder.iterdir() if pydicom.dcmread(f).pixel_array[0, 0] == number)
+    damage(path)
+    volume = load_volume(folder)
+    np.testing.assert_array_equal(volume.ijk_to_lps, whole.ijk_to_lps)
+    others = [k for k in range(4) if k != number]
+    np.testing.assert_array_equal(volume.array[..., others], whole.array[..., others])
+    assert (volume.array[..., number] == min(others)).all()
+    (warning,) = volume.warnings
+    assert warning.startswith(
+        f"1 of the 4 files of the series cannot be decoded: {path.name} "
+        f"(at {HEIGHTS_MM[number]:.2f} mm). "
+    )
+    assert len(slice_headers(folder)) == 4
+
+
+def test_an_empty_slice_of_an_inverted_image_is_dark_too(tmp_path: Path) -> None:
+    inverted = {"PhotometricInterpretation": "MONOCHROME1"}
+    folder = save_series(tmp_path / "cr", POSITIONS, **inverted)
+    cut(next(f for f in folder.iterdir() if pydicom.dcmread(f).pixel_array[0, 0] == 1))
+    assert slice_values(folder) == [0, 3, 2, 3]
+
+
+def test_a_series_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path) -> None:
+    folder = save_series(tmp_path / "ct", POSITIONS)
+    for path in folder.iterdir():
+        cut(path)
+    with pytest.raises(UnreadableImageError, match="damaged"):
+        load_volume(folder)
+
+
+def test_many_files_that_cannot_be_decoded_are_named_in_part(tmp_path: Path) -> None:
+    folder = save_series(tmp_path / "ct", [[0, 0, 4.0 * k] for k in range(9)])
+    for path in sorted(folder.iterdir())[:7]:
+        cut(path)
+    (warning,) = load_volume(folder).warnings
+    assert warning.startswith("7 of the 9 files")
+    assert " and 2 more. " in warning
+
+
+@pytest.mark.parametrize("damaged", ["a", "b"])
+def test_of_two_copies_the_one_that_can_be_decoded_is_read(damaged: str, tmp_path: Path) -> None:
+    shutil.copytree(save_series(tmp_path / "a", POSITIONS), tmp_path / "b")
+    cut(sorted((tmp_path / damaged).iterdir())[2])
+    assert slice_values(tmp_path) == EACH_SLICE
+    assert load_volume(tmp_path).warnings[0].startswith("4 file(s) are left out")
 
 
 def test_two_echoes_of_one_sop_instance_uid_are_no_copy(tmp_path: Path) -> None:
@@ -123,8 +236,6 @@ def test_bytes_that_only_begin_like_a_data_set_are_no_dicom_file(
 
 
 def test_a_file_that_ends_in_its_header_is_counted(tmp_path: Path) -> None:
-    import pydicom
-
     folder = save_series(tmp_path / "ct", POSITIONS)
     cut = pydicom.dcmread(folder / sorted(path.name for path in folder.iterdir())[-1])
     for element in [element for element in cut if element.tag >= 0x00280010]:

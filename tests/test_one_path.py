@@ -204,3 +204,52 @@ def test_a_box_gives_one_record_on_the_stream_and_the_command_line(
     streamed = by_stream(client, "ct", {"box": corners}, "segment")
     commanded = by_command(tmp_path, images["ct"], "segment", "--slice", "4", "--box", "5,3,15,13")
     assert lasting(streamed) == lasting(commanded)
+
+
+LIST = "Segment liver, spleen and both kidneys"
+MADE = ["Segment liver", "Segment spleen", "Segment left kidney", "Segment right kidney"]
+
+
+def test_one_answer_to_a_list_says_which_questions_to_ask_one_by_one(client) -> None:
+    image, values = image_id(client, "series"), {"query": LIST, "slice": 4}
+    inferred = by_infer(client, image, values, "medreasoner")
+    assert lasting(inferred) == lasting(by_stream(client, image, values))
+    assert inferred["query"] == LIST
+    (warning,) = inferred["warnings"]
+    assert warning.startswith("The question names 4 targets, and an answer marks one")
+    assert warning.endswith("; ".join(MADE))
+
+
+@pytest.mark.parametrize(("query", "made"), [(LIST, MADE), (QUERY, [QUERY]), ("", [""])])
+def test_viewers_are_told_which_questions_a_text_makes(client, query, made) -> None:
+    answer = client.post("/medreasoner/questions", json={"query": query})
+    assert answer.json() == {"questions": made}
+
+
+@pytest.mark.parametrize("body", [{}, {"query": 1}, {"query": "a" * 2001}, {"query": "a", "b": 1}])
+def test_what_is_no_question_is_refused_without_being_repeated(client, body) -> None:
+    answer = client.post("/medreasoner/questions", json=body)
+    assert answer.status_code == 422
+    assert "aaa" not in answer.text
+
+
+def test_the_command_line_asks_a_list_one_by_one_and_lists_the_answers(
+    client, images, tmp_path
+) -> None:
+    out = tmp_path / "out"
+    asked = ["ask", str(images["series"]), LIST, "--slice", "4", "--out", str(out)]
+    result = CliRunner().invoke(cli, asked)
+    assert result.exit_code == 0, result.output
+    summary = json.loads((out / "answers.json").read_text())
+    assert summary["question"] == LIST
+    assert [row["question"] for row in summary["answers"]] == MADE
+    for row in summary["answers"]:
+        answer = json.loads((out / row["answer"]).read_text())
+        assert (answer["query"], answer["warnings"]) == (row["question"], [])
+        values = {"query": row["question"], "slice": 4}
+        single = by_infer(client, image_id(client, "series"), values, "medreasoner")
+        assert lasting(answer) == lasting(single)
+        assert row["present"] is answer["present"] is True
+        assert nibabel.load(out / row["mask"]).get_fdata().any()
+        assert Image.open(out / row["overlay"]).width > 100
+    assert len(list(out.iterdir())) == 13

@@ -290,6 +290,24 @@ def test_a_question_is_answered_on_the_slice_of_the_view_and_through_the_volume(
     assert 0 < on_slice < through
 
 
+def test_a_list_is_asked_one_by_one_each_with_its_segment(reader, running) -> None:
+    reader.states.clear()
+    reader.panel.ask("Segment liver and spleen", propagate=False)
+    asked = ["Segment liver", "Segment spleen"]
+
+    def recorded() -> dict[str, str]:
+        answered = (s for s in reader.states if s.phase is Phase.ANSWERED)
+        return {s.question: s.inference_id for s in answered if s.question in asked}
+
+    reader.until(lambda: len(recorded()) == 2 or bool(reader.state.error))
+    assert reader.state.error == ""
+    assert list(recorded()) == asked
+    for question, inference_id in recorded().items():
+        assert running.record(inference_id)["result"]["query"] == question
+    shown = {state.segment.key for state in reader.states if state.question in asked}
+    assert len(shown) == 2
+
+
 def assert_mask_is_the_servers(reader: Reader, running: Running) -> None:
     """The file that the server keeps, placed in the patient by ITK on the scene's volume."""
     path = running.log.parent / "mask.nii.gz"

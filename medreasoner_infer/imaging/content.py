@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging.volume import Volume
 from medreasoner_infer.imaging.window import thinned
+from medreasoner_infer.modalities import KNOWN_MODALITIES
 
-# Defined terms of Modality (0008,0060) for images, PS3.3 C.7.3.1.1.1.
-KNOWN_MODALITIES = (
-    "CT", "MR", "US", "CR", "DX", "MG", "XA", "RF", "PT", "NM", "OPT", "OP", "ES", "IVUS", "GM",
-    "SM", "XC", "PX", "IO", "OT",
-)  # fmt: skip
 # Air is about -1000 HU, and no CT image is without any; scanners pad with -2000 or -3024 HU.
 _AIR_HU = (-4096, -500)
 _LEAST_AIR_SHARE = 0.01

@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medreasoner_infer.errors import UnreadableImageError
+from medreasoner_infer.errors import (
+    ImageTooLargeError,
+    MissingDecoderError,
+    UnreadableImageError,
+)
 from medreasoner_infer.imaging import dicom_header as header_of
 from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.content import content_key, resolve_modality
 from medreasoner_infer.imaging.dicom_geometry import FrameGrid, FramePlane, frame_grid
 from medreasoner_infer.imaging.dicom_instances import Instance, frame_total, open_instances
-from medreasoner_infer.imaging.dicom_pixels import read_frames, stack
+from medreasoner_infer.imaging.dicom_pixels import Frames, read_frames, stack
 from medreasoner_infer.imaging.limits import DEFAULT_LIMITS, FileLimits, require_size
 from medreasoner_infer.imaging.volume import Volume
 from medreasoner_infer.imaging.window import ValueRange
@@ -28,6 +32,7 @@ _UNREADABLE = "The DICOM file or series cannot be read: it is damaged. Export or
 _TOMOGRAPHIC = ("CT", "MR", "NM", "PT")
 # Below this share of a pixel directions differ by rounding only.
 _ROUNDING_PX = 0.1
+_MOST_TOLD = 5
 
 
 def load_dicom(
@@ -38,15 +43,18 @@ def load_dicom(
 ) -> Volume:
     """Load a DICOM file (one or many frames), or one series of a folder.
 
+    A slice of the series whose pixels cannot be decoded is empty, and a warning names its file.
+
     Raises:
-        UnreadableImageError: no image, unknown series, undecodable pixels or unusable geometry.
+        UnreadableImageError: no image, unknown series, no decodable pixels or unusable geometry.
         ImageTooLargeError: more frames or voxels than ``limits``.
     """
     instances, warnings = open_instances(path, series_uid, limits)
     first = instances[0].header
     grid, spacing_known = _grid(instances)
     _require_size(instances, limits)
-    values, padding = _read_values(instances, grid.order, limits)
+    pixels = _read_pixels(instances, grid.order, limits)
+    values = pixels.values
     code, guessed, guess = resolve_modality(modality or header_of.modality_of(first), values)
     is_picture = instances[0].planes is None
     return Volume(
@@ -61,9 +69,10 @@ def load_dicom(
         spacing_known=spacing_known,
         patient_orientation=header_of.patient_orientation(first) if is_picture else None,
         modality_guessed=guessed,
-        padding=padding,
+        padding=pixels.padding,
         warnings=(
             *warnings,
+            *pixels.warnings,
             *_repairs(instances),
             *grid.warnings,
             *header_of.missing_fields_warning(first),
@@ -166,17 +175,80 @@ def _require_size(instances: list[Instance], limits: FileLimits) -> None:
     require_size(shape, int(header.get("BitsAllocated") or 1), limits)
 
 
-def _read_values(
-    instances: list[Instance], order: tuple[int, ...], limits: FileLimits
-) -> tuple[NDArray[Any], frozenset[ValueRange]]:
+@dataclass(frozen=True)
+class _Pixels:
     """Values in index order (I, J, K) or (I, J, K, 3), and those that are padding."""
-    files = [read_frames(instance.path, limits) for instance in instances]
-    frames = [frame for file in files for frame in file.values]
-    shapes = {frame.shape for frame in frames}
+
+    values: NDArray[Any]
+    padding: frozenset[ValueRange]
+    warnings: tuple[str, ...] = ()
+
+
+def _read_pixels(instances: list[Instance], order: tuple[int, ...], limits: FileLimits) -> _Pixels:
+    """The pixels of all files; a slice that cannot be decoded is empty, and keeps its place.
+
+    Raises:
+        UnreadableImageError: nothing can be decoded, a decoder is missing, or shapes differ.
+    """
+    files = [_decoded(instance, limits) for instance in instances]
+    whole = [file for file in files if isinstance(file, Frames)]
+    if not whole:
+        raise next(file for file in files if isinstance(file, UnreadableImageError))
+    shapes = {file.values.shape[1:] for file in whole}
     if len(shapes) > 1:
         raise UnreadableImageError(
             f"The images of the series have different shapes {sorted(shapes)}; expected one."
         )
+    frames: list[NDArray[Any]] = []
+    for instance, file in zip(instances, files, strict=True):
+        known = file.values if isinstance(file, Frames) else _empty_frames(instance.header, whole)
+        frames.extend(known)
     values = stack([frames[index] for index in order])
-    padding = frozenset[ValueRange]().union(*(file.padding for file in files))
-    return np.moveaxis(values, (0, 1, 2), (2, 1, 0)), padding
+    return _Pixels(
+        np.moveaxis(values, (0, 1, 2), (2, 1, 0)),
+        frozenset[ValueRange]().union(*(file.padding for file in whole)),
+        _undecodable_warning(instances, files),
+    )
+
+
+def _decoded(instance: Instance, limits: FileLimits) -> Frames | UnreadableImageError:
+    """The frames of a file, or why its pixels are damaged."""
+    try:
+        return read_frames(instance.path, limits)
+    except (MissingDecoderError, ImageTooLargeError):
+        raise
+    except UnreadableImageError as error:
+        return error
+
+
+def _empty_frames(header: Dataset, whole: list[Frames]) -> list[NDArray[Any]]:
+    """As many as the file should hold, as dark as anything that could be decoded."""
+    is_inverted = header.PhotometricInterpretation == "MONOCHROME1"
+    darkest = np.max if is_inverted else np.min
+    value = darkest([darkest(file.values) for file in whole])
+    frame = np.full_like(whole[0].values[0], value, dtype=value.dtype)
+    return [frame] * header_of.frame_count(header)
+
+
+def _undecodable_warning(
+    instances: list[Instance], files: list[Frames | UnreadableImageError]
+) -> tuple[str, ...]:
+    pairs = zip(instances, files, strict=True)
+    damaged = [instance for instance, file in pairs if not isinstance(file, Frames)]
+    if not damaged:
+        return ()
+    told = ", ".join(_told_place(instance) for instance in damaged[:_MOST_TOLD])
+    more = f" and {len(damaged) - _MOST_TOLD} more" if len(damaged) > _MOST_TOLD else ""
+    return (
+        f"{len(damaged)} of the {len(instances)} files of the series cannot be decoded: {told}"
+        f"{more}. Their slices are empty; all others lie where they belong. Export or copy "
+        "these files again.",
+    )
+
+
+def _told_place(instance: Instance) -> str:
+    """The file, and where its first frame lies along the slice normal."""
+    if instance.planes is None:
+        return instance.path.name
+    plane = instance.planes[0]
+    return f"{instance.path.name} (at {plane.normal @ np.array(plane.position_lps_mm):.2f} mm)"

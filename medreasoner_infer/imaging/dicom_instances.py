@@ -71,7 +71,7 @@ def open_instances(
         return [_open_file(path, limits)], ()
     found = _scan_folder(path, limits)
     chosen, warnings = _select_series(found.images, series_uid)
-    return chosen, (*found.warnings(), *warnings)
+    return chosen, (*found.warnings(), *warnings, *_merging(chosen, found.copies))
 
 
 def _open_file(path: Path, limits: FileLimits) -> Instance:
@@ -103,10 +103,18 @@ class _Found:
     """What a folder holds: images, and how many files are left out for which reason."""
 
     images: list[Instance] = field(default_factory=list)
+    copies: list[Instance] = field(default_factory=list)
     damaged: int = 0
     mosaics: int = 0
     others: int = 0
     shared_uids: int = 0
+
+    def add_copy(self, instance: Instance, twin: Instance, limits: FileLimits) -> None:
+        """Of a file and its copy keep the one that can be decoded."""
+        if not _is_same_file(instance, twin) and not _is_decodable(twin, limits):
+            self.images[self.images.index(twin)] = instance
+            instance = twin
+        self.copies.append(instance)
 
     def warnings(self) -> tuple[str, ...]:
         """A sentence for each reason."""
@@ -145,7 +153,9 @@ def _scan_folder(folder: Path, limits: FileLimits) -> _Found:
                 continue
             known = by_uid[str(instance.header.get("SOPInstanceUID") or path)]
             # A file that was exported twice is one image.
-            if any(_is_copy(instance, other, limits) for other in known):
+            twin = next((other for other in known if _is_copy(instance, other, limits)), None)
+            if twin is not None:
+                found.add_copy(instance, twin, limits)
                 continue
         except UnreadableImageError:
             found.damaged += 1
@@ -163,13 +173,27 @@ def _scan_folder(folder: Path, limits: FileLimits) -> _Found:
 
 
 def _is_copy(instance: Instance, other: Instance, limits: FileLimits) -> bool:
-    """Whether two files of one SOP Instance UID hold the same image, compressed or not."""
-    if filecmp.cmp(instance.path, other.path, shallow=False):
+    """Whether two files of one SOP Instance UID hold the same image, compressed or damaged."""
+    if _is_same_file(instance, other):
         return True
     if instance.planes != other.planes or instance.size != other.size:
         return False
+    if not (_is_decodable(instance, limits) and _is_decodable(other, limits)):
+        return True
     mine, its = (read_frames(each.path, limits).values for each in (instance, other))
     return np.array_equal(mine, its)
+
+
+def _is_same_file(instance: Instance, other: Instance) -> bool:
+    return filecmp.cmp(instance.path, other.path, shallow=False)
+
+
+def _is_decodable(instance: Instance, limits: FileLimits) -> bool:
+    try:
+        read_frames(instance.path, limits)
+    except UnreadableImageError:
+        return False
+    return True
 
 
 def _select_series(
@@ -177,7 +201,7 @@ def _select_series(
 ) -> tuple[list[Instance], tuple[str, ...]]:
     by_uid: defaultdict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
-        by_uid[str(instance.header.get("SeriesInstanceUID") or "")].append(instance)
+        by_uid[_series_of(instance)].append(instance)
     if series_uid is not None and series_uid not in by_uid:
         raise UnreadableImageError(
             f"The series that was asked for is not in the folder, which holds {len(by_uid)} other "
@@ -200,6 +224,26 @@ def _select_series(
             f"localizers); the largest, {len(largest)} of {len(members)} files, is shown."
         )
     return largest, tuple(warnings)
+
+
+def _merging(chosen: list[Instance], copies: list[Instance]) -> tuple[str, ...]:
+    """What the reader should know of a series whose files lie in several folders, or twice."""
+    uid = _series_of(chosen[0])
+    twice = sum(_series_of(copy) == uid for copy in copies)
+    folders = {instance.path.parent for instance in chosen}
+    studies = {str(instance.header.get("StudyInstanceUID") or "") for instance in chosen}
+    sentences = {
+        f"{twice} file(s) are left out: each is a copy of another file of the series.": twice,
+        f"The files of the series lie in {len(folders)} folders; as they bear one Series Instance "
+        f"UID, all {len(chosen)} are read as one series.": len(folders) > 1,
+        f"The files of the series name {len(studies)} studies: they may be of different "
+        "examinations that were given one Series Instance UID.": len(studies) > 1,
+    }
+    return tuple(sentence for sentence, counts in sentences.items() if counts)
+
+
+def _series_of(instance: Instance) -> str:
+    return str(instance.header.get("SeriesInstanceUID") or "")
 
 
 def _parallel_stacks(instances: list[Instance]) -> list[list[Instance]]:

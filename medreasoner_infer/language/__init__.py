@@ -15,6 +15,7 @@ from medreasoner_infer.language.grammar import (
     Tongue,
     phrase,
 )
+from medreasoner_infer.language.lists import questions_of
 from medreasoner_infer.language.plain import plain_text
 from medreasoner_infer.language.reading import read_vocabulary, vocabulary
 from medreasoner_infer.language.vocabulary import (
@@ -44,6 +45,7 @@ __all__ = [
     "VocabularyError",
     "phrase",
     "plain_text",
+    "questions_of",
     "read_vocabulary",
     "vocabulary",
 ]

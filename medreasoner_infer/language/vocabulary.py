@@ -114,6 +114,9 @@ class Forms:
         several: with ``{list}``.
         list_comma: between the items of a list.
         list_last: before its last item.
+        joints: words and marks that users put between items.
+        pair: words before a plural that name both sides, with the marks of grammar.
+        around: words before and behind a list, beside those of ``requests`` and ``several``.
         on_side: by side, with ``{fact}``: a fact that is true of both sides, of one of them.
         beside: by side, with ``{name}``: the side stands apart from the name.
         where: by relation, with the slot for the other target.
@@ -133,6 +136,9 @@ class Forms:
     where: Mapping[Where, str]
     neighbour: str
     off_topic: tuple[str, ...]
+    joints: tuple[str, ...]
+    around: tuple[str, ...]
+    pair: tuple[str, ...] = ()
     adjectival: tuple[str, ...] = ()
 
 

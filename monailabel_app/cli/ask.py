@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from medreasoner_infer.language import questions_of
 from medreasoner_infer.request import AskRequest, SegmentRequest, SliceSelection
 from medreasoner_infer.types import SlicePrompt
 from monailabel_app.cli.options import (
@@ -65,7 +67,10 @@ def ask(
     modality: ModalityOption = None,
     series: SeriesOption = None,
 ) -> None:
-    """Ask a clinical question of an image; writes answer.json, the mask and overlay.png."""
+    """Ask a clinical question of an image; writes answer.json, the mask and overlay.png.
+
+    A list of targets is asked one by one: answer_1.json and so on, listed in answers.json.
+    """
     position_lps_mm = None if position is None else parse_position(position, "--position")
     request = AskRequest(
         question,
@@ -78,10 +83,40 @@ def ask(
     from medreasoner_infer.pipeline import Pipeline
 
     pipeline = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)
-    with _progress() as report:
-        result = pipeline.ask(volume, request, Hooks(progress=report))
-    _show(result)
-    _write(result, volume, out)
+
+    def answered(text: str) -> InferenceResult:
+        with _progress() as report:
+            result = pipeline.ask(volume, replace(request, query=text), Hooks(progress=report))
+        _show(result)
+        return result
+
+    questions = questions_of(question)
+    if len(questions) == 1:
+        _write(answered(question), volume, out)
+    else:
+        _ask_in_turn(question, questions, answered, volume, out)
+
+
+def _ask_in_turn(
+    question: str,
+    questions: tuple[str, ...],
+    answered: Callable[[str], InferenceResult],
+    volume: Volume,
+    out: Path,
+) -> None:
+    """Answer each, with files of its own; those that are there are listed, also if one fails."""
+    from medreasoner_infer.output import write_summary
+
+    console.print(f"The question names {len(questions)} targets; each is asked by itself.")
+    rows = []
+    for number, text in enumerate(questions, start=1):
+        console.print(Text(f"{number}. {text}", "bold"))
+        result = answered(text)
+        paths = _write(result, volume, out, suffix=f"_{number}")
+        names = zip(("answer", "mask", "overlay"), (path.name for path in paths), strict=True)
+        rows.append({"question": text, "present": result.present, **dict(names)})
+        summary = write_summary(question, rows, out)
+    console.print(Text(f"wrote {summary}"), soft_wrap=True)
 
 
 def segment(
@@ -187,8 +222,12 @@ def _show(result: InferenceResult) -> None:
         console.print(Text(notice, "dim"))
 
 
-def _write(result: InferenceResult, volume: Volume, out: Path) -> None:
+def _write(
+    result: InferenceResult, volume: Volume, out: Path, *, suffix: str = ""
+) -> tuple[Path, ...]:
     from medreasoner_infer.output import write_result
 
-    for path in write_result(result, result.mask_ijk, volume, out):
+    paths = write_result(result, result.mask_ijk, volume, out, suffix=suffix)
+    for path in paths:
         console.print(Text(f"wrote {path}"), soft_wrap=True)
+    return paths

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.modalities import KNOWN_MODALITIES, known_modality
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.types import XY, XYXY, XYZ
 from monailabel_app.studies.set_aside import SetAside
@@ -43,13 +45,31 @@ WindowOption = Annotated[
     str | None,
     typer.Option(help="soft_tissue, lung, bone, brain, … or centre/width, e.g. 40/400."),
 ]
-ModalityOption = Annotated[
-    str | None,
-    typer.Option(help="DICOM modality (CT, MR, …) where the file does not tell."),
-]
 SeriesOption = Annotated[
     str | None,
     typer.Option("--series", help="Series Instance UID, where a folder holds several series."),
+]
+
+
+def _modality(text: str | None) -> str | None:
+    """Check what is given for --modality.
+
+    Raises:
+        typer.BadParameter: no image has such a modality.
+    """
+    try:
+        return None if text is None else known_modality(text)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+ModalityOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Modality, whatever the file says, where it does not tell or tells wrongly: "
+        f"{', '.join(KNOWN_MODALITIES)}.",
+        callback=_modality,
+    ),
 ]
 
 

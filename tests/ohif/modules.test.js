@@ -740,6 +740,17 @@ test('a question goes out as JSON with the position, and events come back', asyn
   assert.deepEqual(names, ['text', 'mask']);
 });
 
+test('what was typed is sent in the body to be read as questions', async () => {
+  let sent = null;
+  const api = new Api(async (path, options) => {
+    sent = { path, method: options.method, body: JSON.parse(options.body) };
+    return new Response('{"questions":["liver","spleen"]}');
+  });
+  assert.deepEqual(await api.questions('liver and spleen'), ['liver', 'spleen']);
+  const body = { query: 'liver and spleen' };
+  assert.deepEqual(sent, { path: '/medreasoner/questions', method: 'POST', body });
+});
+
 const LIVER = { name: 'Liver', color: [1, 2, 3] };
 
 test('a label names the question it answers', async () => {

@@ -72,6 +72,15 @@ def test_the_next_question_leaves_the_mask_of_the_last_one(reader) -> None:
     assert reader.question.input_value() == SPLEEN  # in the viewer Ctrl+Z edits no text
 
 
+def test_a_list_is_asked_one_by_one_as_targets_of_their_own(reader, room) -> None:
+    reader.ask("Segment liver, spleen")
+    expect(reader.targets).to_have_count(2)
+    reader.wait_for_answer()
+    asked = [record["result"]["query"] for record in room.records(room.ct)[:2]]
+    assert asked == ["Segment spleen", "Segment liver"]
+    assert reader.question.input_value() == "Segment liver, spleen"
+
+
 def test_a_click_keeps_what_was_painted_and_undo_takes_each_back(reader, room) -> None:
     answered(reader, LIVER)
     box = reader.drawn_box()

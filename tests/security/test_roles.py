@@ -61,6 +61,7 @@ ROUTES = {
     ("POST", "/medreasoner/studies/image"): READER,
     ("GET", "/medreasoner/studies/thumbnail"): READER,
     ("GET", "/medreasoner/studies/overlay"): READER,
+    ("POST", "/medreasoner/questions"): READER,
     ("POST", "/medreasoner/streams/ask"): READER,
     ("POST", "/medreasoner/streams/segment"): READER,
     ("DELETE", "/medreasoner/streams/{stream_id}"): READER,

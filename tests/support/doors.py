@@ -315,6 +315,7 @@ def _valid_doors(known: Known) -> dict[str, Door]:
         Door("PUT", f"{inferences}/{{inference_id}}/decision", record,
              json={"outcome": "rejected", "reason": "It shows another organ."}),
         Door("GET", "/medreasoner/history", query={"study": known.study}),
+        Door("POST", "/medreasoner/questions", json={"query": QUESTION}),
         Door("POST", "/medreasoner/streams/ask", query=image, json=ask),
         Door("POST", "/medreasoner/streams/segment", query=image, json=segment),
         Door("DELETE", "/medreasoner/streams/{stream_id}", {"stream_id": "a" * 32}),

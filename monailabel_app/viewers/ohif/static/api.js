@@ -11,6 +11,17 @@ export class Api {
     this.#fetch = fetchFunction;
   }
 
+  /** The questions that a text makes: one for each target of a list. */
+  async questions(query, signal) {
+    const answer = await this.#call('/medreasoner/questions', {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ query }),
+      signal,
+    });
+    return (await answer.json()).questions;
+  }
+
   /** The events of a question about an image. */
   async ask(image, values, signal) {
     return this.#stream('ask', image, values, signal);

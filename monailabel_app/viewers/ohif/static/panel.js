@@ -5,7 +5,7 @@ import { nrrdOf } from './nrrd.js';
 import { Overlay } from './overlay.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
 import { Segments } from './segments.js';
-import { WORKING, active, allowed, initialState, reduce, shown } from './session.js';
+import { FAILED, WORKING, active, allowed, initialState, reduce, shown } from './session.js';
 import {
   calling,
   hasVoxels,
@@ -245,13 +245,29 @@ export class Panel {
     const search = this.#view.search.checked;
     const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
     const propagate = this.#view.propagate.checked;
-    const values = { query: question, propagate, ...place, ...this.#viewer.window };
+    const values = { propagate, ...place, ...this.#viewer.window };
     await this.#draw();
     const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });
-    await this.#consume(signal, () => this.#api.ask(series, values, signal));
-    await this.#list();
-    this.#channel.postMessage('recorded');
+    for (const query of await this.#questionsOf(question, signal)) {
+      signal.throwIfAborted();
+      this.#dispatch({ type: 'asked', question: query, series, search });
+      await this.#consume(signal, () => this.#api.ask(series, { ...values, query }, signal));
+      await this.#list();
+      this.#channel.postMessage('recorded');
+      if (this.#state.phase === FAILED) break;
+    }
+  }
+
+  /** A list of targets is asked one by one. */
+  async #questionsOf(text, signal) {
+    try {
+      return await this.#api.questions(text, signal);
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      this.#dispatch({ type: 'failed', error: describeFault(error) });
+      return [];
+    }
   }
 
   /** Leave the stream, at whatever stage it is; the server stops its work when the reader leaves. */

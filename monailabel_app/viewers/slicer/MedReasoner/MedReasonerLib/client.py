@@ -190,6 +190,11 @@ class Client:
             return False
         return True
 
+    def questions(self, text: str) -> list[str]:
+        """The questions that a text makes: one for each target of a list."""
+        answer = self._json("POST", "/medreasoner/questions", values={"query": text})
+        return list(answer["questions"])
+
     def ask(self, target: Target, values: Values) -> Stream:
         """Ask a question; ``values`` are what ``params`` of ``/infer`` may hold."""
         return self._stream("ask", target, values)

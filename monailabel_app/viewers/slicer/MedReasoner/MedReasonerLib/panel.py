@@ -21,7 +21,7 @@ from .geometry import onto_grid, plane_of_view, position_on_view, ras_lps, tilt_
 from .link import Link
 from .masks import Mask
 from .prompts import correction_of, prompts_of_answer
-from .state import State
+from .state import Phase, State
 from .viewer import Segment, ShownVolume, Viewer
 from .words import describe_tilt
 
@@ -124,21 +124,35 @@ class Panel:
 
     @_telling
     def ask(self, question: str, *, propagate: bool) -> None:
-        """Ask about the slice in the chosen view."""
+        """Ask about the slice in the chosen view; a list of targets one by one."""
         text = question.strip()
         if not text:
             raise ViewerError("Type a question first.")
         link, volume, view = self._need_link(), self._need_volume(), self._viewer.slice_to_ras
-        values = {
-            "query": text,
+        place = {
             "propagate": propagate,
             "plane": plane_of_view(view),
             "position": position_on_view(view, volume.grid).tolist(),
         }
-        self._viewer.show_prompts(None)
         note = describe_tilt(tilt_degrees(view, volume.grid))
-        self._set(self.state.asked(text, volume.key, self._new_segment(text), note))
-        self._consume(link, volume, lambda target: link.client.ask(target, values))
+
+        def ask_in_turn(questions: list[str]) -> None:
+            """Ask the first; those behind it are asked when it is answered."""
+            if not questions:
+                return
+            text, *others = questions
+            values = {**place, "query": text}
+            self._viewer.show_prompts(None)
+            self._set(self.state.asked(text, volume.key, self._new_segment(text), note))
+            self._consume(
+                link,
+                volume,
+                lambda target: link.client.ask(target, values),
+                lambda: ask_in_turn(others),
+            )
+
+        self._set(self.state.reads())
+        self._start(lambda tell: link.client.questions(text), ask_in_turn)
 
     @_telling
     def correct(self, *, propagate: bool) -> None:
@@ -228,8 +242,17 @@ class Panel:
             return None
         return self._mask_on_screen(mask)
 
-    def _consume(self, link: Link, volume: ShownVolume, start: Callable[[Target], Stream]) -> None:
-        """Pass a stream's events on; a volume that the server has not is sent first."""
+    def _consume(
+        self,
+        link: Link,
+        volume: ShownVolume,
+        start: Callable[[Target], Stream],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Pass a stream's events on; a volume that the server has not is sent first.
+
+        ``then`` is called when the stream has ended with an answer.
+        """
         file = None
         if not link.target(volume).query:
             file = Path(tempfile.mkdtemp(prefix="medreasoner-")) / "image.nrrd"
@@ -254,6 +277,8 @@ class Panel:
             if stream is self._stream:
                 self._stream = None
                 self._set(self.state.ended())
+                if self.state.phase is Phase.ANSWERED:
+                    then()
             self.follow()
 
         self._start(work, done, self._heard)

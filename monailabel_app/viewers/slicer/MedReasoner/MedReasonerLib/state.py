@@ -64,6 +64,11 @@ class State:
         fresh = State(Phase.WORKING, volume, question, note=note, history=self.history)
         return replace(fresh, segment=segment, step="Waiting for the model.")
 
+    def reads(self) -> State:
+        """What the reader has typed is being read."""
+        step = "Waiting for the server."
+        return replace(self, phase=Phase.WORKING, step=step, stream_id=None, error="")
+
     def corrects(self) -> State:
         """The reader's own prompt is on its way."""
         return replace(

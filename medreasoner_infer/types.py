@@ -34,6 +34,12 @@ ModelKind = Literal["reasoner", "segmenter"]
 #: What an answer says of the target: it is there, it is not, or the question was not understood, so
 #: that nothing is said of any target.
 Outcome = Literal["present", "absent", "not_understood"]
+#: What readers read of an outcome, behind "the target is" or "the question was".
+OUTCOME_WORDS: Final[dict[Outcome, str]] = {
+    "present": "present",
+    "absent": "not present",
+    "not_understood": "not understood",
+}
 #: Default of a field ``outcome`` that :func:`settle_outcome` fills.
 DERIVED: Final[Any] = None
 _BETWEEN_SOURCES = re.compile(r"( \+ | at (?=\w+://))")

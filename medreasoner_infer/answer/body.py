@@ -20,6 +20,7 @@ from medreasoner_infer.answer.outcome_words import (
     says_not_understood,
 )
 from medreasoner_infer.answer.repairs import Repairs, describe
+from medreasoner_infer.types import OUTCOME_WORDS
 
 MAX_STARTS = 16
 _EXPECTED = "expected one JSON object or null"
@@ -152,4 +153,4 @@ def _said_in_object(members: dict[str, object]) -> WithoutBox | None:
 
 
 def _read_as(said: WithoutBox) -> str:
-    return f"it was read as: {'not present' if said == 'absent' else 'not understood'}"
+    return f"it was read as: {OUTCOME_WORDS[said]}"

@@ -11,6 +11,7 @@ from typing import Any
 from .events import Event
 from .masks import Mask, read_mask
 from .viewer import Segment
+from .words import is_puzzled
 
 CANCELLED_STATUS = 499
 _STAGES = {"search": "Slices looked at", "propagate": "Slices segmented"}
@@ -131,6 +132,9 @@ class State:
         """What the reader may do now, by the button's name."""
         working = self.phase is Phase.WORKING
         recorded = self.inference_id is not None and not working
+        # Accepted, what says nothing would stand for a target that is not there.
+        says_nothing = self.mask is None and self.answer is not None and is_puzzled(self.answer)
+        undecided = recorded and self.decision is None
         return {
             "connect": not working,
             "load": not working,
@@ -140,9 +144,9 @@ class State:
             "jump": self.answer is not None,
             "correct": not working and self.answer is not None,
             "reset": not working and (self.mask is not None or self.original is not None),
-            "accept": recorded and self.decision is None and not self.corrected,
+            "accept": undecided and not self.corrected and not says_nothing,
             "submit": recorded and self.mask is not None,
-            "reject": recorded and self.decision is None,
+            "reject": undecided,
         }
 
 

@@ -477,6 +477,8 @@ def test_a_question_not_understood_is_rejected_or_asked_again_but_not_accepted()
     assert may == {"ask": True, "correct": True, "accept": False, "submit": False, "reject": True}
     absent = told(Event("answer", {**PUZZLED, "outcome": "absent"}), record)
     assert absent.may["accept"]
+    empty = puzzled.heard(Event("mask", {**MASK, "runs": [2]})).heard(record)  # as it is kept
+    assert (empty.may["accept"], empty.may["reject"]) == (False, True)
     segmented = puzzled.corrects().heard(Event("answer", ANSWER)).heard(Event("mask", MASK))
     assert segmented.heard(record).may["submit"]
 

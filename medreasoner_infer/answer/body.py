@@ -97,9 +97,9 @@ def _read_first_object(text: str, repairs: Repairs, cut: bool) -> object:
 
 def _unwrap(value: object, repairs: Repairs) -> dict[str, object] | WithoutBox:
     """The object itself, taken out of a list where a model listed its findings."""
-    for said, agreed in _AGREED.items():
+    for outcome, agreed in _AGREED.items():
         if value == agreed:
-            return said
+            return outcome
     if isinstance(value, list):
         value = _first_object(value, repairs)
     if isinstance(value, str):

@@ -553,6 +553,12 @@ test('what was not understood is rejected or asked again, never accepted; a box 
   const boxed = run(corrected('box', ON_SLICE), state);
   assert.deepEqual([allowed(boxed).accept, allowed(boxed).submit], [false, true]);
   assert.equal(allowed(undo(boxed)).accept, false);
+  // Shown again, it comes with the mask that the server has kept, which is empty.
+  const result = { ...puzzled, query: '?' };
+  const record = { inference_id: 'q', image_id: '1.2', result, decision: null };
+  const again = run([RECORDED, { type: 'shown', record, mask: { runs: [24], ...GRID } }]);
+  assert.equal(describeTarget(active(again)).state, 'not understood');
+  assert.deepEqual([allowed(again).accept, allowed(again).reject], [false, true]);
 });
 
 test('a fault keeps what was known and lets one ask again', () => {

@@ -74,7 +74,7 @@ def read_completion(completion: str) -> Reading:
     body = read_json(completion[start + len("<answer>") : end])
     if body is None:
         return Reading(reasoning, WELL_FORMED, says_absent=True)
-    if body == NOT_UNDERSTOOD:
+    if isinstance(body, str):
         return Reading(reasoning, WELL_FORMED, says_not_understood=True)
     if isinstance(body, AnswerError):
         return Reading(reasoning, NOT_AN_OBJECT, faults=(body,))
@@ -99,8 +99,10 @@ def read_json(text: str) -> dict[str, object] | str | NotJsonError | None:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = _read_single_quoted(text)
-    if value is None or value == NOT_UNDERSTOOD or isinstance(value, (dict, NotJsonError)):
+    if value is None or isinstance(value, (dict, NotJsonError)):
         return value
+    if value == NOT_UNDERSTOOD:
+        return NOT_UNDERSTOOD
     return NotJsonError(f"The answer is {describe(value)}; expected one JSON object or null.")
 
 

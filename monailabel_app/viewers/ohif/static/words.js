@@ -130,11 +130,10 @@ export function describeTarget(target) {
     return { state: `${stored.outcome}, changed since`, alert: true };
   }
   if (stored !== null) return { state: stored.outcome, alert: false };
-  if (edit.mask === null) {
-    return isPuzzled(edit.answer)
-      ? { state: 'not understood', alert: false, puzzled: true }
-      : { state: 'not present', alert: true };
+  if (isPuzzled(edit.answer) && !hasVoxels(target)) {
+    return { state: 'not understood', alert: false, puzzled: true };
   }
+  if (edit.mask === null) return { state: 'not present', alert: true };
   if (!hasVoxels(target)) return { state: 'empty', alert: true };
   return { state: isEdited(target) ? 'edited' : 'answered', alert: false };
 }

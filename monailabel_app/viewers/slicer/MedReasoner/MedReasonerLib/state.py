@@ -132,8 +132,6 @@ class State:
         """What the reader may do now, by the button's name."""
         working = self.phase is Phase.WORKING
         recorded = self.inference_id is not None and not working
-        # Accepted, what says nothing would stand for a target that is not there.
-        says_nothing = self.mask is None and self.answer is not None and is_puzzled(self.answer)
         undecided = recorded and self.decision is None
         return {
             "connect": not working,
@@ -144,10 +142,16 @@ class State:
             "jump": self.answer is not None,
             "correct": not working and self.answer is not None,
             "reset": not working and (self.mask is not None or self.original is not None),
-            "accept": undecided and not self.corrected and not says_nothing,
+            "accept": undecided and not self.corrected and not self._says_nothing(),
             "submit": recorded and self.mask is not None,
             "reject": undecided,
         }
+
+    def _says_nothing(self) -> bool:
+        """Whether nothing was answered; accepted, it would stand for a target that is not there."""
+        if self.answer is None or not is_puzzled(self.answer):
+            return False
+        return self.mask is None or not self.mask.values_ijk.any()
 
 
 _Data = Mapping[str, Any]

@@ -308,6 +308,7 @@ class _Reading:
     ) -> InferenceResult:
         """With the mask of the slice; who only clicked has found what the mask is not empty of."""
         shown = self.shown
+        outcome: Outcome = self.outcome or ("present" if mask_ijk.any() else "absent")
         return InferenceResult(
             inference_id=str(uuid.uuid4()),
             created_at=_now(),
@@ -315,8 +316,8 @@ class _Reading:
             query=self.query,
             reasoning=self.reasoning,
             completion=self.completion,
-            present=bool(mask_ijk.any()) if self.outcome is None else self.outcome == "present",
-            outcome=self.outcome,
+            present=outcome == "present",
+            outcome=outcome,
             confidence=self.confidence,
             agreement=self.agreement,
             samples=self.samples,

@@ -25,9 +25,9 @@ def box_iou(first_xyxy: XYXY, second_xyxy: XYXY) -> float:
 
 
 def grounding_iou(first: Grounding, second: Grounding) -> float:
-    """Box IoU where two "not present" agree fully and a mixed pair not at all."""
+    """Box IoU; without a box two answers of the same outcome agree fully, others not at all."""
     if first.bbox_xyxy_px is None or second.bbox_xyxy_px is None:
-        return float(first.present == second.present)
+        return float(first.outcome == second.outcome)
     return box_iou(first.bbox_xyxy_px, second.bbox_xyxy_px)
 
 
@@ -50,6 +50,7 @@ def _record(answer: ReasonerAnswer, sample: ReasonerAnswer, mapping: SliceMappin
     found = grounding_in_slice_px(grounding, mapping)
     return SampleRecord(
         present=grounding.present,
+        outcome=grounding.outcome,
         reasoning=grounding.reasoning,
         bbox_xyxy_slice_px=found.bbox_xyxy_px,
         points_xy_slice_px=found.points_xy_px,

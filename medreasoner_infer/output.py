@@ -99,6 +99,7 @@ def overlay_content(
         reasoning=inference.reasoning or "",
         outcome=_outcome(inference, int(on_slice.sum())),
         present=inference.present,
+        understood=inference.outcome != "not_understood",
         models=tuple(f"{role}: {model.name}" for role, model in known.items()),
         notice=" ".join(notices) or None,
         warnings=inference.warnings,
@@ -112,7 +113,9 @@ def _caption(inference: Inference) -> str:
 
 
 def _outcome(inference: Inference, slice_pixels: int) -> str:
-    if not inference.present:
+    if inference.outcome == "not_understood":
+        return "Question not understood: nothing is said about a target."
+    if inference.outcome == "absent":
         return "Target not present on this slice."
     mask = inference.mask
     area_mm2, volume_mm3 = mask.slice_area_mm2, mask.volume_mm3

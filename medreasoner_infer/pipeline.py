@@ -52,7 +52,12 @@ from medreasoner_infer.slice_choice import (
     search_slice,
 )
 from medreasoner_infer.stopwatch import Stopwatch
-from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, SliceMask
+from medreasoner_infer.types import ModelIdentity, Outcome, ReasonerAnswer, SliceMask
+
+_SAID_WITHOUT_BOX: dict[Outcome, str] = {
+    "absent": "The reasoner sees no target on this slice",
+    "not_understood": "The reasoner did not understand the question",
+}
 
 
 class Pipeline:
@@ -183,7 +188,7 @@ class Pipeline:
             query=request.query,
             reasoning=grounding.reasoning,
             completion=answer.completion,
-            present=grounding.present,
+            outcome=grounding.outcome,
             confidence=answer.confidence,
             agreement=agreement(answer, samples),
             samples=record_samples(answer, samples, shown.mapping),
@@ -286,7 +291,7 @@ class _Reading:
     query: str | None = None
     reasoning: str | None = None
     completion: str | None = None
-    present: bool | None = None
+    outcome: Outcome | None = None
     confidence: float | None = None
     agreement: float | None = None
     samples: tuple[SampleRecord, ...] = ()
@@ -304,6 +309,7 @@ class _Reading:
     ) -> InferenceResult:
         """With the mask of the slice; who only clicked has found what the mask is not empty of."""
         shown = self.shown
+        outcome: Outcome = self.outcome or ("present" if mask_ijk.any() else "absent")
         return InferenceResult(
             inference_id=str(uuid.uuid4()),
             created_at=_now(),
@@ -311,7 +317,8 @@ class _Reading:
             query=self.query,
             reasoning=self.reasoning,
             completion=self.completion,
-            present=bool(mask_ijk.any()) if self.present is None else self.present,
+            present=outcome == "present",
+            outcome=outcome,
             confidence=self.confidence,
             agreement=self.agreement,
             samples=self.samples,
@@ -396,10 +403,9 @@ def _warnings(
     warnings = [*volume.warnings, *answer.grounding.warnings]
     if prompt is not None:
         warnings += prompt.warnings
-        if not answer.grounding.present:
-            warnings.append(
-                "The reasoner sees no target on this slice; the mask follows the clicks alone."
-            )
+        said = _SAID_WITHOUT_BOX.get(answer.grounding.outcome)
+        if said is not None:
+            warnings.append(f"{said}; the mask follows the clicks alone.")
     return tuple(warnings)
 
 

@@ -18,7 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_infer.errors import MalformedInferenceError
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, Window, slice_mapping
-from medreasoner_infer.types import XY, XYXY, XYZ, ModelIdentity, SlicePrompt
+from medreasoner_infer.types import (
+    DERIVED,
+    XY,
+    XYXY,
+    XYZ,
+    ModelIdentity,
+    Outcome,
+    SlicePrompt,
+    settle_outcome,
+)
 
 RESULT_SCHEMA_VERSION = 1
 
@@ -69,13 +78,32 @@ class SliceRecord:
     window_width: float | None
 
 
+class _Judged:
+    """What says whether a target is present; ``outcome`` says more where it is not.
+
+    Records that were written before an answer could be ``not_understood`` have no outcome.
+    """
+
+    present: bool
+    outcome: Outcome
+
+    def __post_init__(self) -> None:
+        """Let ``present`` decide where no outcome was given.
+
+        Raises:
+            ValueError: they contradict each other.
+        """
+        settle_outcome(self, present=self.present)
+
+
 @dataclass(frozen=True)
-class CandidateSlice:
+class CandidateSlice(_Judged):
     """One slice looked at while searching: was the target seen, and how strongly."""
 
     index: int
     present: bool
     score: float
+    outcome: Outcome = field(default=DERIVED, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -92,10 +120,11 @@ class SliceChoice:
 
 
 @dataclass(frozen=True)
-class SampleRecord:
+class SampleRecord(_Judged):
     """One of several sampled answers, box and points in slice px."""
 
     present: bool
+    outcome: Outcome = field(default=DERIVED, kw_only=True)
     reasoning: str
     bbox_xyxy_slice_px: XYXY | None
     points_xy_slice_px: tuple[XY, ...]
@@ -119,11 +148,12 @@ class MaskSummary:
 
 
 @dataclass(frozen=True)
-class Inference:
+class Inference(_Judged):
     """The record of one answered question, or of one run of the segmenter alone.
 
     ``agreement`` is the mean box IoU of the further samples with the answer (1.0 means the model
-    always says the same), ``None`` for a single sample. ``timings_s`` maps a stage to seconds.
+    always says the same), ``None`` for a single sample; of an answer without a box it is the share
+    of samples with the same outcome. ``timings_s`` maps a stage to seconds.
     """
 
     inference_id: str
@@ -133,6 +163,7 @@ class Inference:
     reasoning: str | None
     completion: str | None
     present: bool
+    outcome: Outcome = field(default=DERIVED, kw_only=True)
     confidence: float | None
     agreement: float | None
     samples: tuple[SampleRecord, ...]
@@ -197,7 +228,7 @@ class InferenceResult(Inference):
     """A record and its mask.
 
     ``mask_ijk`` is uint8 of shape (I, J, K) on the image's own grid, 0 or 1, all zero when the
-    target is not present.
+    target is not present and nothing was clicked on.
     """
 
     mask_ijk: NDArray[np.uint8] = field(kw_only=True)

@@ -147,7 +147,9 @@ def search_slice(
     to the largest box seen, so that a slice through the middle of the target wins over one at its
     ends, times the length of the run of slices that it belongs to, since a target that is really
     there shows at about the same place on the neighbouring slices as well (:func:`run_lengths`).
-    When no slice shows the target, the middle candidate is read.
+    When no slice shows the target, the middle one is read of those that say what the whole search
+    says: that the question was not understood where most of the slices say so, else that the
+    target is absent.
     """
     candidates = _candidate_slices(volume, plane, window, reasoner)
     answers: list[ReasonerAnswer] = []
@@ -159,15 +161,27 @@ def search_slice(
     scored = _score(candidates, answers)
     seen = [candidate for candidate in scored if candidate.present]
     if not seen:
-        index = scored[len(scored) // 2].index
-        text = f"The target was seen on none of {len(scored)} slices; slice {index} is shown."
-        return index, SliceChoice("search", text, scored)
+        return _choice_without_target(scored)
     best = max(seen, key=lambda candidate: candidate.score)
     text = (
         f"Slice {best.index} was chosen: of {len(scored)} slices looked at, {len(seen)} show the "
         "target, and this one shows it best (confidence, size of the box, agreement of neighbours)."
     )
     return best.index, SliceChoice("search", text, scored)
+
+
+def _choice_without_target(scored: tuple[CandidateSlice, ...]) -> tuple[int, SliceChoice]:
+    puzzled = [candidate for candidate in scored if candidate.outcome == "not_understood"]
+    not_understood = 2 * len(puzzled) > len(scored)
+    said = puzzled if not_understood else [each for each in scored if each not in puzzled]
+    index, count = said[len(said) // 2].index, len(scored)
+    if not_understood:
+        text = f"The question was not understood on {len(puzzled)} of {count} slices"
+    else:
+        text = f"The target was seen on none of {count} slices"
+        if puzzled:
+            text += f", on {len(puzzled)} of which the question was not understood"
+    return index, SliceChoice("search", f"{text}; slice {index} is shown.", scored)
 
 
 def _candidate_slices(
@@ -198,7 +212,12 @@ def _score(
     confidences = np.array([_confidence(answer) for answer in answers])
     scores = confidences * np.sqrt(areas / (areas.max() or 1.0)) * runs / (runs.max() or 1.0)
     return tuple(
-        CandidateSlice(candidate.mapping.index, answer.grounding.present, round(float(score), 4))
+        CandidateSlice(
+            candidate.mapping.index,
+            answer.grounding.present,
+            round(float(score), 4),
+            outcome=answer.grounding.outcome,
+        )
         for candidate, answer, score in zip(candidates, answers, scores, strict=True)
     )
 
@@ -207,7 +226,7 @@ def run_lengths(groundings: Sequence[Grounding]) -> NDArray[np.int_]:
     """How far each answer can be followed through the neighbouring answers, float (N,).
 
     An answer counts 1, its neighbour their boxes' IoU, the neighbour's neighbour the product of
-    both IoUs, and so on both ways; an absent target counts 0.
+    both IoUs, and so on both ways; an answer without a box counts 0.
     """
     links = [
         grounding_iou(*pair) if all(grounding.present for grounding in pair) else 0.0

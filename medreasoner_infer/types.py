@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,35 @@ REASONER: Final = "reasoner"
 READER: Final = "reader"
 
 ModelKind = Literal["reasoner", "segmenter"]
+
+#: What an answer says of the target: it is there, it is not, or the question was not understood, so
+#: that nothing is said of any target.
+Outcome = Literal["present", "absent", "not_understood"]
+#: What readers read of an outcome, behind "the target is" or "the question was".
+OUTCOME_WORDS: Final[dict[Outcome, str]] = {
+    "present": "present",
+    "absent": "not present",
+    "not_understood": "not understood",
+}
+#: Default of a field ``outcome`` that :func:`settle_outcome` fills.
+DERIVED: Final[Any] = None
 _BETWEEN_SOURCES = re.compile(r"( \+ | at (?=\w+://))")
 #: Licence of weights that nobody has said anything of.
 UNKNOWN_LICENCE = "unknown: read the model's card before use"
+
+
+def settle_outcome(record: Any, *, present: bool) -> None:
+    """Set a new record's ``outcome``: where none was given, by whether the target is present.
+
+    Raises:
+        ValueError: the given outcome contradicts ``present``.
+    """
+    outcome: Outcome = record.outcome or ("present" if present else "absent")
+    if (outcome == "present") != present:
+        raise ValueError(
+            f"The outcome is {outcome}, but the target is {'' if present else 'not '}present."
+        )
+    object.__setattr__(record, "outcome", outcome)
 
 
 @dataclass(frozen=True)
@@ -168,19 +194,29 @@ class SliceMask:
 class Grounding:
     """A parsed answer of the reasoner, in *reasoner px* (edge based).
 
-    Either the target is present, and box and both key points are given, or it is not, and all
-    three are ``None``. ``warnings`` lists every repair that the tolerant parser made.
+    Either the target is present, and box and both key points are given, or ``outcome`` is another,
+    by default ``absent``, and all three are ``None``. ``warnings`` lists every repair that the
+    tolerant parser made.
     """
 
     reasoning: str
     bbox_xyxy_px: XYXY | None
     points_xy_px: tuple[XY, XY] | None
     warnings: tuple[str, ...] = ()
+    outcome: Outcome = field(default=DERIVED, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Let the box decide whether the target is present.
+
+        Raises:
+            ValueError: the outcome contradicts the box.
+        """
+        settle_outcome(self, present=self.bbox_xyxy_px is not None)
 
     @property
     def present(self) -> bool:
         """Whether the reasoner says that the target is on this slice."""
-        return self.bbox_xyxy_px is not None
+        return self.outcome == "present"
 
 
 @dataclass(frozen=True)
@@ -223,7 +259,8 @@ class ReasonerAnswer:
     ``confidence`` is the probability, 0...1, that the answer is right, where the model is
     ``calibrated`` (:mod:`.reasoners.calibration`); else the geometric mean probability of the
     generated tokens of the answer block under the unconstrained model, or ``None`` when the engine
-    does not tell. ``evidence`` is what a calibration is fitted on.
+    does not tell. Whoever did not understand the question is sure of nothing, so that it is
+    ``None`` there too. ``evidence`` is what a calibration is fitted on.
     """
 
     completion: str
@@ -232,3 +269,7 @@ class ReasonerAnswer:
     completion_tokens: int
     calibrated: bool = False
     evidence: Evidence | None = None
+
+    def __post_init__(self) -> None:
+        if self.grounding.outcome == "not_understood":
+            object.__setattr__(self, "confidence", None)

@@ -93,7 +93,7 @@ def answered():
 
     model = ModelIdentity("toy", "packaged", "r1", "ab" * 32, "Apache-2.0", "Not for clinical use.")
 
-    def answer(volume, plane, index, mask_ijk, name="inference-1", present=True):
+    def answer(volume, plane, index, mask_ijk, name="inference-1", present=True, outcome=None):
         shown = DisplayedSlice.of(volume, plane, index, choose_window(volume))
         height, width = shown.mapping.shape_hw
         prompt = SlicePrompt(
@@ -110,6 +110,7 @@ def answered():
             reasoning="The liver does.\nIt is large.",
             completion="<think>",
             present=present,
+            outcome=outcome,
             confidence=0.5,
             agreement=None,
             samples=(),

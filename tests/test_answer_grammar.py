@@ -38,6 +38,8 @@ CASES = [
     f"<answer>{BODY}</answer>",
     "<think>x</think><answer>null</answer>",
     "<think>x</think><answer>none</answer>",
+    '<think>x</think><answer>"not understood"</answer>',
+    "<think>x</think><answer>not understood</answer>",
     "<think>" + "y" * LIMIT + "</think><answer>null</answer>",
     "<think>" + "y" * (LIMIT + 1) + "</think><answer>null</answer>",
     "<think>" + "肝" * LIMIT + "</think><answer>null</answer>",

@@ -58,8 +58,8 @@ class ToyReasoner(Reasoner):
         for piece in PIECES:
             on_text(piece)
         found = Grounding("The gallbladder", (10.0, 10.0, 30.0, 40.0), ((20.0, 25.0), (22.0, 25.0)))
-        absent = Grounding("The gallbladder", None, None)
-        return (ReasonerAnswer("text", found if self._toy.present else absent, 0.75, 5),) * count
+        nothing = Grounding("The gallbladder", None, None, outcome=self._toy.outcome)
+        return (ReasonerAnswer("text", found if self._toy.present else nothing, 0.75, 5),) * count
 
 
 class ToySegmenter:
@@ -89,6 +89,7 @@ class ToyPipeline(Pipeline):
         super().__init__(lambda: ToyReasoner(self), lambda: ToySegmenter(self))
         self.requests: list[AskRequest | SegmentRequest] = []
         self.present = True
+        self.outcome = "absent"
         self.error: Exception | None = None
         self.started = threading.Event()
         self.proceed = threading.Event()
@@ -195,12 +196,15 @@ def test_without_propagation_the_slice_is_all(client, pipeline) -> None:
     assert pipeline.requests[0].propagate is False
 
 
-def test_a_target_that_is_not_present_has_no_mask(client, pipeline) -> None:
-    pipeline.present = False
+@pytest.mark.parametrize(("outcome", "confidence"), [("absent", 0.75), ("not_understood", None)])
+def test_an_answer_without_a_target_has_no_mask(client, pipeline, outcome, confidence) -> None:
+    pipeline.present, pipeline.outcome = False, outcome
     events = ask(client)
-    assert named(events, "answer")[0]["present"] is False
+    (answer,), (record,) = named(events, "answer"), named(events, "record")
+    assert (answer["present"], answer["outcome"]) == (False, outcome)
+    assert answer["confidence"] == confidence
     assert named(events, "mask") == []
-    assert named(events, "record")[0]["present"] is False
+    assert (record["present"], record["outcome"]) == (False, outcome)
 
 
 # --- a corrected box or a click ------------------------------------------------------------------

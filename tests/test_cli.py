@@ -13,6 +13,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from medreasoner_infer.imaging import Plane, load_volume
+from medreasoner_infer.output import overlay_content
+from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.cli.app import app
 from monailabel_app.web.server import ServerOptions, app_conf, prepare_app_folder
 
@@ -107,6 +110,45 @@ def test_segment_writes_answer_mask_and_overlay_on_the_image_s_grid(disc_image, 
     assert answer["kind"] == "segment"
     assert len(answer["segmenter"]["weights_sha256"]) == 64
     assert Image.open(out / "overlay.png").width > 500
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told", "drawn"),
+    [
+        (
+            "absent",
+            "The target is not present on this slice.",
+            "Target not present on this slice.",
+        ),
+        (
+            "not_understood",
+            "The question was not understood; nothing is said about a target.",
+            "Question not understood: nothing is said about a target.",
+        ),
+    ],
+)
+def test_ask_tells_what_was_not_understood_from_what_is_not_present(
+    disc_image, tmp_path, monkeypatch, answered, outcome, told, drawn
+):
+    made = []
+
+    class Known:
+        def ask(self, volume, request, hooks):
+            empty = np.zeros(volume.shape_ijk, np.uint8)
+            made.append(answered(volume, Plane.AXIAL, 2, empty, present=False, outcome=outcome))
+            return made[-1]
+
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *names, **options: Known())
+    result = run("ask", disc_image, "The florb?", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert told in said
+    assert ("not present" in said) == (outcome == "absent")
+    answer = json.loads((tmp_path / "out" / "answer.json").read_text())
+    assert (answer["present"], answer["outcome"]) == (False, outcome)
+    content = overlay_content(made[0], made[0].mask_ijk, load_volume(disc_image))
+    assert content.outcome == drawn
+    assert (content.present, content.understood) == (False, outcome == "absent")
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ headers as pydicom reads them.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -215,24 +214,36 @@ def test_nothing_is_lost_on_the_way_through_dicom(tmp_path, answered, geometry, 
         np.testing.assert_allclose(read_prompts[key], prompts[key], atol=1e-4)
 
 
-def test_an_absent_target_is_a_report_without_a_mask(tmp_path, answered) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ("absent", ("2667000", "SCT", "Absent")),
+        ("not_understood", ("not-understood", "99MEDREASONER", "Question not understood")),
+    ],
+)
+def test_an_answer_without_a_target_is_a_report_without_a_mask(
+    tmp_path, answered, outcome, code
+) -> None:
     source = synthetic(tmp_path, "axial")
     empty = np.zeros(SHAPE_IJK, np.uint8)
-    record = a_record(answered(source.volume, Plane.AXIAL, 4, empty, present=False))
+    result = answered(source.volume, Plane.AXIAL, 4, empty, present=False, outcome=outcome)
+    record = a_record(result)
     report, _ = written(record, None, source)
     _, group = report.ContentSequence[-1].ContentSequence
     codes = {
-        item.ConceptNameCodeSequence[0].CodeValue: item.ConceptCodeSequence[0].CodeMeaning
+        item.ConceptNameCodeSequence[0].CodeValue: item.ConceptCodeSequence[0]
         for item in group.ContentSequence
         if item.ValueType == "CODE"
     }
-    assert codes["target"] == "Absent"
+    said = codes["target"]
+    assert (said.CodeValue, said.CodingSchemeDesignator, said.CodeMeaning) == code
     images = [item for item in group.ContentSequence if item.ValueType == "IMAGE"]
     assert [image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in images] == [
         headers_along_k(source)[4].SOPInstanceUID
     ]
     stored = read_result(report, None, source)
-    assert stored.record.present is False
+    assert (stored.record.present, stored.record.outcome) == (False, outcome)
+    assert stored.record.result.to_dict() == result.record().to_dict()
     assert not stored.mask_ijk.any()
     with pytest.raises(DicomResultError, match="empty"):
         write_segmentation(empty, [SegmentSpec(1, "Liver", LIVER)], source, new_ids())
@@ -482,10 +493,10 @@ def test_validators_find_no_error(shared_data, tmp_path, answered, kind, tool) -
         decision = Decision(Outcome.ACCEPTED, None, datetime.now(timezone.utc), "reader")
         record = a_record(answered(source.volume, plane, index, mask), decision)
         objects += written(record, mask, source)
-    absent = dataclasses.replace(
-        a_record(answered(source.volume, Plane.ACQUIRED, 0, mask * 0, present=False))
-    )
-    objects.append(written(absent, None, source)[0])
+    for outcome in ("absent", "not_understood"):
+        nothing = mask * 0
+        result = answered(source.volume, planes[0], 0, nothing, present=False, outcome=outcome)
+        objects.append(written(a_record(result), None, source)[0])
     for number, dataset in enumerate(objects):
         if tool == "dsrdump" and dataset.Modality != "SR":
             continue

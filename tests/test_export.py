@@ -59,11 +59,12 @@ class ToyPipeline:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.understands = True
 
     def ask(self, volume, request, hooks) -> InferenceResult:
         self.asked += 1
         mask = np.zeros(volume.shape_ijk, np.uint8)
-        mask[5, 5, 9] = 1
+        mask[5, 5, 9] = self.understands
         model = ModelIdentity("toy", "packaged", None, "ab" * 32, "Apache-2.0")
         return InferenceResult(
             inference_id=f"inference-{self.asked}",
@@ -72,7 +73,8 @@ class ToyPipeline:
             query=request.query,
             reasoning="A bright organ on the left of the image.",
             completion=None,
-            present=True,
+            present=self.understands,
+            outcome=None if self.understands else "not_understood",
             confidence=None,
             agreement=None,
             samples=(),
@@ -117,12 +119,17 @@ def studies(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(monkeypatch, tmp_path: Path, studies: Path) -> TestClient:
+def pipeline() -> ToyPipeline:
+    return ToyPipeline()
+
+
+@pytest.fixture
+def client(monkeypatch, tmp_path: Path, studies: Path, pipeline: ToyPipeline) -> TestClient:
     monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
     monkeypatch.setattr(settings, "MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
     monkeypatch.setattr(settings, "MONAI_LABEL_APP_DIR", str(tmp_path / "app"))
     monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", str(studies))
-    app = MedReasonerApp(str(tmp_path / "app"), str(studies), {}, pipeline=ToyPipeline())
+    app = MedReasonerApp(str(tmp_path / "app"), str(studies), {}, pipeline=pipeline)
     monkeypatch.setitem(app_registry.apps, f"{tmp_path / 'app'}{studies}", app)
     return TestClient(monailabel.app.app, raise_server_exceptions=False)
 
@@ -285,6 +292,23 @@ def test_a_label_that_answers_a_question_keeps_question_plane_window_and_reasoni
     # lies 7 to 10 slices of 7 px below the top.
     truth = json.loads(row["reward_model"]["ground_truth"])
     assert truth["bbox_2d"] == [33, 49, 55, 70]
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_question_not_understood_never_becomes_an_absent_sample(
+    client, studies, images, three_livers, pipeline, tmp_path, marked
+):
+    pipeline.understands = False
+    inference_id = ask(client, images["4711"])
+    labels = np.zeros(SHAPE_IJK, np.uint8)
+    labels[4:12, 9, 6:9] = marked
+    submit(client, images["4711"], labels, inference_id=inference_id)
+    dataset = export(studies, tmp_path / "set", ExportSettings(0.0, SMALL.samples))
+    rows = [r for r in rows_of(dataset) if r["prompt"][0]["content"] == QUERY]
+    # What the reader has marked instead is present; the trace says that nothing was understood.
+    said = [(row["extra_info"]["present"], row["extra_info"]["reasoning"]) for row in rows]
+    assert said == [(True, None)] * marked
+    assert left_out(dataset) == ({} if marked else {("", cases.EMPTY): 1})
 
 
 def test_earlier_questions_about_an_image_are_exported_too(client, studies, images, tmp_path):

@@ -306,6 +306,29 @@ def test_scores_are_those_of_the_answers():
     assert seen == [(5, 5)]
 
 
+def test_a_question_not_understood_is_neither_found_nor_rightly_denied_nor_a_failure():
+    pytest.importorskip("datasets")
+    from medreasoner_training.finetune.scoring import held_out_of, score_reasoner
+    from medreasoner_training.gate.scores import metric_values
+
+    rows = held_out_rows().select([0, 4])  # one target is present, one absent
+    puzzled = Grounding("", None, None, outcome="not_understood")
+    reasoner = Answering({"right": puzzled, "rightly denied": puzzled})
+    scores = score_reasoner(reasoner, rows, name="n", segmenter=BoxSegmenter())
+    assert (scores.failed.tolist(), scores.said_absent.tolist()) == ([False] * 2, [False] * 2)
+    values = {
+        metric: metric_values(held_out_of(rows), scores, metric).tolist()
+        for metric in ("box_iou", "mask_dice", "absence", "failures")
+    }
+    np.testing.assert_equal(
+        values,
+        {
+            "box_iou": [0.0, np.nan], "mask_dice": [0.0, np.nan],
+            "absence": [np.nan, 0.0], "failures": [0.0, 0.0],
+        },
+    )  # fmt: skip
+
+
 def test_a_target_that_vanishes_on_the_model_s_square_scores_0_and_not_nan():
     pytest.importorskip("datasets")
     from PIL import Image

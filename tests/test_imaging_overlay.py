@@ -12,7 +12,7 @@ from PIL import Image
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import OverlayContent, write_overlay
-from medreasoner_infer.imaging.overlay_figure import overlay_figure, scale_bar_mm
+from medreasoner_infer.imaging.overlay_figure import overlay_figure, scale_bar_mm, text_blocks
 from medreasoner_infer.imaging.overlay_text import wrap
 from medreasoner_infer.types import SliceImage
 
@@ -133,6 +133,15 @@ def test_colour_and_single_row_slices_can_be_drawn(tmp_path: Path) -> None:
     for pixels in (np.zeros((4, 6, 3), np.uint8), np.zeros((1, 300), np.uint8)):
         overlay = OverlayContent(SliceImage(pixels, (1, 1), "k"), outcome="Nothing.", present=False)
         assert write_overlay(overlay, tmp_path / "o.png").stat().st_size > 0
+
+
+def test_what_was_not_understood_is_neither_green_nor_the_colour_of_not_present() -> None:
+    def colour(**flags: bool) -> str:
+        shown = OverlayContent(content().image, outcome="Said.", present=False, **flags)
+        return next(block.style.colour for block in text_blocks(shown) if block.text == "Said.")
+
+    assert colour() == "#fbbf24"
+    assert colour(understood=False) == "#c4b5fd"
 
 
 def test_drawing_leaves_pyplot_and_its_global_state_alone() -> None:

@@ -78,6 +78,7 @@ class BoxSegmenter:
 
 PRESENT = Grounding("A bright disc.", (8.0, 16.0, 24.0, 32.0), ((12.0, 20.0), (20.0, 28.0)))
 ABSENT = Grounding("It is not here.", None, None)
+PUZZLED = Grounding("There is no such organ.", None, None, outcome="not_understood")
 
 
 @pytest.fixture
@@ -127,6 +128,43 @@ def test_click_on_an_absent_target_is_followed_and_said(volume):
     assert result.mask.voxels == 1
     assert result.prompts.point_sources == ("reader",)
     assert any("clicks alone" in warning for warning in result.warnings)
+
+
+def test_a_question_not_understood_has_no_mask_no_prompts_and_no_confidence(volume):
+    pipeline, _ = make_pipeline(lambda request, number: PUZZLED)
+    result = pipeline.ask(volume, AskRequest("The florb?", SliceSelection(index=3), samples=3))
+    assert (result.outcome, result.present) == ("not_understood", False)
+    assert result.reasoning == "There is no such organ."
+    assert (result.prompts, result.confidence) == (None, None)
+    assert not result.mask_ijk.any()
+    assert result.agreement == 1.0
+    assert [(s.outcome, s.present, s.confidence) for s in result.samples] == [
+        ("not_understood", False, None)
+    ] * 2
+
+
+def test_a_question_that_no_slice_makes_understandable_is_not_called_absent(volume):
+    def say(request, number):
+        index = int(request.image_key.split("axial/")[1].split("/")[0])
+        return PUZZLED if index > 3 else ABSENT
+
+    pipeline, _ = make_pipeline(say)
+    result = pipeline.ask(volume, AskRequest("The florb?"))
+    assert result.outcome == "not_understood"
+    assert result.slice.index == 7
+    assert result.slice_choice.explanation == (
+        "The question was not understood on 6 of 10 slices; slice 7 is shown."
+    )
+
+
+def test_a_click_beside_a_question_not_understood_is_followed_and_said(volume):
+    pipeline, _ = make_pipeline(lambda request, number: PUZZLED)
+    result = pipeline.ask(volume, AskRequest("The florb?", clicks=(Click((6.0, 7.0, 4.0)),)))
+    assert result.outcome == "not_understood"
+    assert result.mask.voxels == 1
+    assert result.warnings == (
+        "The reasoner did not understand the question; the mask follows the clicks alone.",
+    )
 
 
 def test_a_click_that_only_says_where_an_absent_target_is_not_makes_no_prompt(volume):
@@ -326,6 +364,10 @@ def test_a_record_comes_back_from_json_as_it_was(volume):
     [
         ({"slice": None}, "slice"),
         ({"present": "perhaps"}, "present"),
+        ({"outcome": "perhaps"}, "outcome"),
+        ({"outcome": None}, "outcome"),
+        ({"present": False}, "its top: Value error, The outcome is present, but"),
+        ({"outcome": "not_understood"}, "its top: Value error, The outcome is not_understood"),
         ({"mask": {}}, "mask.voxels"),
     ],
 )
@@ -334,6 +376,36 @@ def test_a_damaged_record_is_refused_by_the_field(volume, change, said):
     told = pipeline.ask(volume, AskRequest("Where?", SliceSelection(index=3))).to_dict()
     with pytest.raises(MalformedInferenceError, match=rf"damaged at {said}"):
         Inference.from_dict({**told, **change})
+
+
+@pytest.mark.parametrize(
+    ("said", "present", "outcome"),
+    [
+        (PRESENT, True, "present"),
+        (ABSENT, False, "absent"),
+        (PUZZLED, False, "not_understood"),
+    ],
+)
+def test_a_record_tells_its_outcome_beside_whether_the_target_is_present(
+    volume, said, present, outcome
+):
+    pipeline, _ = make_pipeline(lambda request, number: said)
+    told = pipeline.ask(volume, AskRequest("Where?", samples=2)).to_dict()
+    parts = (told, *told["samples"], *told["slice_choice"]["candidates"])
+    assert len(parts) == 12
+    assert {(part["present"], part["outcome"]) for part in parts} == {(present, outcome)}
+    assert Inference.from_dict(told).to_dict() == told
+
+
+@pytest.mark.parametrize(("said", "outcome"), [(PRESENT, "present"), (ABSENT, "absent")])
+def test_a_record_that_was_written_before_has_the_outcome_that_present_says(volume, said, outcome):
+    pipeline, _ = make_pipeline(lambda request, number: said)
+    told = pipeline.ask(volume, AskRequest("Where?", samples=2)).to_dict()
+    before = json.loads(json.dumps(told))
+    for part in (before, *before["samples"], *before["slice_choice"]["candidates"]):
+        del part["outcome"]
+    assert Inference.from_dict(before).to_dict() == told
+    assert told["outcome"] == outcome
 
 
 def test_cancelling_raises(volume):

@@ -92,6 +92,7 @@ def test_published_models_are_told_question_frame_format_and_absence(template) -
     assert "840 x 840" in user
     assert '{"bbox": [x1, y1, x2, y2], "points_1": [x, y], "points_2": [x, y]}' in user
     assert "<answer>null</answer>" in user
+    assert '<answer>"not understood"</answer>' in user
     assert "{size}" not in system + user
 
 

@@ -82,6 +82,19 @@ def test_reasons_of_an_absent_target():
     assert "raises" in reasons(null, None, as_released=True)["score"]
 
 
+@pytest.mark.parametrize("truth", [TRUTH, None], ids=["present", "absent"])
+def test_reasons_of_a_question_not_understood(truth):
+    text = '<think>Not seen.</think><answer>"not understood"</answer>'
+    found = reasons(text, truth)
+    assert found["format_think"] == "A <think> block of 9 characters."
+    assert found["format_seg"] == 'The answer is "not understood".'
+    assert found["bbox_iou"] == found["points_dice"] == found["bbox_area_valid"]
+    assert found["bbox_iou"].startswith('The answer is "not understood", which no ground truth')
+    base = reasons(text, truth, "base")
+    assert base["segment"] == 'The answer is "not understood".'
+    assert base["iou"] == base["points_l1"] == found["bbox_iou"]
+
+
 def test_an_explanation_is_frozen():
     line = explain(HALF, TRUTH)[0]
     assert line == TermExplanation("format_think", 1.0, "A <think> block of 10 characters.")

@@ -21,6 +21,7 @@ TRUTH = {"bbox_2d": [10, 10, 50, 40], "point_2d": [[20, 20], [40, 30]]}
 BOX = '"bbox": [10, 10, 50, 40]'
 POINTS = '"points_1": [20, 20], "points_2": [40, 30]'
 PERFECT = f"<think>Left lobe.</think><answer>{{{BOX}, {POINTS}}}</answer>"
+NOT_UNDERSTOOD = '<think>Not seen.</think><answer>"not understood"</answer>'
 FORMAT_ONLY_NULL = "<think>Not seen.</think><answer>null</answer>"
 
 
@@ -148,6 +149,30 @@ def test_null_for_a_present_target_earns_format_credit_only(mode, earned):
     values = score(FORMAT_ONLY_NULL, TRUTH, mode)
     assert values.pop("score") == 2.0
     assert {term: value for term, value in values.items() if value} == earned
+
+
+@pytest.mark.parametrize("truth", [TRUTH, None], ids=["present", "absent"])
+@pytest.mark.parametrize(
+    ("mode", "earned"),
+    [
+        ("soft", {"format_think": 1.0, "format_seg": 1.0}),
+        ("hard", {"format_think": 1.0, "format_seg": 1.0}),
+        ("base", {"thinking": 1.0, "segment": 1.0}),
+    ],
+)
+def test_not_understood_is_well_formed_and_right_for_no_target(truth, mode, earned):
+    values = score(NOT_UNDERSTOOD, truth, mode)
+    assert values.pop("score") == 2.0
+    assert {term: value for term, value in values.items() if value} == earned
+    untraced = score(NOT_UNDERSTOOD.split("</think>")[1], truth, mode)
+    assert untraced["score"] == 1.0
+
+
+@pytest.mark.parametrize("body", ["not understood", '"not_understood"', "'not understood'"])
+def test_other_words_for_not_understood_are_not_well_formed(body):
+    text = f"<think>Not seen.</think><answer>{body}</answer>"
+    assert score(text, TRUTH)["format_seg"] == 0.2
+    assert score(text, None)["score"] == 0.0
 
 
 @pytest.mark.parametrize("absent", [None, "null", {"bbox_2d": None, "point_2d": None}])

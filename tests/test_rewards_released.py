@@ -72,6 +72,13 @@ def test_a_raise_of_the_released_code_is_none_everywhere(mode):
     assert set(values.values()) == {None}
 
 
+def test_released_code_knows_no_answer_that_the_question_was_not_understood():
+    text = '<think>Left lobe.</think><answer>"not understood"</answer>'
+    values = score(text, TRUTH, as_released=True)
+    assert (values["format_think"], values["format_seg"], values["score"]) == (1.0, 0.2, 1.2)
+    assert set(score(text, None, as_released=True).values()) == {None}
+
+
 def test_released_metrics_refuse_an_absent_target():
     with pytest.raises(GroundTruthError, match="absent"):
         metrics_as_released("<answer>null</answer>", None)

@@ -17,6 +17,7 @@ from medreasoner_infer.slice_choice import fixed_choice, plane_of, search_slice
 from medreasoner_infer.types import Grounding, ReasonerAnswer
 
 ABSENT = ReasonerAnswer("", Grounding("", None, None), 0.9, 1)
+PUZZLED = ReasonerAnswer("", Grounding("", None, None, outcome="not_understood"), None, 1)
 
 
 def volume_of(slices: int, grey: int = 200) -> Volume:
@@ -139,6 +140,41 @@ def test_where_no_slice_shows_the_target_the_middle_candidate_is_read() -> None:
     assert index == 19  # the seventh of twelve
     assert choice.explanation == "The target was seen on none of 12 slices; slice 19 is shown."
     assert [c.present for c in choice.candidates] == [False] * 12
+
+
+@pytest.mark.parametrize(
+    ("puzzled", "read", "explanation"),
+    [
+        ({0, 1, 2, 3, 4, 5, 6, 7}, 4, "The question was not understood on 8 of 8 slices"),
+        # The middle one of those that say what most of them say, which is not the middle of all.
+        ({0, 1, 5, 6, 7}, 5, "The question was not understood on 5 of 8 slices"),
+        # Half of them are no majority.
+        (
+            {0, 1, 2, 4},
+            6,
+            "The target was seen on none of 8 slices, on 4 of which the question was not "
+            "understood",
+        ),
+        ({4}, 3, "The target was seen on none of 8 slices, on 1 of which the question was not "
+                 "understood"),
+    ],
+)  # fmt: skip
+def test_most_slices_decide_whether_the_question_was_not_understood(
+    puzzled, read, explanation
+) -> None:
+    index, choice = search(volume_of(8), Listening(dict.fromkeys(puzzled, PUZZLED)))
+    assert index == read
+    assert choice.explanation == f"{explanation}; slice {read} is shown."
+    assert {c.index for c in choice.candidates if c.outcome == "not_understood"} == puzzled
+    assert not any(c.present for c in choice.candidates)
+    assert {c.score for c in choice.candidates} == {0.0}
+
+
+def test_one_slice_that_shows_the_target_wins_over_all_that_did_not_understand() -> None:
+    reasoner = Listening({**dict.fromkeys(range(8), PUZZLED), 6: square(20, 0.4)})
+    index, choice = search(volume_of(8), reasoner)
+    assert index == 6
+    assert [c.outcome for c in choice.candidates].count("not_understood") == 7
 
 
 @pytest.mark.parametrize(

@@ -453,12 +453,44 @@ def test_not_present_is_said_first() -> None:
     assert first.text.startswith("Not present")
 
 
+PUZZLED = {**ANSWER, "present": False, "outcome": "not_understood", "confidence": None}
+
+
+def test_a_question_not_understood_is_said_without_any_percentage() -> None:
+    first, *others = describe_answer({**PUZZLED, "agreement": 1.0, "warnings": []})
+    assert first.alert
+    assert first.text == "The question was not understood: nothing is said of any target."
+    assert [line.text for line in others] == ["As asked.", "Further answers say the same."]
+    divided = describe_answer({**PUZZLED, "agreement": 0.25, "warnings": []})[-1]
+    assert (divided.text, divided.alert) == ("Further answers do not all say the same.", True)
+
+
+def test_what_was_not_found_has_no_certainty() -> None:
+    absent = describe_answer({**ANSWER, "present": False})
+    assert not any("Confidence" in line.text for line in absent)
+
+
+def test_a_question_not_understood_is_rejected_or_asked_again_but_not_accepted() -> None:
+    record = Event("record", {"inference_id": "i"})
+    puzzled = told(Event("answer", PUZZLED), record)
+    may = {name: puzzled.may[name] for name in ("ask", "correct", "accept", "submit", "reject")}
+    assert may == {"ask": True, "correct": True, "accept": False, "submit": False, "reject": True}
+    absent = told(Event("answer", {**PUZZLED, "outcome": "absent"}), record)
+    assert absent.may["accept"]
+    empty = puzzled.heard(Event("mask", {**MASK, "runs": [2]})).heard(record)  # as it is kept
+    assert (empty.may["accept"], empty.may["reject"]) == (False, True)
+    segmented = puzzled.corrects().heard(Event("answer", ANSWER)).heard(Event("mask", MASK))
+    assert segmented.heard(record).may["submit"]
+
+
 def test_an_earlier_question_is_one_line() -> None:
     record = {
         "result": {"query": "Which organ?"}, "present": False, "decision": None,
         "created_at": "2026-01-02T03:04:05.000+00:00",
     }  # fmt: skip
     assert describe_record(record).startswith("Which organ? (not present, 2026-01-0")
+    puzzled = describe_record({**record, "outcome": "not_understood"})
+    assert puzzled.startswith("Which organ? (not understood, 2026-01-0")
     decided = {**record, "decision": {"outcome": "rejected"}}
     assert "(rejected, " in describe_record(decided)
 

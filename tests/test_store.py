@@ -26,7 +26,9 @@ from monailabel_app.store.database import open_database, upgrade
 MODEL = ModelIdentity("toy", "packaged", None, "ab" * 32, "Apache-2.0")
 
 
-def make_result(inference_id: str, second: int = 0, present: bool = True) -> InferenceResult:
+def make_result(
+    inference_id: str, second: int = 0, present: bool = True, outcome=None
+) -> InferenceResult:
     return InferenceResult(
         inference_id=inference_id,
         created_at=f"2026-01-02T03:04:{second:02d}.000+00:00",
@@ -35,6 +37,7 @@ def make_result(inference_id: str, second: int = 0, present: bool = True) -> Inf
         reasoning="The liver does.",
         completion="<think>The liver does.</think>",
         present=present,
+        outcome=outcome,
         confidence=0.5,
         agreement=None,
         samples=(),
@@ -201,6 +204,31 @@ def test_without_a_name_the_only_finding_is_probable(store: RecordStore) -> None
     label = store.join_label(submission())
     assert (label.inference_id, label.joined_by) == ("a", JoinedBy.TIME_ONLY)
     assert label.joined_by.confidence == "probable"
+
+
+@pytest.mark.parametrize("outcome", ["absent", "not_understood"])
+def test_the_outcome_is_kept_and_no_label_is_guessed_to_answer_it(
+    store: RecordStore, outcome: str
+) -> None:
+    result = make_result("a", present=False, outcome=outcome)
+    store.add_inference(result, task="t", image_id="case")
+    record = store.get("a")
+    assert (record.present, record.outcome) == (False, outcome)
+    assert (record.to_dict()["present"], record.to_dict()["outcome"]) == (False, outcome)
+    assert record.result == result.record()
+    assert store.join_label(submission()).joined_by is JoinedBy.NOTHING
+
+
+def test_a_record_without_an_outcome_is_read_as_present_or_absent(tmp_path: Path) -> None:
+    for name, present in (("a", True), ("b", False)):
+        store = RecordStore(tmp_path / "records")
+        store.add_inference(make_result(name, present=present), task="t", image_id="case")
+        store.close()
+        with sqlite3.connect(tmp_path / "records" / "records.sqlite") as database:
+            database.execute("UPDATE inferences SET result = json_remove(result, '$.outcome')")
+    store = RecordStore(tmp_path / "records")
+    assert (store.get("a").outcome, store.get("b").outcome) == ("present", "absent")
+    store.close()
 
 
 def test_without_a_name_the_latest_of_several_findings_is_uncertain(store: RecordStore) -> None:

@@ -4,7 +4,8 @@
     <think>…</think>
     <answer>{"bbox": [x1, y1, x2, y2], "points_1": [x, y], "points_2": [x, y]}</answer>
 
-or, when the target is not on the image, ``<think>…</think><answer>null</answer>``. Coordinates are
+or, when the target is not on the image, ``<think>…</think><answer>null</answer>``, or, when the
+question cannot be judged, ``<think>…</think><answer>"not understood"</answer>``. Coordinates are
 *reasoner px*, edge based (see :mod:`medreasoner_infer.types`).
 """
 
@@ -24,6 +25,7 @@ from medreasoner_infer.answer.errors import (
     ReversedCornersError,
     UnexpectedKeyError,
 )
+from medreasoner_infer.answer.outcome_words import NOT_UNDERSTOOD
 from medreasoner_infer.answer.parser import parse_answer
 from medreasoner_infer.answer.pattern import (
     DEFAULT_REASONING_CHARS,
@@ -34,6 +36,7 @@ from medreasoner_infer.answer.writer import format_answer
 
 __all__ = [
     "DEFAULT_REASONING_CHARS",
+    "NOT_UNDERSTOOD",
     "DegenerateBoxError",
     "ExtraTextError",
     "MalformedBoxError",

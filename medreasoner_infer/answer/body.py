@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the text of an answer block to the object in it, or ``None`` for an absent target."""
+"""From the text of an answer block to the object in it, or to what it says without one."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from medreasoner_infer.answer.errors import (
     UnexpectedKeyError,
 )
 from medreasoner_infer.answer.lenient_json import LenientReader, LenientSyntaxError
+from medreasoner_infer.answer.outcome_words import (
+    NOT_UNDERSTOOD,
+    WithoutBox,
+    said_in_words,
+    says_not_understood,
+)
 from medreasoner_infer.answer.repairs import Repairs, describe
+from medreasoner_infer.types import OUTCOME_WORDS
 
 MAX_STARTS = 16
 _EXPECTED = "expected one JSON object or null"
 _FENCE = re.compile(r"```[A-Za-z0-9]*")
-_ABSENT_WORD = re.compile(r"(?:none|n/?a|absent|not[ _-]?present|no target)\.?", re.IGNORECASE)
-_ABSENT_SENTENCE = re.compile(
-    r"\b(?:absent|not (?:present|visible|seen|found|there|shown|identifiable|on this))\b",
-    re.IGNORECASE,
-)
+_OUTCOME_KEYS = {"outcome", "answer", "result", "status"}
+_AGREED: dict[WithoutBox, str | None] = {"absent": None, "not_understood": NOT_UNDERSTOOD}
 
 
 class _DuplicateKeyError(ValueError):
     """A JSON object names one key twice."""
 
 
-def read_body(text: str, repairs: Repairs, *, cut: bool = False) -> dict[str, object] | None:
-    """The object that an answer block holds; ``None`` when it says that the target is absent.
+def read_body(text: str, repairs: Repairs, *, cut: bool = False) -> dict[str, object] | WithoutBox:
+    """The object that an answer block holds, or what it says without one.
 
     Args:
         text: what stands between the tags.
@@ -65,17 +69,12 @@ def _read_leniently(text: str, repairs: Repairs, cut: bool) -> object:
     text, fences = _FENCE.subn("", text)
     if fences:
         repairs.add(ExtraTextError, "A code fence surrounds the JSON", "it was dropped")
-    if _says_absent(text):
-        repairs.add(NotJsonError, "The answer is in words, not null", "it was read as: not present")
-        return None
+    said = said_in_words(text)
+    if said is not None:
+        asked = "null" if said == "absent" else "JSON"
+        repairs.add(NotJsonError, f"The answer is in words, not {asked}", _read_as(said))
+        return _AGREED[said]
     return _read_first_object(text.strip(), repairs, cut)
-
-
-def _says_absent(text: str) -> bool:
-    """Whether words without any coordinate say that the target is not on the image."""
-    if re.search(r"[\[{\d]", text):
-        return False
-    return bool(_ABSENT_WORD.fullmatch(text.strip()) or _ABSENT_SENTENCE.search(text))
 
 
 def _read_first_object(text: str, repairs: Repairs, cut: bool) -> object:
@@ -96,22 +95,62 @@ def _read_first_object(text: str, repairs: Repairs, cut: bool) -> object:
     raise NotJsonError(f"The answer block holds no readable JSON object; {_EXPECTED}.")
 
 
-def _unwrap(value: object, repairs: Repairs) -> dict[str, object] | None:
+def _unwrap(value: object, repairs: Repairs) -> dict[str, object] | WithoutBox:
     """The object itself, taken out of a list where a model listed its findings."""
-    if value is None:
-        return None
-    if isinstance(value, str) and _says_absent(value):
-        repairs.add(NotJsonError, "The answer is a text, not null", "it was read as: not present")
-        return None
+    for outcome, agreed in _AGREED.items():
+        if value == agreed:
+            return outcome
     if isinstance(value, list):
-        objects = [item for item in value if isinstance(item, dict)]
-        if objects:
-            repairs.add(
-                NotJsonError,
-                f"The answer is a list with {len(objects)} objects",
-                "the first object was taken",
-            )
-            return objects[0]
+        value = _first_object(value, repairs)
+    if isinstance(value, str):
+        return _unwrap_text(value, repairs)
     if not isinstance(value, dict):
         raise NotJsonError(f"The answer is {describe(value)}; {_EXPECTED}.")
-    return value
+    said = _said_in_object(value)
+    if said is None:
+        return value
+    repairs.add(NotJsonError, "The answer is an object that holds words", _read_as(said))
+    return said
+
+
+def _first_object(items: list[object], repairs: Repairs) -> object:
+    """The first object of a list, or its only text; the list itself where it holds neither."""
+    objects = [item for item in items if isinstance(item, dict)]
+    if not objects:
+        return items[0] if len(items) == 1 and isinstance(items[0], str) else items
+    repairs.add(
+        NotJsonError,
+        f"The answer is a list with {len(objects)} objects",
+        "the first object was taken",
+    )
+    return objects[0]
+
+
+def _unwrap_text(text: str, repairs: Repairs) -> WithoutBox:
+    said = said_in_words(text)
+    if said is None:
+        raise NotJsonError(f"The answer is {describe(text)}; {_EXPECTED}.")
+    asked = "not null" if said == "absent" else f'not "{NOT_UNDERSTOOD}"'
+    repairs.add(NotJsonError, f"The answer is a text, {asked}", _read_as(said))
+    return said
+
+
+def _said_in_object(members: dict[str, object]) -> WithoutBox | None:
+    """What an object says in words, such as ``{"outcome": "not_understood"}``.
+
+    Words beside a box count where they are an outcome of ours; others are the model's notes.
+    """
+    texts = {key.lower(): value for key, value in members.items() if isinstance(value, str)}
+    if any(isinstance(value, (list, dict)) for value in members.values()):
+        is_ours = texts.get("outcome", "").lower().replace("_", " ") == NOT_UNDERSTOOD
+        return "not_understood" if is_ours else None
+    if members.get("not_understood") is True or members.get("understood") is False:
+        return "not_understood"
+    if any(says_not_understood(text) for text in texts.values()):
+        return "not_understood"
+    said = (said_in_words(text) for key, text in texts.items() if key in _OUTCOME_KEYS)
+    return next((outcome for outcome in said if outcome is not None), None)
+
+
+def _read_as(said: WithoutBox) -> str:
+    return f"it was read as: {OUTCOME_WORDS[said]}"

@@ -37,8 +37,8 @@ def parse_answer(
     names of the keys, points in one list, a list around the answer, a box beyond the image
     (clipped), reversed corners (swapped), a key point outside the image (clipped where that leaves
     it in the box, else the other key point is used twice), a missing trace, an unclosed answer,
-    text around the JSON, and other words for ``null``. Booleans are never numbers; NaN and
-    infinity are never repaired.
+    text around the JSON, and other words for ``null`` and ``"not understood"``. Booleans are never
+    numbers; NaN and infinity are never repaired.
 
     Args:
         completion: the generated text.
@@ -63,6 +63,8 @@ def parse_answer(
     reasoning, rest = _take_reasoning(completion, repairs, require_reasoning)
     text, cut = _take_answer(rest, repairs)
     body = read_body(text, repairs, cut=cut)
+    if isinstance(body, str):
+        return Grounding(reasoning, None, None, tuple(repairs.warnings), outcome=body)
     bbox, points = read_grounding(body, size, repairs, min_side_px)
     return Grounding(reasoning, bbox, points, tuple(repairs.warnings))
 

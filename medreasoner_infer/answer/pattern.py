@@ -9,6 +9,8 @@ constrained box may still be reversed or without area;
 
 from __future__ import annotations
 
+from medreasoner_infer.answer.outcome_words import NOT_UNDERSTOOD
+
 DEFAULT_REASONING_CHARS = 2000
 UTF8_BYTES = 4
 
@@ -40,7 +42,7 @@ def answer_regex(
     start, end = rf"{_upto(width - 1)}, ?{_upto(height - 1)}", rf"{_upto(width)}, ?{_upto(height)}"
     box = rf'"bbox": ?\[{start}, ?{end}\]'
     points = ", ?".join(rf'"{key}": ?\[{start}\]' for key in ("points_1", "points_2"))
-    answer = rf"<answer>(?:null|\{{{box}, ?{points}\}})</answer>"
+    answer = rf'<answer>(?:null|\{{{box}, ?{points}\}}|"{NOT_UNDERSTOOD}")</answer>'
     if max_reasoning_chars == 0:
         return answer
     return rf"<think>{_FIRST}{_FURTHER}{{0,{max_reasoning_chars - 1}}}</think>\n?{answer}"

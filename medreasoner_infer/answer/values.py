@@ -37,15 +37,13 @@ _NUMBER_TEXT = re.compile(r"\s*[+-]?\d{1,18}(?:\.\d*)?\s*(?:px)?\s*")
 
 
 def read_grounding(
-    body: dict[str, object] | None, size: tuple[int, int], repairs: Repairs, min_side_px: float
+    body: dict[str, object], size: tuple[int, int], repairs: Repairs, min_side_px: float
 ) -> tuple[XYXY | None, tuple[XY, XY] | None]:
-    """Box and both points of an answer's object; ``(None, None)`` for an absent target.
+    """Box and both points of an answer's object; ``(None, None)`` where all is null.
 
     Raises:
         AnswerError: a key is missing, or a value is malformed beyond repair.
     """
-    if body is None:
-        return None, None
     members = _canonical_keys(body, repairs)
     if members and all(value is None for value in members.values()):
         repairs.add(NotJsonError, "The answer's values are all null", "it was read as: not present")

@@ -29,6 +29,7 @@ class OverlayContent:
         reasoning: the reasoner's text, shown in full.
         outcome: what was found, e.g. ``"Target not present on this slice."``.
         present: whether a target was found; decides the outcome's colour.
+        understood: whether the question was understood; likewise where nothing was found.
         models: names of the models that answered.
         notice: restriction of use, e.g. ``"Not for clinical use."``.
         warnings: sentences for the reader.
@@ -46,6 +47,7 @@ class OverlayContent:
     reasoning: str = ""
     outcome: str = ""
     present: bool = True
+    understood: bool = True
     models: tuple[str, ...] = ()
     notice: str | None = None
     warnings: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ _MUTED = "#9ba7b4"
 _TARGET = "#2dd4bf"
 _BOX = "#fbbf24"
 _OUTSIDE = "#f87171"
+_NOT_UNDERSTOOD = "#c4b5fd"
 
 _HEADING = TextStyle(10, _MUTED, "bold")
 _QUESTION = TextStyle(15, _TEXT, "bold")
@@ -74,7 +75,8 @@ def overlay_figure(content: OverlayContent) -> Figure:
 
 def text_blocks(content: OverlayContent) -> list[TextBlock]:
     """The blocks of the text column, from top to bottom."""
-    outcome = TextStyle(15, _TARGET if content.present else _BOX, "bold")
+    nothing_found = _BOX if content.understood else _NOT_UNDERSTOOD
+    outcome = TextStyle(15, _TARGET if content.present else nothing_found, "bold")
     question, reasoning = drawable(content.question), drawable(content.reasoning)
     is_whole = (question, reasoning) == (content.question, content.reasoning)
     notes = content.warnings if is_whole else (*content.warnings, LEFT_OUT_NOTE)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from medreasoner_infer.answer import DEFAULT_REASONING_CHARS
+from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, NOT_UNDERSTOOD
 from medreasoner_infer.errors import InputError, ModelUnavailableError
 from medreasoner_infer.reasoners.image_encoding import IMAGE_ENCODINGS
 
@@ -22,7 +22,10 @@ _FORMAT = (
     '"points_2": [x, y]}</answer>. All values are whole pixels of this {size} x {size} image, '
     "counted from its upper left corner. The box encloses the target closely; the two points lie "
     "well inside the target, apart from each other. If the target is not on this image, write "
-    "<answer>null</answer> instead."
+    "<answer>null</answer> instead. If the question cannot be judged, write "
+    f'<answer>"{NOT_UNDERSTOOD}"</answer> instead: it makes no sense, holds a word that you do not '
+    "know, asks for several targets at once or for what no image shows, or the image is of a kind "
+    "that you do not know."
 )
 
 
@@ -86,8 +89,8 @@ REASONING_PROMPT = PromptTemplate(
         "3. Infer: which one is meant, and on which side and level does it lie?\n"
         "4. Localise: where are its outermost edges in pixels?\n"
         "5. Resolve: if the evidence conflicts, say which part is stronger and settle on one.\n"
-        "Do not refuse: choose the most plausible region, unless the target is not there.\n\n"
-        + _FORMAT
+        "Do not refuse: choose the most plausible region, unless the target is not there. Only if "
+        "the question cannot be judged, say why and do not guess.\n\n" + _FORMAT
     ),
 )
 

@@ -213,8 +213,11 @@ def _show(result: InferenceResult) -> None:
     if result.reasoning is not None:
         console.print(Text.assemble(("Reasoning ", "bold"), result.reasoning))
     console.print(Text(result.slice_choice.explanation))
-    if not result.present:
+    if result.outcome == "absent":
         console.print(Text("The target is not present on this slice.", "bold yellow"))
+    if result.outcome == "not_understood":
+        said = "The question was not understood; nothing is said about a target."
+        console.print(Text(said, "bold magenta"))
     for warning in result.warnings:
         console.print(Text.assemble(("Note: ", "yellow"), warning))
     models = [model for model in (result.reasoner, result.segmenter) if model is not None]

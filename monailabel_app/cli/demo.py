@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from medreasoner_infer.types import OUTCOME_WORDS
 from monailabel_app.cli.options import usable_folder
 from monailabel_app.cli.tour import (
     DEFAULT_QUESTIONS,
@@ -57,12 +58,12 @@ def demo(
 
 def _panel(answer: DemoAnswer) -> Panel:
     inference = answer.inference
-    outcome = "present" if inference.present else "not present"
+    asked = "Question" if inference.outcome == "not_understood" else "Target"
     models = [model for model in (inference.reasoner, inference.segmenter) if model is not None]
     names = " + ".join(model.name for model in models)
     body = Text.assemble(
         f"{inference.reasoning}\n\n",
-        f"Target {outcome}. {inference.slice_choice.explanation}\n",
+        f"{asked} {OUTCOME_WORDS[inference.outcome]}. {inference.slice_choice.explanation}\n",
         (f"{answer.seconds:.1f} s. {names}: {models[0].notice}\n", "dim"),
         "\n".join(str(path) for path in answer.files),
     )

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medreasoner_infer.types import OUTCOME_WORDS
 from monailabel_app.cli.options import usable_folder
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _show(found: StudyHistory, console: Console) -> None:
         table.add_row(
             record.created_at.isoformat(timespec="seconds"),
             Text(record.query or "(segmented by prompts)"),
-            "present" if record.present else "not present",
+            OUTCOME_WORDS[record.outcome],
             Text(outcome),
             str(result.header.version),
             _size(result),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Volume, load_volume
 from monailabel_app.common.fields import read_choice, read_text
 from monailabel_app.dicom.documents import submitted_values
@@ -31,6 +32,19 @@ def stated_decision(values: Mapping[str, Any], reader: str | None = None) -> Dec
         return None
     now = datetime.now(timezone.utc)
     return Decision(Outcome(outcome), read_text(values, "outcome_reason"), now, reader)
+
+
+def require_acceptable(record: InferenceRecord, decision: Decision) -> None:
+    """Let nobody accept that a question was not understood: it would stand for "not present".
+
+    Raises:
+        InputError: in that case.
+    """
+    if decision.outcome is Outcome.ACCEPTED and not record.can_be_accepted:
+        raise InputError(
+            "The question was not understood, so there is no answer to accept; ask it in other "
+            "words, mark the target, or reject the answer."
+        )
 
 
 def label_overlap(values_ijk: np.ndarray, mask_file: Path) -> float | None:
@@ -58,12 +72,19 @@ def decision_by_label(
     ``None`` where the inferred mask is not kept any more, so that nobody can tell.
 
     Raises:
-        InputError: the label cannot be read, is on no grid of the image, or states nonsense.
+        InputError: the label cannot be read, is on no grid of the image, states nonsense, or
+            accepts an answer that says nothing.
     """
     reader = read_text(label.info, READER_KEY)
-    stated = stated_decision(label.info, reader)
-    if stated is not None:
-        return stated
+    decision = stated_decision(label.info, reader) or _compared(label, record, volume, reader)
+    if decision is not None:
+        require_acceptable(record, decision)
+    return decision
+
+
+def _compared(
+    label: LabelSubmission, record: InferenceRecord, volume: Volume, reader: str | None
+) -> Decision | None:
     submitted = submitted_values(label, volume)
     if submitted is None or record.mask_file is None:
         return None

@@ -13,7 +13,11 @@ import numpy as np
 from medreasoner_infer.errors import InputError, ServiceError
 from medreasoner_infer.imaging import Volume
 from monailabel_app.dicom.archive import ResultArchive
-from monailabel_app.dicom.decisions import decision_by_label, label_overlap
+from monailabel_app.dicom.decisions import (
+    decision_by_label,
+    label_overlap,
+    require_acceptable,
+)
 from monailabel_app.dicom.documents import DocumentMaker, submitted_values
 from monailabel_app.dicom.history import StudyHistory, read_record
 from monailabel_app.dicom.label_segments import stated_target
@@ -127,9 +131,12 @@ class ResultRecorder:
 
         Raises:
             UnknownRecordError: if there is no such inference.
+            InputError: if an answer is accepted that says nothing.
             RecordStoreError: if it could not be recorded.
         """
-        image_id = self._records.get(inference_id).image_id
+        answer = self._records.get(inference_id)
+        require_acceptable(answer, decision)
+        image_id = answer.image_id
         to_archive = image_id is not None and self._is_dicom(image_id)
         record = self._records.decide(inference_id, decision, target=target, to_archive=to_archive)
         if not record.pacs:

@@ -70,7 +70,7 @@ MeasurementGroup = (
 
 DETAILS_VERSION = 1
 # Kept as content items of their own, so not repeated in the details.
-CODED_FIELDS = ("query", "reasoning", "present")
+CODED_FIELDS = ("query", "reasoning", "present", "outcome")
 # By it Cornerstone, and OHIF with it, restores a closed outline as a measurement.
 OUTLINE_TRACKING = "Cornerstone3DTools@^0.1.0:PlanarFreehandROI"
 
@@ -292,8 +292,7 @@ def _algorithm(result: Inference) -> sr.AlgorithmIdentification:
 
 
 def _evaluations(record: InferenceRecord) -> Iterator[sr.QualitativeEvaluation]:
-    found = vocabulary.PRESENT if record.present else vocabulary.ABSENT
-    yield _evaluation(vocabulary.TARGET, found)
+    yield _evaluation(vocabulary.TARGET, vocabulary.FOUND[record.outcome])
     if record.decision is not None:
         outcome = vocabulary.OUTCOMES[record.decision.outcome]
         yield _evaluation(vocabulary.OUTCOME, outcome)

@@ -116,11 +116,13 @@ def read_report(report: Dataset, source: SourceSeries) -> InferenceRecord:
         UnreadableResultError: it is damaged, of an unknown version, or about another series.
     """
     details, group = _details(report), _answer(report)
+    outcome = _key_of(vocabulary.FOUND, _code(group, vocabulary.TARGET))
     told = {
         **details["result"],
         "query": _text(group, vocabulary.QUESTION),
         "reasoning": _text(group, vocabulary.REASONING),
-        "present": _code(group, vocabulary.TARGET) == vocabulary.PRESENT.value,
+        "present": outcome == "present",
+        "outcome": outcome,
     }
     told.setdefault("prompts", None)
     try:

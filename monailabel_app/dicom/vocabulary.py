@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from medreasoner_infer import __version__
+from medreasoner_infer.types import Outcome as AnswerOutcome
 from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom.codes import ConceptCode
 from monailabel_app.store.records import Outcome
@@ -34,8 +35,13 @@ POINT = _own("point", "Key point")
 SLICE_READ = _own("slice-read", "Slice that was read")
 REPLACED = _own("replaced", "Replaced by this version")
 
-PRESENT = ConceptCode("52101004", "Present")
-ABSENT = ConceptCode("2667000", "Absent")
+# What the answer says of the target.
+FOUND: dict[AnswerOutcome, ConceptCode] = {
+    "present": ConceptCode("52101004", "Present"),
+    "absent": ConceptCode("2667000", "Absent"),
+    "not_understood": _own("not-understood", "Question not understood"),
+}
+# What the reader made of it.
 OUTCOMES = {
     Outcome.ACCEPTED: _own("accepted", "Accepted as it was"),
     Outcome.EDITED: _own("edited", "Edited by the reader"),

@@ -128,7 +128,8 @@ class BatchRun:
             logger.warning("Image %s of a batch: %s", place, error)
             self._tell(f"{place}: {error}")
             return False
-        self._tell(f"{place}: answered")
+        understood = answer.result.outcome != "not_understood"
+        self._tell(f"{place}: {'answered' if understood else 'question not understood'}")
         return True
 
     def _tell(self, line: str) -> None:

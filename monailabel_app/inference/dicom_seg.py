@@ -47,9 +47,12 @@ def dicom_seg_of(
     """
     folder = require_series(source)
     if not result.mask_ijk.any():
+        said = {"not_understood": "The question was not understood"}.get(
+            result.outcome, "The target is not present on the image"
+        )
         raise InputError(
-            "The target is not present on the image, and a DICOM segmentation cannot be empty; "
-            "ask with output=all or output=json for the reasoning."
+            f"{said}, and a DICOM segmentation cannot be empty; ask with output=all or output=json "
+            "for the reasoning."
         )
     answered = Answered(result.inference_id, result.query)
     segments = segments_of(_checked(label_info), [LABEL_VALUE], answered)

@@ -25,15 +25,16 @@ def result_params(result: InferenceResult) -> dict[str, Any]:
     """The params that go to the client.
 
     ``medreasoner`` holds the whole result (:meth:`InferenceResult.to_dict`). The others repeat what
-    viewers look at: ``inference_id``, ``present``, ``target`` (as the question names it),
-    ``reasoning``, ``warnings``, ``label_names`` (segment name to label value, read by 3D Slicer),
-    ``label_info`` (to be sent back with a submitted label, so that it is coded and finds its
-    inference) and ``latencies`` in seconds.
+    viewers look at: ``inference_id``, ``present``, ``outcome``, ``target`` (as the question names
+    it), ``reasoning``, ``warnings``, ``label_names`` (segment name to label value, read by 3D
+    Slicer), ``label_info`` (to be sent back with a submitted label, so that it is coded and finds
+    its inference) and ``latencies`` in seconds.
     """
     return {
         RESULT_KEY: result.to_dict(),
         "inference_id": result.inference_id,
         "present": result.present,
+        "outcome": result.outcome,
         "target": {"name": code_table().named_by(result.query)},
         "reasoning": result.reasoning,
         "warnings": list(result.warnings),
@@ -50,9 +51,14 @@ def answer_file(answer: Answer, call: Call, folder: Path) -> Path:
 
 
 def keep_as_label(studies: IndexedFolder, answer: Answer, call: Call, file: Path, tag: str) -> None:
-    """Keep the mask of an image of the studies as a label, beside what readers submit."""
-    if call.source.image_id is not None:
-        info = {"model": call.model, "params": result_params(answer.result)}
+    """Keep the mask of an image of the studies as a label, beside what readers submit.
+
+    Where the question was not understood none is kept: an empty label says that nothing is there.
+    """
+    result = answer.result
+    says_nothing = result.outcome == "not_understood" and not result.mask_ijk.any()
+    if call.source.image_id is not None and not says_nothing:
+        info = {"model": call.model, "params": result_params(result)}
         studies.save_label(call.source.image_id, str(file), tag, info)
 
 

@@ -11,6 +11,7 @@ from medreasoner_infer.imaging import Volume, write_mask
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest
 from medreasoner_infer.result import InferenceResult
+from medreasoner_infer.types import OUTCOME_WORDS
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.inference.call import Call
 from monailabel_app.inference.gate import InferenceGate
@@ -88,6 +89,6 @@ class AnsweringService:
             "Inference %s by %s: %s in %.2f s",
             result.inference_id,
             call.model,
-            "present" if result.present else "not present",
+            OUTCOME_WORDS[result.outcome],
             result.total_s,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medreasoner_infer.result import Inference
+from medreasoner_infer.types import Outcome as AnswerOutcome
 
 RGB = tuple[int, int, int]
 
@@ -243,6 +244,16 @@ class InferenceRecord:
         """The question, ``None`` for the segmenter alone."""
         return self.result.query
 
+    @property
+    def outcome(self) -> AnswerOutcome:
+        """What the answer says of the target."""
+        return self.result.outcome
+
+    @property
+    def can_be_accepted(self) -> bool:
+        """Whether the answer says anything: what was not understood may have the reader's mask."""
+        return self.outcome != "not_understood" or self.result.mask.voxels > 0
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, with the whole result."""
         return {
@@ -252,6 +263,7 @@ class InferenceRecord:
             "image_id": self.image_id,
             "asked_by": self.asked_by,
             "present": self.present,
+            "outcome": self.outcome,
             "result": self.result.to_dict(),
             "mask_sha256": self.mask_sha256,
             "mask_kept": self.mask_file is not None,

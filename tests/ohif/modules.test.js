@@ -539,6 +539,28 @@ test('an absent target has no mask and can be accepted; by a box it gets one', (
   assert.equal(maskOf(undo(boxed)), null);
 });
 
+test('what was not understood is rejected or asked again, never accepted; a box gives it a mask', () => {
+  const puzzled = { ...ANSWER, present: false, outcome: 'not_understood', prompts: null };
+  const state = run([...answered('q', puzzled), RECORDED]);
+  assert.equal(maskOf(state), null);
+  const { ask, accept, submit, reject } = allowed(state);
+  assert.deepEqual({ ask, accept, submit, reject }, {
+    ask: true, accept: false, submit: false, reject: true,
+  });
+  assert.deepEqual(describeTarget(active(state)), {
+    state: 'not understood', alert: false, puzzled: true,
+  });
+  const boxed = run(corrected('box', ON_SLICE), state);
+  assert.deepEqual([allowed(boxed).accept, allowed(boxed).submit], [false, true]);
+  assert.equal(allowed(undo(boxed)).accept, false);
+  // Shown again, it comes with the mask that the server has kept, which is empty.
+  const result = { ...puzzled, query: '?' };
+  const record = { inference_id: 'q', image_id: '1.2', result, decision: null };
+  const again = run([RECORDED, { type: 'shown', record, mask: { runs: [24], ...GRID } }]);
+  assert.equal(describeTarget(active(again)).state, 'not understood');
+  assert.deepEqual([allowed(again).accept, allowed(again).reject], [false, true]);
+});
+
 test('a fault keeps what was known and lets one ask again', () => {
   const state = run([...ANSWERED, ...asked(), event('error', { status: 503, detail: 'No weights.' })]);
   assert.equal(state.error, 'No weights.');
@@ -657,6 +679,34 @@ test('what was not found has no certainty, and is absent only from the slices lo
   assert.match(said(absent), /not found on this slice/);
   const searched = { ...absent, slice_choice: { method: 'search', candidates } };
   assert.match(said(searched), /not found on any of the 12 slices looked at, of 112 in the series/);
+});
+
+test('what was not understood is no absence, has no percentage and a mark of its own', () => {
+  const puzzled = { ...ANSWER, present: false, outcome: 'not_understood', confidence: null };
+  const text = 'The question was not understood: nothing is said of any target.';
+  assert.deepEqual(describeAnswer(puzzled), [{ text, alert: false, puzzled: true }]);
+  const said = shownAnswer => describeAnswer(shownAnswer).map(line => line.text);
+  assert.deepEqual(said({ ...puzzled, agreement: 1 }), [text, 'Further answers say the same.']);
+  const [, divided] = describeAnswer({ ...puzzled, agreement: 0.25 });
+  assert.deepEqual(divided, { text: 'Further answers do not all say the same.', alert: true });
+  const candidates = ['not_understood', 'not_understood', 'absent'].map(outcome => ({
+    present: false,
+    outcome,
+  }));
+  const searched = { ...puzzled, slice_choice: { method: 'search', candidates } };
+  assert.deepEqual(said(searched), [
+    'The question was not understood on 2 of 3 slices looked at: nothing is said of any target.',
+  ]);
+  const absent = { ...searched, outcome: 'absent' };
+  assert.match(said(absent)[1], /^On 2 of these slices the question was not understood/);
+});
+
+test('an earlier question that was not understood is not called absent', () => {
+  const slice = { plane: 'axial', center_lps_mm: [1, 2, -12.25] };
+  const record = { result: { query: '?', slice }, present: false, created_at: '2026-01-02' };
+  const details = outcome => describeRecord({ ...record, outcome }).details;
+  assert.match(details('not_understood'), /^not decided · not understood · axial/);
+  assert.match(details('absent'), /^not decided · not present · axial/);
 });
 
 test('the window that was read is named', () => {

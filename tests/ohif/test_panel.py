@@ -161,6 +161,32 @@ def test_an_absent_target_is_said_to_be_absent_and_has_no_mask(reader, room) -> 
     assert room.records(room.ct)[0]["present"] is False
 
 
+def test_a_question_not_understood_is_violet_without_a_percentage_and_cannot_be_accepted(
+    reader,
+) -> None:
+    def without_understanding(route) -> None:
+        answer = route.fetch()
+        said, count = re.subn(r'"outcome": ?"absent"', '"outcome": "not_understood"', answer.text())
+        assert count > 0
+        route.fulfill(response=answer, body=said)
+
+    reader.page.route("**/medreasoner/streams/ask?*", without_understanding)
+    try:
+        answered(reader, ABSENT)
+    finally:
+        reader.page.unroute("**/medreasoner/streams/ask?*")
+    first = reader.facts.locator("li").first
+    expect(first).to_have_text("The question was not understood: nothing is said of any target.")
+    expect(first).to_have_css("color", "rgb(208, 184, 255)")
+    expect(reader.facts).not_to_contain_text("%")
+    expect(reader.targets.last).to_contain_text("not understood")
+    expect(reader.page.locator("svg.medreasoner-overlay > *")).to_have_count(0)
+    reader.picture("panel-not-understood")
+    expect(reader.button("Accept")).to_be_disabled()
+    expect(reader.button("Reject")).to_be_enabled()
+    expect(reader.button("Ask (Enter)")).to_be_enabled()
+
+
 def test_a_fault_of_the_server_is_a_sentence_and_one_may_ask_again(reader) -> None:
     reader.page.route(
         "**/medreasoner/streams/ask?*",

@@ -41,7 +41,8 @@ class Outcome:
 
     Attributes:
         failed: it could not be read.
-        said_absent: it says that the target is not present.
+        said_absent: it says that the target is not present; a question that was not understood is
+            neither failed nor absent, and has no box.
         box_iou: with the true box, 0...1.
         mask_dice: of the segmenter's mask with the true one, 0...1; 0 if no mask was made.
         points_dice: of the discs whose diameters the key points and the true ones are, 0...1.
@@ -183,7 +184,7 @@ def _outcome(
     square: np.ndarray, sample: RawSample, grounding: Grounding | None, segmenter: Segmenter | None
 ) -> Outcome:
     if grounding is None or grounding.bbox_xyxy_px is None or grounding.points_xy_px is None:
-        return Outcome(grounding is None, grounding is not None)
+        return Outcome(grounding is None, grounding is not None and grounding.outcome == "absent")
     truth = sample.truth and rescale(sample.truth, len(square) / len(sample.image))
     if truth is None:
         return Outcome(False, False)

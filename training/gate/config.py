@@ -15,7 +15,7 @@ class GateConfig:
 
     Attributes:
         primary: metric that decides: ``box_iou`` or ``mask_dice``, over samples whose target is
-            present; a failed or "not present" answer counts 0.
+            present; an answer without a box counts 0.
         margin: the lower bound of the interval of (candidate - live) must lie above minus this.
         failure_margin: by how much the share of failed answers may rise.
         absence_margin: by how much the share of right "not present" answers may fall.

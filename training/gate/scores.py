@@ -54,7 +54,8 @@ class ModelScores:
     Attributes:
         name: of the model: a candidate of the store, or ``embedded``.
         failed: (N,) bool: no answer, or one that cannot be read.
-        said_absent: (N,) bool: answered that the target is not present.
+        said_absent: (N,) bool: answered that the target is not present; not that the question was
+            not understood, which counts as neither found nor refused.
         box_iou: (N,) 0...1; ignored where the target is absent, and 0 where there is no box.
         mask_dice: (N,) likewise, of the frozen segmenter's mask; ``None`` if it was not measured.
     """

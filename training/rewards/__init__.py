@@ -44,7 +44,8 @@ value; swallowed ones are zeros, as they are there. What it makes of NaN is not 
 An absent target (ground truth ``None``) is rewarded for ``<answer>null</answer>``, with 1 in every
 term but the trace's format, which is graded as always. Any other completion earns 0 in every term:
 a box drawn where nothing is must not earn anything. ``null`` for a present target earns its format
-credit only.
+credit only, and so does ``<answer>"not understood"</answer>`` for any target, present or absent:
+it is well formed, but no ground truth makes it right.
 """
 
 from __future__ import annotations

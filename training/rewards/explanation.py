@@ -40,6 +40,7 @@ _GRADES = {
     ONE_MALFORMED: "The box or the points are malformed.",
     WELL_FORMED: "The answer holds a box and two key points.",
 }
+_NOT_RIGHT = 'The answer is "not understood", which no ground truth makes right.'
 _POINTS_INSIDE = {1.0: "Both", 0.5: "One of the two", 0.25: "None of the two"}
 
 
@@ -90,14 +91,15 @@ def _reasons(assessment: Assessment, values: dict[str, float | None], as_release
     if assessment.base is not None:
         return _base_reasons(assessment.base, assessment.reading, as_released)
     return {
-        "format_think": _trace_reason(assessment.reading),
-        "format_seg": _answer_reason(assessment.reading),
+        **_format_reasons(assessment),
         **_box_reasons(assessment, values),
         **_points_reasons(assessment, values, as_released),
     }
 
 
 def _absent_reasons(assessment: Assessment, values: dict[str, float | None]) -> Reasons:
+    if assessment.reading.says_not_understood:
+        return {**dict.fromkeys(values, _NOT_RIGHT), **_format_reasons(assessment)}
     if not assessment.reading.says_absent:
         reason = "The target is absent; only <answer>null</answer> is rewarded."
         return dict.fromkeys(values, reason)
@@ -106,6 +108,13 @@ def _absent_reasons(assessment: Assessment, values: dict[str, float | None]) -> 
     if assessment.base is not None:
         reasons["thinking"] = _strict_reason(assessment.base.strict_format)
     return reasons
+
+
+def _format_reasons(assessment: Assessment) -> Reasons:
+    answer = _answer_reason(assessment.reading)
+    if assessment.base is not None:
+        return {"thinking": _strict_reason(assessment.base.strict_format), "segment": answer}
+    return {"format_think": _trace_reason(assessment.reading), "format_seg": answer}
 
 
 def _trace_reason(reading: Reading) -> str:
@@ -119,6 +128,8 @@ def _trace_reason(reading: Reading) -> str:
 def _answer_reason(reading: Reading) -> str:
     if reading.says_absent:
         return "The answer is null."
+    if reading.says_not_understood:
+        return 'The answer is "not understood".'
     return " ".join(map(str, reading.faults)) or _GRADES[reading.answer_credit]
 
 
@@ -128,6 +139,8 @@ def _nothing_reason(reading: Reading, key: str, error: Exception | None) -> str:
         return f"The released code raises {type(error).__name__} and voids the whole family."
     if reading.says_absent:
         return "The answer is null, but the target is present."
+    if reading.says_not_understood:
+        return _NOT_RIGHT
     own = [str(fault) for fault in reading.faults if key in str(fault)]
     return " ".join(own) or _answer_reason(reading)
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 
 from medreasoner_infer.answer import (
+    NOT_UNDERSTOOD,
     DegenerateBoxError,
     MalformedBoxError,
     MalformedPointError,
@@ -41,13 +42,15 @@ class Reading:
     """A completion's parts, each ``None`` where it is missing or malformed.
 
     ``reasoning`` is the trace without outer space. ``answer_credit`` is the format reward of the
-    answer block, 0...1. ``says_absent`` means ``<answer>null</answer>``. Coordinates are in
-    reasoner px. ``faults`` says what was wrong, as errors that were not raised.
+    answer block, 0...1. ``says_absent`` means ``<answer>null</answer>``, ``says_not_understood``
+    means ``<answer>"not understood"</answer>``. Coordinates are in reasoner px. ``faults`` says
+    what was wrong, as errors that were not raised.
     """
 
     reasoning: str | None
     answer_credit: float
     says_absent: bool = False
+    says_not_understood: bool = False
     bbox_xyxy_px: XYXY | None = None
     points_xy_px: tuple[XY, XY] | None = None
     faults: tuple[AnswerError, ...] = ()
@@ -71,6 +74,8 @@ def read_completion(completion: str) -> Reading:
     body = read_json(completion[start + len("<answer>") : end])
     if body is None:
         return Reading(reasoning, WELL_FORMED, says_absent=True)
+    if isinstance(body, str):
+        return Reading(reasoning, WELL_FORMED, says_not_understood=True)
     if isinstance(body, AnswerError):
         return Reading(reasoning, NOT_AN_OBJECT, faults=(body,))
     return _grade(reasoning, body)
@@ -85,8 +90,8 @@ def _take_reasoning(completion: str) -> tuple[str | None, int]:
     return completion[start + len("<think>") : end].strip(SPACE), end
 
 
-def read_json(text: str) -> dict[str, object] | NotJsonError | None:
-    """The object of an answer block, ``None`` for ``null``, or the fault.
+def read_json(text: str) -> dict[str, object] | str | NotJsonError | None:
+    """The object of an answer block, ``None`` for ``null``, ``"not understood"``, or the fault.
 
     Single quotes around keys, as in Python's notation, are read; an apostrophe stays one.
     """
@@ -96,6 +101,8 @@ def read_json(text: str) -> dict[str, object] | NotJsonError | None:
         value = _read_single_quoted(text)
     if value is None or isinstance(value, (dict, NotJsonError)):
         return value
+    if value == NOT_UNDERSTOOD:
+        return NOT_UNDERSTOOD
     return NotJsonError(f"The answer is {describe(value)}; expected one JSON object or null.")
 
 

@@ -95,7 +95,7 @@ def reward(
 def term_values(assessment: Assessment) -> dict[str, float | None]:
     """The values of an assessment's terms, and their sum."""
     values = dict(_NOTHING_EARNED[assessment.mode])
-    if assessment.truth is None:
+    if assessment.truth is None and not assessment.reading.says_not_understood:
         _reward_absence(values, assessment)
     elif assessment.base is not None:
         values.update(assessment.base.terms())

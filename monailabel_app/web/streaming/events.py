@@ -8,8 +8,8 @@ accepted    ``stream_id``, by which ``DELETE /medreasoner/streams/{stream_id}`` 
 slice       ``plane``, ``index``, ``explanation``: which slice is read
 progress    ``stage`` (``search``, ``propagate``), ``done``, ``total``
 text        ``text``: the next piece of the reasoning
-answer      ``present``, ``confidence``, ``agreement``, ``prompts``, ``slice``, ... of the result,
-            and the image's ``ijk_to_lps``
+answer      ``present``, ``outcome``, ``confidence``, ``agreement``, ``prompts``, ``slice``, ... of
+            the result, and the image's ``ijk_to_lps``
 mask        ``scope`` (``slice``, ``volume``), ``shape_ijk``, ``ijk_to_lps``, ``runs``
 record      what ``/infer`` gives as params; the inference is recorded
 error       ``status``, ``detail``: a sentence
@@ -32,6 +32,7 @@ Emit = Callable[[str, dict[str, Any]], None]
 
 _ANSWER_KEYS = (
     "present",
+    "outcome",
     "reasoning",
     "confidence",
     "agreement",

@@ -132,7 +132,7 @@ def _pictures(part: dict) -> str:
         [modality, *(_figure(found[key]) if key in found else "-" for key in keys)]
         for modality, found in part.items()
     ]
-    columns = ["", "box IoU", "mean box", "right target named", "absent target not marked"]
+    columns = ["", "box IoU", "mean box", "right target named", "absent target answered with null"]
     lines = [
         "",
         "## Public real images of many modalities, test part",

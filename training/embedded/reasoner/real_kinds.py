@@ -137,7 +137,7 @@ def judged(
         read = read_strictly(completion)
         for column in (columns[case.modality], columns["all"]):
             if case.truth is None:
-                column["absent"].append('"not understood"' in completion or _says_absent(read))
+                column["absent"].append(read is not None and read.outcome == "absent")
                 continue
             box = None if read is None else read.bbox_xyxy_px
             column["box_iou"].append(0.0 if box is None else box_iou(box, case.truth.bbox_xyxy_px))
@@ -149,7 +149,3 @@ def judged(
         modality: {name: mean_with_interval(values) for name, values in found.items()}
         for modality, found in columns.items()
     }
-
-
-def _says_absent(read: object) -> bool:
-    return read is not None and not read.present  # type: ignore[attr-defined]

@@ -153,7 +153,7 @@ def answer_text(reasoning: str, truth: GroundTruth | None) -> str:
 
 def refusal_text(reasoning: str) -> str:
     """The completion of a question that is not understood."""
-    return f'<think>{reasoning}</think><answer>"not understood"</answer>'
+    return format_answer(reasoning, None, None, outcome="not_understood")
 
 
 def compact(completion: str) -> str:

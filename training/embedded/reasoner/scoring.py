@@ -31,6 +31,7 @@ class Score:
     well_formed: bool
     named: bool
     says_present: bool
+    says_absent: bool
     iou: float | None
     points_inside: float | None
 
@@ -61,6 +62,7 @@ def score(question: Question, completion: str) -> Score:
         well_formed=grounding is not None,
         named=f"points to the {known_targets()[question.label].name}," in completion,
         says_present=grounding is not None and grounding.present,
+        says_absent=grounding is not None and grounding.outcome == "absent",
         iou=iou,
         points_inside=inside,
     )
@@ -100,9 +102,7 @@ def summarise(scores: Sequence[Score]) -> dict:
         "box_iou_above_half": mean_with_interval([iou > 0.5 for iou in ious]),
         "points_inside": mean_with_interval(_known(s.points_inside for s in present)),
         "present_found": mean_with_interval([s.says_present for s in present]),
-        "absent_refused": mean_with_interval(
-            [s.well_formed and not s.says_present for s in absent]
-        ),
+        "absent_refused": mean_with_interval([s.says_absent for s in absent]),
         "box_iou_by_target": {
             known_targets()[label].name: mean_with_interval(
                 _known(s.iou for s in present if s.label == label)

@@ -8,6 +8,7 @@ import {
   gridOf,
   hasVoxels,
   isEdited,
+  isPuzzled,
   isStored,
   modelsOf,
   newTarget,
@@ -261,6 +262,8 @@ export function allowed(state) {
   const ours =
     answered && state.history.local.some(known => known.inference_id === target.inferenceId);
   const isNew = ours && !isStored(target);
+  // Nothing was answered; accepted, it would stand for a target that is not there.
+  const saysNothing = isPuzzled(target?.edit.answer) && !hasVoxels(target);
   return {
     ask: !working,
     cancel: working,
@@ -269,7 +272,7 @@ export function allowed(state) {
     jump: Boolean(target?.edit.answer),
     correct: answered,
     reset: answered && (isEdited(target) || !sameRuns(target.edit.model, target.first.model)),
-    accept: isNew && !isEdited(target),
+    accept: isNew && !isEdited(target) && !saysNothing,
     submit: isNew && isEdited(target) && hasVoxels(target),
     reject: ours && target.stored === null,
   };

@@ -91,6 +91,11 @@ export function calling({ edit, colour, number }) {
 
 const numbered = number => `Target ${number}`;
 
+/** Whether an answer says nothing of a target, since the question was not understood. */
+export function isPuzzled(answer) {
+  return answer?.outcome === 'not_understood';
+}
+
 /** The names of those who answered and segmented. */
 export function modelsOf({ reasoner, segmenter }) {
   return { reasoner: reasoner?.name ?? null, segmenter: segmenter?.name ?? null };

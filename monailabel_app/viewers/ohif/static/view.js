@@ -233,7 +233,7 @@ export class View {
 
   #targetItem(target, isCurrent) {
     const { id, edit, colour, hidden } = target;
-    const { state, alert } = describeTarget(target);
+    const { state, ...marks } = describeTarget(target);
     // Of a long list only the current one is a stop of the tabulator; arrows go through the others.
     const tabIndex = isCurrent ? 0 : -1;
     const swatch = element('span', { className: 'swatch' });
@@ -259,7 +259,7 @@ export class View {
       },
       [
         element('span', { textContent: edit.name }),
-        element('small', { textContent: state, className: alert ? 'alert' : '' }),
+        element('small', { textContent: state, className: classOf(marks) }),
       ]
     );
     if (isCurrent) go.setAttribute('aria-current', 'true');
@@ -411,6 +411,11 @@ function moveInList(list, event) {
   next.focus();
 }
 
-function line({ text, alert }) {
-  return element('li', { textContent: text, className: alert ? 'alert' : '' });
+function line({ text, ...marks }) {
+  return element('li', { textContent: text, className: classOf(marks) });
+}
+
+function classOf({ alert, puzzled = false }) {
+  const marked = alert ? 'alert' : '';
+  return puzzled ? 'puzzled' : marked;
 }

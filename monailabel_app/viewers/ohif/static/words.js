@@ -1,20 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sentences for the reader.
 
-import { hasVoxels, isEdited, isStored } from './target.js';
+import { hasVoxels, isEdited, isPuzzled, isStored } from './target.js';
 
 const LOW_AGREEMENT = 0.5;
 const LOW_CONFIDENCE = 0.5;
 const MM2_PER_CM2 = 100;
 const MM3_PER_CM3 = 1000;
 
-/** What an answer says, as `{text, alert}` lines; `alert` marks what needs a second look. */
+/**
+ * What an answer says, as `{text, alert}` lines; `alert` marks what needs a second look, `puzzled`
+ * what says that the question was not understood.
+ */
 export function describeAnswer(answer, sizes = null) {
   const lines = [presence(answer)];
   const search = describeSearch(answer);
   if (search !== null) lines.push({ text: search, alert: false });
   const { agreement, confidence } = answer;
-  if (agreement !== null && agreement !== undefined) {
+  if (agreement !== null && agreement !== undefined && isPuzzled(answer)) {
+    const same = agreement === 1;
+    const text = `Further answers ${same ? 'say the same' : 'do not all say the same'}.`;
+    lines.push({ text, alert: !same });
+  } else if (agreement !== null && agreement !== undefined) {
     const low = agreement < LOW_AGREEMENT;
     const text = `Several answers agree to ${percent(agreement)}${low ? ': low, look closely' : ''}.`;
     lines.push({ text, alert: low });
@@ -33,8 +40,11 @@ export function describeAnswer(answer, sizes = null) {
 }
 
 // The viewer may count slices from the other end, so no number of a slice is ever said.
-function presence({ present, slice, slice_choice: { method, candidates } }) {
+function presence(answer) {
+  const { present, slice, slice_choice } = answer;
+  const { method, candidates } = slice_choice;
   if (present) return { text: 'The target is on this slice.', alert: false };
+  if (isPuzzled(answer)) return puzzled(slice_choice);
   const where =
     method === 'search'
       ? `any of the ${candidates.length} slices looked at, of ${slice.count} in the series`
@@ -42,8 +52,21 @@ function presence({ present, slice, slice_choice: { method, candidates } }) {
   return { text: `Not present: the target was not found on ${where}.`, alert: true };
 }
 
-function describeSearch({ present, slice_choice: { method, candidates } }) {
-  if (!present || method !== 'search') return null;
+function puzzled({ method, candidates }) {
+  const where =
+    method === 'search'
+      ? ` on ${candidates.filter(isPuzzled).length} of ${candidates.length} slices looked at`
+      : '';
+  const text = `The question was not understood${where}: nothing is said of any target.`;
+  return { text, alert: false, puzzled: true };
+}
+
+function describeSearch({ present, outcome, slice_choice: { method, candidates } }) {
+  if (method !== 'search' || isPuzzled({ outcome })) return null;
+  const unclear = candidates.filter(isPuzzled).length;
+  if (!present) {
+    return unclear === 0 ? null : `On ${unclear} of these slices the question was not understood.`;
+  }
   const seen = candidates.filter(candidate => candidate.present).length;
   return `Of ${candidates.length} slices looked at, ${seen} show the target; this one shows it best.`;
 }
@@ -100,13 +123,16 @@ export function describeModels({ reasoner, segmenter }) {
   return parts.filter(Boolean).join(' ');
 }
 
-/** What became of a target, in a few words: `{state, alert}`. */
+/** What became of a target, in a few words: `{state, alert}`; `puzzled` as of an answer. */
 export function describeTarget(target) {
   const { edit, stored } = target;
   if (stored !== null && !isStored(target)) {
     return { state: `${stored.outcome}, changed since`, alert: true };
   }
   if (stored !== null) return { state: stored.outcome, alert: false };
+  if (isPuzzled(edit.answer) && !hasVoxels(target)) {
+    return { state: 'not understood', alert: false, puzzled: true };
+  }
   if (edit.mask === null) return { state: 'not present', alert: true };
   if (!hasVoxels(target)) return { state: 'empty', alert: true };
   return { state: isEdited(target) ? 'edited' : 'answered', alert: false };
@@ -140,7 +166,8 @@ export function describeRecord(record, seriesName = null) {
     dateStyle: 'medium',
     timeStyle: 'short',
   });
-  const found = record.present ? 'present' : 'not present';
+  const missing = isPuzzled(record) ? 'not understood' : 'not present';
+  const found = record.present ? 'present' : missing;
   const outcome = record.decision?.outcome ?? 'not decided';
   const kept = record.archived ? 'in the PACS' : null;
   const details = [outcome, found, seriesName, describePlace(slice), asked, kept].filter(Boolean);

@@ -11,6 +11,7 @@ from typing import Any
 from .events import Event
 from .masks import Mask, read_mask
 from .viewer import Segment
+from .words import is_puzzled
 
 CANCELLED_STATUS = 499
 _STAGES = {"search": "Slices looked at", "propagate": "Slices segmented"}
@@ -136,6 +137,7 @@ class State:
         """What the reader may do now, by the button's name."""
         working = self.phase is Phase.WORKING
         recorded = self.inference_id is not None and not working
+        undecided = recorded and self.decision is None
         return {
             "connect": not working,
             "load": not working,
@@ -145,10 +147,16 @@ class State:
             "jump": self.answer is not None,
             "correct": not working and self.answer is not None,
             "reset": not working and (self.mask is not None or self.original is not None),
-            "accept": recorded and self.decision is None and not self.corrected,
+            "accept": undecided and not self.corrected and not self._says_nothing(),
             "submit": recorded and self.mask is not None,
-            "reject": recorded and self.decision is None,
+            "reject": undecided,
         }
+
+    def _says_nothing(self) -> bool:
+        """Whether nothing was answered; accepted, it would stand for a target that is not there."""
+        if self.answer is None or not is_puzzled(self.answer):
+            return False
+        return self.mask is None or not self.mask.values_ijk.any()
 
 
 _Data = Mapping[str, Any]

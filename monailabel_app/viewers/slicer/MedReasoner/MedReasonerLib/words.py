@@ -23,13 +23,19 @@ class Line:
 
 def describe_answer(answer: Mapping[str, Any]) -> list[Line]:
     """What an answer says besides its reasoning."""
-    lines = [_presence(answer["present"]), Line(answer["slice_choice"]["explanation"])]
+    lines = [_presence(answer), Line(answer["slice_choice"]["explanation"])]
     agreement, confidence = answer.get("agreement"), answer.get("confidence")
-    if agreement is not None:
+    if agreement is not None and is_puzzled(answer):
+        same = agreement == 1
+        lines.append(
+            Line(f"Further answers {'' if same else 'do not all '}say the same.", not same)
+        )
+    elif agreement is not None:
         low = agreement < _LOW_AGREEMENT
         more = ": low, look closely" if low else ""
         lines.append(Line(f"Several answers agree to {agreement:.0%}{more}.", low))
-    if confidence is not None:
+    # A model that finds nothing says so with the same certainty about a word that it never learned.
+    if confidence is not None and answer["present"]:
         low = confidence < _LOW_CONFIDENCE
         lines.append(Line(f"Confidence of the answer: {confidence:.0%}.", low))
     return lines + [Line(text, alert=True) for text in answer.get("warnings") or ()]
@@ -38,7 +44,7 @@ def describe_answer(answer: Mapping[str, Any]) -> list[Line]:
 def describe_record(record: Mapping[str, Any]) -> str:
     """One line for an earlier question."""
     decision = record.get("decision") or {}
-    outcome = decision.get("outcome") or ("open" if record["present"] else "not present")
+    outcome = decision.get("outcome") or _found(record)
     asked_at = datetime.fromisoformat(record["created_at"]).astimezone()
     return f"{record['result']['query']} ({outcome}, {asked_at:%Y-%m-%d %H:%M})"
 
@@ -53,7 +59,21 @@ def describe_tilt(degrees: float) -> str:
     )
 
 
-def _presence(present: bool) -> Line:
-    if present:
+def is_puzzled(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer says nothing of a target, since the question was not understood."""
+    return answer.get("outcome") == "not_understood"
+
+
+def _found(record: Mapping[str, Any]) -> str:
+    if record["present"]:
+        return "open"
+    return "not understood" if is_puzzled(record) else "not present"
+
+
+def _presence(answer: Mapping[str, Any]) -> Line:
+    if answer["present"]:
         return Line("The target is on this slice.")
+    if is_puzzled(answer):
+        text = "The question was not understood: nothing is said of any target."
+        return Line(text, alert=True)
     return Line("Not present: the target was not found on this slice.", alert=True)

@@ -125,8 +125,9 @@ def _outcome(inference: Inference, slice_pixels: int) -> str:
         first, last = mask.slice_range
         size = f"{mask.voxels} voxels" if volume_mm3 is None else f"{volume_mm3 / 1000:.1f} cm³"
         text += f", {size} on slices {first} to {last}"
-    if inference.confidence is not None:
-        text += f"; confidence {inference.confidence:.2f}"
+    if inference.confidence is not None and inference.calibrated:
+        uncertain = ", uncertain" if inference.confidence < 0.5 else ""
+        text += f"; probability that it is right {inference.confidence:.0%}{uncertain}"
     if inference.agreement is not None:
         text += f", agreement of samples {inference.agreement:.2f}"
     return text + "."

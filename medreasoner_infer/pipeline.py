@@ -190,6 +190,7 @@ class Pipeline:
             completion=answer.completion,
             outcome=grounding.outcome,
             confidence=answer.confidence,
+            calibrated=answer.calibrated,
             agreement=agreement(answer, samples),
             samples=record_samples(answer, samples, shown.mapping),
             reasoner=reasoner.identity,
@@ -293,6 +294,7 @@ class _Reading:
     completion: str | None = None
     outcome: Outcome | None = None
     confidence: float | None = None
+    calibrated: bool = False
     agreement: float | None = None
     samples: tuple[SampleRecord, ...] = ()
     reasoner: ModelIdentity | None = None
@@ -320,6 +322,7 @@ class _Reading:
             present=outcome == "present",
             outcome=outcome,
             confidence=self.confidence,
+            calibrated=self.calibrated,
             agreement=self.agreement,
             samples=self.samples,
             prompts=None if self.prompt is None else record_prompt(self.prompt, shown.mapping),

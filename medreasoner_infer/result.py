@@ -153,7 +153,8 @@ class Inference(_Judged):
 
     ``agreement`` is the mean box IoU of the further samples with the answer (1.0 means the model
     always says the same), ``None`` for a single sample; of an answer without a box it is the share
-    of samples with the same outcome. ``timings_s`` maps a stage to seconds.
+    of samples with the same outcome. ``calibrated`` tells that ``confidence`` is the probability
+    that the answer is right, not the model's own. ``timings_s`` maps a stage to seconds.
     """
 
     inference_id: str
@@ -177,6 +178,7 @@ class Inference(_Judged):
     segmenter: ModelIdentity
     timings_s: dict[str, float]
     warnings: tuple[str, ...] = ()
+    calibrated: bool = False
     schema_version: int = RESULT_SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:

@@ -442,9 +442,18 @@ def test_a_stream_that_stops_before_its_record_is_a_fault() -> None:
 def test_low_agreement_and_warnings_are_alerts() -> None:
     alerts = [line.text for line in describe_answer(ANSWER) if line.alert]
     assert alerts[0].startswith("Several answers agree to 25%: low")
-    assert alerts[1:] == ["Confidence of the answer: 40%.", "Careful."]
+    assert alerts[1:] == ["The model itself is not sure of this answer.", "Careful."]
     sure = {**ANSWER, "agreement": 0.9, "confidence": 0.9, "warnings": []}
     assert not any(line.alert for line in describe_answer(sure))
+
+
+def test_a_calibrated_confidence_is_a_probability_and_a_low_one_is_uncertain() -> None:
+    calibrated = {**ANSWER, "calibrated": True, "agreement": 0.9, "warnings": []}
+    (unsure,) = [line.text for line in describe_answer(calibrated) if line.alert]
+    assert unsure == "Uncertain: the probability that its place is right is 40%."
+    absent = {**calibrated, "present": False, "outcome": "absent", "confidence": 0.9}
+    texts = [line.text for line in describe_answer(absent)]
+    assert "The probability that it is not there is 90%." in texts
 
 
 def test_not_present_is_said_first() -> None:

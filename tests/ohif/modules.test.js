@@ -675,10 +675,22 @@ test('what was not found has no certainty, and is absent only from the slices lo
   const candidates = Array.from({ length: 12 }, () => ({ present: false }));
   const absent = { ...ANSWER, present: false, confidence: 1 };
   const said = shownAnswer => describeAnswer(shownAnswer).map(line => line.text).join(' ');
-  assert.doesNotMatch(said(absent), /Confidence|100 %/);
+  assert.doesNotMatch(said(absent), /probability|100 %/);
   assert.match(said(absent), /not found on this slice/);
   const searched = { ...absent, slice_choice: { method: 'search', candidates } };
   assert.match(said(searched), /not found on any of the 12 slices looked at, of 112 in the series/);
+});
+
+test('a calibrated confidence is a probability, and a low one is called uncertain', () => {
+  const said = (answer) => describeAnswer(answer).map((line) => line.text).join(' ');
+  const sure = { ...ANSWER, calibrated: true, confidence: 0.82 };
+  assert.match(said(sure), /The probability that its place is right is 82 %\./);
+  const unsure = describeAnswer({ ...sure, confidence: 0.3 }).find((line) => /Uncertain/.test(line.text));
+  assert.match(unsure.text, /Uncertain: the probability that its place is right is 30 %\./);
+  assert.equal(unsure.alert, true);
+  const absent = { ...sure, present: false, outcome: 'absent' };
+  assert.match(said(absent), /The probability that it is not there is 82 %\./);
+  assert.doesNotMatch(said({ ...sure, calibrated: false }), /probability|82/);
 });
 
 test('what was not understood is no absence, has no percentage and a mark of its own', () => {

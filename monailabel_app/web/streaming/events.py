@@ -35,6 +35,7 @@ _ANSWER_KEYS = (
     "outcome",
     "reasoning",
     "confidence",
+    "calibrated",
     "agreement",
     "prompts",
     "slice",

@@ -16,7 +16,7 @@ export function describeAnswer(answer, sizes = null) {
   const lines = [presence(answer)];
   const search = describeSearch(answer);
   if (search !== null) lines.push({ text: search, alert: false });
-  const { agreement, confidence } = answer;
+  const { agreement } = answer;
   if (agreement !== null && agreement !== undefined && isPuzzled(answer)) {
     const same = agreement === 1;
     const text = `Further answers ${same ? 'say the same' : 'do not all say the same'}.`;
@@ -26,17 +26,28 @@ export function describeAnswer(answer, sizes = null) {
     const text = `Several answers agree to ${percent(agreement)}${low ? ': low, look closely' : ''}.`;
     lines.push({ text, alert: low });
   }
-  // A model that finds nothing says so with the same certainty about a word that it never learned.
-  if (answer.present && confidence !== null && confidence !== undefined) {
-    const low = confidence < LOW_CONFIDENCE;
-    const text = `Confidence of the answer: ${percent(confidence)}${low ? ': low' : ''}.`;
-    lines.push({ text, alert: low });
-  }
+  const certainty = describeCertainty(answer);
+  if (certainty !== null) lines.push(certainty);
   for (const text of [describeSize(answer, sizes), describeWindow(answer.slice)]) {
     if (text !== null) lines.push({ text, alert: false });
   }
   for (const text of answer.warnings ?? []) lines.push({ text, alert: true });
   return lines;
+}
+
+// Without a calibration there is no number: a model that finds nothing says so with the same certainty
+// about a word that it never learned.
+function describeCertainty(answer) {
+  const { calibrated, confidence, present } = answer;
+  if (isPuzzled(answer) || confidence === null || confidence === undefined) return null;
+  if (!calibrated) {
+    if (!present || confidence >= LOW_CONFIDENCE) return null;
+    return { text: 'The model itself is not sure of this answer.', alert: true };
+  }
+  const low = confidence < LOW_CONFIDENCE;
+  const what = present ? 'its place is right' : 'it is not there';
+  const text = `${low ? 'Uncertain: the' : 'The'} probability that ${what} is ${percent(confidence)}.`;
+  return { text, alert: low };
 }
 
 // The viewer may count slices from the other end, so no number of a slice is ever said.

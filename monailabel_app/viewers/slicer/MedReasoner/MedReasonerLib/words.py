@@ -24,7 +24,7 @@ class Line:
 def describe_answer(answer: Mapping[str, Any]) -> list[Line]:
     """What an answer says besides its reasoning."""
     lines = [_presence(answer), Line(answer["slice_choice"]["explanation"])]
-    agreement, confidence = answer.get("agreement"), answer.get("confidence")
+    agreement = answer.get("agreement")
     if agreement is not None and is_puzzled(answer):
         same = agreement == 1
         lines.append(
@@ -34,11 +34,28 @@ def describe_answer(answer: Mapping[str, Any]) -> list[Line]:
         low = agreement < _LOW_AGREEMENT
         more = ": low, look closely" if low else ""
         lines.append(Line(f"Several answers agree to {agreement:.0%}{more}.", low))
-    # A model that finds nothing says so with the same certainty about a word that it never learned.
-    if confidence is not None and answer["present"]:
-        low = confidence < _LOW_CONFIDENCE
-        lines.append(Line(f"Confidence of the answer: {confidence:.0%}.", low))
+    certainty = _certainty(answer)
+    if certainty is not None:
+        lines.append(certainty)
     return lines + [Line(text, alert=True) for text in answer.get("warnings") or ()]
+
+
+def _certainty(answer: Mapping[str, Any]) -> Line | None:
+    """How sure it is; without a calibration there is no number.
+
+    A model that finds nothing says so with the same certainty about a word that it never learned.
+    """
+    confidence, present = answer.get("confidence"), answer["present"]
+    if is_puzzled(answer) or confidence is None:
+        return None
+    low = confidence < _LOW_CONFIDENCE
+    if not answer.get("calibrated"):
+        return (
+            Line("The model itself is not sure of this answer.", True) if present and low else None
+        )
+    what = "its place is right" if present else "it is not there"
+    begin = "Uncertain: the" if low else "The"
+    return Line(f"{begin} probability that {what} is {confidence:.0%}.", low)
 
 
 def describe_record(record: Mapping[str, Any]) -> str:

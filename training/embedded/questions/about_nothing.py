@@ -14,6 +14,8 @@ from .splits import split_of_text
 from .wording import filled, named, slot_of, vary_surface
 
 UNKNOWN_FACT_SHARE = 0.15
+NEAR_MISS_SHARE = 0.75
+"""Of the invented words in training."""
 
 
 def ask_outside(
@@ -65,7 +67,10 @@ def _about_invented_word(
     drawer: Drawer, language: Language, split: Split, rng: np.random.Generator
 ) -> Question | None:
     form = drawer.form(language, "requests", split, rng)
-    word = nonsense.invented_word(rng, drawer.name_words)
+    if drawer.is_loose and rng.random() < NEAR_MISS_SHARE:
+        word = nonsense.near_miss(rng, drawer.material.names_in(language))
+    else:
+        word = nonsense.invented_word(rng, drawer.name_words)
     if form is None or split_of_text(word) != split:
         return None
     genders = {"de": "n", "en": "", "zh": "", "ja": ""}

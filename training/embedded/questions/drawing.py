@@ -48,6 +48,11 @@ class Drawer:
         return tuple(t for t in known if self._about in (None, t.name))
 
     @property
+    def is_loose(self) -> bool:
+        """Whether forms are varied, as for training."""
+        return self._loose_share > 0
+
+    @property
     def name_words(self) -> frozenset[str]:
         """The normalised words of all names, known and outside."""
         return self.material.name_words

@@ -62,6 +62,19 @@ class Material:
         found += [name for term in self.words.outside.values() for name in term.names.values()]
         return frozenset(plain_text(name.spelt) for name in found)
 
+    def names_in(self, language: Language) -> tuple[str, ...]:
+        """Normalised names of targets and terms in a language and in Latin."""
+        if language not in self._names:
+            found = [n for t in self.words.targets.values() for n in t.expressions(language)]
+            found += [n for t in self.words.targets.values() for n in t.names.get("la", ())]
+            found += [t.names[language] for t in self.words.outside.values() if language in t.names]
+            self._names[language] = tuple(sorted({plain_text(name.spelt) for name in found} - {""}))
+        return self._names[language]
+
+    @cached_property
+    def _names(self) -> dict[Language, tuple[str, ...]]:
+        return {}
+
     def filler(self, language: Language, split: Split) -> tuple[str, ...]:
         """Words of a language's forms that a split may use."""
         if (language, split) not in self._filler:

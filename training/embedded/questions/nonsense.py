@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -50,3 +50,27 @@ def invented_word(rng: np.random.Generator, names: Collection[str]) -> str:
         word += _choice(rng, _CODAS)
         if len(word) >= 5 and word[:4] not in beginnings:
             return word
+
+
+def near_miss(rng: np.random.Generator, names: Sequence[str]) -> str:
+    """A word or two that look like a name and are none: halves or words of two names together.
+
+    ``pancreitus``, ``seminal ventricle``. Beside invented words these teach that a part of a name
+    is not the name.
+
+    Args:
+        rng: draws.
+        names: normalised names, known and outside.
+    """
+    taken = set(names)
+    while True:
+        first, second = (names[int(rng.integers(len(names)))].split() for _ in range(2))
+        if len(first) > 1 and rng.random() < 0.5:
+            at = int(rng.integers(len(first)))
+            words = [*first[:at], second[int(rng.integers(len(second)))], *first[at + 1 :]]
+        else:
+            one, other = (max(words, key=len) for words in (first, second))
+            words = [one[: max(2, len(one) * 3 // 5)] + other[len(other) // 2 :]]
+        text = " ".join(words)
+        if len(text) > 3 and text not in taken:
+            return text

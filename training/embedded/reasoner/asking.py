@@ -40,8 +40,8 @@ KNOWN_KINDS: dict[Kind, float] = {
     "implicit": 0.3,
     "misspelt": 0.17,
 }
-OTHER_KINDS: dict[Kind, float] = {"outside": 0.55, "nonsense": 0.25, "several": 0.2}
-REFUSED_SHARE = 0.25
+OTHER_KINDS: dict[Kind, float] = {"outside": 0.5, "nonsense": 0.35, "several": 0.15}
+REFUSED_SHARE = 0.35
 PHRASING_SHARE = 0.15
 """Of the questions about a phantom's targets, in the words of ``queries.yaml``."""
 ENGLISH_SHARE = 0.35

@@ -47,9 +47,7 @@ def test_what_is_not_listed_is_honestly_unspecified_and_never_the_spleen(table, 
 
 
 def test_every_target_of_the_questions_has_a_code(table) -> None:
-    targets = yaml.safe_load(
-        (ROOT / "training" / "embedded" / "reasoner" / "queries.yaml").read_text()
-    )
+    targets = yaml.safe_load((ROOT / "training" / "embedded" / "queries.yaml").read_text())
     names = [target["name"] for target in targets["targets"].values()]
     assert [name for name in names if table.find(name) == table.unspecified] == []
 

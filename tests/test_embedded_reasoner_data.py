@@ -9,7 +9,7 @@ import pytest
 
 from medreasoner_infer.answer import answer_regex, parse_answer
 from medreasoner_training.embedded.phantom import Label
-from medreasoner_training.embedded.reasoner.queries import known_targets, query_table
+from medreasoner_training.embedded.queries import known_targets, query_table
 from medreasoner_training.embedded.reasoner.reasonings import (
     absent_reasoning,
     answer_text,

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from medreasoner_training.embedded.phantom import Label
+from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.embedded.reasoner.losses import soft_integers, token_loss
 from medreasoner_training.embedded.reasoner.modelling import (
     NanoConfig,
@@ -15,7 +16,6 @@ from medreasoner_training.embedded.reasoner.modelling import (
     integer_token_ids,
 )
 from medreasoner_training.embedded.reasoner.packing import ABSENT_WEIGHT, PRESENT_WEIGHT, Packer
-from medreasoner_training.embedded.reasoner.queries import known_targets
 from medreasoner_training.embedded.reasoner.samples import sample_questions
 from medreasoner_training.embedded.reasoner.scoring import mean_with_interval, read_strictly, score
 from medreasoner_training.embedded.reasoner.train import fast_vision

@@ -28,7 +28,7 @@ from medreasoner_infer.result import (
     SliceRecord,
 )
 from medreasoner_infer.types import ModelIdentity
-from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.samples import (
     TRAIN,
     VALIDATION,

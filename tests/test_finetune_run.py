@@ -26,7 +26,7 @@ from support.runs import make_run_folder
 import medreasoner_infer
 from medreasoner_infer.imaging import Plane
 from medreasoner_infer.models.store import ReasonerStore
-from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.embedded.reasoner.samples import sample_questions
 from medreasoner_training.finetune import State, read_progress
 from medreasoner_training.finetune.checkpoints import newest_complete

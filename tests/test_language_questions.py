@@ -11,6 +11,7 @@ import pytest
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.language import LANGUAGES, phrase, plain_text, vocabulary
+from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.embedded.questions import (
     KINDS,
     SPLITS,
@@ -43,7 +44,6 @@ from medreasoner_training.embedded.questions.wording import (
     slot_of,
     vary_surface,
 )
-from medreasoner_training.embedded.reasoner.queries import known_targets
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from medreasoner_infer.language import (
 )
 from medreasoner_infer.language.grammar import parse_name
 from medreasoner_training.embedded.phantom.study import torso_ct
-from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.queries import known_targets
 
 FOLDER = Path(medreasoner_infer.language.__file__).parent
 FILES = sorted(FOLDER.glob("*/*.yaml"))

@@ -15,7 +15,7 @@ pytest.importorskip("openai")
 pytest.importorskip("monailabel")
 
 from medreasoner_infer.imaging import Plane
-from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.samples import TRAIN, VALIDATION, LeftOut, QuerySource
 from medreasoner_training.samples.naming import (
     BAD_LENGTH,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from medreasoner_infer.imaging import Plane, Volume, Window
 from medreasoner_infer.keypoints import bbox_from_mask
-from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.samples import (
     TRAIN,
     VALIDATION,

@@ -94,7 +94,7 @@ def phantom_rows(count: int, size_px: int, seed: int = _SEED) -> Dataset:
 
 def phantom_sample(index: int, size_px: int, seed: int = _SEED) -> Sample:
     """One question about a synthetic torso section; equal arguments give equal samples."""
-    from medreasoner_training.embedded.reasoner.queries import known_targets
+    from medreasoner_training.embedded.queries import known_targets
     from medreasoner_training.embedded.reasoner.samples import sample_questions
 
     rng = np.random.default_rng([seed, index])

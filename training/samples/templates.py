@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from medreasoner_infer.imaging import Plane
-from medreasoner_training.embedded.reasoner.queries import Target, known_targets
+from medreasoner_training.embedded.queries import Target, known_targets
 from medreasoner_training.samples.cases import QuerySource, Question
 
 # Further names that segmentation tools and readers give to targets of the table.

@@ -11,8 +11,8 @@ import numpy as np
 
 from medreasoner_infer.imaging import Volume
 from medreasoner_training.embedded.phantom.anatomy import Label
+from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.embedded.reasoner.evaluate import phantom_cases
-from medreasoner_training.embedded.reasoner.queries import known_targets
 from medreasoner_training.embedded.reasoner.real_ct import labelled_volumes, phrasing
 
 PRESENT_PER_TARGET = 8

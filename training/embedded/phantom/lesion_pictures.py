@@ -11,12 +11,12 @@ SIZE_PX = 128
 
 def skin_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A dark spot on brighter skin: grey uint8 and mask bool, both (H, W)."""
-    rows, columns = int(SIZE_PX * rng.uniform(0.72, 1.0)), SIZE_PX
-    mask = _blob(rng, (rows, columns), rng.uniform(0.12, 0.42))
-    skin = rng.uniform(140.0, 225.0) + _texture(rng, mask.shape, 4.0, 20.0)
+    rows, columns = shape = int(SIZE_PX * rng.uniform(0.72, 1.0)), SIZE_PX
+    mask = _blob(rng, shape, rng.uniform(0.12, 0.42))
+    skin = rng.uniform(140.0, 225.0) + _texture(rng, shape, 4.0, 20.0)
     dark = rng.uniform(25.0, 110.0) * ndimage.gaussian_filter(mask.astype(float), rng.uniform(1, 4))
-    spots = dark / 110.0 * _texture(rng, mask.shape, 20.0, 1.5)
-    image = skin - dark - spots - _hairs(rng, mask.shape)
+    spots = dark / 110.0 * _texture(rng, shape, 20.0, 1.5)
+    image = skin - dark - spots - _hairs(rng, shape)
     if rng.random() < 0.35:
         y, x = np.mgrid[:rows, :columns]
         radius = np.hypot(y - rows / 2, x - columns / 2) / (columns / 2)

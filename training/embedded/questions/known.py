@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from medreasoner_infer.language import SIDES
 
-from ..reasoner.queries import known_targets
+from ..queries import known_targets
 
 REAL_LABELS: dict[str, str] = {
     "airways": "airways",

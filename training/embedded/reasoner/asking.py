@@ -13,9 +13,9 @@ from medreasoner_infer.language import LANGUAGES, SIDES, Language
 
 from ..phantom.anatomy import Label
 from ..phantom.scanner import PhantomImage, sample_image
+from ..queries import known_targets
 from ..questions import Kind, Question, QuestionWriter, Split
 from .pictures import PHANTOM_KINDS, Picture, drawn, phantom_picture, unknown_picture
-from .queries import known_targets
 from .reasonings import (
     BY_DESCRIPTION,
     SEVERAL_TARGETS,
@@ -28,7 +28,7 @@ from .reasonings import (
     refusal_text,
     stated,
 )
-from .samples import ABSENT_SHARE, AT_FINDING_SHARE, SIZE_PX, Asked, Sample, training_query
+from .samples import ABSENT_SHARE, AT_FINDING_SHARE, SIZE_PX, Asked, AskedSample, training_query
 from .targets import GroundTruth, visible_targets
 
 KNOWN_KINDS: dict[Kind, float] = {
@@ -96,7 +96,7 @@ class Asker:
         facts = self._writer.material.facts
         return {item.key: item.fact.kind for items in facts.values() for item in items}
 
-    def sample(self, rng: np.random.Generator, whole: int, beginnings: int) -> Sample:
+    def sample(self, rng: np.random.Generator, whole: int, beginnings: int) -> AskedSample:
         """An image, ``whole`` questions with answers, and ``beginnings`` of answers to others.
 
         A beginning ends where the image would have to decide, so that it may be about any target.
@@ -106,7 +106,7 @@ class Asker:
             grey = unknown_picture(SIZE_PX, rng)
             image = PhantomImage(grey, np.zeros_like(grey), "none", 0.0)
             asked = [self._refused_picture(rng) for _ in range(whole)]
-            return Sample(image, {}, tuple(asked), is_torso=False)
+            return AskedSample(image, {}, tuple(asked), is_torso=False)
         if draw < UNKNOWN_PICTURE_SHARE + PICTURE_SHARE:
             scene = self._picture_scene(rng)
         else:
@@ -114,7 +114,7 @@ class Asker:
         asked = [self._whole(scene, rng, number) for number in range(whole)]
         asked += [self._beginning(rng) for _ in range(beginnings)]
         is_torso = scene.phantom is not None
-        return Sample(scene.image, dict(scene.phantom or {}), tuple(asked), is_torso=is_torso)
+        return AskedSample(scene.image, dict(scene.phantom or {}), tuple(asked), is_torso=is_torso)
 
     def words(self, rng: np.random.Generator, count: int) -> tuple[Asked, ...]:
         """Questions without an image, and as much of their answers as can be said without one."""

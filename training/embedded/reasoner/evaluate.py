@@ -25,13 +25,13 @@ from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.types import XYXY
 
 from ..phantom.anatomy import Label
+from ..queries import known_targets
 from ..questions import QuestionWriter
 from ..required import command_line
 from .generation import answer_all
 from .model_card import model_card
 from .packing import Packer
 from .pictures import training_pictures
-from .queries import known_targets
 from .real_ct import absent_cases, phrasing, present_cases, real_slices
 from .real_kinds import judged, mean_boxes_of_training, picture_cases
 from .reasonings import FINDINGS

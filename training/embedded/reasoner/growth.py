@@ -74,7 +74,8 @@ def _keep_embeddings(
     small: Qwen2_5_VLForConditionalGeneration,
     words: PreTrainedTokenizerFast,
 ) -> None:
-    new, old = model.get_input_embeddings().weight, small.get_input_embeddings().weight
+    new = cast("torch.Tensor", model.get_input_embeddings().weight)
+    old = cast("torch.Tensor", small.get_input_embeddings().weight)
     ids = words.get_vocab()
     for token, index in tokenizer.get_vocab().items():
         if token in ids:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from ..phantom.anatomy import Label
-from .queries import known_targets, query_table
+from ..queries import known_targets, query_table
 from .reasonings import SEVERAL_TARGETS, UNKNOWN_PICTURE, UNKNOWN_TARGET
 
 if TYPE_CHECKING:

@@ -26,11 +26,11 @@ from transformers import (
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 
 from ..phantom.anatomy import Label
+from ..queries import known_targets
 from .losses import SUBCELLS
 from .modelling import IMAGE_ENCODING, INTEGERS, chat, integer_token_ids
-from .queries import known_targets
 from .reasonings import PRESENCE_WORDS
-from .samples import Asked, Question, Sample
+from .samples import Asked, AskedSample, Question, Sample
 
 #: Token ids of a question and of its answer.
 Branch = tuple[list[int], list[int]]
@@ -140,7 +140,7 @@ class Packer:
         """``image_grid_thw`` of ``count`` images."""
         return self._grid_thw.repeat(count, 1)
 
-    def pack(self, samples: Sequence[Sample]) -> PackedBatch:
+    def pack(self, samples: Sequence[Sample | AskedSample]) -> PackedBatch:
         """Pack samples: a row of branches for each image."""
         rows = [sample.questions for sample in samples]
         ids, labels, segment, positions = self._lay_out(rows, self.prefix)
@@ -244,7 +244,7 @@ class Packer:
             weights[(labels == token) & after_comma] = weight
         return weights
 
-    def _occupancy(self, samples: Sequence[Sample]) -> torch.Tensor:
+    def _occupancy(self, samples: Sequence[Sample | AskedSample]) -> torch.Tensor:
         labels = torch.from_numpy(np.stack([s.image.labels for s in samples]).astype(np.int64))
         column = torch.zeros(len(Label), dtype=torch.long)
         column[list(known_targets())] = torch.arange(1, len(known_targets()) + 1)
@@ -278,7 +278,7 @@ def _attention(segment: torch.Tensor) -> torch.Tensor:
     return (causal & ((segment[:, None, :] == 0) | same))[:, None]
 
 
-def _boxes(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+def _boxes(samples: Sequence[Sample | AskedSample]) -> tuple[torch.Tensor, torch.Tensor]:
     """Box and key points (B, C, 8) and which targets have them (B, C)."""
     boxes = torch.zeros(len(samples), len(known_targets()), 8)
     asked = torch.zeros(len(samples), len(known_targets()), dtype=torch.bool)

@@ -14,7 +14,7 @@ from medreasoner_infer.imaging.window import CT_PRESETS
 from ..labelled_images import read_labelled
 from ..phantom.anatomy import Label
 from ..phantom.scanner import apply_window, letterbox
-from .queries import known_targets
+from ..queries import known_targets
 from .samples import SIZE_PX
 from .targets import ground_truth
 

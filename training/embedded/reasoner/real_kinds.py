@@ -17,9 +17,9 @@ from medreasoner_infer.language import LANGUAGES
 from medreasoner_infer.types import XYXY
 
 from ..phantom.anatomy import Label
+from ..queries import known_targets
 from ..questions import QuestionWriter
 from .pictures import PHANTOM_KINDS, Picture, boxed, drawn, phantom_picture, pictures
-from .queries import known_targets
 from .samples import SIZE_PX
 from .scoring import mean_with_interval, read_strictly
 from .targets import GroundTruth

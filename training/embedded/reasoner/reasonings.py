@@ -11,7 +11,7 @@ from scipy import ndimage
 from medreasoner_infer.answer import format_answer
 
 from ..phantom.anatomy import Label
-from .queries import known_targets
+from ..queries import known_targets
 from .targets import GroundTruth
 
 PRESENCE_WORDS = (" a", " which")

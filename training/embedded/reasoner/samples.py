@@ -10,7 +10,7 @@ import numpy as np
 
 from ..phantom.anatomy import Label
 from ..phantom.scanner import PhantomImage, sample_image
-from .queries import known_targets, query_table
+from ..queries import known_targets, query_table
 from .reasonings import FINDINGS, absent_reasoning, answer_text, present_reasoning
 from .targets import GroundTruth, target_mask, visible_targets
 
@@ -49,7 +49,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image with all its visible targets and the questions asked about it.
+    """A phantom image with all its visible targets and the questions asked about it."""
+
+    image: PhantomImage
+    truths: dict[Label, GroundTruth]
+    questions: tuple[Question, ...]
+    is_torso: bool = True
+
+
+@dataclass(frozen=True)
+class AskedSample:
+    """An image and questions in a user's own words.
 
     The truths of a real image stand in its questions only; ``is_torso`` tells whether the label map
     is complete.
@@ -57,8 +67,8 @@ class Sample:
 
     image: PhantomImage
     truths: dict[Label, GroundTruth]
-    questions: tuple[Question | Asked, ...]
-    is_torso: bool = True
+    questions: tuple[Asked, ...]
+    is_torso: bool
 
 
 def vary_query(query: str, rng: np.random.Generator) -> str:

@@ -14,7 +14,7 @@ from medreasoner_infer.errors import AnswerError
 from medreasoner_infer.types import Grounding
 
 from ..phantom.anatomy import Label
-from .queries import known_targets
+from ..queries import known_targets
 from .samples import SIZE_PX, Question
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 
 from ..phantom.anatomy import PARTS, Label
+from ..queries import known_targets
 from ..required import required
-from .queries import known_targets
 
 EMPTY = "The target is not on the image."
 MIN_AREA_PX = 40

@@ -47,7 +47,7 @@ from .modelling import (
 )
 from .packing import PackedBatch, Packer, WordBatch
 from .pictures import training_pictures
-from .samples import AT_FINDING_SHARE, SIZE_PX, Asked, Sample, sample_questions
+from .samples import AT_FINDING_SHARE, SIZE_PX, Asked, AskedSample, Sample, sample_questions
 
 TOKEN_DROPOUT, LOOSE_SHARE = 0.1, 0.6
 MAX_REASONING_CHARS = 240
@@ -112,7 +112,7 @@ class VocabularyStream(IterableDataset):
     def __init__(self, settings: Settings, asker: Asker, start: int = 0) -> None:
         self._settings, self._asker, self._start = settings, asker, start
 
-    def __iter__(self) -> Iterator[Sample | tuple[Asked, ...]]:
+    def __iter__(self) -> Iterator[AskedSample | tuple[Asked, ...]]:
         settings, index = self._settings, self._start
         while True:
             rng = np.random.default_rng([settings.seed, index])
@@ -153,7 +153,7 @@ class PackedTrainer(Trainer):
     def _trained(self) -> torch.nn.Module:
         return cast("torch.nn.Module", self.model)
 
-    def _collate(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+    def _collate(self, samples: list[Any]) -> dict[str, torch.Tensor]:
         return dict(vars(self._packer.pack(samples)))
 
     def compute_loss(
@@ -223,7 +223,7 @@ class PackedTrainer(Trainer):
 class WordTrainer(PackedTrainer):
     """Trains on rows of questions without images."""
 
-    def _collate(self, samples: list[tuple[Asked, ...]]) -> dict[str, torch.Tensor]:
+    def _collate(self, samples: list[Any]) -> dict[str, torch.Tensor]:
         return dict(vars(self._packer.pack_words(samples)))
 
     def compute_loss(

@@ -13,8 +13,8 @@ import numpy as np
 from medreasoner_infer.language import LANGUAGES, SIDES, Language
 
 from ..phantom.anatomy import Label
+from ..queries import known_targets
 from ..questions import Kind, Question, QuestionWriter
-from .queries import known_targets
 from .real_ct import RealSlice
 from .scoring import mean_with_interval
 
@@ -144,7 +144,7 @@ def name_in(completion: str) -> str | None:
 
 def _other_side(name: str) -> str:
     side, _, rest = name.partition(" ")
-    return f"{SIDES[1 - SIDES.index(side)]} {rest}"  # type: ignore[arg-type]
+    return f"{SIDES[1 - SIDES.index(side)]} {rest}"
 
 
 def _means(values: Mapping[str, Sequence[bool]]) -> dict:

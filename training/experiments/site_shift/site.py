@@ -18,7 +18,7 @@ from medreasoner_training.embedded.phantom.scanner import sample_grid
 from medreasoner_training.embedded.phantom.study import render_volume
 from medreasoner_training.embedded.phantom.tissues import sample_hu_table
 from medreasoner_training.embedded.phantom.torso import TorsoPhantom
-from medreasoner_training.embedded.reasoner.queries import known_targets
+from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.embedded.reasoner.reasonings import FINDINGS
 
 Range = tuple[float, float]

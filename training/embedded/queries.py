@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import yaml
 
-from ..phantom.anatomy import Label
+from .phantom.anatomy import Label
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,10 @@ train-reasoner:
 	  --out $(RUNS)/reasoner_phrasings $(REASONER_OPTIONS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage words \
 	  --init $(RUNS)/reasoner_phrasings/model --out $(RUNS)/reasoner_words \
-	  --steps 1700 --batch 8 --beginnings 10 --decay_share 0.5 $(REASONER_OPTIONS)
+	  --steps 2800 --batch 8 --beginnings 10 --decay_share 0.5 $(REASONER_OPTIONS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage vocabulary \
 	  --init $(RUNS)/reasoner_words/model --out $(RUNS)/reasoner \
-	  --steps 1500 --beginnings 6 --lr 1.2e-3 --decay_share 0.8 \
+	  --steps 1500 --beginnings 8 --lr 1.2e-3 --decay_share 0.8 \
 	  $(if $(DATA),--real_data '$(DATA)/real') $(REASONER_OPTIONS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.calibrate \
 	  --model $(RUNS)/reasoner/model $(if $(DATA),--real_data '$(DATA)/real')

@@ -9,7 +9,6 @@ if it stood alone.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,6 +98,7 @@ class Packer:
         dropout: float = 0.0,
     ) -> None:
         self._split_apart = _with_dropout(processor.tokenizer, dropout)
+        self._rng = np.random.default_rng(0)
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.integer_ids = torch.tensor(integer_token_ids(self.tokenizer))
@@ -172,7 +172,7 @@ class Packer:
         if isinstance(asked, Question):
             return self._question(asked.query), self._answer(asked.completion)
         question = self._question(asked.query)
-        if self._split_apart is not None and random.random() < 0.5:
+        if self._split_apart is not None and self._rng.random() < 0.5:
             question = self._split_apart.encode(asked.query).ids + self.suffix
         whole = asked.whole
         return question, self._answer(asked.completion) if whole else self._encode(asked.completion)

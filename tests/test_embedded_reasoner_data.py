@@ -132,12 +132,11 @@ def test_reasoning_names_place_brightness_shape_and_neighbour():
     labels[10:30, 20:60] = Label.LIVER
     truths = visible_targets(labels)
     assert present_reasoning(grey, truths, Label.SPLEEN) == (
-        "By description, the question points to the spleen, a bright round region at the patient's "
+        "The question points to the spleen, a bright round region at the patient's "
         "front left, left of the liver."
     )
     assert absent_reasoning(truths, Label.HEART) == (
-        "By description, the question points to the heart, which is not visible on this slice of "
-        "the liver."
+        "The question points to the heart, which is not visible on this slice of the liver."
     )
 
 

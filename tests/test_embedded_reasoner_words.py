@@ -58,10 +58,10 @@ def samples(asker: Asker) -> list:
 
 def test_each_outcome_has_its_form_and_the_question_alone_decides_the_beginning(samples) -> None:
     forms = {
-        "present": r"<think>By \w+, the question points to the [a-z -]+, a .*</think><answer>\{",
-        "absent": r"<think>By \w+, the question points to the [a-z -]+, which is not .*null",
+        "present": r"<think>The question points to the [a-z -]+, a .*</think><answer>\{",
+        "absent": r"<think>The question points to the [a-z -]+, which is not .*null",
         "refused": r'<think>Th.*</think><answer>"not understood"</answer>',
-        "begun": r"<think>By \w+, the question points to the [a-z -]+,$",
+        "begun": r"<think>The question points to the [a-z -]+,$",
     }
     met = set()
     for asked in (asked for sample in samples for asked in sample.questions):
@@ -177,6 +177,26 @@ def test_a_grown_model_answers_as_the_smaller_one_did(
     )
 
 
+def test_of_a_grown_model_only_what_is_new_is_trained(
+    writer: QuestionWriter, tmp_path: Path
+) -> None:
+    processor = build_processor(TINY)
+    save_model_folder(build_model(TINY, processor.tokenizer), processor, tmp_path)
+    model, words = grown(tmp_path, writer, replace(TINY, layers=3, vocabulary=2400), questions=300)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("layers.0." in name or "embed_tokens" in name for name in trained)
+    shared = set(words.tokenizer.get_vocab()) & set(processor.tokenizer.get_vocab())
+    ids = torch.tensor([[words.tokenizer.get_vocab()[token] for token in sorted(shared)[:50]]])
+    new = torch.tensor(
+        [[i for t, i in words.tokenizer.get_vocab().items() if t not in shared][:50]]
+    )
+    model(input_ids=torch.cat([ids, new], 1)).logits.square().mean().backward()
+    gradient = model.get_input_embeddings().weight.grad
+    assert gradient[ids].abs().max() == 0
+    assert gradient[new].abs().max() > 0
+
+
 def _asked(text: str, kind: str, *targets: str) -> Asking:
     question = Question(text, "en", kind, targets, "test")  # type: ignore[arg-type]
     return Asking(np.zeros((4, 4), np.uint8), question)
@@ -191,11 +211,11 @@ def test_understanding_counts_names_sides_and_refusals() -> None:
         _asked("asdf", "nonsense"),
     ]
     answers = {
-        "liver": "<think>By name, the question points to the liver, a bright",
-        "left kidney": "<think>By name, the question points to the right kidney, a",
+        "liver": "<think>The question points to the liver, a bright",
+        "left kidney": "<think>The question points to the right kidney, a",
         "spleen": "<think>The question names no single target that this model knows.",
         "appendix": "<think>The question names no single target that this model knows.",
-        "asdf": "<think>By name, the question points to the aorta, which",
+        "asdf": "<think>The question points to the aorta, which",
     }
     found = understanding(asked, lambda _, queries: [answers[query] for query in queries])
     assert found["named"]["all"]["mean"] == pytest.approx(1 / 3, abs=1e-4)

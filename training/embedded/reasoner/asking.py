@@ -17,7 +17,6 @@ from ..queries import known_targets
 from ..questions import Kind, Question, QuestionWriter, Split
 from .pictures import PHANTOM_KINDS, Picture, drawn, phantom_picture, unknown_picture
 from .reasonings import (
-    BY_DESCRIPTION,
     SEVERAL_TARGETS,
     UNKNOWN_PICTURE,
     UNKNOWN_TARGET,
@@ -56,12 +55,11 @@ ELSEWHERE = (
     "benign breast lesion",
 )
 """Targets that no torso and no heart shows."""
-_LED_BY_NAME = "name"
 
 
 def led_by(question: Question, fact_kinds: Mapping[str, str]) -> str:
     """What in a question leads to its target: its name, its function and so on."""
-    return fact_kinds.get(question.source, BY_DESCRIPTION) if question.source else _LED_BY_NAME
+    return fact_kinds[question.source] if question.source else "name"
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ class Asker:
         name = names[(number + int(rng.integers(len(names)))) % len(names)]
         label = _label_of(name) if scene.phantom is not None else None
         if label is not None and rng.random() < PHRASING_SHARE:
-            return _answered(scene, name, training_query(label, rng), BY_DESCRIPTION)
+            return _answered(scene, name, training_query(label, rng), "")
         question = self._about(name, rng)
         if question.target != name:  # it leaves the side open
             name = _larger_side(scene, question.target or name)
@@ -164,7 +162,7 @@ class Asker:
             question = self._draw(KNOWN_KINDS, rng)
             if question.target in self._all_names:
                 break
-        text = stated(led_by(question, self._fact_kinds), question.target)
+        text = stated(question.target)
         return Asked(question.text, f"<think>{text}", f"<think>{text}", whole=False)
 
     def _about(self, name: str, rng: np.random.Generator) -> Question:
@@ -209,7 +207,7 @@ def _torso_scene(rng: np.random.Generator) -> _Scene:
 
 def _answered(scene: _Scene, name: str, query: str, by: str) -> Asked:
     truth = scene.truths.get(name)
-    begin = f"<think>{stated(by, name)}"
+    begin = f"<think>{stated(name)}"
     if truth is None:
         reasoning = absent_reasoning(scene.phantom or {}, None, by, name)
     elif scene.phantom is None:

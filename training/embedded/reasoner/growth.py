@@ -35,7 +35,8 @@ def grown(
     """A model with more layers and a tokenizer of all languages, which answers as before.
 
     New layers come first, since they are to read the question, and begin as the identity. Words
-    that both tokenizers have keep their embeddings.
+    that both tokenizers have keep their embeddings. Of a model that has grown, only what is new can
+    be trained, until all of its parameters are asked to.
 
     Args:
         folder: of the smaller model.
@@ -63,8 +64,30 @@ def grown(
         if match and int(match[2]) < added and name.endswith(_WRITES):
             state[name] = torch.zeros_like(state[name])
     model.load_state_dict(state)
-    _keep_embeddings(model, processor.tokenizer, small, words)
+    shared = _keep_embeddings(model, processor.tokenizer, small, words)
+    if added:
+        _train_words_only(model, added, shared)
     return model, processor
+
+
+def _train_words_only(
+    model: Qwen2_5_VLForConditionalGeneration, added: int, shared: list[int]
+) -> None:
+    """Freeze what reads the image: only new layers and the embeddings of new words are trained.
+
+    Text alone, trained through all layers, makes a model forget within minutes where things are.
+    """
+    for name, parameter in model.named_parameters():
+        match = _LAYER.fullmatch(name)
+        parameter.requires_grad = match is not None and int(match[2]) < added
+    embeddings = cast("torch.Tensor", model.get_input_embeddings().weight)
+    embeddings.requires_grad = True
+    kept = torch.tensor(shared)
+
+    def only_new_words(gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.index_fill(0, kept, 0.0)
+
+    embeddings.register_hook(only_new_words)
 
 
 @torch.no_grad()
@@ -73,10 +96,12 @@ def _keep_embeddings(
     tokenizer: PreTrainedTokenizerFast,
     small: Qwen2_5_VLForConditionalGeneration,
     words: PreTrainedTokenizerFast,
-) -> None:
+) -> list[int]:
+    """Copy the embeddings of words that both have; returns their ids in the larger one."""
     new = cast("torch.Tensor", model.get_input_embeddings().weight)
     old = cast("torch.Tensor", small.get_input_embeddings().weight)
     ids = words.get_vocab()
-    for token, index in tokenizer.get_vocab().items():
-        if token in ids:
-            new[index] = old[ids[token]]
+    shared = [(index, ids[token]) for token, index in tokenizer.get_vocab().items() if token in ids]
+    for index, known in shared:
+        new[index] = old[known]
+    return [index for index, _ in shared]

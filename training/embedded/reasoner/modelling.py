@@ -118,8 +118,9 @@ def _corpus(questions: Sequence[str]) -> list[str]:
             f"{target.name}, above the {target.name}.",
             f"The question points to the {target.name}, which is not visible on this slice of the "
             f"{target.name}.",
-            f"By name, the question points to the {target.name}, a {words} region at the patient's "
-            f"front right, in front of the {target.name}, behind the {target.name}.",
+            f"The question points to the {target.name}, a {words} region at the patient's front "
+            f"right, in front of the {target.name}, behind the {target.name}. It is asked for by "
+            "its name, its function, its appearance, its place, a symptom, a sign, a disease.",
             '{"bbox":[1,2,3,4],"points_1":[1,2],"points_2":[1,2]}',
             "null",
             '"not understood"',

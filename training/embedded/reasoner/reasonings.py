@@ -17,7 +17,17 @@ from .targets import GroundTruth
 PRESENCE_WORDS = (" a", " which")
 """First word after the name's comma of a reasoning: of a visible and of an absent target."""
 
-BY_DESCRIPTION = "description"
+LED_BY = {
+    "name": "its name",
+    "function": "its function",
+    "appearance": "its appearance",
+    "place": "its place",
+    "symptom": "a symptom",
+    "sign": "a sign",
+    "disease": "a disease",
+    "procedure": "a procedure",
+}
+"""What in a question leads to its target: names, and the kinds of facts in the vocabulary."""
 UNKNOWN_TARGET = "The question names no single target that this model knows."
 SEVERAL_TARGETS = "The question asks for several targets; ask for one at a time."
 UNKNOWN_PICTURE = "This is no picture of a kind that this model knows."
@@ -90,7 +100,7 @@ def present_reasoning(
     grey: np.ndarray,
     truths: Mapping[Label, GroundTruth],
     label: Label,
-    led_by: str = BY_DESCRIPTION,
+    led_by: str = "",
     name: str = "",
 ) -> str:
     """What is seen of a target of an axial slice: brightness, shape, place, neighbour.
@@ -102,26 +112,31 @@ def present_reasoning(
         grey: uint8 of shape (S, S).
         truths: the visible targets of this image.
         label: which of them is asked for.
-        led_by: what in the question leads to it.
+        led_by: what in the question leads to it, a key of ``LED_BY``; not told by default.
         name: of the target; the table's by default.
     """
     truth = truths[label]
     where = patient_place_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
     return (
-        f"{stated(led_by, name or known_targets()[label].name)} {seen(grey, truth)} "
-        f"{where}{_neighbour(truths, label)}."
+        f"{stated(name or known_targets()[label].name)} {seen(grey, truth)} "
+        f"{where}{_neighbour(truths, label)}.{_led_by(led_by)}"
     )
 
 
 def picture_reasoning(grey: np.ndarray, truth: GroundTruth, led_by: str, name: str) -> str:
     """What is seen of a target of a picture whose directions are not the patient's."""
     where = position_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
-    return f"{stated(led_by, name)} {seen(grey, truth)} in the {where} of the image."
+    text = f"{stated(name)} {seen(grey, truth)} in the {where} of the image."
+    return text + _led_by(led_by)
 
 
-def stated(led_by: str, name: str) -> str:
+def stated(name: str) -> str:
     """The beginning of a reasoning, which the question alone decides."""
-    return f"By {led_by}, the question points to the {name},"
+    return f"The question points to the {name},"
+
+
+def _led_by(kind: str) -> str:
+    return f" It is asked for by {LED_BY[kind]}." if kind else ""
 
 
 def seen(grey: np.ndarray, truth: GroundTruth) -> str:
@@ -132,16 +147,16 @@ def seen(grey: np.ndarray, truth: GroundTruth) -> str:
 def absent_reasoning(
     truths: Mapping[Label, GroundTruth],
     label: Label | None,
-    led_by: str = BY_DESCRIPTION,
+    led_by: str = "",
     name: str = "",
 ) -> str:
     """Why the answer is null, and the largest target that the slice shows instead."""
-    text = stated(led_by, name or ("" if label is None else known_targets()[label].name))
+    text = stated(name or ("" if label is None else known_targets()[label].name))
     text = f"{text} which is not visible on this slice"
-    if not truths:
-        return f"{text}."
-    largest = max(truths, key=lambda other: int(truths[other].mask.sum()))
-    return f"{text} of the {known_targets()[largest].name}."
+    if truths:
+        largest = max(truths, key=lambda other: int(truths[other].mask.sum()))
+        text = f"{text} of the {known_targets()[largest].name}"
+    return f"{text}.{_led_by(led_by)}"
 
 
 def answer_text(reasoning: str, truth: GroundTruth | None) -> str:

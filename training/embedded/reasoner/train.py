@@ -363,7 +363,8 @@ def _arguments(settings: Settings) -> TrainingArguments:
         lr_scheduler_type="warmup_stable_decay",
         lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "linear"},
         warmup_steps=warmup,
-        weight_decay=0.01,
+        # It would shrink the embeddings that the words' stage is to keep.
+        weight_decay=0.0 if settings.stage == "words" else 0.01,
         max_grad_norm=1.0,
         bf16=settings.bf16 and computes_bf16(),
         use_cpu=True,

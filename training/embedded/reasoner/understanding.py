@@ -31,7 +31,7 @@ TARGET_KINDS: tuple[Kind, ...] = (
     "misspelt",
 )
 REFUSED_KINDS: tuple[Kind, ...] = ("outside", "nonsense", "several")
-_NAMED = re.compile(r"the question points to the ([^,]+),")
+_NAMED = re.compile(r"question points to the ([^,]+),")
 _SEED = 940_000
 _DRAWS = 12
 

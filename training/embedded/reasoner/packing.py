@@ -171,11 +171,11 @@ class Packer:
     def _branch(self, asked: Question | Asked) -> Branch:
         if isinstance(asked, Question):
             return self._question(asked.query), self._answer(asked.completion)
-        question = self._question(asked.query)
+        question = self._encode(asked.query)  # not kept: there is no end of them
         if self._split_apart is not None and self._rng.random() < 0.5:
-            question = self._split_apart.encode(asked.query).ids + self.suffix
-        whole = asked.whole
-        return question, self._answer(asked.completion) if whole else self._encode(asked.completion)
+            question = self._split_apart.encode(asked.query).ids
+        answer = self._answer if asked.whole else self._encode
+        return question + self.suffix, answer(asked.completion)
 
     def _lay_out(
         self, rows: Sequence[Sequence[Question | Asked]], prefix: list[int]

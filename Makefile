@@ -41,7 +41,7 @@ serve: install
 	$(BIN)/medreasoner serve --studies $(or $(STUDIES),demo_studies)
 
 # A file of tests for each core at a time; what a test computes itself takes one core.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test: install test-viewers
 	$(PYTEST)

@@ -15,6 +15,7 @@ from medreasoner_training.embedded.reasoner.reasonings import (
     answer_text,
     position_in_words,
     present_reasoning,
+    torso_reasoning,
 )
 from medreasoner_training.embedded.reasoner.samples import sample_questions, vary_query
 from medreasoner_training.embedded.reasoner.targets import (
@@ -132,8 +133,12 @@ def test_reasoning_names_place_brightness_shape_and_neighbour():
     labels[10:30, 20:60] = Label.LIVER
     truths = visible_targets(labels)
     assert present_reasoning(grey, truths, Label.SPLEEN) == (
-        "The question points to the spleen, a bright round region at the patient's "
-        "front left, left of the liver."
+        "The question points to the spleen, a bright round region in the upper right of the image, "
+        "right of the liver."
+    )
+    assert torso_reasoning(grey, truths, Label.SPLEEN, "function", "spleen") == (
+        "The question points to the spleen, a bright round region at the patient's front left, "
+        "left of the liver. It is asked for by its function."
     )
     assert absent_reasoning(truths, Label.HEART) == (
         "The question points to the heart, which is not visible on this slice of the liver."
@@ -147,9 +152,9 @@ def test_reasoning_place_agrees_with_the_label_map(samples):
             if question.truth is None:
                 continue
             x0, y0, x1, y1 = question.truth.bbox_xyxy_px
-            place = re.search(r"region (?:at|in) the patient's ([a-z ]+)", question.completion)[1]
-            assert ("right" in place.split()) == ((x0 + x1) / 2 < 128 / 3)
-            assert ("back" in place.split()) == ((y0 + y1) / 2 >= 2 * 128 / 3)
+            place = re.search(r"region in the ([a-z ]+) of the image", question.completion).group(1)
+            assert ("left" in place) == ((x0 + x1) / 2 < 128 / 3)
+            assert ("lower" in place) == ((y0 + y1) / 2 >= 2 * 128 / 3)
             checked += 1
     assert checked > 100
 

@@ -80,8 +80,9 @@ def room(orthanc_factory, tmp_path_factory, real_images) -> Iterator[ReadingRoom
     assert "bile" not in server.log.read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One for each module: while it runs, its event loop is that of every test of the process."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("Chromium is absent; run scripts/setup_browser.sh")

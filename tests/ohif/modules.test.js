@@ -13,7 +13,7 @@ const { difference, hashOf, intersection, packRuns, slab, union, unpackRuns } = 
 const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
 const sessions = await at('session.js');
-const { active, allowed, earlierQuestions, initialState, listed, reduce, shown } = sessions;
+const { active, allowed, askedTexts, earlierQuestions, initialState, listed, reduce, shown } = sessions;
 const targetModule = await at('target.js');
 const { calling, measure, onSliceAt, sentPrompts, targetOfRecord, withPoint, withoutPoint } =
   targetModule;
@@ -853,4 +853,17 @@ test('the mask of what the PACS has comes from there', async () => {
     '/medreasoner/history/a%2Fb/mask?study=1.2',
     '/medreasoner/masks/a%2Fb',
   ]);
+});
+
+test('questions that were asked on the study can be taken again, each once', () => {
+  const record = (id, query, created_at) => ({ inference_id: id, created_at, result: { query } });
+  const local = [
+    record('a', 'liver', '2026-01-01T10:00:00Z'),
+    record('b', 'spleen', '2026-01-01T11:00:00Z'),
+    record('c', '', '2026-01-01T12:00:00Z'),
+  ];
+  const archived = [record('d', 'liver', '2026-01-01T13:00:00Z')];
+  assert.deepEqual(askedTexts({ local, archived }), ['liver', 'spleen']);
+  const many = Array.from({ length: 30 }, (_, n) => record(`${n}`, `q${n}`, `2026-01-01T10:00:${n + 10}Z`));
+  assert.equal(askedTexts({ local: many, archived: [] }).length, 12);
 });

@@ -81,6 +81,22 @@ def test_a_list_is_asked_one_by_one_as_targets_of_their_own(reader, room) -> Non
     assert reader.question.input_value() == "Segment liver, spleen"
 
 
+def test_a_question_asked_several_times_tells_how_far_the_answers_agree_and_can_be_taken_again(
+    reader, room
+) -> None:
+    reader.tab.get_by_label("How often to ask").select_option("3 times")
+    try:
+        answered(reader, LIVER)
+    finally:
+        reader.tab.get_by_label("How often to ask").select_option("once")
+    expect(reader.tab.get_by_text(re.compile(r"Several answers agree to \d+ %"))).to_be_visible()
+    assert len(room.records(room.ct)[0]["result"]["samples"]) == 2
+    reader.question.fill("")
+    reader.tab.get_by_label("A question to ask again").select_option(LIVER)
+    expect(reader.question).to_be_focused()
+    assert reader.question.input_value() == LIVER
+
+
 def test_a_click_keeps_what_was_painted_and_undo_takes_each_back(reader, room) -> None:
     answered(reader, LIVER)
     box = reader.drawn_box()

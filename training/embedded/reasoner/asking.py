@@ -23,9 +23,9 @@ from .reasonings import (
     absent_reasoning,
     answer_text,
     picture_reasoning,
-    present_reasoning,
     refusal_text,
     stated,
+    torso_reasoning,
 )
 from .samples import ABSENT_SHARE, AT_FINDING_SHARE, SIZE_PX, Asked, AskedSample, training_query
 from .targets import GroundTruth, visible_targets
@@ -213,7 +213,7 @@ def _answered(scene: _Scene, name: str, query: str, by: str) -> Asked:
     elif scene.phantom is None:
         reasoning = picture_reasoning(scene.image.grey, truth, by, name)
     else:
-        reasoning = present_reasoning(scene.image.grey, scene.phantom, truth.label, by, name)
+        reasoning = torso_reasoning(scene.image.grey, scene.phantom, truth.label, by, name)
     return Asked(query, answer_text(reasoning, truth), begin)
 
 

@@ -74,52 +74,70 @@ def patient_place_in_words(x: float, y: float, size_px: int) -> str:
     return f"at the patient's {where}" if where else "in the patient's middle"
 
 
-def _relation(centre: tuple[float, float], other: tuple[float, float]) -> str:
-    """Of an axial slice as displayed, whose left is the patient's right and whose top the front."""
+Relations = tuple[str, str, str, str]
+IN_THE_IMAGE: Relations = ("right of", "left of", "below", "above")
+OF_THE_PATIENT: Relations = ("left of", "right of", "behind", "in front of")
+"""Where something lies that is to the right, the left, below and above on an axial slice as
+displayed, whose left is the patient's right and whose top the front."""
+
+
+def _relation(centre: tuple[float, float], other: tuple[float, float], relations: Relations) -> str:
     dx, dy = centre[0] - other[0], centre[1] - other[1]
     if abs(dx) > abs(dy):
-        return "left of" if dx > 0 else "right of"
-    return "behind" if dy > 0 else "in front of"
+        return relations[0] if dx > 0 else relations[1]
+    return relations[2] if dy > 0 else relations[3]
 
 
 def _centre(bbox: tuple[int, int, int, int]) -> tuple[float, float]:
     return (bbox[0] + bbox[2]) / 2, (bbox[1] + bbox[3]) / 2
 
 
-def _neighbour(truths: Mapping[Label, GroundTruth], label: Label) -> str:
+def _neighbour(truths: Mapping[Label, GroundTruth], label: Label, relations: Relations) -> str:
     x, y = _centre(truths[label].bbox_xyxy_px)
     organs = [other for other in truths if other != label and other not in FINDINGS]
     if not organs:
         return ""
     centres = {other: _centre(truths[other].bbox_xyxy_px) for other in organs}
     nearest = min(organs, key=lambda other: np.hypot(x - centres[other][0], y - centres[other][1]))
-    return f", {_relation((x, y), centres[nearest])} the {known_targets()[nearest].name}"
+    return f", {_relation((x, y), centres[nearest], relations)} the {known_targets()[nearest].name}"
 
 
-def present_reasoning(
-    grey: np.ndarray,
-    truths: Mapping[Label, GroundTruth],
-    label: Label,
-    led_by: str = "",
-    name: str = "",
-) -> str:
-    """What is seen of a target of an axial slice: brightness, shape, place, neighbour.
+def present_reasoning(grey: np.ndarray, truths: Mapping[Label, GroundTruth], label: Label) -> str:
+    """What is seen of a target: brightness against its surroundings, shape, place, neighbour.
 
-    Left, right, front and back are the patient's; place and relation are those of the boxes'
-    centres.
+    Left and right are those of the image, not of the patient; place and relation are those of the
+    boxes' centres. The shipped weights write so.
 
     Args:
         grey: uint8 of shape (S, S).
         truths: the visible targets of this image.
         label: which of them is asked for.
-        led_by: what in the question leads to it, a key of ``LED_BY``; not told by default.
-        name: of the target; the table's by default.
+    """
+    truth = truths[label]
+    where = position_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
+    return (
+        f"{stated(known_targets()[label].name)} {seen(grey, truth)} in the {where} of the "
+        f"image{_neighbour(truths, label, IN_THE_IMAGE)}."
+    )
+
+
+def torso_reasoning(
+    grey: np.ndarray, truths: Mapping[Label, GroundTruth], label: Label, led_by: str, name: str
+) -> str:
+    """The same of an axial slice with the patient's sides, and what in the question led to it.
+
+    Args:
+        grey: uint8 of shape (S, S).
+        truths: the visible targets of this image.
+        label: which of them is asked for.
+        led_by: what in the question leads to it, a key of ``LED_BY``, or empty.
+        name: of the target.
     """
     truth = truths[label]
     where = patient_place_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
     return (
-        f"{stated(name or known_targets()[label].name)} {seen(grey, truth)} "
-        f"{where}{_neighbour(truths, label)}.{_led_by(led_by)}"
+        f"{stated(name)} {seen(grey, truth)} {where}{_neighbour(truths, label, OF_THE_PATIENT)}."
+        f"{_led_by(led_by)}"
     )
 
 

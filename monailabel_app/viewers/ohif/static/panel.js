@@ -245,7 +245,8 @@ export class Panel {
     const search = this.#view.search.checked;
     const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
     const propagate = this.#view.propagate.checked;
-    const values = { propagate, ...place, ...this.#viewer.window };
+    const samples = Number(this.#view.times.value);
+    const values = { propagate, samples, ...place, ...this.#viewer.window };
     await this.#draw();
     const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });

@@ -22,6 +22,7 @@ import {
 import { sameRuns } from './runs.js';
 
 export const IDLE = 'idle';
+const MOST_ASKED = 12;
 export const WORKING = 'working';
 export const FAILED = 'failed';
 
@@ -251,6 +252,12 @@ export function earlierQuestions({ local, archived }) {
     byId.set(record.inference_id, { ...record, ...known, archived: true });
   }
   return [...byId.values()].sort((a, b) => new Date(b.created_at) - new Date(a.created_at));
+}
+
+/** What was asked on this study in words, the latest first, each once. */
+export function askedTexts(history) {
+  const texts = earlierQuestions(history).map(record => record.result?.query ?? '');
+  return [...new Set(texts.filter(text => text !== ''))].slice(0, MOST_ASKED);
 }
 
 /** Which buttons may be pressed. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tab's page: elements and what they show. Text of the model is only ever set as textContent.
 
-import { WORKING, active, allowed, earlierQuestions, listed } from './session.js';
+import { WORKING, active, allowed, askedTexts, earlierQuestions, listed } from './session.js';
 import {
   describeAnswer,
   describeCheck,
@@ -33,6 +33,9 @@ const BUTTONS = {
   submit: 'Submit mask as edited',
   reject: 'Reject',
 };
+// How many answers are drawn; of several, the tab tells how far they agree.
+const TIMES = { 1: 'once', 3: '3 times', 5: '5 times' };
+const EXAMPLES = ['Segment the liver.', 'Which organ makes bile?', 'Where is the left kidney?'];
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const KEY_EVENTS = ['keydown', 'keypress', 'keyup'];
 
@@ -88,6 +91,7 @@ export class View {
     this.#renderTargets(state);
     this.#renderTarget(target, may);
     this.#renderHistory(state, target);
+    this.#renderQuestions(state.history);
   }
 
   #renderTarget(target, may) {
@@ -164,6 +168,13 @@ export class View {
       event.preventDefault();
       this.on.ask();
     });
+    this.times = element(
+      'select',
+      { attributes: { 'aria-label': 'How often to ask' } },
+      Object.entries(TIMES).map(([value, textContent]) => element('option', { value, textContent }))
+    );
+    this.again = element('select', { attributes: { 'aria-label': 'A question to ask again' } });
+    this.again.addEventListener('change', () => this.#takeQuestion());
     this.propagate = element('input', { type: 'checkbox', checked: true });
     this.search = element('input', { type: 'checkbox' });
     this.reason = element('input', {
@@ -194,6 +205,25 @@ export class View {
       textContent: 'Read again',
       hidden: true,
       onclick: () => this.on.readAgain(),
+    });
+  }
+
+  #takeQuestion() {
+    this.question.value = this.again.value;
+    this.again.selectedIndex = 0;
+    this.question.focus();
+  }
+
+  #renderQuestions(history) {
+    this.#list(this.again, [history.local, history.archived], () => {
+      const option = text => element('option', { value: text, textContent: text });
+      const group = (label, texts) => element('optgroup', { label }, texts.map(option));
+      const asked = askedTexts(history);
+      return [
+        element('option', { value: '', textContent: 'Questions …', disabled: true, selected: true }),
+        ...(asked.length > 0 ? [group('Asked on this study', asked)] : []),
+        group('Examples', EXAMPLES),
+      ];
     });
   }
 
@@ -345,7 +375,7 @@ export class View {
         hint('medreasoner-hint', 'Shift+Enter makes a new line. Alt+Q comes back here.'),
         element('label', { className: 'choice' }, [this.search, 'Find the slice in the whole series']),
         element('label', { className: 'choice' }, [this.propagate, 'Segment through the volume']),
-        row(ask, cancel),
+        row(ask, this.times, cancel, this.again),
         this.status,
         this.error,
       ],

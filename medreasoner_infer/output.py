@@ -21,6 +21,7 @@ from medreasoner_infer.imaging import (
     write_mask,
     write_overlay,
 )
+from medreasoner_infer.reasoners.calibration import UNCERTAIN_BELOW
 from medreasoner_infer.result import Inference
 
 
@@ -126,7 +127,7 @@ def _outcome(inference: Inference, slice_pixels: int) -> str:
         size = f"{mask.voxels} voxels" if volume_mm3 is None else f"{volume_mm3 / 1000:.1f} cm³"
         text += f", {size} on slices {first} to {last}"
     if inference.confidence is not None and inference.calibrated:
-        uncertain = ", uncertain" if inference.confidence < 0.5 else ""
+        uncertain = ", uncertain" if inference.confidence < UNCERTAIN_BELOW else ""
         text += f"; probability that it is right {inference.confidence:.0%}{uncertain}"
     if inference.agreement is not None:
         text += f", agreement of samples {inference.agreement:.2f}"

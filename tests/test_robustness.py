@@ -16,7 +16,8 @@ from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Plane, Volume, Window
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import XYXY, Grounding, ReasonerAnswer, ReasonerRequest
-from medreasoner_training.robustness import summary, unsided, variations, varied_answers
+from medreasoner_training.embedded.questions import unsided
+from medreasoner_training.robustness import summary, variations, varied_answers
 from monailabel_app.cli.app import app
 
 SIZE = 64

@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.agreement import box_iou
-from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Window, letterbox, slice_image
-from medreasoner_infer.language import LANGUAGES, SIDES, Language, vocabulary
+from medreasoner_infer.language import LANGUAGES, Language
 from medreasoner_infer.reasoners import Reasoner, prepare_image
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import XYXY, Outcome, ReasonerAnswer, ReasonerRequest
-from medreasoner_training.embedded.questions import Kind, QuestionWriter
+from medreasoner_training.embedded.questions import Kind, QuestionWriter, unsided
 
 VariationKind = Literal[
     "same question",
@@ -76,24 +75,6 @@ class Varied:
 def plain_question(target: str) -> str:
     """The question that all others are compared with."""
     return f"Segment the {target}."
-
-
-def unsided(target: str) -> str:
-    """The vocabulary's name of a target that may begin with the patient's side.
-
-    Raises:
-        InputError: the vocabulary does not hold it.
-    """
-    first, _, rest = target.partition(" ")
-    known = vocabulary().targets
-    if target in known:
-        return target
-    if first in SIDES and rest in known and known[rest].paired:
-        return rest
-    raise InputError(
-        f"The target {target!r} is not in the clinical vocabulary; expected a name such as liver, "
-        "left kidney or aorta."
-    )
 
 
 def variations(

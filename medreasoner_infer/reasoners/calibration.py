@@ -22,6 +22,8 @@ from medreasoner_infer.errors import ModelUnavailableError
 from medreasoner_infer.types import XYXY, Evidence
 
 CALIBRATION_FILE = "calibration.json"
+UNCERTAIN_BELOW = 0.5
+"""An answer that is less probably right is called uncertain."""
 _CERTAIN = math.log(0.999999)
 
 

@@ -56,10 +56,10 @@ def robustness(
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_infer.request import SliceSelection
     from medreasoner_infer.slice_choice import DisplayedSlice, fixed_choice, plane_of, search_slice
+    from medreasoner_training.embedded.questions import unsided
     from medreasoner_training.robustness import (
         plain_question,
         summary,
-        unsided,
         variations,
         varied_answers,
     )

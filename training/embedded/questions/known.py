@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from medreasoner_infer.language import SIDES
-
 from ..queries import known_targets
+from .wording import unsided
 
 REAL_LABELS: dict[str, str] = {
     "airways": "airways",
@@ -44,10 +43,5 @@ REAL_LABELS: dict[str, str] = {
 
 def known_names() -> frozenset[str]:
     """Names in the vocabulary of the phantoms' targets and of the public images' labels."""
-    phantom = {_without_side(target.name) for target in known_targets().values()}
+    phantom = {unsided(target.name) for target in known_targets().values()}
     return frozenset(phantom | set(REAL_LABELS.values()))
-
-
-def _without_side(name: str) -> str:
-    first, _, rest = name.partition(" ")
-    return rest if first in SIDES else name

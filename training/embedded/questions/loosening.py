@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medreasoner_infer.language.spoken import UNSPACED
+
 from .nonsense import invented_word
 
 DROPPED_SHARE, EXCHANGED_SHARE, INVENTED_SHARE = 0.22, 0.25, 0.3
 FRONT_SHARE = 0.3
 FACT_DROPPED_SHARE = 0.12
-UNSPACED = ("zh", "ja")
 _SLOT = re.compile(r"(\{[^}]+\})")
 
 

@@ -14,7 +14,7 @@ from medreasoner_infer.language import LANGUAGES, SIDES, Language
 from ..phantom.anatomy import Label
 from ..phantom.scanner import PhantomImage, sample_image
 from ..queries import known_targets
-from ..questions import Kind, Question, QuestionWriter, Split
+from ..questions import Kind, Question, QuestionWriter, Split, unsided
 from .pictures import PHANTOM_KINDS, Picture, drawn, phantom_picture, unknown_picture
 from .reasonings import (
     SEVERAL_TARGETS,
@@ -170,11 +170,11 @@ class Asker:
         writer = self._writer
         while True:
             question = writer.write(
-                _drawn(KNOWN_KINDS, rng), _language(rng), self._split, rng, about=_unsided(name)
+                _drawn(KNOWN_KINDS, rng), _language(rng), self._split, rng, about=unsided(name)
             )
             if question is None:
                 continue
-            if question.target == name or question.target == _unsided(name):
+            if question.target == name or question.target == unsided(name):
                 return question
 
     def _draw(self, kinds: Mapping[Kind, float], rng: np.random.Generator) -> Question:
@@ -221,21 +221,16 @@ def _refusal(query: str, reasoning: str) -> Asked:
     return Asked(query, refusal_text(reasoning), f"<think>{reasoning}")
 
 
-def _larger_side(scene: _Scene, unsided: str) -> str:
+def _larger_side(scene: _Scene, either: str) -> str:
     """Which of both sides is answered where the question leaves it open: the larger section."""
-    sided = [f"{side} {unsided}" for side in SIDES if f"{side} {unsided}" in scene.truths]
+    sided = [f"{side} {either}" for side in SIDES if f"{side} {either}" in scene.truths]
     if not sided:
-        return unsided
+        return either
     return max(sided, key=lambda name: int(scene.truths[name].mask.sum()))
 
 
 def _label_of(name: str) -> Label | None:
     return next((label for label, t in known_targets().items() if t.name == name), None)
-
-
-def _unsided(name: str) -> str:
-    first, _, rest = name.partition(" ")
-    return rest if first in SIDES and rest in ("lung", "kidney") else name
 
 
 def _drawn(kinds: Mapping[Kind, float], rng: np.random.Generator) -> Kind:

@@ -18,7 +18,7 @@ from medreasoner_infer.types import XYXY
 
 from ..phantom.anatomy import Label
 from ..queries import known_targets
-from ..questions import QuestionWriter
+from ..questions import QuestionWriter, unsided
 from .pictures import PHANTOM_KINDS, Picture, boxed, drawn, phantom_picture, pictures
 from .samples import SIZE_PX
 from .scoring import mean_with_interval, read_strictly
@@ -94,12 +94,10 @@ def _sided(masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _query(writer: QuestionWriter, name: str, rng: np.random.Generator) -> str:
-    first, _, rest = name.partition(" ")
-    unsided = rest if rest in ("lung", "kidney") and first in ("left", "right") else name
     for _ in range(_DRAWS):
         kind = TARGET_KINDS[int(rng.integers(len(TARGET_KINDS)))]
         language = LANGUAGES[int(rng.integers(len(LANGUAGES)))]
-        question = writer.write(kind, language, "test", rng, about=unsided)
+        question = writer.write(kind, language, "test", rng, about=unsided(name))
         if question is not None and question.target == name:
             return question.text
     raise ValueError(f"No test question asks for {name!r}.")

@@ -14,23 +14,15 @@ from medreasoner_infer.language import LANGUAGES, SIDES, Language
 
 from ..phantom.anatomy import Label
 from ..queries import known_targets
-from ..questions import Kind, Question, QuestionWriter
+from ..questions import KINDS, Kind, Question, QuestionWriter, unsided
 from .real_ct import RealSlice
 from .scoring import mean_with_interval
 
 #: Completions of questions about letterboxed grey slices.
 Answer = Callable[[Sequence[np.ndarray], Sequence[str]], list[str]]
 
-TARGET_KINDS: tuple[Kind, ...] = (
-    "name",
-    "synonym",
-    "latin",
-    "abbreviation",
-    "lay",
-    "implicit",
-    "misspelt",
-)
 REFUSED_KINDS: tuple[Kind, ...] = ("outside", "nonsense", "several")
+TARGET_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind not in REFUSED_KINDS)
 _NAMED = re.compile(r"question points to the ([^,]+),")
 _SEED = 940_000
 _DRAWS = 12
@@ -95,11 +87,9 @@ def _about(
     count: int,
     rng: np.random.Generator,
 ) -> list[Question]:
-    first, _, rest = name.partition(" ")
-    unsided = rest if first in SIDES else name
     found: list[Question] = []
     for _ in range(_DRAWS * count):
-        question = writer.write(kind, language, "test", rng, about=unsided)
+        question = writer.write(kind, language, "test", rng, about=unsided(name))
         if question is not None and question.target == name and len(found) < count:
             found.append(question)
     return found

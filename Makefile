@@ -17,6 +17,7 @@ export HF_HUB_OFFLINE ?= 1
 # options of the trainings for a short trial.
 RUNS ?= runs
 DATA ?=
+REAL_DATA_OPTION = $(if $(wildcard $(DATA)/real/manifest.json),--real_data '$(DATA)/real')
 REASONER_OPTIONS ?=
 SEGMENTER_OPTIONS ?=
 AREAS ?=
@@ -103,9 +104,9 @@ train-reasoner:
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage vocabulary \
 	  --init $(RUNS)/reasoner_words/model --out $(RUNS)/reasoner \
 	  --steps 1500 --beginnings 8 --lr 1.2e-3 --decay_share 0.8 \
-	  $(if $(DATA),--real_data '$(DATA)/real') $(REASONER_OPTIONS)
+	  $(REAL_DATA_OPTION) $(REASONER_OPTIONS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.calibrate \
-	  --model $(RUNS)/reasoner/model $(if $(DATA),--real_data '$(DATA)/real')
+	  --model $(RUNS)/reasoner/model $(REAL_DATA_OPTION)
 
 # Prompted crops first, then clips in which it is prompted with its own last mask, at last longer ones
 # with targets that grow and two looks at each slice.
@@ -124,7 +125,7 @@ train-segmenter:
 # Writes the figures of both cards and of docs/embedded_models.md; without DATA none on real images.
 evaluate-embedded: install
 	$(BIN)/python -m medreasoner_training.embedded.reasoner.evaluate --model $(SHIPPED)/reasoner \
-	  $(if $(DATA),--data '$(DATA)' --real_data '$(DATA)/real')
+	  $(if $(DATA),--data '$(DATA)') $(REAL_DATA_OPTION)
 	$(if $(DATA),$(BIN)/python -m medreasoner_training.embedded.segmenter.evaluate --data '$(DATA)' \
 	  --out $(SHIPPED)/segmenter/evaluation.json --card $(SHIPPED)/segmenter/README.md \
 	  --gallery docs/images/segmenter_sections.png, \

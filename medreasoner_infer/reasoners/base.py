@@ -28,11 +28,13 @@ class Reasoner(ABC):
         identity: which weights answer.
         input_size: side of the square image that the model expects, in reasoner px.
         image_encoding: how :func:`~medreasoner_infer.reasoners.prepare_image` must encode it.
+        takes_follow_ups: whether a request may say which earlier answer it is ``about``.
     """
 
     identity: ModelIdentity
     input_size: int
     image_encoding: str
+    takes_follow_ups: bool = False
 
     def answer(
         self,

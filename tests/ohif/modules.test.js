@@ -13,13 +13,14 @@ const { difference, hashOf, intersection, packRuns, slab, union, unpackRuns } = 
 const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
 const sessions = await at('session.js');
-const { active, allowed, askedTexts, earlierQuestions, initialState, listed, reduce, shown } = sessions;
+const { active, allowed, askedTexts, earlierQuestions, followedUp, initialState, listed } = sessions;
+const { reduce, shown } = sessions;
 const targetModule = await at('target.js');
-const { calling, measure, onSliceAt, sentPrompts, targetOfRecord, withPoint, withoutPoint } =
-  targetModule;
+const { aboutOf, calling, measure, onSliceAt, sentPrompts, targetOfRecord } = targetModule;
+const { withPoint, withoutPoint } = targetModule;
 const words = await at('words.js');
 const { describeAnswer, describeCheck, describeDecision, describeFault, describeRecord } = words;
-const { describeCommand, describeTarget } = words;
+const { describeAbout, describeCommand, describeTarget } = words;
 const { Picture } = await at('picture.js');
 const { Api } = await at('api.js');
 
@@ -308,7 +309,7 @@ test('from the moment a question is asked one can cancel and nothing else', () =
 });
 
 test('an answer can be looked at, corrected, accepted and rejected', () => {
-  assert.deepEqual(may(run(ANSWERED)), ['ask', 'undo', 'jump', 'correct', 'accept', 'reject']);
+  assert.deepEqual(may(run(ANSWERED)), ['ask', 'undo', 'jump', 'followUp', 'correct', 'accept', 'reject']);
 });
 
 test('several targets stay, each with its own question, name, colour and mask', () => {
@@ -508,6 +509,63 @@ test('a name that is changed after it was stored is not what the archive has', (
   const state = run([...ANSWERED, stored, { type: 'renamed', id: 'target-1', name: 'Liver' }]);
   assert.deepEqual(describeTarget(active(state)), { state: 'accepted, changed since', alert: true });
   assert.equal(allowed(state).accept, true);
+});
+
+// --- follow-up questions -------------------------------------------------------------------------
+
+const BOXED = {
+  ...ANSWER,
+  prompts: { ...ANSWER.prompts, bbox_xyxy_slice_px: [1, 0, 3, 2] },
+  slice: { plane: 'axial', index: 57, count: 112, center_lps_mm: [0, 0, 12.54] },
+};
+
+test('a question follows up on a target by the choice of the reader, once, and never by itself', () => {
+  let state = run([...answered('q', BOXED), RECORDED]);
+  assert.equal(followedUp(state), null);
+  const { id } = active(state);
+  state = reduce(state, { type: 'followUp', id });
+  assert.equal(followedUp(state).id, id);
+  assert.equal(allowed(state).followUp, false);
+  assert.equal(followedUp(reduce(state, { type: 'followUp', id: null })), null);
+  assert.equal(followedUp(run(answered('r').slice(0, -2), state)).id, id);
+  assert.equal(followedUp(run([...asked(), { type: 'cancelled' }], state)).id, id);
+  assert.equal(followedUp(run(answered('r'), state)), null);
+  const removed = reduce(state, { type: 'removed', id });
+  assert.equal(followedUp(removed), null);
+  assert.equal(followedUp(undo(removed)).id, id);
+  assert.equal(followedUp(reduce(state, { type: 'opened' })), null);
+});
+
+test('nothing follows up on what was not understood', () => {
+  const puzzled = { ...ANSWER, present: false, outcome: 'not_understood', prompts: null };
+  const state = run([...answered('q', puzzled), RECORDED]);
+  assert.equal(allowed(state).followUp, false);
+  assert.equal(followedUp(reduce(state, { type: 'followUp', id: active(state).id })), null);
+});
+
+test('name, slice and box of the last answer that has one go along', () => {
+  const place = { plane: 'axial', slice: 57, box: [1, 0, 3, 2], center: [0, 0, 12.54] };
+  let state = run([...answered('Which organ\n makes bile?', BOXED), RECORDED]);
+  assert.deepEqual(aboutOf(active(state)), { name: 'Which organ makes bile?', ...place });
+  state = reduce(state, { type: 'renamed', id: active(state).id, name: 'liver' });
+  assert.deepEqual(aboutOf(active(state)), { name: 'liver', ...place });
+  // A click on another slice has no box there.
+  state = run(corrected('click', ON_SLICE), state);
+  assert.deepEqual(aboutOf(active(state)), { name: 'liver', ...place });
+  const absent = { ...BOXED, present: false, prompts: null };
+  const missing = run(answered('x'.repeat(70), absent));
+  assert.deepEqual(aboutOf(active(missing)), { name: 'x'.repeat(64), ...place, box: null });
+});
+
+test('the reader sees what the question follows up on, by its place, and whether it counted', () => {
+  const about = { name: 'liver', plane: 'axial', center: [0, 0, 12.54] };
+  assert.equal(describeAbout(about), 'about: liver, axial 12.5 mm S');
+  assert.equal(describeAbout({ ...about, plane: 'acquired' }), 'about: liver');
+  const target = { name: 'liver', plane: 'axial', index: 57, bbox_xyxy_slice_px: null };
+  const said = used =>
+    describeAnswer({ ...ANSWER, follow_up: { target, used } }).map(({ text }) => text).join(' ');
+  assert.match(said(true), /It follows up on: liver\./);
+  assert.doesNotMatch(said(false), /follows up/);
 });
 
 test('a target is called as the question names it, and shown again as it was kept', () => {

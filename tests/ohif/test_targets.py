@@ -81,6 +81,31 @@ def test_a_list_is_asked_one_by_one_as_targets_of_their_own(reader, room) -> Non
     assert reader.question.input_value() == "Segment liver, spleen"
 
 
+def test_what_a_follow_up_goes_on_from_is_chosen_seen_sent_and_kept(reader, room) -> None:
+    answered(reader, "Where is the liver?")
+    asked = room.records(room.ct)[0]["result"]
+    chip = reader.tab.get_by_label("What the question follows up on")
+    expect(chip).to_be_hidden()
+    reader.button("Follow up").click()
+    expect(chip).to_have_text(re.compile(r"about: liver, axial [\d.]+ mm [SI]"))
+    expect(reader.question).to_be_focused()
+    reader.picture("targets-follow-up")
+    chip.get_by_role("button", name="Do not follow up on liver").click()
+    expect(chip).to_be_hidden()
+    reader.button("Follow up").click()
+    answered(reader, SPLEEN)
+    expect(chip).to_be_hidden()
+    expect(reader.facts).to_contain_text("This model answers each question by itself")
+    followed = room.records(room.ct)[0]["result"]["follow_up"]
+    assert followed["used"] is False  # by the embedded reasoner
+    assert followed["target"] == {
+        "name": "liver", "plane": "axial", "index": asked["slice"]["index"],
+        "bbox_xyxy_slice_px": asked["prompts"]["bbox_xyxy_slice_px"],
+    }  # fmt: skip
+    answered(reader, SPLEEN)
+    assert room.records(room.ct)[0]["result"]["follow_up"] is None
+
+
 def test_a_question_asked_several_times_tells_how_far_the_answers_agree_and_can_be_taken_again(
     reader, room
 ) -> None:
@@ -270,6 +295,7 @@ def test_axe_finds_nothing_in_the_tab(reader) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is absent; run npm ci")
     answered(reader, LIVER)
+    reader.button("Follow up").click()
     reader.button("Click inside").click()
     reader.page.evaluate(AXE.read_text())
     found = reader.page.evaluate("axe.run('.medreasoner').then(({ violations }) => violations)")

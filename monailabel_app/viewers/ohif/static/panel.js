@@ -5,8 +5,18 @@ import { nrrdOf } from './nrrd.js';
 import { Overlay } from './overlay.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
 import { Segments } from './segments.js';
-import { FAILED, WORKING, active, allowed, initialState, reduce, shown } from './session.js';
 import {
+  FAILED,
+  WORKING,
+  active,
+  allowed,
+  followedUp,
+  initialState,
+  reduce,
+  shown,
+} from './session.js';
+import {
+  aboutOf,
   calling,
   hasVoxels,
   isEdited,
@@ -50,6 +60,8 @@ export class Panel {
       ask: attempt(() => this.#ask()),
       cancel: attempt(() => this.#cancel()),
       jump: attempt(() => this.#jump()),
+      followUp: () => this.#followUp(active(this.#state).id),
+      standAlone: () => this.#followUp(null),
       mode: mode => this.#setMode(this.#overlay.mode === mode ? null : mode),
       nudge: attempt((...move) => this.#overlay.nudgeBox(...move)),
       segmentBox: attempt(() => this.#correctBox(this.#overlay.box)),
@@ -246,7 +258,8 @@ export class Panel {
     const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
     const propagate = this.#view.propagate.checked;
     const samples = Number(this.#view.times.value);
-    const values = { propagate, samples, ...place, ...this.#viewer.window };
+    const about = this.#about(series);
+    const values = { propagate, samples, ...place, ...this.#viewer.window, ...about };
     await this.#draw();
     const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });
@@ -258,6 +271,22 @@ export class Panel {
       this.#channel.postMessage('recorded');
       if (this.#state.phase === FAILED) break;
     }
+  }
+
+  /** The next question goes on from a target, or from none. */
+  #followUp(id) {
+    this.#dispatch({ type: 'followUp', id });
+    this.focus();
+  }
+
+  #about(series) {
+    const target = followedUp(this.#state);
+    if (target === null) return {};
+    if (target.series !== series) {
+      throw new Error('The question follows up on another series; show that one, or take it away.');
+    }
+    const { name, plane, slice, box } = aboutOf(target);
+    return { about: { name, plane, slice, box } };
   }
 
   /** A list of targets is asked one by one. */

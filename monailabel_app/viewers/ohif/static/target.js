@@ -15,6 +15,9 @@ const COLOURS = [
   [230, 159, 0],
 ];
 
+/** As long as DICOM takes it. */
+export const LONGEST_NAME = 64;
+
 const NO_PROMPTS = { box: null, points: [] };
 
 const NO_EDIT = {
@@ -87,6 +90,25 @@ export function calledAs(target, { name, color }) {
 /** What the reader calls it, for the server; a number of this page is no name. */
 export function calling({ edit, colour, number }) {
   return { name: edit.name === numbered(number) ? null : edit.name, color: colour };
+}
+
+/**
+ * What a question that follows up on a target says of it, as the server takes it: name, slice and box
+ * (px of the slice) of its last answer that had one. A target without a name is called as it was
+ * asked for.
+ */
+export function aboutOf(target) {
+  const { edit, first, question } = target;
+  const boxOf = answer => answer?.prompts?.bbox_xyxy_slice_px ?? null;
+  const answer = [edit.answer, first?.answer].find(known => boxOf(known) !== null) ?? edit.answer;
+  const called = calling(target).name ?? question;
+  return {
+    name: called.split(/\s+/).join(' ').trim().slice(0, LONGEST_NAME),
+    plane: answer.slice.plane,
+    slice: answer.slice.index,
+    box: boxOf(answer),
+    center: answer.slice.center_lps_mm,
+  };
 }
 
 const numbered = number => `Target ${number}`;

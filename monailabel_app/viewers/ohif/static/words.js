@@ -14,6 +14,8 @@ const MM3_PER_CM3 = 1000;
  */
 export function describeAnswer(answer, sizes = null) {
   const lines = [presence(answer)];
+  const { follow_up: followUp } = answer;
+  if (followUp?.used) lines.push({ text: `It follows up on: ${followUp.target.name}.`, alert: false });
   const search = describeSearch(answer);
   if (search !== null) lines.push({ text: search, alert: false });
   const { agreement } = answer;
@@ -147,6 +149,11 @@ export function describeTarget(target) {
   if (edit.mask === null) return { state: 'not present', alert: true };
   if (!hasVoxels(target)) return { state: 'empty', alert: true };
   return { state: isEdited(target) ? 'edited' : 'answered', alert: false };
+}
+
+/** What the next question follows up on. */
+export function describeAbout({ name, plane, center }) {
+  return [`about: ${name}`, describePlace({ plane, center_lps_mm: center })].filter(Boolean).join(', ');
 }
 
 /** One of the reader's points. */

@@ -315,6 +315,40 @@ def test_a_mask_is_stored_by_keys_alone(reader, room) -> None:
     assert len(room.stored(room.ct, "SEG")) == known + 1
 
 
+@pytest.mark.parametrize(
+    ("mode", "is_searched", "expected"),
+    [
+        # Row and mode; Alt+Q, Enter, Alt+Enter.
+        ("monai-label", False, {"click": 2, "key": 3}),
+        # The first slice does not show the liver: Tab, Space and Shift+Tab have it searched for.
+        ("segmentation", True, {"click": 2, "key": 6}),
+    ],
+)
+def test_from_worklist_to_stored_mask_it_takes_few_clicks_and_keys_and_no_scrolling(
+    readers, room, mode, is_searched, expected
+) -> None:
+    known = len(room.stored(room.ct, "SEG"))
+    reader = readers()
+    reader.count_by_hand()
+    reader.open_from_worklist(room.ct.study_uid, "Browser, CT", mode)
+    expect(reader.pane).to_contain_text(re.compile(r"W:\s*300"))
+    keys = reader.page.keyboard
+    keys.press("Alt+q")
+    expect(reader.question).to_be_focused()
+    if is_searched:
+        for key in ("Tab", "Space", "Shift+Tab"):
+            keys.press(key)
+        expect(reader.tab.get_by_label("Find the slice in the whole series")).to_be_checked()
+    keys.type(LIVER)
+    keys.press("Enter")
+    reader.wait_for_answer()
+    keys.press("Alt+Enter")
+    expect(reader.decision).to_have_text("This answer is accepted. The PACS has it.")
+    assert reader.done_by_hand() == expected
+    assert len(room.stored(room.ct, "SEG")) == known + 1
+    reader.page.close()
+
+
 @pytest.mark.parametrize("size", [(1280, 720), (1920, 1080)])
 def test_what_can_be_decided_is_in_sight_and_the_page_is_dark(reader, size) -> None:
     width, height = size

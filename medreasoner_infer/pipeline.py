@@ -36,6 +36,7 @@ from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model, ser
 from medreasoner_infer.models.store import LiveReasoner, live_reasoner
 from medreasoner_infer.prompting import (
     SourcedPrompt,
+    contours_of,
     prompt_from_grounding,
     prompt_from_reader,
     record_prompt,
@@ -233,7 +234,8 @@ class Pipeline:
         last_mask_ijk = request.last_mask_ijk
         if last_mask_ijk is not None:
             last_mask = slice_of_mask(last_mask_ijk, shown.mapping)
-            correction = Correction(prompt.prompt, len(request.clicks), last_mask)
+            contours = contours_of(request.clicks, shown.mapping)
+            correction = Correction(prompt.prompt, len(request.clicks), last_mask, contours)
             reading = replace(reading, correction=correction, last_mask_ijk=last_mask_ijk)
         return self._segmented(reading, request.propagate, hooks, watch)
 

@@ -18,15 +18,32 @@ MAX_SAMPLES = 16
 MAX_NAME_CHARACTERS = 64
 # The segmenter's work grows with each point, and nobody makes more by hand.
 MAX_POINTS = 256
+# Of a lasso; finer than any screen draws it.
+MAX_CONTOUR_POINTS = 512
 SAMPLING_TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
 class Click:
-    """One click of the reader in voxel coordinates (IJK, integers are voxel centres)."""
+    """One click of the reader in voxel coordinates (IJK, integers are voxel centres).
+
+    With ``contour_ijk``, closed and on the slice of the click, it is a lasso: all within is meant,
+    and the position is a place within that stands for it where prompts are points.
+
+    Raises:
+        PromptError: if the contour has too few or too many points.
+    """
 
     position_ijk: XYZ
     positive: bool = True
+    contour_ijk: tuple[XYZ, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.contour_ijk)
+        if count and not 3 <= count <= MAX_CONTOUR_POINTS:
+            raise PromptError(
+                f"The contour has {count} points; expected 3 to {MAX_CONTOUR_POINTS}."
+            )
 
     def index_along(self, axis: int) -> int:
         """The slice that was clicked on, of those that the voxel axis ``axis`` counts."""
@@ -91,6 +108,8 @@ class AskRequest:
         if not 1 <= self.samples <= MAX_SAMPLES:
             raise InputError(f"samples is {self.samples}; expected 1 to {MAX_SAMPLES}.")
         _check_points(len(self.clicks))
+        if any(click.contour_ijk for click in self.clicks):
+            raise PromptError("A contour corrects a mask, and a question has none; send clicks.")
         if self.about is not None:
             _check_earlier_target(self.about)
 
@@ -124,6 +143,8 @@ class SegmentRequest:
         if not prompted and not clicked and self.last_mask_ijk is None:
             raise PromptError("Give a box or at least one point inside the target.")
         _check_points(len(self.clicks) + len(self.prompt.point_labels if self.prompt else ()))
+        if self.last_mask_ijk is None and any(click.contour_ijk for click in self.clicks):
+            raise PromptError("A contour corrects a mask; send the last one, be it empty.")
 
 
 def _check_points(count: int) -> None:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from medreasoner_infer.imaging import Plane
 from medreasoner_infer.request import (
+    MAX_CONTOUR_POINTS,
     MAX_NAME_CHARACTERS,
     MAX_POINTS,
     MAX_QUERY_CHARACTERS,
@@ -64,6 +65,7 @@ _Point = tuple[_Coordinate, _Coordinate, _Coordinate]
 _Px = Annotated[float, Field(ge=-1.0, le=MAX_SLICE)]
 _Box = tuple[_Px, _Px, _Px, _Px]
 _Points = Annotated[tuple[_Point, ...], Field(max_length=MAX_POINTS)]
+_Contour = Annotated[tuple[_Point, ...], Field(max_length=MAX_CONTOUR_POINTS)]
 
 
 class GivenOnly(DoorModel):
@@ -160,13 +162,15 @@ class InferBody(QuestionBody):
 class PlacedPointBody(DoorModel):
     """A point of a correction: where (LPS mm), inside or outside the target, who set it.
 
-    ``new`` tells that the mask that is corrected does not know it yet.
+    ``new`` tells that the mask that is corrected does not know it yet. With ``contour``, closed and
+    on the same slice (LPS mm), it stands for all that lies within.
     """
 
     position: Annotated[_Point, _by(read_numbers, "position", 3, _POSITION)]
     inside: bool
     by: Literal["reasoner", "reader"] = READER
     new: bool = False
+    contour: Annotated[_Contour, _by(read_points, "contour", _POSITIONS)] = ()
 
 
 class LastMaskBody(DoorModel):

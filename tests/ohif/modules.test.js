@@ -17,10 +17,11 @@ const { active, allowed, askedTexts, earlierQuestions, followedUp, initialState,
 const { reduce, shown } = sessions;
 const targetModule = await at('target.js');
 const { aboutOf, calling, measure, onSliceAt, sentPrompts, targetOfRecord } = targetModule;
-const { withPoint, withoutPoint } = targetModule;
+const { marksOf, withLasso, withPoint, withScribble, withoutPoint } = targetModule;
+const { isClick, lassoed, scribbled } = await at('stroke.js');
 const words = await at('words.js');
 const { describeAnswer, describeCheck, describeDecision, describeFault, describeRecord } = words;
-const { describeAbout, describeCommand, describeTarget } = words;
+const { describeAbout, describeCommand, describePoint, describeTarget } = words;
 const { Picture } = await at('picture.js');
 const { Api } = await at('api.js');
 
@@ -379,6 +380,87 @@ test('a click joins the points of the model and the reader, and says which is ne
   assert.deepEqual(withoutPoint(clicked, 1), model);
   assert.equal(sentPrompts({ ...model, boxByReader: true }).box_by, 'reader');
   assert.deepEqual(sentPrompts({ box: null, points: [] }).box, []);
+});
+
+const PROMPTED = {
+  box: null,
+  points: [{ position: [1, 1, 0], inside: true, byReader: false }],
+};
+const AROUND = [[0, 0, 0], [4, 0, 0], [0, 4, 0]];
+
+test('a scribble is one mark of several points, each new to the mask, and is taken away as one', () => {
+  const once = withScribble(PROMPTED, [[2, 1, 0], [3, 1, 0]], false);
+  const twice = withScribble(once, [[5, 1, 0], [6, 1, 0], [7, 1, 0]], true);
+  const sent = sentPrompts(twice, (_, number) => number >= 3).points;
+  assert.deepEqual(
+    sent.map(point => [point.position[0], point.inside, point.by, point.new]),
+    [
+      [1, true, 'reasoner', false],
+      [2, false, 'reader', false],
+      [3, false, 'reader', false],
+      [5, true, 'reader', true],
+      [6, true, 'reader', true],
+      [7, true, 'reader', true],
+    ]
+  );
+  const named = marksOf(twice).map(({ point }, order) => describePoint(point, order + 1));
+  assert.deepEqual(named, ['scribble 1 outside', 'scribble 2 inside']);
+  assert.deepEqual(withoutPoint(twice, marksOf(twice)[1].number), once);
+  assert.deepEqual(withoutPoint(once, 2), PROMPTED);
+});
+
+test('a lasso stands for all within it while it is new, and for a point in it later', () => {
+  const drawn = withLasso(PROMPTED, [1, 1, 0], AROUND, true);
+  const last = isNew => sentPrompts(drawn, isNew).points[1];
+  const point = { position: [1, 1, 0], inside: true, by: 'reader' };
+  assert.deepEqual(last(() => true), { ...point, new: true, contour: AROUND });
+  assert.deepEqual(last(() => false), { ...point, new: false });
+  assert.deepEqual(withoutPoint(drawn, 1), PROMPTED);
+  assert.equal(describePoint(drawn.points[1], 1), 'lasso 1 inside');
+});
+
+test('scribble and lasso are undone and done again as one command each', () => {
+  let state = run(ANSWERED);
+  const { prompts } = active(state).edit;
+  const scribble = withScribble(prompts, [[2, 1, 0], [3, 1, 0]], false);
+  state = run(corrected('scribble', [1, 1, 22], scribble), state);
+  const lasso = withLasso(scribble, [1, 1, 0], AROUND, true);
+  state = run(corrected('lasso', [1, 4, 19], lasso), state);
+  const seen = shownState => [maskOf(shownState), active(shownState).edit.prompts];
+  const [last, before, first] = [state, undo(state), undo(undo(state))];
+  assert.deepEqual(seen(last), [[1, 4, 19], lasso]);
+  assert.deepEqual(seen(before), [[1, 1, 22], scribble]);
+  assert.deepEqual(seen(first), [IN_VOLUME, prompts]);
+  assert.deepEqual(seen(redo(redo(first))), seen(last));
+  assert.equal(describeCommand(last.past.at(-1)), 'lasso: Target 1');
+  assert.equal(describeCommand(before.past.at(-1)), 'scribble: Target 1');
+});
+
+// --- what a hand has drawn -----------------------------------------------------------------------
+
+test('a hand that trembles has clicked', () => {
+  assert.equal(isClick([[10, 10], [12, 11], [10, 13]]), true);
+  assert.equal(isClick([[10, 10], [14, 10], [10, 10]]), false);
+});
+
+test('places along a stroke are evenly apart, its ends among them, and not many', () => {
+  assert.deepEqual(scribbled([[0, 0], [3, 0], [24, 0], [24, 12]]), [[0, 0], [12, 0], [24, 0], [24, 12]]);
+  const long = scribbled([[0, 0], [0, 3000]]);
+  assert.equal(long.length, 16);
+  assert.deepEqual([long[0], long[3], long[15]], [[0, 0], [0, 600], [0, 3000]]);
+  assert.deepEqual(scribbled([[5, 5], [5, 5], [9, 5]]), [[5, 5]]);
+});
+
+test('the place that stands for a lasso lies within it, whatever its form', () => {
+  const square = lassoed([[0, 0], [40, 0], [40, 40], [0, 40]]);
+  assert.ok(Math.abs(square.place[0] - 20) < 1);
+  assert.ok(square.contour.length <= 256);
+  // A U whose middle lies outside of it: the arms are 10 px wide, the floor 5 px high.
+  const u = [[0, 0], [10, 0], [10, 45], [30, 45], [30, 0], [40, 0], [40, 50], [0, 50]];
+  const [x, y] = lassoed(u).place;
+  assert.ok(x < 10 || x > 30 || y > 45, `${x}, ${y}`);
+  assert.equal(lassoed([[0, 0], [40, 0]]), null);
+  assert.equal(lassoed([[3, 3], [3, 3]]), null);
 });
 
 test('what a click corrects is the mask of its own slice, brush strokes included', () => {

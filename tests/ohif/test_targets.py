@@ -147,6 +147,48 @@ def test_a_click_keeps_what_was_painted_and_undo_takes_each_back(reader, room) -
     reader.wait_for_voxels(painted)
 
 
+def test_lasso_and_scribble_change_the_mask_in_their_own_direction_and_are_undone(
+    reader, room
+) -> None:
+    answered(reader, LIVER)
+    box = reader.drawn_box()
+    asked = reader.masks_on_screen()
+    (name,) = asked
+    left, top = box.left - 10, box.top - 10
+    square = [(left, top), (left + 60, top), (left + 60, top + 60), (left, top + 60)]
+    draw(reader, "Lasso inside", square, "lasso")
+    reader.picture("targets-lasso")
+    lassoed = reader.masks_on_screen()
+    assert lassoed[name] > asked[name]
+    across = [(box.left + share * (box.right - box.left), (box.top + box.bottom) / 2)
+              for share in (0.2, 0.4, 0.6)]  # fmt: skip
+    draw(reader, "Click outside", across, "scribble")
+    reader.picture("targets-scribble")
+    scribbled = reader.masks_on_screen()
+    assert scribbled[name] < lassoed[name]
+    marks = reader.tab.get_by_label("Your points").get_by_role("button")
+    expect(marks).to_have_text([re.compile("lasso 1 inside"), re.compile("scribble 2 outside")])
+    prompts = room.records(room.ct)[0]["result"]["prompts"]
+    assert prompts["point_sources"].count("reader") > 3
+    for expected in (lassoed, asked):
+        reader.button("Undo").click()
+        reader.wait_for_voxels({name: len(expected[name])})
+        assert reader.masks_on_screen() == expected
+
+
+def draw(reader: Reader, mode: str, path: list[tuple[float, float]], kind: str) -> None:
+    """One drag along a path, in px of the page, until it is answered."""
+    reader.button(mode).click()
+    reader.page.mouse.move(*path[0])
+    reader.page.mouse.down()
+    for place in path[1:]:
+        reader.page.mouse.move(*place, steps=5)
+    reader.page.mouse.up()
+    expect(reader.button("Undo")).to_have_attribute("title", re.compile(f"^{kind}"))
+    reader.wait_until_corrected()
+    reader.page.keyboard.press("Escape")
+
+
 def total(voxels: dict[str, int]) -> int:
     return sum(voxels.values())
 

@@ -2,7 +2,7 @@
 // The tab: what the reader does goes to the server, what it answers goes to page and viewport.
 
 import { nrrdOf } from './nrrd.js';
-import { Overlay } from './overlay.js';
+import { Overlay, isInsideMode } from './overlay.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
 import { Segments } from './segments.js';
 import {
@@ -22,7 +22,9 @@ import {
   isEdited,
   onSliceAt,
   sentPrompts,
+  withLasso,
   withPoint,
+  withScribble,
   withoutPoint,
 } from './target.js';
 import { View } from './view.js';
@@ -83,6 +85,8 @@ export class Panel {
     this.#overlay = new Overlay(viewer, {
       onBox: attempt(corners => this.#correctBox(corners)),
       onPoint: attempt(position => this.#correctPoint(position)),
+      onScribble: attempt(positions => this.#correctScribble(positions)),
+      onLasso: attempt((...drawn) => this.#correctLasso(...drawn)),
     });
     this.#segments = new Segments(services, {
       painted: () => this.#awaitStroke(),
@@ -356,15 +360,28 @@ export class Panel {
     await this.#correct('box', prompts, sentPrompts(prompts));
   }
 
-  /** The click corrects what is on the screen, brush strokes included. */
   async #correctPoint(position) {
-    const isInside = this.#overlay.mode === 'inside';
+    await this.#correctMark('click', position, withPoint, position);
+  }
+
+  async #correctScribble(positions) {
+    await this.#correctMark('scribble', positions[0], withScribble, positions);
+  }
+
+  async #correctLasso(position, contour) {
+    await this.#correctMark('lasso', position, withLasso, position, contour);
+  }
+
+  /** What was marked corrects what is on the screen, brush strokes included. */
+  async #correctMark(kind, position, withMark, ...mark) {
+    const isInside = isInsideMode(this.#overlay.mode);
     await this.#draw();
-    const prompts = withPoint(this.#prompts, position, isInside);
-    const values = sentPrompts(prompts, point => point.position === position);
+    const known = this.#prompts;
+    const prompts = withMark(known, ...mark, isInside);
+    const values = sentPrompts(prompts, (_, number) => number >= known.points.length);
     const { mask, grid } = active(this.#state).edit;
     const sent = onSliceAt(mask, grid, this.#viewer.plane, position);
-    await this.#correct('click', prompts, { ...values, ...lastOf(sent, grid) }, sent);
+    await this.#correct(kind, prompts, { ...values, ...lastOf(sent, grid) }, sent);
   }
 
   /** The reader's other clicks on the model's mask; without any it is the model's mask again. */

@@ -146,9 +146,33 @@ export function withPoint(prompts, position, inside) {
   return { ...prompts, points: [...prompts.points, { position, inside, byReader: true }] };
 }
 
-/** The prompts without one of their points. */
+/** A scribble: its points belong together. */
+export function withScribble(prompts, positions, inside) {
+  const stroke = 1 + Math.max(0, ...prompts.points.map(point => point.stroke ?? 0));
+  const points = positions.map(position => ({ position, inside, byReader: true, stroke }));
+  return { ...prompts, points: [...prompts.points, ...points] };
+}
+
+/** A lasso: all within the contour is meant, and a position within stands for it. */
+export function withLasso(prompts, position, contour, inside) {
+  return { ...prompts, points: [...prompts.points, { position, inside, byReader: true, contour }] };
+}
+
+/** The prompts without one of their points, or the scribble that it is of. */
 export function withoutPoint(prompts, number) {
-  return { ...prompts, points: prompts.points.filter((_, at) => at !== number) };
+  const { stroke } = prompts.points[number];
+  const isKept = (point, at) => (stroke ? point.stroke !== stroke : at !== number);
+  return { ...prompts, points: prompts.points.filter(isKept) };
+}
+
+/** What the reader has set, as it can be taken away: each point, the first one of each scribble. */
+export function marksOf({ points }) {
+  return points
+    .map((point, number) => ({ point, number }))
+    .filter(
+      ({ point: { byReader, stroke }, number }) =>
+        byReader && !(stroke && points[number - 1]?.stroke === stroke)
+    );
 }
 
 /**
@@ -159,12 +183,11 @@ export function sentPrompts({ box, boxByReader, points }, isNew = () => false) {
   return {
     box: box ?? [],
     box_by: boxByReader ? 'reader' : 'reasoner',
-    points: points.map((point, number) => ({
-      position: point.position,
-      inside: point.inside,
-      by: point.byReader ? 'reader' : 'reasoner',
-      new: isNew(point, number),
-    })),
+    points: points.map((point, number) => {
+      const { position, inside, byReader, contour } = point;
+      const sent = { position, inside, by: byReader ? 'reader' : 'reasoner', new: isNew(point, number) };
+      return sent.new && contour ? { ...sent, contour } : sent;
+    }),
   };
 }
 

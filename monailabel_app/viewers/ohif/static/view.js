@@ -10,7 +10,7 @@ import {
   followedUp,
   listed,
 } from './session.js';
-import { LONGEST_NAME, aboutOf } from './target.js';
+import { LONGEST_NAME, aboutOf, marksOf } from './target.js';
 import {
   describeAbout,
   describeAnswer,
@@ -31,7 +31,13 @@ function element(tag, properties = {}, children = []) {
   return made;
 }
 
-const MODES = { inside: 'Click inside', outside: 'Click outside', box: 'Draw box' };
+const MODES = {
+  inside: 'Click inside',
+  outside: 'Click outside',
+  lassoInside: 'Lasso inside',
+  lassoOutside: 'Lasso outside',
+  box: 'Draw box',
+};
 const BUTTONS = {
   ask: 'Ask (Enter)',
   cancel: 'Cancel (Esc)',
@@ -366,20 +372,17 @@ export class View {
   }
 
   #pointItems(target, may) {
-    const items = (target?.edit.prompts.points ?? []).map((point, number) => [point, number]);
-    return items
-      .filter(([{ byReader }]) => byReader)
-      .map(([point, number], at) => {
-        const button = element('button', {
-          type: 'button',
-          className: 'small',
-          textContent: `${describePoint(point, at + 1)} ✕`,
-          disabled: !may.correct,
-          onclick: () => this.on.removePoint(number),
-          attributes: { 'aria-label': `Take away ${describePoint(point, at + 1)}` },
-        });
-        return element('li', {}, [button]);
+    return (target === null ? [] : marksOf(target.edit.prompts)).map(({ point, number }, at) => {
+      const button = element('button', {
+        type: 'button',
+        className: 'small',
+        textContent: `${describePoint(point, at + 1)} ✕`,
+        disabled: !may.correct,
+        onclick: () => this.on.removePoint(number),
+        attributes: { 'aria-label': `Take away ${describePoint(point, at + 1)}` },
       });
+      return element('li', {}, [button]);
+    });
   }
 
   #historyItem(record, shownId, number) {

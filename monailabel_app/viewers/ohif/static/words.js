@@ -156,14 +156,17 @@ export function describeAbout({ name, plane, center }) {
   return [`about: ${name}`, describePlace({ plane, center_lps_mm: center })].filter(Boolean).join(', ');
 }
 
-/** One of the reader's points. */
-export function describePoint({ inside }, number) {
-  return `point ${number} ${inside ? 'inside' : 'outside'}`;
+/** One of the reader's points, scribbles or lassos. */
+export function describePoint({ inside, stroke, contour }, number) {
+  const drawn = stroke ? 'scribble' : 'point';
+  return `${contour ? 'lasso' : drawn} ${number} ${inside ? 'inside' : 'outside'}`;
 }
 
 const KINDS = {
   question: 'new question',
   click: 'click',
+  scribble: 'scribble',
+  lasso: 'lasso',
   box: 'box',
   brush: 'brush or eraser',
   point: 'point taken away',

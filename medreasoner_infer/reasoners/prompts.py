@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, NOT_UNDERSTOOD
 from medreasoner_infer.errors import InputError, ModelUnavailableError
 from medreasoner_infer.reasoners.image_encoding import IMAGE_ENCODINGS
+from medreasoner_infer.reasoners.known_targets import KnownTargets
 
 PROMPT_FILE = "prompt.json"
 QUERY, SIZE = "{query}", "{size}"
@@ -34,12 +36,15 @@ class PromptTemplate:
     """System message and user message of one question.
 
     ``user_template`` holds ``{query}`` once; both texts may hold ``{size}``, the side of the image
-    in px. ``asks_reasoning`` tells whether a ``<think>`` block is part of the answer.
+    in px. ``asks_reasoning`` tells whether a ``<think>`` block is part of the answer. A small model
+    may say which ``targets`` it was taught; a question that names one of them is put to it in the
+    one way that it knows best.
     """
 
     system: str
     user_template: str
     asks_reasoning: bool = True
+    targets: KnownTargets | None = None
 
     def __post_init__(self) -> None:
         if self.user_template.count(QUERY) != 1:
@@ -57,6 +62,8 @@ class PromptTemplate:
         plain = _CONTROL_TOKEN.sub(" ", query).strip()
         if not plain:
             raise InputError("The question is empty; expected a clinical question.")
+        if self.targets is not None:
+            plain = self.targets.asked(plain)
         user = self.user_template.replace(SIZE, str(size)).replace(QUERY, plain)
         return self.system.replace(SIZE, str(size)), user
 
@@ -126,7 +133,10 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         template = PromptTemplate(
-            fields["system"], fields["user_template"], fields.get("asks_reasoning", True)
+            fields["system"],
+            fields["user_template"],
+            fields.get("asks_reasoning", True),
+            _read_targets(fields.get("targets")),
         )
         loaded = PromptFile(
             template,
@@ -134,10 +144,10 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
             int(fields["input_size"]),
             int(fields.get("max_reasoning_chars", DEFAULT_REASONING_CHARS)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, InputError) as error:
         raise ModelUnavailableError(
             f"{path} is malformed ({error}); expected system, user_template with {QUERY}, "
-            "image_encoding and input_size."
+            "image_encoding, input_size and, if there are any, targets by name with a question."
         ) from error
     if loaded.image_encoding not in IMAGE_ENCODINGS:
         raise ModelUnavailableError(
@@ -145,3 +155,21 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
             f"{', '.join(IMAGE_ENCODINGS)}."
         )
     return loaded
+
+
+def prompt_json(settings: PromptFile) -> str:
+    """The text of ``prompt.json`` that is read back as ``settings``."""
+    fields = dataclasses.asdict(
+        dataclasses.replace(settings, template=dataclasses.replace(settings.template, targets=None))
+    )
+    template = fields.pop("template")
+    known = settings.template.targets
+    targets = None if known is None else dict(known.questions)
+    return (
+        json.dumps({**template, **fields, "targets": targets}, indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+def _read_targets(questions: dict[str, str] | None) -> KnownTargets | None:
+    """``targets`` of ``prompt.json``: the question of each."""
+    return None if questions is None else KnownTargets(dict(questions))

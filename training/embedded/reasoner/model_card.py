@@ -29,6 +29,10 @@ use.**
   synonyms, Latin, abbreviations, lay words, functions, diseases, signs, procedures and places in
   eight languages, with typing errors; a fifth of the forms, facts and outside terms took no part
   in the training, and the figures below are on these.
+- **Reading**: what a question names, or tells in almost the words of a fact, is read by the
+  vocabulary itself (`medreasoner_infer/language/recognition.py`), in any of the languages and with
+  typing errors: the model is then asked for the target by its name, and a term that is none of its
+  targets is refused. Descriptions in other words are left to the model.
 - **Input**: the slice in its window, isotropic, letterboxed to 128 x 128, as `grey_xy_ramps`
   (red: grey, green: x ramp, blue: y ramp). `prompt.json` holds the prompt and these settings.
 - **Output**: `<think>...</think><answer>{"bbox":[x1,y1,x2,y2],"points_1":[x,y],"points_2":[x,y]}
@@ -114,7 +118,8 @@ def _understanding(part: dict) -> str:
         "## Questions in a user's own words, on real CT slices",
         "",
         "Each target is asked for on the slice where it is largest, in forms, facts and terms that "
-        "took no part in the training.",
+        "took no part in the training. The vocabulary's reading knows the forms and terms; the "
+        "facts were kept from it, too.",
         "",
         *table_lines(["question", "right target named"], named),
         "",

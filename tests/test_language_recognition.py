@@ -23,6 +23,7 @@ NAMED = {
     "IVC": "inferior vena cava",
     "kidney on the right": "right kidney",
     "hepatic segmentation": "liver",
+    "right renal mask": "right kidney",
     "show me the windpipe": "trachea",
     "the spleeen": "spleen",
     "segmnet teh livre": "liver",
@@ -62,7 +63,18 @@ OUTSIDE = (
     "hipocampus",
 )
 
-STRANGE = ("asdf qwer", "4711", "?!?", "xkqv zbtrw", "grmblfx")
+STRANGE = (
+    "asdf qwer",
+    "4711",
+    "?!?",
+    "xkqv zbtrw",
+    "grmblfx",
+    "What is this?",
+    "hello",
+    "昨天谁赢了比赛",
+    "标记wouseb",
+    "请帮我订一张火车票",
+)
 
 SEVERAL = ("liver and spleen", "Leber, Milz und beide Nieren", "both kidneys")
 
@@ -76,8 +88,6 @@ TO_BE_UNDERSTOOD = (
     "Which organ hurts after a fatty meal?",
     "PV",
     "left",
-    "What is this?",
-    "肝脏后面的结构是什么？",
 )
 
 
@@ -126,6 +136,20 @@ def test_a_fact_of_a_pair_keeps_the_side_that_the_question_tells() -> None:
     found = recognised(text, KNOWN)
     assert found is None or found.name == "left kidney"
     assert recognised("the air-filled organ that has three lobes", KNOWN).name == "right lung"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Which structure lies behind the trachea and in front of a vertebra?", "oesophagus"),
+        ("was liegt links von der Leber und vor der linken Niere", None),
+        ("哪个是位于肝脏后方、患者的右肾脏左侧的结构？", "inferior vena cava"),
+        ("a mass behind the liver and to the left of the right kidney", None),
+    ],
+)
+def test_a_place_between_neighbours_is_read_if_the_text_says_no_more(text, name) -> None:
+    found = recognised(text, KNOWN)
+    assert (found and found.name) == name
 
 
 def test_a_word_that_is_right_is_not_taken_for_another() -> None:

@@ -19,6 +19,7 @@ from medreasoner_infer.language.lists import questions_of
 from medreasoner_infer.language.pieces import Piece, pieces_of
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.recollection import FactIndex, all_facts
+from medreasoner_infer.language.relations import placed
 from medreasoner_infer.language.spelling import is_near, near_texts
 from medreasoner_infer.language.spoken import (
     UNSPACED,
@@ -31,10 +32,14 @@ from medreasoner_infer.language.spoken import (
 from medreasoner_infer.language.words import (
     all_names,
     filler_words,
+    known_pairs,
     known_words,
     name_words,
     names_as_texts,
+    off_topic,
+    pairs_of,
     request_frames,
+    request_pairs,
 )
 
 LONGEST_NAME_TOKENS, LONGEST_FOREIGN_NAME = 7, 3
@@ -79,6 +84,9 @@ def recognised(
     named = _named(tokens)
     if named is not None:
         return None if _is_ambiguous(named) else _recognition(named.name, named.side, known)
+    by_place = placed(composed)
+    if by_place is not None:
+        return _recognition(by_place[0].name, by_place[1], known)
     recalled = (facts or all_facts()).recalled(composed)
     if recalled is not None:
         return _recognition(recalled.target.name, recalled.side, known)
@@ -180,20 +188,26 @@ def _is_filler(word: str, language: Language) -> bool:
 
 
 def _is_strange(tokens: tuple[Token, ...]) -> bool:
-    """Whether a question is about nothing that the vocabulary holds.
-
-    Of languages without spaces single characters tell nothing.
-    """
-    words = [token.plain for token in tokens if token.plain[0].isalnum()]
+    """Whether a question is about nothing that the vocabulary holds."""
+    words = tuple(token.plain for token in tokens if token.plain[0].isalnum())
+    if any(words in off_topic(language) for language in LANGUAGES):
+        return True
     if any(map(is_unspaced, words)):
-        return False
+        return all(_is_strange_unspaced(words, language) for language in UNSPACED)
     spaced = [language for language in LANGUAGES if language not in UNSPACED]
     left = {lang: [word for word in words if not _is_filler(word, lang)] for lang in spaced}
     fewest = min(len(strange) for strange in left.values())
     likely = [language for language in spaced if len(left[language]) == fewest]
-    if words and fewest == 0:
-        return False
     return not any(_knows(left[language], language) for language in likely)
+
+
+def _is_strange_unspaced(words: Tokens, language: Language) -> bool:
+    foreign = [word for word in words if not is_unspaced(word)]
+    if any(_knows(foreign, other) for other in LANGUAGES if other not in UNSPACED):
+        return False
+    pairs = pairs_of("".join(filter(is_unspaced, words))) - request_pairs(language)
+    known = len(pairs & known_pairs(language))
+    return known <= LEAST_KNOWN_SHARE * len(pairs)
 
 
 def _knows(words: Sequence[str], language: Language) -> bool:

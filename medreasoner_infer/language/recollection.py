@@ -13,7 +13,7 @@ from medreasoner_infer.language.grammar import LANGUAGES, SIDES, Language, Side
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import UNSPACED, Tokens, plain_tokens
 from medreasoner_infer.language.vocabulary import Fact, Target
-from medreasoner_infer.language.words import filler_words
+from medreasoner_infer.language.words import description_words, pairs_of
 
 LEAST_SIMILARITY = 0.55
 LEAST_LEAD = 0.08
@@ -49,11 +49,12 @@ class FactIndex:
         """The target of which the text tells a fact; ``None`` where that isn't certain."""
         tokens = plain_tokens(text)
         for language in LANGUAGES:
-            found = self._index[language].nearest(_features(tokens, language))
+            told, rest = _told_side(tokens, language)
+            found = self._index[language].nearest(_features(rest, language))
             if found is None:
                 continue
             target, fact, similarity = found
-            side = fact.side or _told_side(tokens, language)
+            side = fact.side or told
             if target.paired and side is None and _speaks_of_sides(tokens, language):
                 return None
             return Recollection(target, side if target.paired else None, similarity)
@@ -118,32 +119,26 @@ def _features(tokens: Tokens, language: Language) -> frozenset[str]:
     """Words and their first letters; pairs of characters where there are no spaces."""
     letters = [token for token in tokens if token.isalnum()]
     if language in UNSPACED:
-        text = "".join(letters)
-        return frozenset(text[at : at + 2] for at in range(len(text) - 1))
-    words = set(letters) - filler_words(language)
+        return pairs_of("".join(letters))
+    words = set(letters) - description_words(language)
     stems = {f"{word[:_STEM_LETTERS]}…" for word in words if len(word) > _STEM_LETTERS}
     return frozenset(words | stems)
 
 
-def _told_side(tokens: Tokens, language: Language) -> Side | None:
-    """The side that a text sets behind or before a fact, in the words of the language's form."""
+def _told_side(tokens: Tokens, language: Language) -> tuple[Side | None, Tokens]:
+    """The side that a text sets beside a fact, in the words of the language's form; the rest."""
+    words = _words(tokens)
     for side in SIDES:
         form = vocabulary().forms[language].on_side[side]
-        said = [piece for piece in map(plain_tokens, form.split("{fact}")) if any(piece)]
-        if any(_holds(tokens, _words(piece)) for piece in said):
-            return side
-    return None
+        for said in filter(None, map(_words, map(plain_tokens, form.split("{fact}")))):
+            for at in range(len(words) - len(said) + 1):
+                if words[at : at + len(said)] == said:
+                    return side, words[:at] + words[at + len(said) :]
+    return None, words
 
 
 def _words(tokens: Tokens) -> Tokens:
     return tuple(token for token in tokens if token.isalnum())
-
-
-def _holds(tokens: Tokens, piece: Tokens) -> bool:
-    words = _words(tokens)
-    return bool(piece) and any(
-        words[at : at + len(piece)] == piece for at in range(len(words) - len(piece) + 1)
-    )
 
 
 def _speaks_of_sides(tokens: Tokens, language: Language) -> bool:

@@ -158,7 +158,8 @@ class Evaluator:
 
     Args:
         folder: of the model.
-        targets: that it recognises by the vocabulary; by default as its ``prompt.json`` says.
+        targets: recognised by the vocabulary before it is asked; by default each question is put
+            to it as it stands.
     """
 
     def __init__(self, folder: str, targets: KnownTargets | None = None) -> None:
@@ -168,7 +169,7 @@ class Evaluator:
         self.model = cast("Qwen2_5_VLForConditionalGeneration", loaded)
         processor = AutoProcessor.from_pretrained(folder)  # nosec B615 # a folder
         self.packer = Packer(self.model, processor)
-        self.targets = targets or _taught_targets(Path(folder))
+        self.targets = targets
 
     def scores(self, greys: Sequence[np.ndarray], questions: Sequence[Question]) -> list[Score]:
         """Ask each question about its image and score the answers."""
@@ -176,7 +177,7 @@ class Evaluator:
         return [score(q, text) for q, text in zip(questions, completions, strict=True)]
 
     def answers(self, greys: Sequence[np.ndarray], queries: Sequence[str]) -> list[str]:
-        """Greedy completions, as a user gets them."""
+        """Greedy completions."""
         return self._answers(greys, queries)
 
     def beginnings(self, greys: Sequence[np.ndarray], queries: Sequence[str]) -> list[str]:
@@ -247,7 +248,8 @@ def evaluate(settings: Settings) -> dict:
         report["real_ct"] = evaluator.report(real_cases(Path(settings.data)), prior)
         report["understanding"] = _understanding(settings)
     if settings.real_data:
-        report["pictures"] = _pictures(Path(settings.real_data), evaluator, prior)
+        reading = Evaluator(settings.model, _taught_targets(Path(settings.model)))
+        report["pictures"] = _pictures(Path(settings.real_data), reading, prior)
     return report
 
 
@@ -257,15 +259,22 @@ def _taught_targets(folder: Path) -> KnownTargets | None:
 
 
 def _understanding(settings: Settings) -> dict:
-    """Held-out questions; the facts that they tell are kept from the vocabulary's reading, too."""
+    """Held-out questions; the facts that they tell are kept from the vocabulary's reading, too.
+
+    As a user meets it, the reading knows all facts: ``implicit, told facts``.
+    """
     writer, targets = _writer(), _taught_targets(Path(settings.model))
-    if targets is not None:
-        told = writer.material.facts["train"]
-        facts = FactIndex((each.target, each.fact) for each in told)
-        targets = replace(targets, facts=facts)
-    evaluator = Evaluator(settings.model, targets)
     asked = askings(real_slices(Path(settings.data)), writer)
-    return understanding(asked, evaluator.beginnings)
+    if targets is None:
+        return understanding(asked, Evaluator(settings.model).beginnings)
+    told = writer.material.facts["train"]
+    facts = FactIndex((each.target, each.fact) for each in told)
+    withheld = Evaluator(settings.model, replace(targets, facts=facts))
+    report = understanding(asked, withheld.beginnings)
+    implicit = [each for each in asked if each.question.kind == "implicit"]
+    whole = understanding(implicit, Evaluator(settings.model, targets).beginnings)
+    report["named"]["implicit, told facts"] = whole["named"]["implicit"]
+    return report
 
 
 def _writer() -> QuestionWriter:

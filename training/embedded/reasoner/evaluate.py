@@ -261,7 +261,7 @@ def _taught_targets(folder: Path) -> KnownTargets | None:
 def _understanding(settings: Settings) -> dict:
     """Held-out questions; the facts that they tell are kept from the vocabulary's reading, too.
 
-    As a user meets it, the reading knows all facts: ``implicit, told facts``.
+    As a user meets it, the reading knows all facts: ``implicit`` and ``outside, told facts``.
     """
     writer, targets = _writer(), _taught_targets(Path(settings.model))
     asked = askings(real_slices(Path(settings.data)), writer)
@@ -271,9 +271,10 @@ def _understanding(settings: Settings) -> dict:
     facts = FactIndex((each.target, each.fact) for each in told)
     withheld = Evaluator(settings.model, replace(targets, facts=facts))
     report = understanding(asked, withheld.beginnings)
-    implicit = [each for each in asked if each.question.kind == "implicit"]
-    whole = understanding(implicit, Evaluator(settings.model, targets).beginnings)
-    report["named"]["implicit, told facts"] = whole["named"]["implicit"]
+    by_facts = [each for each in asked if each.question.kind in ("implicit", "outside")]
+    whole = understanding(by_facts, Evaluator(settings.model, targets).beginnings)
+    for share, kind in (("named", "implicit"), ("refused", "outside")):
+        report[share][f"{kind}, told facts"] = whole[share][kind]
     return report
 
 

@@ -91,6 +91,12 @@ def whole_slice(image: SliceImage) -> Crop:
     return Crop(0.0, 0.0, float(width), float(height))
 
 
+def padded_slice(image: SliceImage) -> Crop:
+    """The slice in the top left corner of a square that is black elsewhere, as SAM pads it."""
+    side = float(max(image.shape_hw))
+    return Crop(0.0, 0.0, side, side)
+
+
 def crop_for_prompt(image: SliceImage, prompt: SlicePrompt, zoom: float) -> Crop:
     """The square (in mm) around a prompt that the model is to see.
 

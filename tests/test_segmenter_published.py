@@ -30,8 +30,8 @@ from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import load_segmenter
 from medreasoner_infer.segmenters.adapters import Adapter
-from medreasoner_infer.segmenters.crop import Crop, padded_slice, whole_slice
-from medreasoner_infer.segmenters.pixels import by_imagenet, by_range
+from medreasoner_infer.segmenters.crop import Crop, Resampling, padded_slice, whole_slice
+from medreasoner_infer.segmenters.pixels import ByImageNet, ByRange
 from medreasoner_infer.segmenters.published_names import lite_medsam_names, sam_med2d_names
 from medreasoner_infer.segmenters.sam import SamSegmenter
 from medreasoner_infer.segmenters.sam_loading import (
@@ -75,7 +75,7 @@ class TestNames:
         missing, unexpected = model.load_state_dict(ours, strict=False)
         assert not unexpected
         assert all(name.startswith("vision_encoder.") for name in missing)
-        network = SamNetwork(model, CPU, multimask=True, read=by_range)
+        network = SamNetwork(model, CPU, multimask=True, read=ByRange())
         features = torch.randn(1, 256, side, side)
         box, mask = torch.tensor([[10.0, 20.0, 40.0, 50.0]]), torch.randn(1, 1, 4 * side, 4 * side)
         points = torch.rand(1, len(labels), 2) * input_size
@@ -156,7 +156,7 @@ class TestPixels:
     )
 
     def test_the_range_of_the_slice_is_stretched_to_one_and_padding_is_zero(self):
-        read = by_range(self.IMAGE.pixels, padded_slice(self.IMAGE), 256, CPU)
+        read = ByRange()(self.IMAGE.pixels, padded_slice(self.IMAGE), 256, CPU)
         assert read.shape == (3, 256, 256)
         assert float(read[:, :160].min()) == pytest.approx(0, abs=0.01)
         assert float(read.max()) == 1
@@ -165,15 +165,25 @@ class TestPixels:
 
     def test_a_slice_of_one_value_is_no_division_by_zero(self):
         flat = np.full((20, 30), 90, np.uint8)
-        read = by_range(flat, Crop(0.0, 0.0, 30.0, 20.0), 16, CPU)
+        read = ByRange()(flat, Crop(0.0, 0.0, 30.0, 20.0), 16, CPU)
         assert (read == 0).all()
 
     def test_imagenet_s_mean_and_deviation_are_those_of_sam(self):
         colour = np.full((4, 4, 3), (255, 0, 51), np.uint8)
-        read = by_imagenet(colour, Crop(0.0, 0.0, 4.0, 4.0), 4, CPU)
+        read = ByImageNet()(colour, Crop(0.0, 0.0, 4.0, 4.0), 4, CPU)
         # SAM's own, in 0...255: 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375
         expected = [(255 - 123.675) / 58.395, (0 - 116.28) / 57.12, (51 - 103.53) / 57.375]
         np.testing.assert_allclose(read[:, 1, 2], expected, rtol=1e-5)
+
+    def test_an_area_s_mean_and_the_nearest_pixel_are_what_they_say(self):
+        stripes = np.zeros((8, 8), np.uint8)
+        stripes[:, ::2] = 200
+        crop = Crop(0.0, 0.0, 8.0, 8.0)
+        assert (crop.read(stripes, 4, Resampling.AREA) == 100).all()
+        assert set(np.unique(crop.read(stripes, 3, Resampling.NEAREST))) <= {0, 200}
+        # enlarged, the mean of less than a pixel is no staircase
+        larger = crop.read(stripes, 16, Resampling.AREA)
+        np.testing.assert_array_equal(larger, crop.read(stripes, 16, Resampling.LINEAR))
 
     def test_medsam_squeezes_and_litemedsam_pads(self):
         assert whole_slice(self.IMAGE) == Crop(0.0, 0.0, 128.0, 80.0)
@@ -353,7 +363,7 @@ def test_an_unknown_family_names_the_known_ones():
 
 
 def test_a_network_without_a_memory_is_not_asked_for_one():
-    network = SamNetwork(build_sam_med2d(**SMALL_VIT), CPU, multimask=True, read=by_imagenet)
+    network = SamNetwork(build_sam_med2d(**SMALL_VIT), CPU, multimask=True, read=ByImageNet())
     identity = ModelIdentity("test", "source", None, None, "Apache-2.0")
     with pytest.raises(ValueError, match="no memory"):
         SamSegmenter(network, identity, SamSettings())

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,23 @@ from numpy.typing import NDArray
 from medreasoner_infer.errors import PromptError
 from medreasoner_infer.types import XY, XYXY, SliceImage, SlicePrompt
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 #: A crop is never narrower than this many slice pixels: less shows the model nothing.
 MIN_CROP_PX = 16
 _SIDE_STEPS_PER_OCTAVE = 6
 _CENTRE_STEPS_PER_SIDE = 32
+
+
+class Resampling(str, Enum):
+    """How pixels become those of a model's input."""
+
+    LINEAR = "linear"
+    AREA = "area"
+    """The mean of what a pixel covers, and linear where that is less than a pixel."""
+    CUBIC = "cubic"
+    NEAREST = "nearest"
 
 
 @dataclass(frozen=True)
@@ -42,10 +56,12 @@ class Crop:
         inside = self.to_crop_px(points_xy_px, 1)
         return bool(((inside >= 0) & (inside <= 1)).all())
 
-    def read(self, pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    def read(
+        self, pixels: NDArray[Any], size: int, resampling: Resampling = Resampling.LINEAR
+    ) -> NDArray[Any]:
         """Resample uint8 pixels (H, W) or (H, W, 3) to (size, size[, 3]), black beyond the border.
 
-        Pillow's bilinear filter widens with the reduction, so that large slices are anti-aliased.
+        Pillow's filters widen with the reduction, so that large slices are anti-aliased.
         """
         from PIL import Image
 
@@ -57,7 +73,7 @@ class Crop:
         return np.asarray(
             Image.fromarray(window).resize(
                 (size, size),
-                Image.Resampling.BILINEAR,
+                _filter(resampling, enlarging=self.width < size),
                 box=(*box, box[0] + self.width, box[1] + self.height),
             )
         )
@@ -148,6 +164,20 @@ def _grown(crop: Crop, points_xy_px: NDArray[np.float64]) -> Crop:
             crop.x1 - crop.width / 2, crop.y1 - crop.height / 2, crop.width * 2, crop.height * 2
         )
     return crop
+
+
+def _filter(resampling: Resampling, enlarging: bool) -> Image.Resampling:
+    """Pillow's name of it; its mean over an area is the nearest pixel where it enlarges."""
+    from PIL import Image
+
+    if resampling is Resampling.AREA and enlarging:
+        resampling = Resampling.LINEAR
+    return {
+        Resampling.LINEAR: Image.Resampling.BILINEAR,
+        Resampling.AREA: Image.Resampling.BOX,
+        Resampling.CUBIC: Image.Resampling.BICUBIC,
+        Resampling.NEAREST: Image.Resampling.NEAREST,
+    }[resampling]
 
 
 def _span(start: float, length: float, limit: int, size: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.segmenters.crop import Crop
 from medreasoner_infer.segmenters.network import Candidate, Embedding, Network, SparsePrompt
-from medreasoner_infer.segmenters.pixels import by_imagenet
+from medreasoner_infer.segmenters.pixels import ByImageNet
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,7 @@ class Sam2Network(Network):
 
     def __init__(self, model: Any, device: torch.device, multimask: bool) -> None:
         super().__init__(model, device, multimask)
+        self._read = ByImageNet()
         self._positions: dict[int, tuple[torch.Tensor, ...]] = {}
 
     @property
@@ -34,7 +35,7 @@ class Sam2Network(Network):
         """Encode a crop of a slice; see :class:`Network`."""
         import torch
 
-        views = by_imagenet(pixels, crop, self.input_size, self.device)[None]
+        views = self._read(pixels, crop, self.input_size, self.device)[None]
         output = self.model.forward_image(torch.cat([views, views.flip(-1)]) if mirror else views)
         features = tuple(output["backbone_fpn"])
         # Sines of the positions in the input, whose size is fixed; five sixths of what is encoded.

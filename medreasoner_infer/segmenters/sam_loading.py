@@ -21,7 +21,8 @@ from medreasoner_infer.segmenters.checkpoints import (
     read_state,
     torch_device,
 )
-from medreasoner_infer.segmenters.pixels import ReadPixels, by_imagenet, by_range
+from medreasoner_infer.segmenters.crop import Resampling
+from medreasoner_infer.segmenters.pixels import ByImageNet, ByRange, ReadPixels
 from medreasoner_infer.segmenters.settings import SamSettings
 from medreasoner_infer.types import ModelIdentity, ModelSpec
 
@@ -37,7 +38,12 @@ _REPROMPT = PropagationStrategy.REPROMPT
 MEDSAM = SamSettings(box_only=True, multimask=False, strategy=_REPROMPT)
 LITE_MEDSAM = SamSettings(pad=True, box_only=True, multimask=False, strategy=_REPROMPT)
 #: SAM-Med2D was trained on boxes, points and its own last masks.
-SAM_MED2D = SamSettings(multimask=True, strategy=_REPROMPT, mask_prompt=True)
+SAM_MED2D = SamSettings(multimask=True, strategy=_REPROMPT)
+#: How each resizes and scales, which it notices: from the same box LiteMedSAM finds 0.82 of two
+#: kidneys on a CT (Dice) in linearly resampled pixels and 0.94 in those that it was trained on.
+_MEDSAM_PIXELS = ByRange(Resampling.CUBIC)
+_LITE_MEDSAM_PIXELS = ByRange(Resampling.AREA)
+_SAM_MED2D_PIXELS = ByImageNet(Resampling.NEAREST)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def load_medsam(
     """
     weights = _find_saved(spec)
     identity = identity_of(spec, weights.path, weights.revision)
-    return _segmenter(_saved_model(weights.path.parent), identity, device, settings, by_range)
+    return _segmenter(_saved_model(weights.path.parent), identity, device, settings, _MEDSAM_PIXELS)
 
 
 def load_litemedsam(
@@ -76,7 +82,7 @@ def load_litemedsam(
     identity = identity_of(spec, weights.path, weights.revision)
     model = build_litemedsam()
     load_state(model, weights.path, lambda path: lite_medsam_names(read_state(path)))
-    return _segmenter(model, identity, device, settings, by_range)
+    return _segmenter(model, identity, device, settings, _LITE_MEDSAM_PIXELS)
 
 
 def load_sam_med2d(
@@ -93,7 +99,7 @@ def load_sam_med2d(
     identity = identity_of(spec, weights.path, weights.revision)
     model = build_sam_med2d()
     load_state(model, weights.path, lambda path: sam_med2d_names(read_state(path)))
-    return _segmenter(model, identity, device, settings, by_imagenet)
+    return _segmenter(model, identity, device, settings, _SAM_MED2D_PIXELS)
 
 
 def build_litemedsam(shape: TinyVitShape | None = None) -> SamModel:

@@ -159,7 +159,8 @@ class SlicePrompt:
 
     ``point_labels`` holds 1 for a point inside the target and 0 for a point outside it. At least a
     box or one positive point is present. ``last_mask`` is bool of shape (H, W), a rough mask that
-    box and points are to mend; a segmenter that knows no such prompt leaves it aside.
+    box and points are to mend. A segmenter that was trained on boxes alone leaves points and mask
+    beside one aside.
     """
 
     bbox_xyxy_px: XYXY | None

@@ -32,6 +32,7 @@ from medreasoner_infer.errors import (
 )
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import load_segmenter, sam_loading
+from medreasoner_infer.segmenters.crop import whole_slice
 from medreasoner_infer.segmenters.sam import SamSegmenter
 from medreasoner_infer.types import ModelSpec, SliceImage, SliceMask, SlicePrompt
 
@@ -177,8 +178,6 @@ def test_every_kind_of_prompt_moves_the_logits_of_the_network(segmenter, image):
         SlicePrompt(None, (POINT,), (1,)),
     ]
     with engine.inference() as network:
-        from medreasoner_infer.segmenters.crop import whole_slice
-
         crop = whole_slice(image)
         embedding = network.encode(image.pixels, crop)
         size = network.input_size
@@ -214,6 +213,17 @@ def test_colour_of_equal_channels_answers_like_grey(segmenter, image):
     prompt = SlicePrompt(BOX)
     first = segmenter.segment_slice(image, prompt).mask
     np.testing.assert_array_equal(segmenter.segment_slice(colour, prompt).mask, first)
+
+
+def test_with_a_mirrored_view_left_and_right_are_alike(segmenter, image):
+    both = SamSegmenter(
+        segmenter._engine.network, segmenter.identity, replace(segmenter.settings, mirror=True)
+    )
+    pixels = np.ascontiguousarray(image.pixels[:, ::-1])
+    flipped = SliceImage(pixels, (1.0, 1.0), image.key + "flipped")
+    left = both.segment_slice(image, SlicePrompt((50.0, 20.0, 94.0, 60.0))).mask
+    right = both.segment_slice(flipped, SlicePrompt((34.0, 20.0, 78.0, 60.0))).mask
+    assert (left == right[:, ::-1]).mean() > 0.99
 
 
 @pytest.mark.parametrize(

@@ -175,15 +175,18 @@ class TestPixels:
         expected = [(255 - 123.675) / 58.395, (0 - 116.28) / 57.12, (51 - 103.53) / 57.375]
         np.testing.assert_allclose(read[:, 1, 2], expected, rtol=1e-5)
 
-    def test_an_area_s_mean_and_the_nearest_pixel_are_what_they_say(self):
-        stripes = np.zeros((8, 8), np.uint8)
-        stripes[:, ::2] = 200
-        crop = Crop(0.0, 0.0, 8.0, 8.0)
-        assert (crop.read(stripes, 4, Resampling.AREA) == 100).all()
-        assert set(np.unique(crop.read(stripes, 3, Resampling.NEAREST))) <= {0, 200}
-        # enlarged, the mean of less than a pixel is no staircase
-        larger = crop.read(stripes, 16, Resampling.AREA)
-        np.testing.assert_array_equal(larger, crop.read(stripes, 16, Resampling.LINEAR))
+    def test_each_resampling_is_what_it_says(self):
+        edge = np.zeros((12, 12), np.uint8)
+        edge[:, 6:] = 200
+        crop = Crop(0.0, 0.0, 12.0, 12.0)
+        nearest, linear, cubic = (
+            crop.read(edge, 30, how)[15].astype(int)
+            for how in (Resampling.NEAREST, Resampling.LINEAR, Resampling.CUBIC)
+        )
+        assert set(nearest) == {0, 200}
+        assert (np.diff(linear) >= 0).all()
+        assert 0 < linear[15] < 200
+        assert cubic.max() > 200, "a cubic overshoots at an edge"
 
     def test_medsam_squeezes_and_litemedsam_pads(self):
         assert whole_slice(self.IMAGE) == Crop(0.0, 0.0, 128.0, 80.0)
@@ -246,6 +249,20 @@ class TestLiteMedSam:
         with pytest.raises(MissingExtraError, match=r"\[litemedsam\]"):
             load_segmenter(absent)
 
+    def test_an_installed_package_is_found_without_importing_it(self, tmp_path, monkeypatch):
+        record = tmp_path / "weights_of_a_test-1.0.dist-info" / "METADATA"
+        record.parent.mkdir()
+        record.write_text("Metadata-Version: 2.1\nName: weights-of-a-test\nVersion: 1.0\n")
+        package = tmp_path / "weights_of_a_test" / "__init__.py"
+        package.parent.mkdir()
+        package.write_text("raise AssertionError('it was imported')")
+        monkeypatch.syspath_prepend(tmp_path)
+        spec = replace(LITE, source="weights-of-a-test", filename="weights_of_a_test/a.pth")
+        with pytest.raises(MissingExtraError, match="weights-of-a-test"):
+            installed_weights(spec)
+        (package.parent / "a.pth").touch()
+        assert installed_weights(spec) == package.parent / "a.pth"
+
     def test_another_file_than_the_published_one_is_refused(self, tmp_path):
         torch.save(lite_medsam_state(TinyVitShape()), tmp_path / "lite_medsam.pth")
         with pytest.raises(ModelUnavailableError, match="expected 79d8c9dca6db4d69"):
@@ -261,6 +278,13 @@ class TestLiteMedSam:
         with pytest.raises(ModelUnavailableError, match="could not be loaded"):
             load_segmenter(spec)
         assert not (tmp_path / "harm").exists()
+
+    @pytest.mark.parametrize("held", [[1, 2], {"model": 3}, torch.zeros(2)])
+    def test_a_checkpoint_without_names_is_refused(self, tmp_path, held):
+        torch.save(held, tmp_path / "lite_medsam.pth")
+        spec = replace(LITE, source=str(tmp_path / "lite_medsam.pth"), weights_sha256=None)
+        with pytest.raises(ModelUnavailableError, match="expected tensors by their names"):
+            load_segmenter(spec)
 
     def test_weights_of_another_network_are_refused(self, tmp_path):
         torch.save(sam_med2d_state(), tmp_path / "lite_medsam.pth")
@@ -337,7 +361,7 @@ class TestMedSam:
             raise LocalEntryNotFoundError("offline")
 
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-        with pytest.raises(ModelUnavailableError, match="hf download wanglab/medsam-vit-base"):
+        with pytest.raises(ModelUnavailableError, match=r"hf download wanglab/medsam-vit-base$"):
             load_segmenter(self.MEDSAM)
 
 

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     import torch
 
 
-def download(source: str, filename: str, revision: str | None) -> tuple[Path, str]:
+def download(
+    source: str, filename: str, revision: str | None, *, alone: bool = True
+) -> tuple[Path, str]:
     """Fetch a file from Hugging Face, or find it in the local cache.
+
+    Args:
+        source: the repository.
+        filename: the file in it.
+        revision: commit or tag.
+        alone: whether the model needs no other file, so that the advice is to fetch it alone.
 
     Returns:
         The file, and the commit that was really fetched, whatever tag asked for it.
@@ -35,7 +43,8 @@ def download(source: str, filename: str, revision: str | None) -> tuple[Path, st
         raise ModelUnavailableError(
             f"{filename} of {source} could not be had from Hugging Face "
             f"({type(error).__name__}). Check the network and the revision, give a local path, or "
-            f"fetch it before with: {download_command(source, filename, revision)}"
+            "fetch it before with: "
+            f"{download_command(source, filename if alone else None, revision)}"
         ) from error
     # .../snapshots/<commit>/<file>
     return path, path.parents[len(Path(filename).parts) - 1].name
@@ -90,7 +99,11 @@ def load_state(
 
 
 def read_state(path: Path) -> Mapping[str, torch.Tensor]:
-    """The tensors of a safetensors file or a checkpoint, where they may lie under ``model``."""
+    """The tensors of a safetensors file or a checkpoint, where they may lie under ``model``.
+
+    Raises:
+        TypeError: if a checkpoint holds anything else.
+    """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -98,9 +111,12 @@ def read_state(path: Path) -> Mapping[str, torch.Tensor]:
         return weights
     import torch
 
-    state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    nested: Mapping[str, torch.Tensor] | None = state.get("model")  # type: ignore[assignment]
-    return state if nested is None else nested
+    state: object = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(state, Mapping):
+        state = state.get("model", state)
+    if not isinstance(state, Mapping):
+        raise TypeError(f"it holds a {type(state).__name__}, expected tensors by their names")
+    return state
 
 
 def torch_device(name: str) -> torch.device:

@@ -31,8 +31,6 @@ class Resampling(str, Enum):
     """How pixels become those of a model's input."""
 
     LINEAR = "linear"
-    AREA = "area"
-    """The mean of what a pixel covers, and linear where that is less than a pixel."""
     CUBIC = "cubic"
     NEAREST = "nearest"
 
@@ -73,7 +71,7 @@ class Crop:
         return np.asarray(
             Image.fromarray(window).resize(
                 (size, size),
-                _filter(resampling, enlarging=self.width < size),
+                _filter(resampling),
                 box=(*box, box[0] + self.width, box[1] + self.height),
             )
         )
@@ -166,15 +164,11 @@ def _grown(crop: Crop, points_xy_px: NDArray[np.float64]) -> Crop:
     return crop
 
 
-def _filter(resampling: Resampling, enlarging: bool) -> Image.Resampling:
-    """Pillow's name of it; its mean over an area is the nearest pixel where it enlarges."""
+def _filter(resampling: Resampling) -> Image.Resampling:
     from PIL import Image
 
-    if resampling is Resampling.AREA and enlarging:
-        resampling = Resampling.LINEAR
     return {
         Resampling.LINEAR: Image.Resampling.BILINEAR,
-        Resampling.AREA: Image.Resampling.BOX,
         Resampling.CUBIC: Image.Resampling.BICUBIC,
         Resampling.NEAREST: Image.Resampling.NEAREST,
     }[resampling]

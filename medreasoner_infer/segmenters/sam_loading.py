@@ -39,10 +39,11 @@ MEDSAM = SamSettings(box_only=True, multimask=False, strategy=_REPROMPT)
 LITE_MEDSAM = SamSettings(pad=True, box_only=True, multimask=False, strategy=_REPROMPT)
 #: SAM-Med2D was trained on boxes, points and its own last masks.
 SAM_MED2D = SamSettings(multimask=True, strategy=_REPROMPT)
-#: How each resizes and scales, which it notices: from the same box LiteMedSAM finds 0.82 of two
-#: kidneys on a CT (Dice) in linearly resampled pixels and 0.94 in those that it was trained on.
+#: How each resizes and scales, as its authors do. LiteMedSAM is published with two ways, and notices:
+#: ten connected targets, five of them on radiographs, have a mean Dice of 0.86 with the linear
+#: resampling of the package of its weights, and 0.73 with the area means of its other script.
 _MEDSAM_PIXELS = ByRange(Resampling.CUBIC)
-_LITE_MEDSAM_PIXELS = ByRange(Resampling.AREA)
+_LITE_MEDSAM_PIXELS = ByRange(Resampling.LINEAR)
 _SAM_MED2D_PIXELS = ByImageNet(Resampling.NEAREST)
 
 
@@ -205,11 +206,11 @@ def _find_saved(spec: ModelSpec) -> _Weights:
 
 
 def _download_saved(spec: ModelSpec) -> _Weights:
-    download(spec.source, "config.json", spec.revision)
+    download(spec.source, "config.json", spec.revision, alone=False)
     faults = []
     for name in _WEIGHTS_FILES:
         try:
-            return _Weights(*download(spec.source, name, spec.revision))
+            return _Weights(*download(spec.source, name, spec.revision, alone=False))
         except ModelUnavailableError as error:
             faults.append(error)
     raise faults[0]

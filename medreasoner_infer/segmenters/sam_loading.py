@@ -39,7 +39,7 @@ MEDSAM = SamSettings(box_only=True, multimask=False, strategy=_REPROMPT)
 LITE_MEDSAM = SamSettings(pad=True, box_only=True, multimask=False, strategy=_REPROMPT)
 #: SAM-Med2D was trained on boxes, points and its own last masks.
 SAM_MED2D = SamSettings(multimask=True, strategy=_REPROMPT)
-#: How each resizes and scales, as its authors do. LiteMedSAM is published with two ways, and notices:
+#: How each resizes and scales, as its authors do. LiteMedSAM is published with two ways:
 #: ten connected targets, five of them on radiographs, have a mean Dice of 0.86 with the linear
 #: resampling of the package of its weights, and 0.73 with the area means of its other script.
 _MEDSAM_PIXELS = ByRange(Resampling.CUBIC)

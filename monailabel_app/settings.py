@@ -38,7 +38,8 @@ class AppSettings:
 
     Attributes:
         reasoner: a registered reasoner, a folder, or a Hugging Face id.
-        segmenter: a registered segmenter, a folder, or a Hugging Face id.
+        segmenter: a registered segmenter, maybe from a path of its own (``NAME@PATH``), a folder,
+            or a Hugging Face id.
         device: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``.
         reasoner_url: address of a vLLM server that serves the reasoner.
         adapter: folder of a LoRA adapter for a reasoner that is loaded here.

@@ -38,7 +38,7 @@ def disc_image(tmp_path):
 
 def test_models_lists_every_entry_with_its_licence():
     output = run("models").output
-    for name in ("embedded", "lingshu-7b", "medsam2"):
+    for name in ("embedded", "lingshu-7b", "medsam2", "litemedsam", "sam2.1-large"):
         assert name in output
     assert "Apache-2.0" in output
 
@@ -47,6 +47,7 @@ def test_doctor_finds_the_needed_packages_and_the_embedded_weights():
     result = run("doctor")
     assert result.exit_code == 0, result.output
     assert "reasoner embedded" in result.output
+    assert "segmenter litemedsam" in result.output
     assert "monailabel" in result.output
 
 

@@ -46,9 +46,13 @@ def test_shipped_folder_is_small():
 
 def test_prompt_file_says_how_the_model_was_trained():
     prompt = json.loads((FOLDER / "prompt.json").read_text(encoding="utf-8"))
+    targets = prompt.pop("targets")
+    assert targets["gallbladder"] == "Which small sac stores bile?"
+    assert len(targets) == 19
     assert prompt == {
         "system": "You are a medical grounding assistant.",
         "user_template": "{query}",
+        "asks_reasoning": True,
         "image_encoding": "grey_xy_ramps",
         "input_size": 128,
         "max_reasoning_chars": 160,

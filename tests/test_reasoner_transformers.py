@@ -23,6 +23,7 @@ from medreasoner_infer.errors import (
     OutOfMemoryError,
 )
 from medreasoner_infer.reasoners import PromptTemplate, load_transformers_reasoner
+from medreasoner_infer.reasoners.known_targets import KnownTargets
 from medreasoner_infer.types import ReasonerRequest
 
 torch = pytest.importorskip("torch")
@@ -531,3 +532,15 @@ def test_without_peft_the_extra_is_named(folder, tmp_path, monkeypatch) -> None:
 def test_a_missing_adapter_is_refused(folder, tmp_path) -> None:
     with pytest.raises(ModelUnavailableError, match=r"adapter_model\.safetensors"):
         load_transformers_reasoner(folder, device="cpu", adapter=tmp_path)
+
+
+def test_a_batch_answers_the_rest_when_one_question_is_refused_by_the_vocabulary(reasoner) -> None:
+    known = KnownTargets({"liver": "Where is the liver?"})
+    asked = reconfigured(reasoner, template=dataclasses.replace(PROMPT, targets=known))
+    first, refused, last = asked.answer_batch(
+        [request_of(0, "Lebr"), request_of(1, "appendicitis"), request_of(2, QUESTION)]
+    )
+    assert refused.grounding.outcome == "not_understood"
+    named = reasoner.answer(request_of(0, "Where is the liver?"))[0]
+    assert first.completion == named.completion
+    assert last.completion == reasoner.answer(request_of(2, QUESTION))[0].completion

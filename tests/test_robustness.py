@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Plane, Volume, Window
+from medreasoner_infer.language import unsided
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import XYXY, Grounding, ReasonerAnswer, ReasonerRequest
-from medreasoner_training.embedded.questions import unsided
 from medreasoner_training.robustness import summary, variations, varied_answers
 from monailabel_app.cli.app import app
 

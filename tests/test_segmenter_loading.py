@@ -20,7 +20,7 @@ from medreasoner_infer.errors import ModelUnavailableError
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, load_sam2
 from medreasoner_infer.segmenters.loading import build_model, config_path, find_files, read_config
-from medreasoner_infer.segmenters.settings import Sam2Settings
+from medreasoner_infer.segmenters.settings import SamSettings
 from medreasoner_infer.types import ModelSpec, SliceImage, SlicePrompt
 
 EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "segmenter"
@@ -119,6 +119,23 @@ class TestCheckpoint:
             config_path("sam3")
 
 
+@pytest.mark.parametrize(
+    ("size", "width", "blocks"),
+    [
+        ("tiny", 96, [1, 2, 7, 2]),
+        ("small", 96, [1, 2, 11, 2]),
+        ("base-plus", 112, [2, 3, 16, 3]),
+        ("large", 144, [2, 6, 36, 4]),
+    ],
+)
+def test_sizes_of_sam2_have_the_networks_of_their_publication(size, width, blocks):
+    # Ravi et al., SAM 2, and the released configurations: channels and blocks of Hiera's stages.
+    spec = resolve_model("segmenter", f"sam2.1-{size}")
+    trunk = read_config(config_path(spec.config)).model.image_encoder.trunk
+    assert trunk.get("embed_dim", 96) == width
+    assert trunk.get("stages", [2, 3, 16, 3]) == blocks
+
+
 class TestMedSam2Configuration:
     @pytest.fixture(scope="class")
     def checkpoint(self, tmp_path_factory) -> Path:
@@ -188,6 +205,6 @@ def test_cuda_is_refused_where_there_is_none():
 
 
 def test_given_settings_win():
-    settings = Sam2Settings(zoom=None, multimask=True)
+    settings = SamSettings(zoom=None, multimask=True)
     segmenter = load_sam2(resolve_model("segmenter", "embedded"), settings=settings)
     assert segmenter.settings == settings

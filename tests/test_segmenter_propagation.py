@@ -8,7 +8,7 @@ import pytest
 
 from medreasoner_infer.errors import SliceOutOfRangeError
 from medreasoner_infer.segmenters.propagation import propagate_both_ways
-from medreasoner_infer.segmenters.settings import Sam2Settings, StopRule
+from medreasoner_infer.segmenters.settings import SamSettings, StopRule
 from medreasoner_infer.segmenters.stopping import TrackedMask
 from medreasoner_infer.segmenters.trackers import RepromptTracker
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
@@ -118,15 +118,16 @@ class GrowingEngine:
     def __init__(self) -> None:
         self.presence = 9.0
 
-    def segment_next(self, image, prompt, crop, last_mask) -> TrackedMask:
+    def segment_next(self, image, prompt, crop) -> TrackedMask:
         self.presence -= 1.0
+        last_mask = prompt.last_mask
         assert prompt.bbox_xyxy_px == (0, 0, *[int(last_mask.any(0).sum())] * 2)
         side = int(last_mask.any(0).sum()) + 1
         return tracked(square(side if side <= 24 else 0), self.presence)
 
 
 def looking(looks: int, first: np.ndarray) -> RepromptTracker:
-    settings = Sam2Settings(zoom=1.65, mask_prompt=True, looks=looks)
+    settings = SamSettings(zoom=1.65, mask_prompt=True, looks=looks)
     tracker = RepromptTracker(GrowingEngine(), settings)
     tracker.begin(5, grey(100), PROMPT, first)
     tracker.turn()

@@ -22,7 +22,7 @@ from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, load_sam2
 from medreasoner_infer.segmenters.crop import Crop
-from medreasoner_infer.segmenters.sam2 import Sam2Segmenter
+from medreasoner_infer.segmenters.sam import SamSegmenter
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 from medreasoner_training.embedded.segmenter.appearance import Appearance
 from medreasoner_training.embedded.segmenter.scenes import sample_scene
@@ -52,12 +52,12 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> Sam2Segmenter:
+def segmenter() -> SamSegmenter:
     torch.set_num_threads(1)
     return load_sam2(resolve_model("segmenter", "embedded"), device="cpu")
 
 
-def leaks_and_clicks(segmenter: Sam2Segmenter) -> Iterator[tuple[int, int]]:
+def leaks_and_clicks(segmenter: SamSegmenter) -> Iterator[tuple[int, int]]:
     """Leaked area before and after a negative click into the leak, on unseen synthetic scenes.
 
     Boxes are 15 % too wide on each side, so that there is something to leak into.
@@ -174,8 +174,9 @@ class TestCache:
         assert not segmenter.segment_slice(other, SlicePrompt(DISC_BOX)).from_cache
 
     def test_bound_lets_go_of_the_oldest(self, segmenter):
-        one = segmenter._engine.network.encode(np.zeros((128, 128), np.uint8)).nbytes
-        small = Sam2Segmenter(
+        crop = Crop(0.0, 0.0, 128.0, 128.0)
+        one = segmenter._engine.network.encode(np.zeros((128, 128), np.uint8), crop).nbytes
+        small = SamSegmenter(
             segmenter._engine.network,
             segmenter.identity,
             segmenter.settings,
@@ -285,7 +286,7 @@ class TestPropagation:
     @pytest.mark.parametrize("strategy", PropagationStrategy)
     def test_a_given_mask_stays_as_it_is_and_is_followed(self, segmenter, strategy):
         settings = replace(segmenter.settings, strategy=strategy)
-        follower = Sam2Segmenter(segmenter._engine.network, segmenter.identity, settings)
+        follower = SamSegmenter(segmenter._engine.network, segmenter.identity, settings)
         frames = Ellipsoid()
         given = frames.mask(20)
         given[46, 50] = False
@@ -305,7 +306,7 @@ class TestPropagation:
 
     def test_memory_strategy_yields_masks_of_the_slices_size(self, segmenter):
         settings = replace(segmenter.settings, strategy=PropagationStrategy.MEMORY)
-        tracker = Sam2Segmenter(segmenter._engine.network, segmenter.identity, settings)
+        tracker = SamSegmenter(segmenter._engine.network, segmenter.identity, settings)
         frames = Ellipsoid()
         found = dict(tracker.propagate(frames, 20, ELLIPSOID_PROMPT))
         assert dice(found[21].mask, frames.mask(21)) > 0.7
@@ -321,7 +322,7 @@ def test_mirrored_prompts_keep_the_left_corner_first(segmenter):
 
 def test_mirrored_view_makes_left_and_right_alike(segmenter):
     settings = replace(segmenter.settings, mirror=True)
-    both = Sam2Segmenter(segmenter._engine.network, segmenter.identity, settings)
+    both = SamSegmenter(segmenter._engine.network, segmenter.identity, settings)
     mask = ellipse((128, 128), (54.0, 50.0), (20.0, 26.0))
     image = slice_of(mask)
     flipped = SliceImage(np.ascontiguousarray(image.pixels[:, ::-1]), (1.0, 1.0), fresh_key())

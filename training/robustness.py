@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.imaging import Window, letterbox, slice_image
-from medreasoner_infer.language import LANGUAGES, Language
+from medreasoner_infer.language import LANGUAGES, Language, unsided
 from medreasoner_infer.reasoners import Reasoner, prepare_image
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import XYXY, Outcome, ReasonerAnswer, ReasonerRequest
-from medreasoner_training.embedded.questions import Kind, QuestionWriter, unsided
+from medreasoner_training.embedded.questions import Kind, QuestionWriter
 
 VariationKind = Literal[
     "same question",

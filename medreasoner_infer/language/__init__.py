@@ -18,6 +18,7 @@ from medreasoner_infer.language.grammar import (
 from medreasoner_infer.language.lists import questions_of
 from medreasoner_infer.language.plain import plain_text
 from medreasoner_infer.language.reading import read_vocabulary, vocabulary
+from medreasoner_infer.language.sides import unsided
 from medreasoner_infer.language.vocabulary import (
     Fact,
     Forms,
@@ -47,5 +48,6 @@ __all__ = [
     "plain_text",
     "questions_of",
     "read_vocabulary",
+    "unsided",
     "vocabulary",
 ]

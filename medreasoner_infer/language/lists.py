@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from medreasoner_infer.language.grammar import LANGUAGES, Language, Slot
+from medreasoner_infer.language.grammar import LANGUAGES, Language
+from medreasoner_infer.language.pieces import Piece, pieces_of
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import (
-    Single,
-    Spoken,
-    Token,
     Tokens,
     frames_of,
     signs_of_lists,
@@ -41,58 +37,15 @@ def questions_of(text: str) -> tuple[str, ...]:
     tokens = tokens_of(composed)
     words = {token.plain for token in tokens}
     for language in LANGUAGES:
-        pieces = None if words.isdisjoint(signs_of_lists(language)) else _pieces(tokens, language)
+        if words.isdisjoint(signs_of_lists(language)):
+            continue
+        pieces = pieces_of(tokens, spoken_names(language), frames_of(language))
         if pieces is not None and _is_list(pieces, language):
             return _questions(composed, pieces, language)
     return (text,)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Tokens of a text: a name, what joins names, or what stands around them."""
-
-    kind: Literal["name", "joint", "filler"]
-    tokens: tuple[Token, ...]
-    spoken: Spoken | None = None
-
-    @property
-    def plain(self) -> Tokens:
-        """The tokens to be compared."""
-        return tuple(token.plain for token in self.tokens)
-
-    @property
-    def singles(self) -> tuple[Single, ...]:
-        """The targets that it names."""
-        return self.spoken.singles if self.spoken else ()
-
-    @property
-    def slot(self) -> Slot | None:
-        """How a name stands in the sentence."""
-        return self.spoken.slot if self.spoken else None
-
-
-def _pieces(tokens: tuple[Token, ...], language: Language) -> list[_Piece] | None:
-    """The text as pieces: names before all else, the longest first; ``None`` if a word is none."""
-    names, frames = spoken_names(language), frames_of(language)
-    plain = tuple(token.plain for token in tokens)
-    found: list[_Piece] = []
-    at = 0
-    while at < len(plain):
-        name = names.longest_at(plain, at)
-        joint, filler = frames.joints.longest_at(plain, at), frames.fillers.longest_at(plain, at)
-        end = at + len(name or max(joint, filler, key=len))
-        if end == at:
-            return None
-        if name:
-            found.append(_Piece("name", tokens[at:end], names.meanings[name]))
-        else:
-            kind: Literal["joint", "filler"] = "joint" if len(joint) >= len(filler) else "filler"
-            found.append(_Piece(kind, tokens[at:end]))
-        at = end
-    return found
-
-
-def _is_list(pieces: Sequence[_Piece], language: Language) -> bool:
+def _is_list(pieces: Sequence[Piece], language: Language) -> bool:
     named = [piece for piece in pieces if piece.kind == "name"]
     asked = {(single.name, single.side) for piece in named for single in piece.singles}
     return (
@@ -103,7 +56,7 @@ def _is_list(pieces: Sequence[_Piece], language: Language) -> bool:
     )
 
 
-def _stand_well(pieces: Sequence[_Piece], language: Language) -> bool:
+def _stand_well(pieces: Sequence[Piece], language: Language) -> bool:
     """Whether names are joined, and what stands around them is whole where it touches them."""
     frames = frames_of(language)
     head, *between, tail = _runs(pieces)
@@ -114,9 +67,9 @@ def _stand_well(pieces: Sequence[_Piece], language: Language) -> bool:
     )
 
 
-def _runs(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+def _runs(pieces: Sequence[Piece]) -> list[list[Piece]]:
     """What stands before the first name, between each two, and behind the last."""
-    runs: list[list[_Piece]] = [[]]
+    runs: list[list[Piece]] = [[]]
     for piece in pieces:
         if piece.kind == "name":
             runs.append([])
@@ -125,20 +78,18 @@ def _runs(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
     return runs
 
 
-def _fillers(run: Sequence[_Piece]) -> list[Tokens]:
+def _fillers(run: Sequence[Piece]) -> list[Tokens]:
     return [piece.plain for piece in run if piece.kind == "filler"]
 
 
-def _may_share_words(pieces: Sequence[_Piece], language: Language) -> bool:
+def _may_share_words(pieces: Sequence[Piece], language: Language) -> bool:
     """Whether a word of one name may be meant for its neighbour: ``lung and breast cancer``."""
     named = [piece for piece in pieces if piece.kind == "name"]
     neighbours = zip(named, named[1:], _runs(pieces)[1:], strict=False)
     return any(_would_share(*neighbouring, language) for neighbouring in neighbours)
 
 
-def _would_share(
-    first: _Piece, second: _Piece, between: Sequence[_Piece], language: Language
-) -> bool:
+def _would_share(first: Piece, second: Piece, between: Sequence[Piece], language: Language) -> bool:
     names = spoken_names(language).meanings
     one, other = first.plain, second.plain
     whole = [(one[:n] + other, second) for n in range(1, len(one)) if one[n:] in names]
@@ -152,12 +103,12 @@ def _would_share(
     )
 
 
-def _has_word(between: Sequence[_Piece]) -> bool:
+def _has_word(between: Sequence[Piece]) -> bool:
     """Whether names are joined by a word; what they share stands behind the last of them."""
     return any(piece.plain[0].isalnum() for piece in between)
 
 
-def _questions(text: str, pieces: Sequence[_Piece], language: Language) -> tuple[str, ...]:
+def _questions(text: str, pieces: Sequence[Piece], language: Language) -> tuple[str, ...]:
     head, *_, tail = _runs(pieces)
     for_one = frames_of(language).single
     asks_one = all(said in for_one for said in _fillers([*head, *tail]))
@@ -172,7 +123,7 @@ def _questions(text: str, pieces: Sequence[_Piece], language: Language) -> tuple
     return tuple(asked.values())
 
 
-def _span(text: str, piece: _Piece) -> tuple[int, int]:
+def _span(text: str, piece: Piece) -> tuple[int, int]:
     """Where a name begins and ends, with the bracket that it closes."""
     start, end = piece.tokens[0].start, piece.tokens[-1].end
     opened = "(" in text[start:end] or "（" in text[start:end]

@@ -46,6 +46,11 @@ class Token:
     end: int
 
 
+def is_unspaced(word: str) -> bool:
+    """Whether a token is a character of a language without spaces."""
+    return re.match(f"[{_UNSPACED_LETTER}]", word) is not None
+
+
 def tokens_of(text: str) -> tuple[Token, ...]:
     """The tokens of a text in composed form (NFC); other marks are dropped."""
     found = ((_plain(match[0]), *match.span()) for match in _TOKEN.finditer(text))

@@ -117,6 +117,8 @@ class Forms:
         joints: words and marks that users put between items.
         pair: words before a plural that name both sides, with the marks of grammar.
         around: words before and behind a list, beside those of ``requests`` and ``several``.
+        where_also: by relation, other words for it, with ``{name}``.
+        words: words of requests that say nothing of what is asked for.
         on_side: by side, with ``{fact}``: a fact that is true of both sides, of one of them.
         beside: by side, with ``{name}``: the side stands apart from the name.
         where: by relation, with the slot for the other target.
@@ -138,6 +140,8 @@ class Forms:
     off_topic: tuple[str, ...]
     joints: tuple[str, ...]
     around: tuple[str, ...]
+    words: tuple[str, ...]
+    where_also: Mapping[Where, tuple[str, ...]]
     pair: tuple[str, ...] = ()
     adjectival: tuple[str, ...] = ()
 

@@ -68,14 +68,15 @@ def served_api_key() -> str | None:
 
 
 def load_segmenter(spec: ModelSpec, *, device: str = "auto") -> Segmenter:
-    """Load a SAM2 or MedSAM2 segmenter.
+    """Load a segmenter of any family.
 
     Raises:
         ModelUnavailableError: if the weights cannot be loaded.
+        MissingExtraError: if the package that holds them is not installed.
     """
     from medreasoner_infer import segmenters
 
-    segmenter = segmenters.load_sam2(spec, device=device)
+    segmenter = segmenters.load_segmenter(spec, device=device)
     _announce(segmenter.identity)
     return segmenter
 

@@ -38,7 +38,8 @@ def registered_models(kind: ModelKind) -> Mapping[str, ModelSpec]:
 def resolve_model(kind: ModelKind, wanted: str) -> ModelSpec:
     """Find what ``wanted`` means: a registry name, a local path or a Hugging Face id.
 
-    ``@REVISION`` behind a name or an id pins a Hugging Face commit or tag.
+    ``@REVISION`` behind a name or an id pins a Hugging Face commit or tag. ``@PATH`` behind a name
+    of the registry, absolute or beginning with ``./``, ``../`` or ``~``, takes the weights there.
 
     Raises:
         UnknownModelError: if it is none of the three.
@@ -51,13 +52,23 @@ def resolve_model(kind: ModelKind, wanted: str) -> ModelSpec:
         return _unregistered(kind, path.name, str(path.resolve()))
     name, _, revision = wanted.partition("@")
     if revision and name in registered:
-        return dataclasses.replace(registered[name], revision=revision)
+        return _pinned(registered[name], revision)
     if _HUGGING_FACE_ID.fullmatch(name):
         return _unregistered(kind, name, name, revision or None)
     raise UnknownModelError(
         f"{wanted!r} is no {kind} of the registry ({', '.join(registered)}), no existing path and "
         "no Hugging Face id (organisation/name, optionally @revision)."
     )
+
+
+def _pinned(spec: ModelSpec, where: str) -> ModelSpec:
+    """A model of the registry at a commit or tag, or from a path of this machine."""
+    if not where.startswith(("/", "./", "../", "~")):
+        return dataclasses.replace(spec, revision=where)
+    path = Path(where).expanduser()
+    if not path.exists():
+        raise UnknownModelError(f"{spec.name} was to be loaded from {where}, which does not exist.")
+    return dataclasses.replace(spec, source=str(path.resolve()), revision=None)
 
 
 def served_reasoner(wanted: str) -> ModelSpec:

@@ -11,6 +11,7 @@ import numpy as np
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
+from medreasoner_infer.reasoners.prompts import PromptTemplate
 from medreasoner_infer.scaling import rescale
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
@@ -26,12 +27,14 @@ class Reasoner(ABC):
 
     Attributes:
         identity: which weights answer.
+        template: how it is asked; ``None`` where that does not matter.
         input_size: side of the square image that the model expects, in reasoner px.
         image_encoding: how :func:`~medreasoner_infer.reasoners.prepare_image` must encode it.
         takes_follow_ups: whether a request may say which earlier answer it is ``about``.
     """
 
     identity: ModelIdentity
+    template: PromptTemplate | None = None
     input_size: int
     image_encoding: str
     takes_follow_ups: bool = False
@@ -64,9 +67,28 @@ class Reasoner(ABC):
         """
         check_request(request, self.input_size)
         raise_if_cancelled(cancelled)
+        refused = self._refused(request)
+        if refused is not None:
+            if on_text is not None:
+                on_text(refused.completion)
+            return (refused,) * request.samples
         count = request.samples if request.temperature > 0 else 1
         answers = self._sample(request, count, on_text, cancelled)
         return answers if count == request.samples else answers * request.samples
+
+    def _refused(self, request: ReasonerRequest) -> ReasonerAnswer | None:
+        """The answer to a question of which the vocabulary tells that the model cannot judge it."""
+        targets = self.template.targets if self.template else None
+        completion = targets.refusal(request.query) if targets else None
+        if completion is None:
+            return None
+        grounding = ground(
+            completion,
+            answer_size=self.input_size,
+            input_size=self.input_size,
+            require_reasoning=True,
+        )
+        return ReasonerAnswer(completion, grounding, None, 0)
 
     @abstractmethod
     def _sample(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, NOT_UNDERSTOOD
 from medreasoner_infer.errors import InputError, ModelUnavailableError
 from medreasoner_infer.reasoners.image_encoding import IMAGE_ENCODINGS
+from medreasoner_infer.reasoners.known_targets import KnownTargets
 from medreasoner_infer.types import EarlierTargetInView
 
 PROMPT_FILE = "prompt.json"
@@ -35,13 +37,16 @@ class PromptTemplate:
     """System message and user message of one question.
 
     ``user_template`` holds ``{query}`` once; both texts may hold ``{size}``, the side of the image
-    in px. ``asks_reasoning`` tells whether a ``<think>`` block is part of the answer,
-    ``takes_follow_ups`` whether the model reads what a follow-up question is about, in words.
+    in px. ``asks_reasoning`` tells whether a ``<think>`` block is part of the answer. A small model
+    may say which ``targets`` it was taught; a question that names one of them is put to it in the
+    one way that it knows best. ``takes_follow_ups`` tells whether the model reads what a follow-up
+    question is about, in words.
     """
 
     system: str
     user_template: str
     asks_reasoning: bool = True
+    targets: KnownTargets | None = None
     takes_follow_ups: bool = False
 
     def __post_init__(self) -> None:
@@ -67,6 +72,8 @@ class PromptTemplate:
         plain = _plain(query)
         if not plain:
             raise InputError("The question is empty; expected a clinical question.")
+        if self.targets is not None:
+            plain = self.targets.asked(plain)
         if about is not None:
             plain = f"{plain}\n{_words_of(about, size)}"
         user = self.user_template.replace(SIZE, str(size)).replace(QUERY, plain)
@@ -162,6 +169,7 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
             fields["system"],
             fields["user_template"],
             fields.get("asks_reasoning", True),
+            _read_targets(fields.get("targets")),
             fields.get("takes_follow_ups", False),
         )
         loaded = PromptFile(
@@ -170,10 +178,10 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
             int(fields["input_size"]),
             int(fields.get("max_reasoning_chars", DEFAULT_REASONING_CHARS)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, InputError) as error:
         raise ModelUnavailableError(
             f"{path} is malformed ({error}); expected system, user_template with {QUERY}, "
-            "image_encoding and input_size."
+            "image_encoding, input_size and, if there are any, targets by name with a question."
         ) from error
     if loaded.image_encoding not in IMAGE_ENCODINGS:
         raise ModelUnavailableError(
@@ -181,3 +189,21 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
             f"{', '.join(IMAGE_ENCODINGS)}."
         )
     return loaded
+
+
+def prompt_json(settings: PromptFile) -> str:
+    """The text of ``prompt.json`` that is read back as ``settings``."""
+    fields = dataclasses.asdict(
+        dataclasses.replace(settings, template=dataclasses.replace(settings.template, targets=None))
+    )
+    template = fields.pop("template")
+    known = settings.template.targets
+    targets = None if known is None else dict(known.questions)
+    return (
+        json.dumps({**template, **fields, "targets": targets}, indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+def _read_targets(questions: dict[str, str] | None) -> KnownTargets | None:
+    """``targets`` of ``prompt.json``: the question of each."""
+    return None if questions is None else KnownTargets(dict(questions))

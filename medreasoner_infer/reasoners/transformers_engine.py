@@ -37,7 +37,7 @@ from medreasoner_infer.reasoners.decoding import (
 )
 from medreasoner_infer.reasoners.device_memory import memory_guard
 from medreasoner_infer.reasoners.image_prefix import ImagePrefix
-from medreasoner_infer.reasoners.prompts import PromptFile
+from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
 from medreasoner_infer.reasoners.transformers_loading import LoadedModel
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
 
@@ -86,7 +86,7 @@ class TransformersReasoner(Reasoner):
             prefix_cache_bytes, lambda prefix: prefix.nbytes
         )
         self._loaded = loaded
-        self._template = settings.template
+        self.template: PromptTemplate = settings.template
         self._lock = threading.Lock()
         size = loaded.answer_size
         chars = reasoning_chars(
@@ -122,13 +122,16 @@ class TransformersReasoner(Reasoner):
             return super().answer_batch(requests, cancelled=cancelled)
         for request in requests:
             check_request(request, self.input_size)
-        answers: list[ReasonerAnswer] = []
-        for start in range(0, len(requests), BATCH_ROWS):
+        refused = [self._refused(request) for request in requests]
+        asked = [r for r, answer in zip(requests, refused, strict=True) if answer is None]
+        generated: list[ReasonerAnswer] = []
+        for start in range(0, len(asked), BATCH_ROWS):
             raise_if_cancelled(cancelled)
-            batch = requests[start : start + BATCH_ROWS]
+            batch = asked[start : start + BATCH_ROWS]
             with self._turn(cancelled):
-                answers += self._generate(self._encode(batch), batch[0], None, cancelled)
-        return tuple(answers)
+                generated += self._generate(self._encode(batch), batch[0], None, cancelled)
+        answers = iter(generated)
+        return tuple(answer or next(answers) for answer in refused)
 
     @contextmanager
     def _turn(self, cancelled: Cancelled | None) -> Iterator[None]:
@@ -146,7 +149,7 @@ class TransformersReasoner(Reasoner):
         return self._loaded.model.config.model_type in _PREFIX_FAMILIES
 
     def _chat_text(self, request: ReasonerRequest) -> str:
-        system, user = self._template.render(request.query, self._loaded.answer_size, request.about)
+        system, user = self.template.render(request.query, self._loaded.answer_size, request.about)
         content = [{"type": "image"}, {"type": "text", "text": user}]
         # Nested content is what a processor takes; its annotation is that of a tokenizer.
         messages: list[Any] = [
@@ -259,7 +262,7 @@ class TransformersReasoner(Reasoner):
             completion,
             answer_size=self._loaded.answer_size,
             input_size=self.input_size,
-            require_reasoning=self._template.asks_reasoning,
+            require_reasoning=self.template.asks_reasoning,
         )
         size, calibration = self.input_size, self._loaded.calibration
         found = evidence_of(pieces, logprobs[:length], grounding.bbox_xyxy_px, size)

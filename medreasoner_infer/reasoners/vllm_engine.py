@@ -23,7 +23,7 @@ from medreasoner_infer.reasoners.base import (
 )
 from medreasoner_infer.reasoners.budget import reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
-from medreasoner_infer.reasoners.prompts import PromptFile
+from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
 from medreasoner_infer.reasoners.vllm_server import Messages, VllmServer
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
 
@@ -76,7 +76,7 @@ class VllmReasoner(Reasoner):
         self.image_encoding = settings.image_encoding
         self.takes_follow_ups = settings.template.takes_follow_ups
         self._server = server
-        self._template = settings.template
+        self.template: PromptTemplate = settings.template
         self._score = score
         chars = reasoning_chars(
             settings.template,
@@ -118,7 +118,7 @@ class VllmReasoner(Reasoner):
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _messages(self, request: ReasonerRequest) -> Messages:
-        system, user = self._template.render(request.query, self.input_size, request.about)
+        system, user = self.template.render(request.query, self.input_size, request.about)
         return [
             {"role": "system", "content": system},
             {
@@ -158,7 +158,7 @@ class VllmReasoner(Reasoner):
             completion,
             answer_size=self.input_size,
             input_size=self.input_size,
-            require_reasoning=self._template.asks_reasoning,
+            require_reasoning=self.template.asks_reasoning,
         )
         confidence = self._confidence(messages, completion, cancelled) if self._score else None
         return ReasonerAnswer(completion, grounding, confidence, sample.tokens)

@@ -51,7 +51,8 @@ class Segmenter(Protocol):
         """Segment the prompted target on one slice.
 
         Raises:
-            PromptError: if the prompt is malformed or lies outside the image.
+            PromptError: if the prompt is malformed, lies outside the image, or holds nothing that
+                this model was trained on.
             OutOfMemoryError: if the device ran out of memory.
         """
         ...

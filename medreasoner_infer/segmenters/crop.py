@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,21 @@ from numpy.typing import NDArray
 from medreasoner_infer.errors import PromptError
 from medreasoner_infer.types import XY, XYXY, SliceImage, SlicePrompt
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 #: A crop is never narrower than this many slice pixels: less shows the model nothing.
 MIN_CROP_PX = 16
 _SIDE_STEPS_PER_OCTAVE = 6
 _CENTRE_STEPS_PER_SIDE = 32
+
+
+class Resampling(str, Enum):
+    """How pixels become those of a model's input."""
+
+    LINEAR = "linear"
+    CUBIC = "cubic"
+    NEAREST = "nearest"
 
 
 @dataclass(frozen=True)
@@ -42,10 +54,12 @@ class Crop:
         inside = self.to_crop_px(points_xy_px, 1)
         return bool(((inside >= 0) & (inside <= 1)).all())
 
-    def read(self, pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    def read(
+        self, pixels: NDArray[Any], size: int, resampling: Resampling = Resampling.LINEAR
+    ) -> NDArray[Any]:
         """Resample uint8 pixels (H, W) or (H, W, 3) to (size, size[, 3]), black beyond the border.
 
-        Pillow's bilinear filter widens with the reduction, so that large slices are anti-aliased.
+        Pillow's filters widen with the reduction, so that large slices are anti-aliased.
         """
         from PIL import Image
 
@@ -57,7 +71,7 @@ class Crop:
         return np.asarray(
             Image.fromarray(window).resize(
                 (size, size),
-                Image.Resampling.BILINEAR,
+                _filter(resampling),
                 box=(*box, box[0] + self.width, box[1] + self.height),
             )
         )
@@ -89,6 +103,12 @@ def whole_slice(image: SliceImage) -> Crop:
     """The crop that is the slice itself, squeezed to a square as SAM2 does it."""
     height, width = image.pixels.shape[:2]
     return Crop(0.0, 0.0, float(width), float(height))
+
+
+def padded_slice(image: SliceImage) -> Crop:
+    """The slice in the top left corner of a square that is black elsewhere, as SAM pads it."""
+    side = float(max(image.shape_hw))
+    return Crop(0.0, 0.0, side, side)
 
 
 def crop_for_prompt(image: SliceImage, prompt: SlicePrompt, zoom: float) -> Crop:
@@ -142,6 +162,16 @@ def _grown(crop: Crop, points_xy_px: NDArray[np.float64]) -> Crop:
             crop.x1 - crop.width / 2, crop.y1 - crop.height / 2, crop.width * 2, crop.height * 2
         )
     return crop
+
+
+def _filter(resampling: Resampling) -> Image.Resampling:
+    from PIL import Image
+
+    return {
+        Resampling.LINEAR: Image.Resampling.BILINEAR,
+        Resampling.CUBIC: Image.Resampling.BICUBIC,
+        Resampling.NEAREST: Image.Resampling.NEAREST,
+    }[resampling]
 
 
 def _span(start: float, length: float, limit: int, size: int) -> tuple[int, int]:

@@ -14,7 +14,8 @@ from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import OutOfMemoryError
 from medreasoner_infer.segmenters.crop import Crop
 from medreasoner_infer.segmenters.islands import without_islands
-from medreasoner_infer.segmenters.network import Candidate, Embedding, Sam2Network
+from medreasoner_infer.segmenters.network import Candidate, Embedding, Network
+from medreasoner_infer.segmenters.settings import SamSettings
 from medreasoner_infer.segmenters.stopping import TrackedMask
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 
@@ -26,28 +27,20 @@ class SliceEngine:
 
     Args:
         network: the loaded network.
+        settings: how it is used.
         cache_bytes: bound of the cache of image embeddings.
-        mirror: whether to average over each crop and its mirror image.
-        min_island_ratio: see :func:`without_islands`.
     """
 
-    def __init__(
-        self,
-        network: Sam2Network,
-        cache_bytes: int,
-        mirror: bool = False,
-        min_island_ratio: float = 0.0,
-    ) -> None:
+    def __init__(self, network: Network, settings: SamSettings, cache_bytes: int) -> None:
         self.network = network
-        self.mirror = mirror
-        self.min_island_ratio = min_island_ratio
+        self.settings = settings
         self._cache: ByteCache[tuple[str, Crop], Embedding] = ByteCache(
             cache_bytes, lambda embedding: embedding.nbytes
         )
         self._lock = threading.Lock()
 
     @contextmanager
-    def inference(self) -> Iterator[Sam2Network]:
+    def inference(self) -> Iterator[Network]:
         """The network, for one caller at a time; its memory is freed when it runs out."""
         with self._lock:
             try:
@@ -62,45 +55,42 @@ class SliceEngine:
         """Segment what the reader or the reasoner prompts; the target is taken to be there."""
         with self.inference() as network:
             embedding, cached = self._embed(image, crop, keep=True)
-            sparse = network.sparse_prompt(prompt, crop, self.mirror)
-            last_mask = prompt.last_mask
-            shown = None if last_mask is None else mask_on_crop(last_mask, crop, network)
-            candidate = network.decode(embedding, sparse, shown)
+            candidate = self._decode(network, embedding, prompt, crop)
         return self._to_slice(candidate, crop, image, prompt, cached).slice_mask
 
-    def segment_next(
-        self,
-        image: SliceImage,
-        prompt: SlicePrompt,
-        crop: Crop,
-        last_mask: NDArray[np.bool_] | None,
-    ) -> TrackedMask:
+    def segment_next(self, image: SliceImage, prompt: SlicePrompt, crop: Crop) -> TrackedMask:
         """Segment a target that was prompted on the neighbouring slice and may have ended.
 
         Args:
             image: this slice.
-            prompt: box and points of the target on the neighbouring slice.
+            prompt: the target on the neighbouring slice, maybe with the neighbour's mask.
             crop: part of the slice to read.
-            last_mask: bool (H, W), the neighbour's mask as a further prompt, or ``None``.
         """
         with self.inference() as network:
             embedding, _ = self._embed(image, crop, keep=False)
-            sparse = network.sparse_prompt(prompt, crop, self.mirror)
-            shown = None if last_mask is None else mask_on_crop(last_mask, crop, network)
-            candidate = network.decode(embedding, sparse, shown)
+            candidate = self._decode(network, embedding, prompt, crop)
         return self._to_slice(candidate, crop, image, prompt)
 
     def embed_once(self, image: SliceImage, crop: Crop) -> Embedding:
         """A single view's embedding, not kept, for a caller inside :meth:`inference`."""
-        return self.network.encode(crop.read(image.pixels, self.network.input_size))
+        return self.network.encode(image.pixels, crop)
+
+    def _decode(
+        self, network: Network, embedding: Embedding, prompt: SlicePrompt, crop: Crop
+    ) -> Candidate:
+        if self.settings.box_only:
+            prompt = SlicePrompt(prompt.bbox_xyxy_px)
+        sparse = network.sparse_prompt(prompt, crop, self.settings.mirror)
+        mask = prompt.last_mask
+        shown = None if mask is None else mask_on_crop(mask, crop, network)
+        return network.decode(embedding, sparse, shown)
 
     def _embed(self, image: SliceImage, crop: Crop, keep: bool) -> tuple[Embedding, bool]:
         key = (image.key, crop)
         cached = self._cache.get(key)
         if cached is not None:
             return cached, True
-        pixels = crop.read(image.pixels, self.network.input_size)
-        embedding = self.network.encode(pixels, self.mirror)
+        embedding = self.network.encode(image.pixels, crop, self.settings.mirror)
         if keep:
             self._cache.keep(key, embedding)
         return embedding, False
@@ -113,11 +103,12 @@ class SliceEngine:
         prompt: SlicePrompt,
         from_cache: bool = False,
     ) -> TrackedMask:
-        mask = without_islands(slice_logits(candidate, crop, image), prompt, self.min_island_ratio)
+        logits = slice_logits(candidate, crop, image)
+        mask = without_islands(logits, prompt, self.settings.min_island_ratio)
         return TrackedMask(SliceMask(mask, candidate.predicted_iou, from_cache), candidate.presence)
 
 
-def mask_on_crop(mask: NDArray[np.bool_], crop: Crop, network: Sam2Network) -> NDArray[np.float32]:
+def mask_on_crop(mask: NDArray[np.bool_], crop: Crop, network: Network) -> NDArray[np.float32]:
     """A mask, bool (H, W), as a crop shows it to the network: float32 (size, size) in 0...1."""
     grey = crop.read(mask.astype(np.uint8) * 255, network.input_size)
     return grey.astype(np.float32) / 255

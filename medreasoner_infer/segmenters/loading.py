@@ -7,23 +7,27 @@ the name of a configuration, or from Hugging Face.
 
 from __future__ import annotations
 
-import pickle  # nosec B403 # for the name of its error
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from medreasoner_infer.advice import download_command
 from medreasoner_infer.errors import ModelUnavailableError
-from medreasoner_infer.hashing import files_sha256
-from medreasoner_infer.types import ModelIdentity, ModelSpec
+from medreasoner_infer.segmenters.checkpoints import (
+    download,
+    identity_of,
+    load_state,
+    read_state,
+    torch_device,
+)
+from medreasoner_infer.types import ModelSpec
 
 if TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
 
-    from medreasoner_infer.segmenters.sam2 import Sam2Segmenter
-    from medreasoner_infer.segmenters.settings import Sam2Settings
+    from medreasoner_infer.segmenters.sam import SamSegmenter
+    from medreasoner_infer.segmenters.settings import SamSettings
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -39,8 +43,8 @@ class WeightFiles:
 
 
 def load_sam2(
-    spec: ModelSpec, *, device: str = "auto", settings: Sam2Settings | None = None
-) -> Sam2Segmenter:
+    spec: ModelSpec, *, device: str = "auto", settings: SamSettings | None = None
+) -> SamSegmenter:
     """Load a SAM2 or MedSAM2.
 
     Args:
@@ -52,24 +56,17 @@ def load_sam2(
     Raises:
         ModelUnavailableError: if files are missing, cannot be read or do not fit each other.
     """
-    from medreasoner_infer.segmenters.network import Sam2Network
-    from medreasoner_infer.segmenters.sam2 import Sam2Segmenter
+    from medreasoner_infer.segmenters.sam import SamSegmenter
+    from medreasoner_infer.segmenters.sam2_network import Sam2Network
 
     files = find_files(spec)
     config = read_config(files.config)
     settings = settings or _settings(config)
     model = build_model(config)
-    _load_weights(model, files.weights)
-    identity = ModelIdentity(
-        name=spec.name,
-        source=spec.source,
-        revision=files.revision,
-        weights_sha256=files_sha256(files.weights),
-        licence=spec.licence,
-        notice=spec.notice,
-    )
-    network = Sam2Network(model, _torch_device(device), settings.multimask)
-    return Sam2Segmenter(network, identity, settings)
+    load_state(model, files.weights, read_state)
+    identity = identity_of(spec, files.weights, files.revision)
+    network = Sam2Network(model, torch_device(device), settings.multimask)
+    return SamSegmenter(network, identity, settings)
 
 
 def find_files(spec: ModelSpec) -> WeightFiles:
@@ -92,28 +89,13 @@ def find_files(spec: ModelSpec) -> WeightFiles:
 
 
 def _download(spec: ModelSpec) -> WeightFiles:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     config = config_path(_required_config(spec))
     if spec.filename is None:
         raise ModelUnavailableError(
             f"{spec.source} is a Hugging Face id without a file name; name the checkpoint file."
         )
-    try:
-        weights = Path(hf_hub_download(spec.source, spec.filename, revision=spec.revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelUnavailableError(
-            f"{spec.filename} of {spec.source} could not be had from Hugging Face "
-            f"({type(error).__name__}). Check the network and the revision, give a local path, or "
-            f"fetch it before with: {download_command(spec.source, spec.filename, spec.revision)}"
-        ) from error
-    # .../snapshots/<commit>/<file>: the commit that was really fetched, whatever tag asked for it
-    return WeightFiles(config, weights, _commit_of(weights, spec.filename))
-
-
-def _commit_of(weights: Path, filename: str) -> str:
-    return weights.parents[len(Path(filename).parts) - 1].name
+    weights, revision = download(spec.source, spec.filename, spec.revision)
+    return WeightFiles(config, weights, revision)
 
 
 def _required_config(spec: ModelSpec) -> str:
@@ -162,57 +144,18 @@ def build_model(config: DictConfig) -> torch.nn.Module:
     return model
 
 
-def _settings(config: DictConfig) -> Sam2Settings:
+def _settings(config: DictConfig) -> SamSettings:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from medreasoner_infer.segmenters.settings import Sam2Settings
+    from medreasoner_infer.segmenters.settings import SamSettings
 
-    schema = OmegaConf.structured(Sam2Settings)
+    schema = OmegaConf.structured(SamSettings)
     OmegaConf.set_readonly(schema.stop, False)  # frozen dataclasses become read-only nodes
     try:
         merged = OmegaConf.merge(schema, config.get("inference", {}))
-        return cast("Sam2Settings", OmegaConf.to_object(merged))
+        return cast("SamSettings", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ModelUnavailableError(
             f"The section 'inference' of the model's configuration cannot be used: {error}"
         ) from error
-
-
-def _load_weights(model: torch.nn.Module, path: Path) -> None:
-    from safetensors import SafetensorError
-
-    unreadable = (OSError, pickle.UnpicklingError, SafetensorError)
-    unfit = (RuntimeError, KeyError, TypeError, ValueError)  # what load_state_dict() may raise
-    try:
-        model.load_state_dict(_read_weights(path))
-    except (*unreadable, *unfit) as error:
-        raise ModelUnavailableError(
-            f"The weights {path} could not be loaded into the network that the configuration "
-            f"describes. Check that both belong together. ({str(error)[:300]})"
-        ) from error
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        weights: dict[str, torch.Tensor] = load_file(path)
-        return weights
-    import torch
-
-    state: dict[str, dict[str, torch.Tensor]] = torch.load(
-        path, map_location="cpu", weights_only=True
-    )
-    return state["model"]
-
-
-def _torch_device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelUnavailableError(f"Device {name!r} was asked for, but there is no CUDA device.")
-    return device

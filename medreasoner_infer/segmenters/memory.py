@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medreasoner_infer.segmenters.network import Candidate, Embedding, Sam2Network, SparsePrompt
+from medreasoner_infer.segmenters.network import Candidate, Embedding, Network, SparsePrompt
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +22,13 @@ class SliceMemory:
     """The inference state of one tracked target.
 
     It keeps the prompted slice and as many of the last slices as the model attends to, so that its
-    size does not grow with the volume. Used inside :meth:`Sam2Network.inference`.
+    size does not grow with the volume. Used inside :meth:`Network.inference`.
+
+    Args:
+        network: one that ``remembers``, a SAM2.
     """
 
-    def __init__(self, network: Sam2Network) -> None:
+    def __init__(self, network: Network) -> None:
         self.network = network
         model = network.model
         self._horizon = max(model.num_maskmem, model.max_obj_ptrs_in_encoder)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ``SAM2Base`` model as two plain functions: encode an image, decode a prompt."""
+"""A SAM as two plain functions: encode a crop of a slice, decode a prompt."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
 
     import torch
 
-#: Of ImageNet's red, green and blue in 0...1, by which SAM2 normalises.
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
-#: SAM2 adds half a pixel to each coordinate; ours are edge based and must not move.
+#: SAM adds half a pixel to each coordinate; ours are edge based and must not move.
 SAM_OFFSET_PX = 0.5
 #: Logit of the pixels of a mask prompt, as SAM2 uses it for masks that a user gives.
 MASK_PROMPT_LOGIT = 10.0
@@ -32,9 +30,9 @@ MASK_PROMPT_LOGIT = 10.0
 class Embedding:
     """The image encoder's output for one crop: feature maps and position encodings.
 
-    Levels go from fine (stride 4) to coarse (stride 16), each of shape (V, C, h, w). There is one
-    view (V = 1), or a second one of the mirrored crop. The position encodings are the same for all
-    crops, and shared by them.
+    Levels go from fine to coarse, each of shape (V, C, h, w): three of a SAM2 (strides 4 to 16),
+    one of a SAM. There is one view (V = 1), or a second one of the mirrored crop. The position
+    encodings, which only a memory reads, are the same for all crops, and shared by them.
     """
 
     features: tuple[torch.Tensor, ...]
@@ -63,30 +61,50 @@ class SparsePrompt:
     labels: torch.Tensor
 
 
-class Sam2Network:
-    """The frozen network on its device.
+class Network(ABC):
+    """A frozen promptable network on its device.
 
     Args:
-        model: a ``SAM2Base`` with its weights.
+        model: the torch module with its weights.
         device: torch device that it runs on.
         multimask: whether to choose among the three candidates of the ambiguity-aware head by
             predicted IoU, or to take the single-mask candidate.
     """
 
+    #: Whether it can follow a target by a memory of the slices seen so far.
+    remembers = False
+    #: Whether it runs in bfloat16 on CUDA.
+    half_on_cuda = True
+
     def __init__(self, model: Any, device: torch.device, multimask: bool) -> None:
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
         self.multimask = multimask
-        self._positions: dict[int, tuple[torch.Tensor, ...]] = {}
 
     @property
+    @abstractmethod
     def input_size(self) -> int:
         """Side of the square input in px."""
-        return int(self.model.image_size)
+
+    @abstractmethod
+    def encode(self, pixels: NDArray[np.uint8], crop: Crop, mirror: bool = False) -> Embedding:
+        """Encode a crop of a slice, uint8 (H, W) or (H, W, 3), and its mirror image if wanted."""
+
+    @abstractmethod
+    def decode(
+        self, embedding: Embedding, prompt: SparsePrompt, mask: NDArray[np.float32] | None = None
+    ) -> Candidate:
+        """Decode the best mask for a prompt; with a mirrored view, the mean of both.
+
+        Args:
+            embedding: of the crop that the prompt's coordinates belong to.
+            prompt: box and points, in as many views as the embedding.
+            mask: float32 (size, size) in 0...1, a rough mask of the target on the same crop.
+        """
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """No gradients, bfloat16 on CUDA only, and a typed error when memory runs out."""
+        """No gradients, the network's own precision, and a typed error when memory runs out."""
         import torch
 
         with torch.inference_mode(), self._precision():
@@ -108,25 +126,9 @@ class Sam2Network:
     def _precision(self) -> AbstractContextManager[Any]:
         import torch
 
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or not self.half_on_cuda:
             return nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16)
-
-    def encode(self, pixels: NDArray[np.uint8], mirror: bool = False) -> Embedding:
-        """Encode uint8 pixels (size, size) or (size, size, 3), and their mirror image if wanted."""
-        import torch
-
-        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
-        image = torch.from_numpy(rgb.astype(np.float32) / 255).to(self.device).permute(2, 0, 1)
-        mean, std = (
-            torch.tensor(v, device=self.device).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD)
-        )
-        views = ((image - mean) / std)[None]
-        output = self.model.forward_image(torch.cat([views, views.flip(-1)]) if mirror else views)
-        features = tuple(output["backbone_fpn"])
-        # Sines of the positions in the input, whose size is fixed; five sixths of what is encoded.
-        positions = self._positions.setdefault(len(features[0]), tuple(output["vision_pos_enc"]))
-        return Embedding(features, positions)
 
     def sparse_prompt(self, prompt: SlicePrompt, crop: Crop, mirror: bool = False) -> SparsePrompt:
         """Box and points as SAM's points: the box's corners have the labels 2 and 3."""
@@ -148,37 +150,22 @@ class Sam2Network:
             torch.tensor([labels] * len(views), dtype=torch.int32).to(self.device),
         )
 
-    def decode(
-        self, embedding: Embedding, prompt: SparsePrompt, mask: NDArray[np.float32] | None = None
+    def best_candidate(
+        self, logits: torch.Tensor, ious: torch.Tensor, presence: float
     ) -> Candidate:
-        """Decode the best mask for a prompt; with a mirrored view, the mean of both.
+        """The candidate of the highest predicted IoU.
 
         Args:
-            embedding: of the crop that the prompt's coordinates belong to.
-            prompt: box and points, in as many views as the embedding.
-            mask: float32 (size, size) in 0...1, a rough mask of the target on the same crop.
+            logits: (V, N, h, w), N candidates in each view.
+            ious: (V, N).
+            presence: the presence logit.
         """
-        encoder = self.model.sam_prompt_encoder
-        sparse, dense = encoder(
-            points=(prompt.coordinates, prompt.labels),
-            boxes=None,
-            masks=self._mask_prompt(mask, views=len(prompt.labels)),
-        )
-        *fine, coarse = embedding.features
-        logits, ious, _, presence = self.model.sam_mask_decoder(
-            image_embeddings=coarse + self.model.no_mem_embed.view(1, -1, 1, 1),
-            image_pe=encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=self.multimask,
-            repeat_image=False,
-            high_res_features=fine,
-        )
         best = int(ious.mean(0).argmax())
         logits = logits[:, best : best + 1]
         if len(logits) == 2:
             logits = (logits[:1] + logits[1:].flip(-1)) / 2
-        return self.candidate(logits, float(ious[:, best].mean()), float(presence.mean()))
+        predicted_iou = min(max(float(ious[:, best].mean()), 0.0), 1.0)  # SAM's has no bounds
+        return self.candidate(logits, predicted_iou, presence)
 
     def candidate(self, logits: torch.Tensor, predicted_iou: float, presence: float) -> Candidate:
         """Bring logits (1, 1, h, w) to the input's size."""
@@ -188,13 +175,15 @@ class Sam2Network:
         full = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
         return Candidate(full[0, 0].cpu().numpy(), predicted_iou, presence)
 
-    def _mask_prompt(self, mask: NDArray[np.float32] | None, views: int) -> torch.Tensor | None:
+    def mask_prompt(
+        self, mask: NDArray[np.float32] | None, views: int, size: tuple[int, int]
+    ) -> torch.Tensor | None:
+        """A rough mask float32 (S, S) in 0...1 as SAM's mask prompt: logits (V, 1, *size)."""
         import torch
         from torch.nn import functional as F
 
         if mask is None:
             return None
-        size = self.model.sam_prompt_encoder.mask_input_size
         full = torch.from_numpy(np.ascontiguousarray(mask, np.float32)).to(self.device)
         logits = (2 * F.interpolate(full[None, None], size, mode="area") - 1) * MASK_PROMPT_LOGIT
         return torch.cat([logits, logits.flip(-1)]) if views == 2 else logits

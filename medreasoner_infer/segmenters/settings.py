@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a SAM2 is used; a model folder's ``config.yaml`` may say it under ``inference``."""
+"""How a SAM is used; a SAM2 folder's ``config.yaml`` may say it under ``inference``."""
 
 from __future__ import annotations
 
@@ -49,10 +49,13 @@ class StopRule:
 
 
 @dataclass(frozen=True)
-class Sam2Settings:
-    """How a SAM2 is used.
+class SamSettings:
+    """How a SAM or SAM2 is used.
 
     ``zoom``: side of the crop over the box's longer side, ``None`` reads the whole slice.
+    ``pad``: whether the whole slice is padded to a square at right and bottom, or squeezed to one.
+    ``box_only``: the model was trained on boxes alone. It refuses a prompt without one, and leaves
+    points and masks beside a box aside.
     ``memory_zoom``: the same for propagation by memory, where the crop stays.
     ``mirror``: average over the crop and its mirror image (twice the work, not with memory).
     ``min_island_ratio``: leave out parts of a mask that hold no point and whose mean logit is below
@@ -65,6 +68,8 @@ class Sam2Settings:
     """
 
     zoom: float | None = None
+    pad: bool = False
+    box_only: bool = False
     memory_zoom: float | None = None
     mirror: bool = False
     min_island_ratio: float = 0.0

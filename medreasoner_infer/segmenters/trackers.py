@@ -1,23 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two ways a SAM2 follows a target through the slices: re-prompting, and its memory."""
+"""Two ways to follow a target through the slices: re-prompting, and the memory of a SAM2."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
-from medreasoner_infer.segmenters.crop import Crop, crop_for_prompt, whole_slice
+from medreasoner_infer.segmenters.crop import (
+    Crop,
+    crop_for_prompt,
+    padded_slice,
+    whole_slice,
+)
 from medreasoner_infer.segmenters.engine import SliceEngine, mask_on_crop, slice_logits
 from medreasoner_infer.segmenters.memory import SliceMemory
-from medreasoner_infer.segmenters.settings import Sam2Settings
+from medreasoner_infer.segmenters.settings import SamSettings
 from medreasoner_infer.segmenters.stopping import TrackedMask
 from medreasoner_infer.types import SliceImage, SliceMask, SlicePrompt
 
 
-def crop_of(image: SliceImage, prompt: SlicePrompt, zoom: float | None) -> Crop:
-    """The crop that a prompt is read in; without zoom the whole slice."""
-    return whole_slice(image) if zoom is None else crop_for_prompt(image, prompt, zoom)
+def crop_of(image: SliceImage, prompt: SlicePrompt, zoom: float | None, pad: bool = False) -> Crop:
+    """The crop that a prompt is read in; without zoom the whole slice, squeezed or padded."""
+    if zoom is not None:
+        return crop_for_prompt(image, prompt, zoom)
+    return padded_slice(image) if pad else whole_slice(image)
 
 
 def prompt_from_mask(mask: NDArray[np.bool_], image: SliceImage) -> SlicePrompt | None:
@@ -32,7 +41,7 @@ def prompt_from_mask(mask: NDArray[np.bool_], image: SliceImage) -> SlicePrompt 
 class RepromptTracker:
     """Prompts each slice with the last mask: its box, its key points and, if set, itself."""
 
-    def __init__(self, engine: SliceEngine, settings: Sam2Settings) -> None:
+    def __init__(self, engine: SliceEngine, settings: SamSettings) -> None:
         self._engine = engine
         self._settings = settings
         self._first = self._last = np.zeros((0, 0), bool)
@@ -68,15 +77,16 @@ class RepromptTracker:
         prompt = prompt_from_mask(mask, image)
         if prompt is None:
             return None
-        crop = crop_of(image, prompt, self._settings.zoom)
-        last_mask = mask if self._settings.mask_prompt else None
-        return self._engine.segment_next(image, prompt, crop, last_mask)
+        if self._settings.mask_prompt:
+            prompt = replace(prompt, last_mask=mask)
+        crop = crop_of(image, prompt, self._settings.zoom, self._settings.pad)
+        return self._engine.segment_next(image, prompt, crop)
 
 
 class MemoryTracker:
     """Follows the target by SAM2's memory attention, in one crop for all slices."""
 
-    def __init__(self, engine: SliceEngine, settings: Sam2Settings) -> None:
+    def __init__(self, engine: SliceEngine, settings: SamSettings) -> None:
         self._engine = engine
         self._settings = settings
         self._memory: SliceMemory | None = None
@@ -90,7 +100,7 @@ class MemoryTracker:
         Where box and points say nothing of the target, what is remembered is the mask as it is.
         """
         shown = prompt_from_mask(mask, image) or prompt
-        self._crop = crop_of(image, shown, self._settings.memory_zoom)
+        self._crop = crop_of(image, shown, self._settings.memory_zoom, self._settings.pad)
         with self._engine.inference() as network:
             self._memory = SliceMemory(network)
             embedding = self._engine.embed_once(image, self._crop)

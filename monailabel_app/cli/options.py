@@ -24,7 +24,10 @@ ReasonerOption = Annotated[
 ]
 SegmenterOption = Annotated[
     str,
-    typer.Option(help="Registry name, Hugging Face id (optionally @revision) or local path."),
+    typer.Option(
+        help="Registry name (optionally @revision or @path), Hugging Face id (optionally "
+        "@revision) or local path."
+    ),
 ]
 ReasonerUrlOption = Annotated[
     str | None,

@@ -53,10 +53,10 @@ def robustness(
     """Ask for one target in other words, languages and windows, shifted and mirrored; compare."""
     from medreasoner_infer.hooks import NO_HOOKS
     from medreasoner_infer.imaging import choose_window, load_volume
+    from medreasoner_infer.language import unsided
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_infer.request import SliceSelection
     from medreasoner_infer.slice_choice import DisplayedSlice, fixed_choice, plane_of, search_slice
-    from medreasoner_training.embedded.questions import unsided
     from medreasoner_training.robustness import (
         plain_question,
         summary,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile
+from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile, prompt_json
 from medreasoner_infer.types import ModelIdentity
 from medreasoner_training.finetune.checkpoints import newest_complete, remove_unfinished
 from medreasoner_training.finetune.frozen import frozen_sha256, require_unchanged
@@ -131,12 +131,6 @@ def _name_base(path: Path, base: str) -> None:
     fields = json.loads(path.read_text(encoding="utf-8"))
     fields |= {"base_model_name_or_path": name, "revision": revision or None}
     path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-
-
-def prompt_json(settings: PromptFile) -> str:
-    """The text of ``prompt.json`` that is read back as ``settings``."""
-    fields = dataclasses.asdict(settings)
-    return json.dumps({**fields.pop("template"), **fields}, indent=2, ensure_ascii=False) + "\n"
 
 
 def trained_reasoner(start: TunableReasoner, stage: Stage) -> TunableReasoner:

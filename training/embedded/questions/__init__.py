@@ -6,7 +6,6 @@ from __future__ import annotations
 from .known import known_names
 from .question import KINDS, SPLITS, Kind, Question, Split
 from .sets import question_set
-from .wording import unsided
 from .writer import QuestionWriter
 
 __all__ = [
@@ -18,5 +17,4 @@ __all__ = [
     "Split",
     "known_names",
     "question_set",
-    "unsided",
 ]

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from medreasoner_infer.language import unsided
+
 from ..queries import known_targets
-from .wording import unsided
 
 REAL_LABELS: dict[str, str] = {
     "airways": "airways",

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medreasoner_infer.errors import InputError
 from medreasoner_infer.language import (
-    SIDES,
     Fact,
     Forms,
     Language,
@@ -21,7 +19,6 @@ from medreasoner_infer.language import (
     Target,
     Tongue,
     phrase,
-    vocabulary,
 )
 
 _SLOT = re.compile(r"{(bare|nom|one|acc|dat|of|to)}")
@@ -31,24 +28,6 @@ _SPANISH_E = re.compile(r"h?[ií](?!e)", re.IGNORECASE)
 def sided_name(target: str, side: Side | None) -> str:
     """``left kidney``, or the name itself."""
     return f"{side} {target}" if side else target
-
-
-def unsided(target: str) -> str:
-    """The vocabulary's name of a target that may begin with the patient's side.
-
-    Raises:
-        InputError: the vocabulary does not hold it.
-    """
-    first, _, rest = target.partition(" ")
-    known = vocabulary().targets
-    if target in known:
-        return target
-    if first in SIDES and rest in known and known[rest].paired:
-        return rest
-    raise InputError(
-        f"The target {target!r} is not in the clinical vocabulary; expected a name such as liver, "
-        "left kidney or aorta."
-    )
 
 
 def slot_of(form: str) -> Slot:

@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from medreasoner_infer.language import LANGUAGES, SIDES, Language
+from medreasoner_infer.language import LANGUAGES, SIDES, Language, unsided
+from medreasoner_infer.reasoners.known_targets import SEVERAL_TARGETS, UNKNOWN_TARGET
 
 from ..phantom.anatomy import Label
 from ..phantom.scanner import PhantomImage, sample_image
 from ..queries import known_targets
-from ..questions import Kind, Question, QuestionWriter, Split, unsided
+from ..questions import Kind, Question, QuestionWriter, Split
+from .modelling import question_by_name
 from .pictures import PHANTOM_KINDS, Picture, drawn, phantom_picture, unknown_picture
 from .reasonings import (
-    SEVERAL_TARGETS,
     UNKNOWN_PICTURE,
-    UNKNOWN_TARGET,
     absent_reasoning,
     answer_text,
     picture_reasoning,
@@ -31,16 +31,19 @@ from .samples import ABSENT_SHARE, AT_FINDING_SHARE, SIZE_PX, Asked, AskedSample
 from .targets import GroundTruth, visible_targets
 
 KNOWN_KINDS: dict[Kind, float] = {
-    "name": 0.2,
-    "synonym": 0.15,
-    "latin": 0.06,
-    "abbreviation": 0.05,
-    "lay": 0.07,
-    "implicit": 0.3,
-    "misspelt": 0.17,
+    "name": 0.14,
+    "synonym": 0.1,
+    "latin": 0.04,
+    "abbreviation": 0.04,
+    "lay": 0.08,
+    "implicit": 0.45,
+    "misspelt": 0.15,
 }
-OTHER_KINDS: dict[Kind, float] = {"outside": 0.5, "nonsense": 0.35, "several": 0.15}
-REFUSED_SHARE = 0.35
+"""Mostly what the vocabulary alone does not read, see ``language.recognition``."""
+OTHER_KINDS: dict[Kind, float] = {"outside": 0.55, "nonsense": 0.3, "several": 0.15}
+REFUSED_SHARE = 0.3
+BY_NAME_SHARE = 0.7
+"""Of the questions about images that name their target, as they are put when it is recognised."""
 PHRASING_SHARE = 0.15
 """Of the questions about a phantom's targets, in the words of ``queries.yaml``."""
 ENGLISH_SHARE = 0.35
@@ -149,7 +152,7 @@ class Asker:
         label = _label_of(name) if scene.phantom is not None else None
         if label is not None and rng.random() < PHRASING_SHARE:
             return _answered(scene, name, training_query(label, rng), "")
-        question = self._about(name, rng)
+        question = _by_name(self._about(name, rng), rng)
         if question.target != name:  # it leaves the side open
             name = _larger_side(scene, question.target or name)
         by = led_by(question, self._fact_kinds)
@@ -215,6 +218,13 @@ def _answered(scene: _Scene, name: str, query: str, by: str) -> Asked:
     else:
         reasoning = torso_reasoning(scene.image.grey, scene.phantom, truth.label, by, name)
     return Asked(query, answer_text(reasoning, truth), begin)
+
+
+def _by_name(question: Question, rng: np.random.Generator) -> Question:
+    """Mostly the one question by name that a recognised target makes."""
+    if question.kind == "implicit" or rng.random() >= BY_NAME_SHARE:
+        return question
+    return replace(question, text=question_by_name(question.targets[0]))
 
 
 def _refusal(query: str, reasoning: str) -> Asked:

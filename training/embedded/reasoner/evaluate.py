@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +22,9 @@ from transformers import (
 
 from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.atomic import write_durably
+from medreasoner_infer.language.recollection import FactIndex
+from medreasoner_infer.reasoners.known_targets import KnownTargets
+from medreasoner_infer.reasoners.prompts import load_prompt_file
 from medreasoner_infer.types import XYXY
 
 from ..phantom.anatomy import Label
@@ -151,29 +154,53 @@ def _prior_iou(questions: Sequence[Question], prior: dict[Label, XYXY]) -> dict:
 
 
 class Evaluator:
-    """Scores one model on lists of cases."""
+    """Scores one model on lists of cases.
 
-    def __init__(self, folder: str) -> None:
+    Args:
+        folder: of the model.
+        targets: recognised by the vocabulary before it is asked; by default each question is put
+            to it as it stands.
+    """
+
+    def __init__(self, folder: str, targets: KnownTargets | None = None) -> None:
         loaded = AutoModelForImageTextToText.from_pretrained(  # nosec B615 # a folder
             folder, dtype=torch.float32
         )
         self.model = cast("Qwen2_5_VLForConditionalGeneration", loaded)
         processor = AutoProcessor.from_pretrained(folder)  # nosec B615 # a folder
         self.packer = Packer(self.model, processor)
+        self.targets = targets
 
     def scores(self, greys: Sequence[np.ndarray], questions: Sequence[Question]) -> list[Score]:
         """Ask each question about its image and score the answers."""
-        queries = [question.query for question in questions]
-        completions = answer_all(self.model, self.packer, greys, queries)
+        completions = self.answers(greys, [question.query for question in questions])
         return [score(q, text) for q, text in zip(questions, completions, strict=True)]
 
     def answers(self, greys: Sequence[np.ndarray], queries: Sequence[str]) -> list[str]:
         """Greedy completions."""
-        return answer_all(self.model, self.packer, greys, queries)
+        return self._answers(greys, queries)
 
     def beginnings(self, greys: Sequence[np.ndarray], queries: Sequence[str]) -> list[str]:
         """As much of the completions as names a target or refuses the question."""
-        return answer_all(self.model, self.packer, greys, queries, max_new_tokens=BEGINNING_TOKENS)
+        return self._answers(greys, queries, max_new_tokens=BEGINNING_TOKENS)
+
+    def _answers(
+        self, greys: Sequence[np.ndarray], queries: Sequence[str], **limits: int
+    ) -> list[str]:
+        if self.targets is None:
+            return answer_all(self.model, self.packer, greys, queries, **limits)
+        refused = [self.targets.refusal(query) for query in queries]
+        open_cases = [at for at, refusal in enumerate(refused) if refusal is None]
+        generated = iter(
+            answer_all(
+                self.model,
+                self.packer,
+                [greys[at] for at in open_cases],
+                [self.targets.asked(queries[at]) for at in open_cases],
+                **limits,
+            )
+        )
+        return [refusal or next(generated) for refusal in refused]
 
     def report(self, cases: Sequence[Case], prior: dict[Label, XYXY]) -> dict:
         """Trained and held-out phrasings, the mean-box prior, shuffled and blank images."""
@@ -219,10 +246,35 @@ def evaluate(settings: Settings) -> dict:
     }
     if settings.data:
         report["real_ct"] = evaluator.report(real_cases(Path(settings.data)), prior)
-        asked = askings(real_slices(Path(settings.data)), _writer())
-        report["understanding"] = understanding(asked, evaluator.beginnings)
+        report["understanding"] = _understanding(settings)
     if settings.real_data:
-        report["pictures"] = _pictures(Path(settings.real_data), evaluator, prior)
+        reading = Evaluator(settings.model, _taught_targets(Path(settings.model)))
+        report["pictures"] = _pictures(Path(settings.real_data), reading, prior)
+    return report
+
+
+def _taught_targets(folder: Path) -> KnownTargets | None:
+    file = load_prompt_file(folder)
+    return file.template.targets if file else None
+
+
+def _understanding(settings: Settings) -> dict:
+    """Held-out questions; the facts that they tell are kept from the vocabulary's reading, too.
+
+    As a user meets it, the reading knows all facts: ``implicit`` and ``outside, told facts``.
+    """
+    writer, targets = _writer(), _taught_targets(Path(settings.model))
+    asked = askings(real_slices(Path(settings.data)), writer)
+    if targets is None:
+        return understanding(asked, Evaluator(settings.model).beginnings)
+    told = writer.material.facts["train"]
+    facts = FactIndex((each.target, each.fact) for each in told)
+    withheld = Evaluator(settings.model, replace(targets, facts=facts))
+    report = understanding(asked, withheld.beginnings)
+    by_facts = [each for each in asked if each.question.kind in ("implicit", "outside")]
+    whole = understanding(by_facts, Evaluator(settings.model, targets).beginnings)
+    for share, kind in (("named", "implicit"), ("refused", "outside")):
+        report[share][f"{kind}, told facts"] = whole[share][kind]
     return report
 
 

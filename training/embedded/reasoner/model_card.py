@@ -13,6 +13,43 @@ pipeline_tag: image-text-to-text
 
 # MedReasoner embedded reasoner
 
+{about}
+- **Reading**: what a question names, or tells in almost the words of a fact or of a place, is read
+  by the clinical vocabulary (`medreasoner_infer/language/recognition.py`), in eight languages and
+  with typing errors, before the model is asked: then in the words that `prompt.json` holds for the
+  target, and not at all for a term that is none of its targets. Other descriptions go to the model
+  as they stand.
+- **Input**: the slice in its window, isotropic, letterboxed to 128 x 128, as `grey_xy_ramps`
+  (red: grey, green: x ramp, blue: y ramp). `prompt.json` holds the prompt and these settings.
+- **Output**: `<think>...</think><answer>{"bbox":[x1,y1,x2,y2],"points_1":[x,y],"points_2":[x,y]}
+  </answer>` without a line break, in pixels of that square, `<answer>null</answer>`, or
+  `<answer>"not understood"</answer>`.
+- **Licence**: Apache-2.0.
+- **Training** from nothing on one CPU core, seed {seed}{hours}: `python -m
+  medreasoner_training.embedded.reasoner.train --out DIR {arguments}`. On another processor
+  rounding differs, and so the weights.
+- **Figures**: `python -m medreasoner_training.embedded.reasoner.evaluate --model DIR --data DATA`,
+  for the pictures with `--real_data DATA/real`; mean and 95 % bootstrap interval. Malformed or
+  `null` answers to a visible target count as 0. Each question is put to the model as it stands,
+  but for the tables of a user's own words.
+"""
+
+_OF_PHRASINGS = """\
+A tiny Qwen2.5-VL (2.2 million parameters) that answers clinical questions about one axial slice
+with a reasoning trace, a box and two key points, or `null` when the target is not on the slice.
+**For demonstration and testing, not for clinical use.**
+
+- **Data**: synthetic torso phantoms only (`medreasoner_training.embedded.phantom`); no image of a
+  patient and no pretrained weights took part in the training. Some organ positions of the phantom
+  were adjusted after a look at the first of the two real examples below, so that the figures on
+  real CT are not wholly independent of it.
+- **Limits**: it knows the 19 targets of `medreasoner_training/embedded/queries.yaml`. A description
+  that is neither worded as there nor read by the vocabulary often gets another target. It was
+  trained on axial sections of the trunk in the radiological display convention; other regions,
+  planes and modalities give arbitrary answers. The sides in its reasoning are the image's. It
+  cannot judge disease; how often findings are missed or invented stands in their table."""
+
+_OF_VOCABULARY = """\
 A tiny Qwen2.5-VL (3.5 million parameters) that answers clinical questions about one image with a
 reasoning trace, a box and two key points, with `null` when the target is not on the image, or
 says that it did not understand the question. **For demonstration and testing, not for clinical
@@ -29,27 +66,13 @@ use.**
   synonyms, Latin, abbreviations, lay words, functions, diseases, signs, procedures and places in
   eight languages, with typing errors; a fifth of the forms, facts and outside terms took no part
   in the training, and the figures below are on these.
-- **Input**: the slice in its window, isotropic, letterboxed to 128 x 128, as `grey_xy_ramps`
-  (red: grey, green: x ramp, blue: y ramp). `prompt.json` holds the prompt and these settings.
-- **Output**: `<think>...</think><answer>{"bbox":[x1,y1,x2,y2],"points_1":[x,y],"points_2":[x,y]}
-  </answer>` without a line break, in pixels of that square, `<answer>null</answer>`, or
-  `<answer>"not understood"</answer>`. Sides in the reasoning are the patient's on axial sections
-  of the trunk, the image's on other pictures.
 - **Confidence**: `calibration.json` turns the answer's own probabilities and the box's size into
   the probability that the box is right (IoU > 0.5), or that the target is not there.
 - **Limits**: it knows 37 targets (`medreasoner_training/embedded/questions/known.py`), axial
   sections of the trunk in the radiological display convention, and the kinds of picture named
-  above; others give arbitrary answers. It cannot judge disease; how often findings are missed or
-  invented stands in their table.
-- **Licence**: Apache-2.0.
-- **Training** from nothing on one CPU core, seed {seed}{hours}: `make embedded-models` runs its
-  three stages and the calibration; the last of them is `python -m
-  medreasoner_training.embedded.reasoner.train --out DIR {arguments}`. On another processor
-  rounding differs, and so the weights.
-- **Figures**: `python -m medreasoner_training.embedded.reasoner.evaluate --model DIR --data DATA
-  --real_data DATA/real`; mean and 95 % bootstrap interval. Malformed or `null` answers to a
-  visible target count as 0.
-"""
+  above; others give arbitrary answers. Sides in the reasoning are the patient's on axial sections
+  of the trunk, the image's on other pictures. It cannot judge disease; how often findings are
+  missed or invented stands in their table."""
 
 _ROWS = (
     ("well-formed answers", "well_formed"),
@@ -114,7 +137,8 @@ def _understanding(part: dict) -> str:
         "## Questions in a user's own words, on real CT slices",
         "",
         "Each target is asked for on the slice where it is largest, in forms, facts and terms that "
-        "took no part in the training.",
+        "took no part in the training. The vocabulary's reading knows the forms and terms; the "
+        "facts were kept from it, too.",
         "",
         *table_lines(["question", "right target named"], named),
         "",
@@ -157,8 +181,10 @@ def model_card(report: dict, training: dict) -> str:
     names = ("stage", "steps", "batch", "questions", "beginnings", "lr", "decay_share", "seed")
     arguments = " ".join(f"--{name} {training[name]}" for name in names if name in training)
     hours = f", in {training['hours']} hours" if training.get("hours") else ""
+    about = _OF_VOCABULARY if training.get("stage") == "vocabulary" else _OF_PHRASINGS
     head = (
-        _HEAD.replace("{arguments}", arguments)
+        _HEAD.replace("{about}", about)
+        .replace("{arguments}", arguments)
         .replace("{seed}", str(training.get("seed", "-")))
         .replace("{hours}", hours)
     )

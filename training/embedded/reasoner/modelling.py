@@ -12,9 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from medreasoner_infer.language import SIDES, vocabulary
+from medreasoner_infer.reasoners.known_targets import (
+    SEVERAL_TARGETS,
+    UNKNOWN_TARGET,
+    KnownTargets,
+)
+
 from ..phantom.anatomy import Label
 from ..queries import known_targets, query_table
-from .reasonings import SEVERAL_TARGETS, UNKNOWN_PICTURE, UNKNOWN_TARGET
+from ..questions import known_names
+from .reasonings import UNKNOWN_PICTURE
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +103,25 @@ class NanoConfig:
 
 LARGER = NanoConfig(layers=8, vocabulary=6000)
 """What the small model grows to before it learns the clinical vocabulary."""
+
+
+def taught_by_name() -> KnownTargets:
+    """The targets of the clinical vocabulary that a model is taught, each asked for by its name."""
+    names = list(known_names())
+    words = vocabulary().targets
+    names += [f"{side} {name}" for name in known_names() if words[name].paired for side in SIDES]
+    return KnownTargets({name: question_by_name(name) for name in sorted(names)})
+
+
+def taught_by_phrasing() -> KnownTargets:
+    """The phantoms' targets, each asked for by the first of its phrasings."""
+    table = query_table().targets.values()
+    return KnownTargets({target.name: target.trained[0] for target in table})
+
+
+def question_by_name(name: str) -> str:
+    """How a model that was taught the vocabulary is asked for a target."""
+    return f"Where is the {name}?"
 
 
 def _corpus(questions: Sequence[str]) -> list[str]:

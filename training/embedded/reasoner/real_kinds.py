@@ -13,12 +13,12 @@ import numpy as np
 from scipy import ndimage
 
 from medreasoner_infer.agreement import box_iou
-from medreasoner_infer.language import LANGUAGES
+from medreasoner_infer.language import LANGUAGES, unsided
 from medreasoner_infer.types import XYXY
 
 from ..phantom.anatomy import Label
 from ..queries import known_targets
-from ..questions import QuestionWriter, unsided
+from ..questions import QuestionWriter
 from .pictures import PHANTOM_KINDS, Picture, boxed, drawn, phantom_picture, pictures
 from .samples import SIZE_PX
 from .scoring import mean_with_interval, read_strictly

@@ -28,10 +28,8 @@ LED_BY = {
     "procedure": "a procedure",
 }
 """What in a question leads to its target: names, and the kinds of facts in the vocabulary."""
-UNKNOWN_TARGET = "The question names no single target that this model knows."
-SEVERAL_TARGETS = "The question asks for several targets; ask for one at a time."
 UNKNOWN_PICTURE = "This is no picture of a kind that this model knows."
-"""Reasonings of an answer that is not understood."""
+"""Reasoning of an answer that is not understood, like those of ``reasoners.known_targets``."""
 
 FINDINGS = frozenset(
     {Label.LIVER_LESION, Label.KIDNEY_CYST, Label.LUNG_TUMOUR, Label.PLEURAL_EFFUSION}

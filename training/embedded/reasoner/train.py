@@ -30,6 +30,14 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from medreasoner_infer.atomic import write_durably
+from medreasoner_infer.reasoners.known_targets import KnownTargets
+from medreasoner_infer.reasoners.prompts import (
+    PROMPT_FILE,
+    QUERY,
+    PromptFile,
+    PromptTemplate,
+    prompt_json,
+)
 
 from ..optimiser import MuonWithAdamW, computes_bf16
 from ..questions import QuestionWriter
@@ -44,6 +52,8 @@ from .modelling import (
     build_model,
     build_processor,
     name_token_ids,
+    taught_by_name,
+    taught_by_phrasing,
 )
 from .packing import PackedBatch, Packer, WordBatch
 from .pictures import training_pictures
@@ -87,6 +97,7 @@ class Settings:
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints"})
     bf16: bool = field(default=True, metadata={"help": "bfloat16, where the CPU computes it"})
     threads: int = field(default=1, metadata={"help": "CPU threads"})
+    workers: int = field(default=0, metadata={"help": "further processes that make the samples"})
 
 
 class PhantomStream(IterableDataset):
@@ -263,6 +274,7 @@ def save_model_folder(
     processor: Qwen2_5_VLProcessor,
     folder: Path,
     input_size: int = SIZE_PX,
+    targets: KnownTargets | None = None,
 ) -> None:
     """Write the model without the auxiliary head, the processor and ``prompt.json``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -270,14 +282,9 @@ def save_model_folder(
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("perception.")}
     model.save_pretrained(folder, state_dict=state)
     processor.save_pretrained(folder)
-    prompt = {
-        "system": SYSTEM_PROMPT,
-        "user_template": "{query}",
-        "image_encoding": IMAGE_ENCODING,
-        "input_size": input_size,
-        "max_reasoning_chars": MAX_REASONING_CHARS,
-    }
-    write_json(folder / "prompt.json", prompt)
+    template = PromptTemplate(SYSTEM_PROMPT, QUERY, targets=targets)
+    prompt = PromptFile(template, IMAGE_ENCODING, input_size, MAX_REASONING_CHARS)
+    write_durably(folder / PROMPT_FILE, prompt_json(prompt))
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -375,6 +382,7 @@ def _arguments(settings: Settings) -> TrainingArguments:
         ignore_data_skip=True,
         remove_unused_columns=False,
         accelerator_config={"dispatch_batches": False},
+        dataloader_num_workers=settings.workers,
         report_to="none",
         disable_tqdm=True,
     )
@@ -399,7 +407,8 @@ def train(settings: Settings) -> Path:
     with fast_vision(model):
         result = trainer.train(resume_from_checkpoint=last)
     hours = None if last else round(result.metrics["train_runtime"] / 3600, 1)
-    save_model_folder(model, processor, out / "model")
+    taught = taught_by_phrasing() if settings.stage == "phrasings" else taught_by_name()
+    save_model_folder(model, processor, out / "model", targets=taught)
     write_json(out / "model" / "training.json", asdict(settings) | {"out": "DIR", "hours": hours})
     return out / "model"
 

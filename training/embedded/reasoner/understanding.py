@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medreasoner_infer.language import LANGUAGES, SIDES, Language
+from medreasoner_infer.language import LANGUAGES, SIDES, Language, unsided
 
 from ..phantom.anatomy import Label
 from ..queries import known_targets
-from ..questions import KINDS, Kind, Question, QuestionWriter, unsided
+from ..questions import KINDS, Kind, Question, QuestionWriter
 from .real_ct import RealSlice
 from .scoring import mean_with_interval
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from medreasoner_infer.keypoints import bbox_from_mask
-from medreasoner_infer.segmenters.network import IMAGE_MEAN, IMAGE_STD
+from medreasoner_infer.segmenters.pixels import IMAGE_MEAN, IMAGE_STD
 from medreasoner_training.embedded.required import required
 from medreasoner_training.embedded.segmenter.appearance import Appearance
 from medreasoner_training.embedded.segmenter.measures import EMPTY

@@ -23,7 +23,7 @@ import numpy as np
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.segmenters import PropagationStrategy, Segmenter, load_sam2
-from medreasoner_infer.segmenters.settings import Sam2Settings
+from medreasoner_infer.segmenters.settings import SamSettings
 from medreasoner_infer.types import ModelSpec
 from medreasoner_training.embedded.required import command_line
 from medreasoner_training.embedded.segmenter.card import write_figures
@@ -72,12 +72,12 @@ class Loader:
     spec: ModelSpec
     device: str
 
-    def settings(self) -> Sam2Settings:
+    def settings(self) -> SamSettings:
         """The settings that the model's configuration asks for."""
         return load_sam2(self.spec, device=self.device).settings
 
     def __call__(self, **changes: Any) -> Segmenter:
-        """Load the model; the changes are fields of :class:`Sam2Settings`."""
+        """Load the model; the changes are fields of :class:`SamSettings`."""
         settings = replace(self.settings(), **changes)
         return load_sam2(self.spec, device=self.device, settings=settings)
 

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SAM2 family (SAM 2.1, MedSAM2, the embedded model) as a :class:`Segmenter`."""
+"""The SAM and SAM2 families as a :class:`Segmenter`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from medreasoner_infer.errors import PromptError
 from medreasoner_infer.hooks import Cancelled
 from medreasoner_infer.segmenters.base import FrameSource, PropagationStrategy, SliceProgress
 from medreasoner_infer.segmenters.crop import check_prompt
 from medreasoner_infer.segmenters.engine import SliceEngine
-from medreasoner_infer.segmenters.network import Sam2Network
+from medreasoner_infer.segmenters.network import Network
 from medreasoner_infer.segmenters.propagation import Tracker, propagate_both_ways
-from medreasoner_infer.segmenters.settings import Sam2Settings
+from medreasoner_infer.segmenters.settings import SamSettings
 from medreasoner_infer.segmenters.trackers import (
     MemoryTracker,
     RepromptTracker,
@@ -23,24 +24,29 @@ from medreasoner_infer.types import ModelIdentity, SliceImage, SliceMask, SliceP
 CACHE_BYTES = 256 * 2**20
 
 
-class Sam2Segmenter:
-    """A frozen SAM2 that answers box and point prompts; safe to call from several threads.
+class SamSegmenter:
+    """A frozen SAM or SAM2 that answers prompts; safe to call from several threads.
 
     Args:
         network: the loaded network.
         identity: which weights these are.
         settings: zoom, candidates and propagation.
         cache_bytes: bound of the cache of image embeddings.
+
+    Raises:
+        ValueError: if a network without a memory is to follow a target by its memory.
     """
 
     def __init__(
         self,
-        network: Sam2Network,
+        network: Network,
         identity: ModelIdentity,
-        settings: Sam2Settings,
+        settings: SamSettings,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._engine = SliceEngine(network, cache_bytes, settings.mirror, settings.min_island_ratio)
+        if settings.strategy is PropagationStrategy.MEMORY and not network.remembers:
+            raise ValueError(f"{identity.name} has no memory; let it propagate by re-prompting.")
+        self._engine = SliceEngine(network, settings, cache_bytes)
         self._identity = identity
         self.settings = settings
 
@@ -56,8 +62,11 @@ class Sam2Segmenter:
         once zoomed to what it found.
         """
         check_prompt(image, prompt)
+        self._check_kind(prompt)
         zoom = self.settings.zoom
-        coarse = self._engine.segment(image, prompt, crop_of(image, prompt, zoom))
+        coarse = self._engine.segment(
+            image, prompt, crop_of(image, prompt, zoom, self.settings.pad)
+        )
         found = prompt_from_mask(coarse.mask, image)
         if zoom is None or prompt.bbox_xyxy_px is not None or found is None:
             return coarse
@@ -106,6 +115,13 @@ class Sam2Segmenter:
             progress=progress,
             cancelled=cancelled,
         )
+
+    def _check_kind(self, prompt: SlicePrompt) -> None:
+        if self.settings.box_only and prompt.bbox_xyxy_px is None:
+            raise PromptError(
+                f"{self._identity.name} was trained on boxes alone and the prompt holds none; give "
+                "a box, or choose a segmenter that knows points."
+            )
 
     def _make_tracker(self) -> Tracker:
         if self.settings.strategy is PropagationStrategy.MEMORY:

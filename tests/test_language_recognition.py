@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a question names is read in any language, misspelt, and in words that no form has."""
+
+from __future__ import annotations
+
+import pytest
+
+from medreasoner_infer.language import vocabulary
+from medreasoner_infer.language.recognition import recognised
+from medreasoner_infer.language.recollection import FactIndex
+
+KNOWN = frozenset(vocabulary().targets) - {"femur"}
+
+# Written as users write, without a look at the forms of the vocabulary.
+NAMED = {
+    "segment the liver": "liver",
+    "LIVER": "liver",
+    "Could you trace the outline of the spleen for me, please?": "spleen",
+    "I'd like a mask of the left kidney, thanks": "left kidney",
+    "Where exactly is the gallbladder on this slice?": "gallbladder",
+    "hepar": "liver",
+    "vesica urinaria": "urinary bladder",
+    "IVC": "inferior vena cava",
+    "kidney on the right": "right kidney",
+    "hepatic segmentation": "liver",
+    "right renal mask": "right kidney",
+    "show me the windpipe": "trachea",
+    "the spleeen": "spleen",
+    "segmnet teh livre": "liver",
+    "gallblader please": "gallbladder",
+    "where is the panceras": "pancreas",
+    "Wo liegt hier die Milz?": "spleen",
+    "Kannst du bitte die linke Niere einzeichnen": "left kidney",
+    "bitte Lebr markieren": "liver",
+    "Où se trouve le foie ?": "liver",
+    "Pouvez-vous entourer le rein gauche, s'il vous plaît": "left kidney",
+    "la rate svp": "spleen",
+    "¿Dónde está el bazo?": "spleen",
+    "¿Me puedes marcar el riñón derecho, por favor?": "right kidney",
+    "estomago": "stomach",
+    "Mi mostri la milza?": "spleen",
+    "dov'è il fegato": "liver",
+    "Onde fica o fígado?": "liver",
+    "Marque o rim esquerdo, por favor": "left kidney",
+    "请帮我标出肝脏": "liver",
+    "脾脏在哪里？": "spleen",
+    "左肾": "left kidney",
+    "肝臓はどこですか": "liver",
+    "脾臓を囲んでください": "spleen",
+    "右の腎臓を見せて": "right kidney",
+    "Segment the Leber": "liver",
+    "show me the foie": "liver",
+}
+
+OUTSIDE = (
+    "appendicitis?",
+    "Where is the hippocampus?",
+    "Where is the femur?",
+    "Zeig mir die Gebärmutter",
+    "Où est l'utérus ?",
+    "pacemaker",
+    "apendicitis",
+    "hipocampus",
+)
+
+STRANGE = (
+    "asdf qwer",
+    "4711",
+    "?!?",
+    "xkqv zbtrw",
+    "grmblfx",
+    "What is this?",
+    "hello",
+    "昨天谁赢了比赛",
+    "标记wouseb",
+    "请帮我订一张火车票",
+)
+
+SEVERAL = ("liver and spleen", "Leber, Milz und beide Nieren", "both kidneys")
+
+TO_BE_UNDERSTOOD = (
+    "What explains the fullness behind the stomach?",
+    "mass in the liver",
+    "Is there a mass in the liver?",
+    "gallbladder stone",
+    "fluid around the liver",
+    "the vessel to the left of the vena cava",
+    "Which organ hurts after a fatty meal?",
+    "PV",
+    "left",
+)
+
+
+@pytest.mark.parametrize("text", NAMED)
+def test_a_named_target_is_read_with_the_patients_side(text: str) -> None:
+    found = recognised(text, KNOWN)
+    assert found is not None
+    assert (found.read, found.name) == ("known", NAMED[text])
+
+
+@pytest.mark.parametrize("text", OUTSIDE)
+def test_a_term_that_is_no_known_target_is_told(text: str) -> None:
+    found = recognised(text, KNOWN)
+    assert found is not None
+    assert found.read == "outside"
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_words_that_mean_nothing_are_told(text: str) -> None:
+    found = recognised(text, KNOWN)
+    assert found is not None
+    assert found.read == "unknown_words"
+
+
+@pytest.mark.parametrize("text", SEVERAL)
+def test_several_targets_are_told(text: str) -> None:
+    found = recognised(text, KNOWN)
+    assert found is not None
+    assert found.read == "several"
+
+
+@pytest.mark.parametrize("text", TO_BE_UNDERSTOOD)
+def test_what_says_more_than_a_name_is_left_to_the_model(text: str) -> None:
+    assert recognised(text, KNOWN) is None
+
+
+def test_a_fact_of_the_vocabulary_is_recalled_and_only_from_the_facts_that_are_given() -> None:
+    assert recognised("What lies behind the stomach?", KNOWN).name == "pancreas"
+    text = "Which organ turns ammonia into urea?"
+    assert recognised(text, KNOWN).name == "liver"
+    assert recognised(text, KNOWN, FactIndex(())) is None
+
+
+def test_a_fact_of_a_pair_keeps_the_side_that_the_question_tells() -> None:
+    text = "organ that filters the blood and makes urine, on the patient's left"
+    found = recognised(text, KNOWN)
+    assert found is None or found.name == "left kidney"
+    assert recognised("the air-filled organ that has three lobes", KNOWN).name == "right lung"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Which structure lies behind the trachea and in front of a vertebra?", "oesophagus"),
+        ("was liegt links von der Leber und vor der linken Niere", None),
+        ("哪个是位于肝脏后方、患者的右肾脏左侧的结构？", "inferior vena cava"),
+        ("a mass behind the liver and to the left of the right kidney", None),
+    ],
+)
+def test_a_place_between_neighbours_is_read_if_the_text_says_no_more(text, name) -> None:
+    found = recognised(text, KNOWN)
+    assert (found and found.name) == name
+
+
+def test_a_word_that_is_right_is_not_taken_for_another() -> None:
+    assert recognised("pulmonary mask", KNOWN).name == "lung"

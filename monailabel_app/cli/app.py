@@ -11,6 +11,7 @@ from medreasoner_infer import __version__
 from monailabel_app.cli.ask import ask, segment
 from monailabel_app.cli.demo import demo
 from monailabel_app.cli.doctor import doctor
+from monailabel_app.cli.evaluate import evaluate
 from monailabel_app.cli.export import export
 from monailabel_app.cli.history import history
 from monailabel_app.cli.models import models
@@ -46,7 +47,7 @@ def medreasoner(
     """Options of the command itself; what it does is its sub-commands' work."""
 
 
-for command in (ask, segment, serve, demo, export, history, train, robustness, doctor):
+for command in (ask, segment, serve, demo, export, history, train, evaluate, robustness, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 app.add_typer(reward, name="reward")

@@ -29,12 +29,14 @@ from medreasoner_training.samples.errors import (
     DatasetChangedError,
     DatasetFolderError,
     NoSamplesError,
+    RowSchemaError,
     SampleSettingsError,
     TooFewPatientsError,
 )
 from medreasoner_training.samples.making import samples_of_case
 from medreasoner_training.samples.manifest import Manifest
 from medreasoner_training.samples.reading import SampleDataset, open_dataset
+from medreasoner_training.samples.schema import StoredRow, require_columns, stored_row
 from medreasoner_training.samples.split import TRAIN, VALIDATION, assign_splits, pseudonym
 from medreasoner_training.samples.templates import template_questions
 from medreasoner_training.samples.writing import require_free, writing_dataset
@@ -54,17 +56,21 @@ __all__ = [
     "NoSamplesError",
     "QuerySource",
     "Question",
+    "RowSchemaError",
     "Sample",
     "SampleDataset",
     "SampleSettings",
     "SampleSettingsError",
+    "StoredRow",
     "Target",
     "TooFewPatientsError",
     "assign_splits",
     "open_dataset",
     "pseudonym",
+    "require_columns",
     "require_free",
     "samples_of_case",
+    "stored_row",
     "template_questions",
     "writing_dataset",
 ]

@@ -9,6 +9,7 @@ import typer
 
 from medreasoner_infer import __version__
 from monailabel_app.cli.ask import ask, segment
+from monailabel_app.cli.compare import compare
 from monailabel_app.cli.demo import demo
 from monailabel_app.cli.doctor import doctor
 from monailabel_app.cli.evaluate import evaluate
@@ -47,7 +48,19 @@ def medreasoner(
     """Options of the command itself; what it does is its sub-commands' work."""
 
 
-for command in (ask, segment, serve, demo, export, history, train, evaluate, robustness, doctor):
+for command in (
+    ask,
+    segment,
+    serve,
+    demo,
+    export,
+    history,
+    train,
+    evaluate,
+    compare,
+    robustness,
+    doctor,
+):
     app.command()(command)
 app.add_typer(models, name="models")
 app.add_typer(reward, name="reward")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -44,6 +45,7 @@ _HEADS: dict[Measure, str] = {
     "dice": "both",
     "dice_true_prompts": "true",
 }
+_BOUNDS = {"low": "interval from", "high": "to"}
 
 
 def evaluate(
@@ -120,9 +122,14 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 def _show(report: Report) -> None:
     """The paper's table: ours over all and by super-category, then the published rows."""
     summary, published = report.summary, report.published
-    table = Table("", "n", *_HEADS.values(), caption=_caption(report), caption_justify="left")
+    heads = ("", "n", *_HEADS.values())
+    table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), caption=_caption(report))
+    table.caption_justify = "left"
     table.columns[0].no_wrap = True
-    table.add_row("all", *_cells(summary.overall, with_intervals=True), end_section=True)
+    table.add_row("all", *_cells(summary.overall))
+    for bound in ("low", "high"):
+        table.add_row(f"  {_BOUNDS[bound]}", "", *_bounds(summary.overall, bound))
+    table.add_section()
     for group in summary.groups["super_category"]:
         table.add_row(Text(group.name), *_cells(group))
     table.add_section()
@@ -155,16 +162,14 @@ def _caption(report: Report) -> str:
     )
 
 
-def _cells(group: GroupSummary, *, with_intervals: bool = False) -> Iterator[str]:
+def _cells(group: GroupSummary) -> Iterator[str]:
     yield str(group.n)
     for name in _HEADS:
         found = group.values.get(name)
-        cell = "–" if found is None else f"{100 * found.mean:.2f}"
-        if (
-            with_intervals
-            and found is not None
-            and found.low is not None
-            and found.high is not None
-        ):
-            cell += f"\n{100 * found.low:.1f}–{100 * found.high:.1f}"
-        yield cell
+        yield "–" if found is None else f"{100 * found.mean:.2f}"
+
+
+def _bounds(group: GroupSummary, bound: str) -> Iterator[str]:
+    for name in _HEADS:
+        value = getattr(group.values.get(name), bound, None)
+        yield "–" if value is None else f"{100 * value:.2f}"

@@ -3,11 +3,13 @@
 
 :func:`open_rows` reads a data set of any format into one row type, a :class:`Run` puts its
 questions to a reasoner and a segmenter, :func:`evaluate` measures the answers and writes the
-reports. What is measured is defined in :mod:`medreasoner_training.evaluation.metrics`.
+reports, :func:`compare_reports` sets two of them against each other. What is measured is defined in
+:mod:`medreasoner_training.evaluation.metrics`.
 """
 
 from __future__ import annotations
 
+from medreasoner_training.evaluation.comparing import Compared, compare_reports
 from medreasoner_training.evaluation.errors import (
     DataUnavailableError,
     EvaluationDataError,
@@ -22,6 +24,7 @@ from medreasoner_training.evaluation.rows import EvaluationRow, RowSource
 from medreasoner_training.evaluation.running import Run, RunSettings
 
 __all__ = [
+    "Compared",
     "DataUnavailableError",
     "EvaluationDataError",
     "EvaluationRow",
@@ -32,6 +35,7 @@ __all__ = [
     "RowSource",
     "Run",
     "RunSettings",
+    "compare_reports",
     "evaluate",
     "open_rows",
     "read_predictions",

@@ -35,7 +35,7 @@ def plot_groups(groups: Sequence[GroupSummary]) -> str:
     axes.set_yticks(range(len(shown)), [f"{each.name} ({each.n})" for each in shown])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="mean Dice")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return _png(figure)
 
 

@@ -53,7 +53,8 @@ def evaluate(
         str,
         typer.Argument(
             help="Parquet file or folder in the schema of U-MRG-14K, exported data set, folder "
-            "with manifest.json or with questions.csv, or Hugging Face data set."
+            "with manifest.json or with questions.csv, Hugging Face data set, or a site's studies: "
+            "folder or DICOMweb address."
         ),
     ],
     out: Annotated[
@@ -88,34 +89,48 @@ def evaluate(
     resamples: Annotated[
         int, typer.Option(min=100, help="Bootstrap samples of the intervals.")
     ] = 2000,
+    records: Annotated[
+        Path | None, typer.Option(help="Folder of a site's records, if it was given a data_dir.")
+    ] = None,
 ) -> None:
     """Measure a reasoner and a segmenter on a data set; writes predictions and reports."""
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_training.evaluation import Measuring, Run, RunSettings, open_rows
     from medreasoner_training.evaluation import evaluate as evaluate_run
     from medreasoner_training.gate import GateConfig
+    from monailabel_app.export.for_evaluation import is_site
 
-    source = open_rows(data, questions=questions, split=split)
+    found = _site_data_set(data, out, records) if is_site(data) else data
+    source = open_rows(found, questions=questions, split=split)
     console.print(f"{source.count} questions, split {source.split}")
     models = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)
     settings = RunSettings(limit, batch, Measuring(parts, true_prompts))
     with console.status("Loading the models"):
         run = Run(source, models.reasoner, models.segmenter, settings, out)
-    with _progress() as on_answered:
+    with _progress("Questions") as on_answered:
         report = evaluate_run(run, GateConfig(resamples=resamples), on_answered)
     _show(report)
     for name in sorted(path.name for path in out.iterdir() if path.name.startswith("report.")):
         console.print(Text(f"wrote {out / name}"), soft_wrap=True)
 
 
+def _site_data_set(studies: str, out: Path, records: Path | None) -> str:
+    """A site's approved masks, exported into the report's folder; a resumed run has them there."""
+    from medreasoner_training.evaluation.running import DATA_SET_NAME
+    from monailabel_app.export.for_evaluation import approved_data_set
+
+    with _progress("Approved labels") as on_exported:
+        return str(approved_data_set(studies, out / DATA_SET_NAME, records, on_exported))
+
+
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     columns = (
-        TextColumn("Questions"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("questions", total=None)
+        task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -127,8 +142,9 @@ def _show(report: Report) -> None:
     table.caption_justify = "left"
     table.columns[0].no_wrap = True
     table.add_row("all", *_cells(summary.overall))
-    for bound in ("low", "high"):
-        table.add_row(f"  {_BOUNDS[bound]}", "", *_bounds(summary.overall, bound))
+    if summary.overall.patients > 1:
+        for bound, said in _BOUNDS.items():
+            table.add_row(f"  {said}", "", *_bounds(summary.overall, bound))
     table.add_section()
     for group in summary.groups["super_category"]:
         table.add_row(Text(group.name), *_cells(group))

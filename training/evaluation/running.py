@@ -32,6 +32,8 @@ from medreasoner_training.evaluation.rows import RowSource
 from medreasoner_training.samples.slices import spread
 
 RUN_NAME = "run.json"
+#: A folder that an evaluation of a site's own masks is made from; it may be there before a run.
+DATA_SET_NAME = "data_set"
 OnAnswered = Callable[[int, int], None]
 _LOCK_NAME = ".lock"
 
@@ -144,7 +146,7 @@ def _predict_batch(run: Run, cases: Sequence[Case]) -> list[Prediction]:
 def _require_same_run(run: Run) -> None:
     path, record = run.folder / RUN_NAME, run.record()
     if not path.exists():
-        if any(each.name != _LOCK_NAME for each in run.folder.iterdir()):
+        if {each.name for each in run.folder.iterdir()} - {_LOCK_NAME, DATA_SET_NAME}:
             raise EvaluationRunError(
                 "The output folder holds something that is no evaluation. Give a new folder."
             )

@@ -282,9 +282,9 @@ def test_a_data_set_of_the_hub_is_read_like_its_files(tmp_path, monkeypatch) -> 
     loaded = datasets.load_dataset(
         "parquet", data_files={"test": str(path)}, cache_dir=str(tmp_path / "cache")
     )
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: loaded)
-    source = open_rows("someone/u-mrg")
-    assert (source.name, source.split, source.count) == ("someone/u-mrg", "test", 5)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: loaded)
+    source = open_rows("someone/u-mrg@v1")
+    assert (source.name, source.split, source.count) == ("someone/u-mrg@v1", "test", 5)
     (row,) = source.read([3])
     assert (row.id, load_case(row, 84).truth.bbox_xyxy_px) == ("umrg_00003", (12, 40, 36, 52))
 

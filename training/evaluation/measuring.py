@@ -156,16 +156,18 @@ class Masks:
     def of(self, prompt: SlicePrompt, parts: Parts) -> NDArray[np.bool_] | None:
         """Mask, bool (H, W), from parts of a prompt: empty where they tell nothing of the target.
 
-        ``None`` where the segmenter does not take such a prompt. One that takes no points is given
-        the box alone for both.
+        ``None`` where the segmenter does not take points alone; for both it is then given the box.
+        A box that it refuses makes an empty mask, as an answer that leads to none counts 0.
         """
-        part = part_of(prompt, parts)
+        part, nothing = part_of(prompt, parts), np.zeros(self.case.shown.mapping.shape_hw, bool)
         if part is None:
-            return np.zeros(self.case.shown.mapping.shape_hw, bool)
+            return nothing
         try:
             return self.segmenter.segment_slice(self.case.shown.image, part).mask
         except PromptError:
-            return self.of(prompt, "box") if parts == "both" else None
+            if parts == "both":
+                return self.of(prompt, "box")
+            return nothing if parts == "box" else None
 
     def dice(self, prompt: SlicePrompt, parts: Parts) -> float | None:
         """Dice with the true mask; ``None`` where there is no mask to compare."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def hub_rows(name: str, split: str | None) -> RowSource:
-    """Download a data set, or take it from the cache.
+    """Download a data set, or take it from the cache; ``@REVISION`` behind its name pins a commit.
 
     Raises:
         DataUnavailableError: there is no network, no such data set, or it is gated.
@@ -30,13 +30,14 @@ def hub_rows(name: str, split: str | None) -> RowSource:
         from datasets import concatenate_datasets, load_dataset
     except ModuleNotFoundError as error:
         raise MissingExtraError("datasets", "train") from error
+    repository, _, revision = name.partition("@")
     try:
-        found = load_dataset(name)
+        found = load_dataset(repository, revision=revision or None)  # nosec B615
     except (OSError, ValueError) as error:  # no network, gated or unknown; no data in it
         raise DataUnavailableError(
             f"The data set {name!r} of the Hugging Face hub cannot be had: this machine is "
             "offline, there is no such data set, or access must be granted first "
-            f"({type(error).__name__}). Fetch it with 'hf download --repo-type dataset {name} "
+            f"({type(error).__name__}). Fetch it with 'hf download --repo-type dataset {repository} "
             "--local-dir FOLDER' where there is a network, and give the folder."
         ) from error
     chosen = chosen_split(set(found), split)

@@ -23,7 +23,7 @@ EXPECTED = (
     "labels, a folder of images and masks with a questions.csv, or the id of a Hugging Face data "
     "set."
 )
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w.-]+)?")
 
 
 def open_rows(data: str, *, questions: Path | None = None, split: str | None = None) -> RowSource:

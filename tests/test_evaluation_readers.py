@@ -23,17 +23,21 @@ from medreasoner_training.evaluation import (
 )
 from medreasoner_training.evaluation.pictures import load_case
 from medreasoner_training.finetune.raw_samples import read_sample
+from medreasoner_training.finetune.scoring import held_out_of
 from medreasoner_training.samples import (
     TRAIN,
     VALIDATION,
     DatasetChangedError,
+    DatasetFolderError,
     LeftOut,
     QuerySource,
     Question,
     RowSchemaError,
     Sample,
+    open_dataset,
     writing_dataset,
 )
+from medreasoner_training.samples.schema import features
 
 BOXES = [(10, 20, 50, 40), (4, 4, 24, 64), (30, 30, 70, 50), (12, 40, 36, 52), (40, 8, 80, 28)]
 
@@ -81,22 +85,40 @@ def test_of_a_folder_the_test_split_is_taken_unless_another_is_wanted(tmp_path: 
         open_rows(str(tmp_path), split="validation")
 
 
-def test_fine_tuning_reads_the_same_file(tmp_path: Path) -> None:
-    from datasets import Dataset
-
-    path = umrg.write(tmp_path / "train.parquet", umrg_rows())
-    from datasets import Image as ImageFeature
-    from datasets import List
-
-    rows = Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))
-    rows = rows.cast_column("images", List(ImageFeature()))
-    rows = rows.cast_column("masks", List(ImageFeature()))
-    sample = read_sample(rows[2])
+def test_fine_tuning_reads_the_same_files(tmp_path: Path) -> None:
+    rows = umrg_rows()
+    rows[4]["reward_model"]["ground_truth"] = "null"
+    umrg.write(tmp_path / "train-00000-of-00001.parquet", rows[:3])
+    umrg.write(tmp_path / "test-00000-of-00001.parquet", rows[3:])
+    data = open_dataset(tmp_path)
+    counts = data.manifest.splits
+    assert (counts[TRAIN].rows, counts[VALIDATION].rows) == (3, 2)
+    assert (counts[VALIDATION].present, counts[VALIDATION].absent) == ({"liver": 1}, {"liver": 1})
+    trained = data.load(TRAIN)
+    assert trained.features == features()
+    sample = read_sample(trained[2])
     assert (sample.query, sample.label, sample.patient) == (
         "Which part 2 is bright?", "liver", "umrg_00002",
     )  # fmt: skip
     assert sample.truth.bbox_xyxy_px == (30, 30, 70, 50)
     assert sample.mask.sum() == 800
+    held_out = held_out_of(data.load(VALIDATION))
+    assert held_out.present.tolist() == [True, False]
+    assert held_out.patients.tolist() == ["umrg_00003", "umrg_00004"]
+
+
+def test_files_of_u_mrg_that_changed_are_another_data_set_and_refused_while_open(tmp_path) -> None:
+    rows = umrg_rows()
+    path = umrg.write(tmp_path / "train.parquet", rows[:3])
+    umrg.write(tmp_path / "test.parquet", rows[3:])
+    data = open_dataset(tmp_path)
+    umrg.write(path, rows[:2])
+    with pytest.raises(DatasetChangedError):
+        data.load(TRAIN)
+    assert open_dataset(tmp_path).manifest_sha256 != data.manifest_sha256
+    path.unlink()
+    with pytest.raises(DatasetFolderError, match="to train on and to validate on"):
+        open_dataset(tmp_path)
 
 
 def test_a_table_of_other_columns_is_refused(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def hub_rows(name: str, split: str | None) -> RowSource:
         raise DataUnavailableError(
             f"The data set {name!r} of the Hugging Face hub cannot be had: this machine is "
             "offline, there is no such data set, or access must be granted first "
-            f"({type(error).__name__}). Fetch it with 'hf download --repo-type dataset {repository} "
-            "--local-dir FOLDER' where there is a network, and give the folder."
+            f"({type(error).__name__}). Where there is a network, fetch it with 'hf download "
+            f"--repo-type dataset {repository} --local-dir FOLDER', and give the folder."
         ) from error
     chosen = chosen_split(set(found), split)
     rows = concatenate_datasets(list(found.values())) if chosen == ALL else found[chosen]

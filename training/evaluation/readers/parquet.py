@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,12 @@ from medreasoner_infer.hashing import files_sha256
 from medreasoner_training.evaluation.errors import EvaluationDataError
 from medreasoner_training.evaluation.readers.splits import ALL, chosen_split
 from medreasoner_training.evaluation.rows import EvaluationRow, RowSource
-from medreasoner_training.samples import require_columns, stored_row
+from medreasoner_training.samples import require_columns, split_of, stored_row
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _BATCH_ROWS = 16
-_SPLIT_OF_NAME = re.compile(r"(train|test|validation)(?:-\d+-of-\d+)?")
 
 
 def parquet_rows(name: str, files: Sequence[Path], split: str | None) -> RowSource:
@@ -42,15 +40,6 @@ def parquet_rows(name: str, files: Sequence[Path], split: str | None) -> RowSour
         sum(counts),
         partial(_read, taken, counts),
     )
-
-
-def split_of(path: Path) -> str:
-    """The split that a file belongs to by its name, else by its folder's; empty for none."""
-    for name in (path.stem, path.parent.name):
-        found = _SPLIT_OF_NAME.fullmatch(name)
-        if found is not None:
-            return found[1]
-    return ""
 
 
 def evaluation_row(row: Mapping[str, Any]) -> EvaluationRow:

@@ -194,6 +194,16 @@ def test_absent_targets_are_counted_apart_and_in_no_mean(tmp_path) -> None:
     }  # fmt: skip
 
 
+def test_a_data_set_without_any_target_has_counts_and_no_means(tmp_path) -> None:
+    row = umrg.row(0, TRUE_BOX, "absent", "liver")
+    row["reward_model"]["ground_truth"] = "null"
+    source = open_rows(str(umrg.write(tmp_path / "test.parquet", [row])))
+    run = Run(source, Scripted(TEXTS), BoxFiller(), RunSettings(), tmp_path / "out")
+    report = evaluate(run, CONFIG).to_dict()
+    assert (report["n"], report["dice"], report["errors"]) == (0, None, None)
+    assert report["outcomes"]["absent"]["absent"] == 1
+
+
 def test_reports_have_what_other_programs_read(tmp_path) -> None:
     run = run_in(tmp_path)
     evaluate(run, CONFIG)
@@ -358,3 +368,15 @@ def test_the_command_writes_the_reports_and_shows_the_table(tmp_path, monkeypatc
     compared = CliRunner().invoke(app, ["compare", out, out, "--resamples", "100"])
     assert compared.exit_code == 0, compared.output
     assert "7 questions with a target; 0 of one run only." in compared.output
+
+
+@pytest.mark.slow
+def test_the_embedded_models_are_measured_on_real_images(shared_data: Path, tmp_path) -> None:
+    out = tmp_path / "out"
+    command = ["evaluate", str(shared_data / "real"), "--out", str(out), "--limit", "6"]
+    result = CliRunner().invoke(app, [*command, "--resamples", "100"])
+    assert result.exit_code == 0, result.output
+    report = json.loads((out / "report.json").read_text())
+    assert report["n"] == 6
+    assert report["overall"]["values"]["dice_true_prompts"]["mean"] > 0.6
+    assert 0 <= report["dice"] <= report["overall"]["values"]["dice_true_prompts"]["mean"]

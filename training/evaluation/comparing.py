@@ -96,7 +96,10 @@ def _folder(path: Path) -> Path:
 
 
 def _paired(first: Sequence[Prediction], second: Sequence[Prediction]) -> tuple[list[Pair], int]:
-    """Predictions of the same question, also of one that a data set holds several times."""
+    """Predictions of the same row; ids that a data set holds several times pair in their order.
+
+    The words of a row's question may differ: so two ways of asking are compared.
+    """
     known = dict(_numbered(first))
     other = dict(_numbered(second))
     both = [key for key in known if key in other]
@@ -106,10 +109,10 @@ def _paired(first: Sequence[Prediction], second: Sequence[Prediction]) -> tuple[
 
 def _numbered(
     predictions: Iterable[Prediction],
-) -> Iterable[tuple[tuple[str, str, bool, int], Prediction]]:
-    seen = Counter[tuple[str, str, bool]]()
+) -> Iterable[tuple[tuple[str, bool, int], Prediction]]:
+    seen = Counter[tuple[str, bool]]()
     for each in predictions:
-        key = (each.id, each.question, each.target_present)
+        key = (each.id, each.target_present)
         yield (*key, seen[key]), each
         seen[key] += 1
 

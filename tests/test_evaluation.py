@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pyarrow.parquet import read_table
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 from support import umrg
-from support.evaluated import BoxFiller, Scripted, answer_text
+from support.evaluated import BoxFiller, Scripted, answer_text, predict_until_killed
 from typer.testing import CliRunner
 
 from medreasoner_infer.pipeline import Pipeline
@@ -244,16 +243,6 @@ def test_best_median_and_worst_are_those_and_wrong_boxes_come_before_none(tmp_pa
     assert worst == ["absent", "not_understood", "refused"]
 
 
-def _killed_at(call: int, folder: Path) -> None:
-    class Fatal(BoxFiller):
-        def segment_slice(self, image, prompt):
-            if self.calls == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().segment_slice(image, prompt)
-
-    predict(run_in(folder, Fatal(), QUESTIONS, batch=2))
-
-
 QUESTIONS = tuple(TEXTS) * 2
 
 
@@ -262,13 +251,17 @@ def _table(folder: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
 
 
+@pytest.mark.slow
 def test_five_kills_and_a_resume_give_the_same_table(tmp_path) -> None:
     quiet = run_in(tmp_path, questions=QUESTIONS, out="quiet", batch=2)
     expected = evaluate(quiet, CONFIG).to_dict()
-    lengths = []
+    lengths, data = [], str(tmp_path / "data" / "test.parquet")
+    # Forked from a process that has imported, and run, nothing but these: threads are not forked.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "monai.metrics", "pyarrow.parquet", "scipy.ndimage"])
     for call in (3, 9, 0, 13, 25):
-        child = multiprocessing.get_context("fork").Process(
-            target=_killed_at, args=(call, tmp_path)
+        child = context.Process(
+            target=predict_until_killed, args=(call, data, str(tmp_path / "out"), TEXTS)
         )
         child.start()
         child.join()

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 
 from medreasoner_infer.errors import PromptError
@@ -63,3 +67,23 @@ class BoxFiller:
             x1, y1, x2, y2 = (round(max(edge, 0)) for edge in box)
             mask[y1:y2, x1:x2] = True
         return SliceMask(mask, 1.0)
+
+
+class Fatal(BoxFiller):
+    """Ends the process without a word at one of its masks."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.fatal_call = call
+
+    def segment_slice(self, image, prompt):
+        if self.calls == self.fatal_call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().segment_slice(image, prompt)
+
+
+def predict_until_killed(call: int, data: str, out: str, texts: dict[str, str]) -> None:
+    from medreasoner_training.evaluation import Run, RunSettings, open_rows
+    from medreasoner_training.evaluation.running import predict
+
+    predict(Run(open_rows(data), Scripted(texts), Fatal(call), RunSettings(batch=2), Path(out)))

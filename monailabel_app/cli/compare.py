@@ -53,7 +53,8 @@ def _table(first: str, lines: Sequence[Comparison]) -> Table:
     from medreasoner_training.evaluation.summary import WORDS
 
     words = {str(name): said for name, said in WORDS.items()}
-    table = Table(first, "first", "second", "difference", "from", "to", "n", box=SIMPLE)
+    heads = ("first", "second", "difference", "from", "to", "n")
+    table = Table(first, *heads, box=SIMPLE, padding=(0, 1, 0, 0))
     table.columns[0].no_wrap = True
     for line in lines:
         bounded = line.low is not None and line.high is not None

@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/monailabel.txt
-EXTRAS := monailabel,train,pacs,dev,docs
+EXTRAS := monailabel,train,pacs,litemedsam,dev,docs
 # Programs of the environment that others start by name: pre-commit's hooks, Node's.
 ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 # medreasoner_training under its own name, for what reads files without importing them.

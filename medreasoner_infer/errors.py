@@ -53,7 +53,12 @@ class UnknownModelError(InputError):
 
 
 class AnswerError(MedReasonerError, ValueError):
-    """The reasoner's text is not an answer of the agreed format."""
+    """The reasoner's text is not an answer of the agreed format.
+
+    ``completion`` is that text where an engine raised the error; no message repeats it.
+    """
+
+    completion: str | None = None
 
 
 class ServiceError(MedReasonerError, RuntimeError):

@@ -19,6 +19,7 @@ import monailabel.app
 from fastapi.testclient import TestClient
 from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
+from typer.testing import CliRunner
 
 from medreasoner_infer.result import (
     FollowUp,
@@ -41,6 +42,7 @@ from medreasoner_training.samples import (
     open_dataset,
 )
 from monailabel_app.app import MedReasonerApp
+from monailabel_app.cli.app import app as cli
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.export import approved, cases
 from monailabel_app.export.exporting import UNREADABLE, ExportSettings, export_studies
@@ -515,3 +517,18 @@ def test_the_command_writes_the_data_set_and_says_what_it_holds(studies, three_l
     assert open_dataset(out).manifest.rows == 6
     again = CliRunner().invoke(app, [*command, *options])
     assert isinstance(again.exception, DatasetFolderError)
+
+
+@pytest.mark.slow
+def test_a_site_is_evaluated_on_its_own_approved_masks(studies, three_livers, tmp_path):
+    out = tmp_path / "report"
+    command = ["evaluate", str(studies), "--out", str(out), "--limit", "4", "--resamples", "100"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    report = json.loads((out / "report.json").read_text())
+    assert report["questions"] == 4
+    assert [group["name"] for group in report["groups"]["category"]] == ["Liver"]
+    (out / "predictions.parquet").unlink()
+    written = (out / "data_set" / "manifest.json").stat().st_mtime_ns
+    assert CliRunner().invoke(cli, command).exit_code == 0  # goes on with the masks of before
+    assert (out / "data_set" / "manifest.json").stat().st_mtime_ns == written

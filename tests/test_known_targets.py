@@ -12,7 +12,12 @@ from medreasoner_infer.errors import ModelUnavailableError
 from medreasoner_infer.reasoners import PromptTemplate
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.known_targets import KnownTargets
-from medreasoner_infer.reasoners.prompts import PromptFile, load_prompt_file, prompt_json
+from medreasoner_infer.reasoners.prompts import (
+    PromptFile,
+    load_prompt_file,
+    prompt_json,
+    trained_further,
+)
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 KNOWN = KnownTargets(
@@ -110,3 +115,11 @@ def test_a_side_that_the_question_leaves_open_is_asked_back_unless_the_model_cho
     choosing = KnownTargets(KNOWN.questions | {"kidney": "Where is the kidney?"})
     assert choosing.refusal("Show me the kidney") is None
     assert choosing.asked("Show me the kidney") == "Where is the kidney?"
+
+
+def test_a_model_that_was_trained_further_is_asked_everything() -> None:
+    known = trained_further(PromptFile(TEMPLATE, "rgb", 64)).template.targets
+    for query in ("Where is the spleen?", "appendicitis", "asdf qwer"):
+        assert known.refusal(query) is None
+        assert known.asked(query) == query
+    assert known.asked("Lebr") == "Where is the liver?"

@@ -7,7 +7,7 @@ package loads neither.
 
 from __future__ import annotations
 
-from medreasoner_infer.reasoners.base import Reasoner
+from medreasoner_infer.reasoners.base import Reasoner, answers_or_faults
 from medreasoner_infer.reasoners.factory import connect_vllm_reasoner, load_transformers_reasoner
 from medreasoner_infer.reasoners.image_encoding import ImageEncoding, prepare_image
 from medreasoner_infer.reasoners.prompts import PromptTemplate
@@ -16,6 +16,7 @@ __all__ = [
     "ImageEncoding",
     "PromptTemplate",
     "Reasoner",
+    "answers_or_faults",
     "connect_vllm_reasoner",
     "load_transformers_reasoner",
     "prepare_image",

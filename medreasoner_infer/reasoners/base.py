@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medreasoner_infer.answer import parse_answer
-from medreasoner_infer.errors import InputError
+from medreasoner_infer.errors import AnswerError, InputError
 from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
 from medreasoner_infer.reasoners.prompts import PromptTemplate
 from medreasoner_infer.scaling import rescale
@@ -163,11 +163,31 @@ def ground(
     Raises:
         AnswerError: if the completion is malformed beyond repair.
     """
-    grounding = parse_answer(
-        completion,
-        mode="tolerant",
-        image_size=answer_size,
-        require_reasoning=require_reasoning,
-        min_side_px=MIN_BOX_SIDE_PX,
-    )
+    try:
+        grounding = parse_answer(
+            completion,
+            mode="tolerant",
+            image_size=answer_size,
+            require_reasoning=require_reasoning,
+            min_side_px=MIN_BOX_SIDE_PX,
+        )
+    except AnswerError as error:
+        error.completion = completion
+        raise
     return rescale(grounding, input_size / answer_size)
+
+
+def answers_or_faults(
+    reasoner: Reasoner, requests: Sequence[ReasonerRequest]
+) -> list[ReasonerAnswer | AnswerError | InputError]:
+    """The answers to a batch; where one cannot be read or asked, its fault in its place.
+
+    Raises:
+        ServiceError: the reasoner cannot answer now.
+    """
+    try:
+        return list(reasoner.answer_batch(requests))
+    except (AnswerError, InputError) as error:
+        if len(requests) == 1:
+            return [error]
+        return [answers_or_faults(reasoner, [request])[0] for request in requests]

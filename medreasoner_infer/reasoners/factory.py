@@ -13,6 +13,7 @@ from medreasoner_infer.reasoners.prompts import (
     PromptTemplate,
     load_prompt_file,
     named_prompt,
+    trained_further,
 )
 from medreasoner_infer.types import UNKNOWN_LICENCE, ModelIdentity
 
@@ -63,6 +64,8 @@ def load_transformers_reasoner(
     folder = locate_model(str(source), revision)
     adapter_folder = None if adapter is None else locate_adapter(Path(adapter))
     settings = served_settings(load_prompt_file(folder.path), prompt, input_size)
+    if adapter_folder is not None:
+        settings = trained_further(settings)
     loaded = load_model(folder.path, settings.input_size, device=device, adapter=adapter_folder)
     hashed = (folder.path,) if adapter_folder is None else (folder.path, adapter_folder)
     identity = ModelIdentity(

@@ -25,10 +25,13 @@ class KnownTargets:
         questions: by target, with the patient's side where it is paired: how the model is asked
             for one that a question names, in the words that it knows best. With ``kidney`` beside
             ``left kidney`` a question may leave the side open.
+        refuses_others: whether it knows nothing else. A model that was trained further may have
+            learned what no list holds, and is asked everything.
         facts: by which a target is recognised; by default all of the vocabulary.
     """
 
     questions: Mapping[str, str]
+    refuses_others: bool = True
     facts: FactIndex | None = None
 
     def __post_init__(self) -> None:
@@ -53,7 +56,7 @@ class KnownTargets:
 
     def refusal(self, query: str) -> str | None:
         """The answer to a question that the model need not be asked; ``None`` if it has to be."""
-        found = self._recognised(query)
+        found = self._recognised(query) if self.refuses_others else None
         if found is None or found.name in self.questions:
             return None
         return format_answer(_reason(found), None, None, outcome="not_understood")

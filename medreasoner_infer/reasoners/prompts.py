@@ -169,7 +169,7 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
             fields["system"],
             fields["user_template"],
             fields.get("asks_reasoning", True),
-            _read_targets(fields.get("targets")),
+            _read_targets(fields.get("targets"), fields.get("refuses_others")),
             fields.get("takes_follow_ups", False),
         )
         loaded = PromptFile(
@@ -199,11 +199,28 @@ def prompt_json(settings: PromptFile) -> str:
     template = fields.pop("template")
     known = settings.template.targets
     targets = None if known is None else dict(known.questions)
+    refuses = None if known is None else known.refuses_others
     return (
-        json.dumps({**template, **fields, "targets": targets}, indent=2, ensure_ascii=False) + "\n"
+        json.dumps(
+            {**template, **fields, "targets": targets, "refuses_others": refuses},
+            indent=2,
+            ensure_ascii=False,
+        )
+        + "\n"
     )
 
 
-def _read_targets(questions: dict[str, str] | None) -> KnownTargets | None:
-    """``targets`` of ``prompt.json``: the question of each."""
-    return None if questions is None else KnownTargets(dict(questions))
+def trained_further(settings: PromptFile) -> PromptFile:
+    """How a model is asked that was trained on more than its file says."""
+    known = settings.template.targets
+    if known is None:
+        return settings
+    targets = dataclasses.replace(known, refuses_others=False)
+    return dataclasses.replace(
+        settings, template=dataclasses.replace(settings.template, targets=targets)
+    )
+
+
+def _read_targets(questions: dict[str, str] | None, refuses: bool | None) -> KnownTargets | None:
+    """``targets`` of ``prompt.json``: the question of each, and whether there are no others."""
+    return None if questions is None else KnownTargets(dict(questions), refuses is not False)

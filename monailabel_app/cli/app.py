@@ -9,8 +9,10 @@ import typer
 
 from medreasoner_infer import __version__
 from monailabel_app.cli.ask import ask, segment
+from monailabel_app.cli.compare import compare
 from monailabel_app.cli.demo import demo
 from monailabel_app.cli.doctor import doctor
+from monailabel_app.cli.evaluate import evaluate
 from monailabel_app.cli.export import export
 from monailabel_app.cli.history import history
 from monailabel_app.cli.models import models
@@ -46,7 +48,19 @@ def medreasoner(
     """Options of the command itself; what it does is its sub-commands' work."""
 
 
-for command in (ask, segment, serve, demo, export, history, train, robustness, doctor):
+for command in (
+    ask,
+    segment,
+    serve,
+    demo,
+    export,
+    history,
+    train,
+    evaluate,
+    compare,
+    robustness,
+    doctor,
+):
     app.command()(command)
 app.add_typer(models, name="models")
 app.add_typer(reward, name="reward")

@@ -19,7 +19,7 @@ from medreasoner_training.finetune.config import (
     shipped_configs,
 )
 from medreasoner_training.finetune.settings import RewardSettings
-from medreasoner_training.gate import Comparison, GateConfig, compare_paired
+from medreasoner_training.gate import Comparison, GateConfig, mean_with_interval
 from medreasoner_training.markdown import table_lines
 
 VARIANTS: dict[str, RewardSettings] = {
@@ -124,12 +124,11 @@ def table(measured: Mapping[str, Measured], config: GateConfig | None = None) ->
 
 
 def mean_of(measured: Measured, measure_name: str, config: GateConfig) -> Comparison | None:
-    """A measure's mean with its own interval: the comparison with a model that scores 0."""
+    """A measure's mean with its own interval; ``None`` if it was not measured."""
     values = values_of(measured, measure_name)
     if values is None:
         return None
-    patients = measured.held_out.patients
-    return compare_paired(values, values * 0.0, patients, config, metric=measure_name)
+    return mean_with_interval(values, measured.held_out.patients, config, metric=measure_name)
 
 
 def _cell(line: Comparison | None, form: str) -> str:

@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING
 from medreasoner_infer.atomic import replacing_folder
 from medreasoner_infer.errors import InputError, MissingExtraError, ModelUnavailableError
 from medreasoner_infer.models.registry import resolve_model
+from medreasoner_infer.reasoners.prompts import (
+    PROMPT_FILE,
+    load_prompt_file,
+    prompt_json,
+    trained_further,
+)
 from medreasoner_infer.reasoners.weights import (
     ModelFolder,
     locate_adapter,
@@ -39,7 +45,6 @@ _COPIED = (
     "video_preprocessor_config.json",
     "processor_config.json",
     "generation_config.json",
-    "prompt.json",
     "LICENSE",
     "NOTICE",
 )
@@ -52,8 +57,9 @@ class MergeError(InputError):
 def merge_adapter(adapter: Path, out: Path, *, base: str | None = None) -> Path:
     """Add a LoRA adapter's weights to its base's and write the sum as a full model.
 
-    Weights keep the base's number format, so a base in bfloat16 rounds the sum to it. Processor,
-    tokenizer and ``prompt.json`` are the base's own files; ``merge.json`` holds both hashes.
+    Weights keep the base's number format, so a base in bfloat16 rounds the sum to it. Processor
+    and tokenizer are the base's own files, and ``prompt.json`` asks as it does, but refuses no
+    target of the adapter's; ``merge.json`` holds both hashes.
 
     Args:
         adapter: folder as written by peft, safetensors only.
@@ -83,8 +89,16 @@ def merge_adapter(adapter: Path, out: Path, *, base: str | None = None) -> Path:
         for file in _COPIED:
             if (folder.path / file).is_file():
                 shutil.copyfile(folder.path / file, unfinished / file)
+        _write_prompt(folder.path, unfinished)
         _write_origin(unfinished, name, folder, adapter)
     return out
+
+
+def _write_prompt(base: Path, merged: Path) -> None:
+    settings = load_prompt_file(base)
+    if settings is not None:
+        text = prompt_json(trained_further(settings))
+        (merged / PROMPT_FILE).write_text(text, encoding="utf-8")
 
 
 def _named_base(adapter: Path) -> str:

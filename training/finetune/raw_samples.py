@@ -12,6 +12,7 @@ import numpy as np
 
 from medreasoner_infer.scaling import rescale
 from medreasoner_training.rewards import GroundTruth, read_ground_truth
+from medreasoner_training.samples import stored_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +39,23 @@ class RawSample:
 
 
 def read_sample(row: Mapping[str, Any]) -> RawSample:
-    """Decode a row of :meth:`medreasoner_training.samples.SampleDataset.load`.
+    """Decode a row of :meth:`medreasoner_training.samples.SampleDataset.load`, or of U-MRG-14K.
+
+    A row that tells no patient is one by itself, named by its id.
 
     Raises:
+        RowSchemaError: the row is none of U-MRG-14K.
         GroundTruthError: the row's ground truth is malformed.
     """
-    info = row["extra_info"]
+    stored = stored_row(row)
     return RawSample(
-        image=np.asarray(row["images"][0].convert("RGB")),
-        mask=np.asarray(row["masks"][0].convert("L")) > 0,
-        truth=read_ground_truth(row["reward_model"]["ground_truth"]),
-        query=row["prompt"][0]["content"],
-        label=info["category"],
-        patient=info["patient_key"],
-        reasoning=info["reasoning"],
+        image=np.asarray(stored.image.convert("RGB")),
+        mask=np.asarray(stored.mask.convert("L")) > 0,
+        truth=read_ground_truth(stored.ground_truth),
+        query=stored.question,
+        label=stored.category,
+        patient=stored.patient or stored.id,
+        reasoning=stored.reasoning,
     )
 
 

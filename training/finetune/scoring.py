@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medreasoner_infer.agreement import box_iou
-from medreasoner_infer.errors import AnswerError, PromptError
-from medreasoner_infer.reasoners.base import Reasoner
+from medreasoner_infer.errors import AnswerError, InputError, PromptError
+from medreasoner_infer.reasoners.base import Reasoner, answers_or_faults
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.scaling import rescale
 from medreasoner_infer.segmenters.base import Segmenter
@@ -171,13 +171,17 @@ def _score_batch(
 
 
 def _ask(reasoner: Reasoner, requests: Sequence[ReasonerRequest]) -> list[Grounding | None]:
-    """One grounding per request; ``None`` for an answer that cannot be read."""
-    try:
-        return [answer.grounding for answer in reasoner.answer_batch(requests)]
-    except AnswerError:
-        if len(requests) == 1:
-            return [None]
-        return [_ask(reasoner, [request])[0] for request in requests]
+    """One grounding per request; ``None`` for an answer that cannot be read.
+
+    Raises:
+        InputError: a question does not fit the reasoner.
+    """
+    found: list[Grounding | None] = []
+    for answer in answers_or_faults(reasoner, requests):
+        if isinstance(answer, InputError):
+            raise answer
+        found.append(None if isinstance(answer, AnswerError) else answer.grounding)
+    return found
 
 
 def _outcome(

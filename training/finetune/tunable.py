@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, cast
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model
 from medreasoner_infer.models.store import Candidate, ReasonerStore
 from medreasoner_infer.reasoners.factory import served_settings
-from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile, load_prompt_file
+from medreasoner_infer.reasoners.prompts import (
+    PROMPT_FILE,
+    PromptFile,
+    load_prompt_file,
+    trained_further,
+)
 from medreasoner_infer.reasoners.weights import locate_model
 from medreasoner_infer.types import ModelSpec
 from medreasoner_training.finetune.errors import NoChatTemplateError
@@ -90,8 +95,8 @@ def _of_candidate(candidate: Candidate) -> TunableReasoner:
 
 
 def _served_prompt(folder: Path, spec: ModelSpec) -> PromptFile:
-    """As ``load_transformers_reasoner`` asks a model of that folder and registry entry."""
-    return served_settings(load_prompt_file(folder), spec.prompt, spec.input_size)
+    """As a model of that folder and registry entry is asked once it was trained further."""
+    return trained_further(served_settings(load_prompt_file(folder), spec.prompt, spec.input_size))
 
 
 def training_device(run: RunSettings) -> str:

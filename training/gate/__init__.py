@@ -19,7 +19,11 @@ from medreasoner_training.gate.errors import (
     ScoresError,
     TooFewHeldOutPatientsError,
 )
-from medreasoner_training.gate.intervals import Comparison, compare_paired
+from medreasoner_training.gate.intervals import (
+    Comparison,
+    compare_paired,
+    mean_with_interval,
+)
 from medreasoner_training.gate.model_card import model_card_section
 from medreasoner_training.gate.report import GateReport, Reason
 from medreasoner_training.gate.scores import (
@@ -47,6 +51,7 @@ __all__ = [
     "TooFewHeldOutPatientsError",
     "compare_paired",
     "decide",
+    "mean_with_interval",
     "metric_values",
     "model_card_section",
 ]

@@ -84,6 +84,21 @@ def compare_paired(
     )
 
 
+def mean_with_interval(
+    values: NDArray[np.float64],
+    patients: NDArray[np.str_],
+    config: GateConfig,
+    *,
+    metric: str,
+    label: str | None = None,
+) -> Comparison | None:
+    """A mean with its own interval: the comparison with a model that scores 0.
+
+    Args and returns as :func:`compare_paired`.
+    """
+    return compare_paired(values, values * 0.0, patients, config, metric=metric, label=label)
+
+
 def _interval(
     sums: NDArray[np.float64], counts: NDArray[np.int_], config: GateConfig
 ) -> tuple[float | None, float | None]:

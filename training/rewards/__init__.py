@@ -66,7 +66,10 @@ from medreasoner_training.rewards.errors import (
 from medreasoner_training.rewards.explanation import TermExplanation, explain
 from medreasoner_training.rewards.ground_truth import GroundTruth, read_ground_truth
 from medreasoner_training.rewards.mask_reward import mask_dice_reward
-from medreasoner_training.rewards.metrics_as_released import metrics_as_released
+from medreasoner_training.rewards.metrics_as_released import (
+    metrics_as_released,
+    pdice_as_released,
+)
 from medreasoner_training.rewards.overlap import dice
 from medreasoner_training.rewards.reading import Reading, read_completion
 from medreasoner_training.rewards.scoring import reward, score
@@ -91,6 +94,7 @@ __all__ = [
     "make_reward_functions",
     "mask_dice_reward",
     "metrics_as_released",
+    "pdice_as_released",
     "read_completion",
     "read_ground_truth",
     "reward",

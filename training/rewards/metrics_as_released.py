@@ -38,11 +38,16 @@ def metrics_as_released(
         return None
     return {
         "iou": box_iou(box, truth.bbox_xyxy_px),
-        "pdice": _pdice(points, truth.points_xy_px),
+        "pdice": pdice_as_released(points, truth.points_xy_px),
     }
 
 
-def _pdice(points: Points, true_points: Points) -> float:
+def pdice_as_released(points: Points, true_points: Points) -> float:
+    """The published pDice of two pairs of key points, 0...2: the union is its denominator.
+
+    The true Dice of the same discs is ``disc_dice`` of
+    :func:`~medreasoner_training.rewards.point_terms.measure_points`.
+    """
     radius, true_radius = math.dist(*points) / 2, math.dist(*true_points) / 2
     centre, true_centre = _middle(points), _middle(true_points)
     common = common_area_of_discs(radius, true_radius, math.dist(centre, true_centre))

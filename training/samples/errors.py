@@ -24,3 +24,7 @@ class DatasetFolderError(InputError):
 
 class DatasetChangedError(InputError):
     """A file of the data set is not the one that was written."""
+
+
+class RowSchemaError(InputError):
+    """A table or a row of one has not the columns of U-MRG-14K."""

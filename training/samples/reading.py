@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a data set folder; every file is checked against its hash first."""
+"""Reading a data set folder; every file is checked against its hash first.
+
+A folder of U-MRG-14K's own files is one too: see :mod:`~medreasoner_training.samples.umrg`.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +17,7 @@ from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.hashing import files_sha256
 from medreasoner_training.samples.errors import DatasetChangedError, DatasetFolderError
 from medreasoner_training.samples.manifest import MANIFEST_NAME, Manifest, read_manifest
+from medreasoner_training.samples.umrg import files_by_split, umrg_manifest, umrg_table
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,11 +28,15 @@ class SampleDataset:
     """A data set whose files are those that were written.
 
     ``manifest_sha256`` names the data set as a whole: the manifest holds the hashes of all files.
+    ``files`` are those of each split, within the folder; ``is_umrg`` tells that they are those of
+    U-MRG-14K itself, which tell less.
     """
 
     folder: Path
     manifest: Manifest
     manifest_sha256: str
+    files: Mapping[str, tuple[str, ...]]
+    is_umrg: bool = False
 
     def load(self, split: str) -> Dataset:
         """The rows of a split, in memory; nothing is copied into the ``datasets`` cache.
@@ -36,7 +46,7 @@ class SampleDataset:
             DatasetChangedError: its file has changed since the data set was opened.
             MissingExtraError: the ``datasets`` package is not installed.
         """
-        names = [name for name in self.manifest.files if name.startswith(f"data/{split}-")]
+        names = sorted(self.files.get(split, ()))
         if split not in self.manifest.splits or not names:
             has = ", ".join(self.manifest.splits)
             raise DatasetFolderError(f"The data set has no split {split!r}; it has: {has}.")
@@ -48,7 +58,10 @@ class SampleDataset:
         from pyarrow import concat_tables
         from pyarrow.parquet import read_table
 
-        return Dataset(concat_tables(read_table(self.folder / name) for name in sorted(names)))
+        paths = [self.folder / name for name in names]
+        if self.is_umrg:
+            return Dataset(umrg_table(paths))
+        return Dataset(concat_tables(read_table(path) for path in paths))
 
 
 def open_dataset(folder: Path) -> SampleDataset:
@@ -57,7 +70,10 @@ def open_dataset(folder: Path) -> SampleDataset:
     Raises:
         DatasetFolderError: the folder holds no data set of this schema.
         DatasetChangedError: a file is missing, changed, or was added.
+        RowSchemaError: a parquet file without a manifest is none of U-MRG-14K.
     """
+    if not (folder / MANIFEST_NAME).is_file() and any(folder.rglob("*.parquet")):
+        return _open_umrg(folder)
     manifest = read_manifest(folder)
     _verify(folder, manifest.files)
     found = {path.relative_to(folder).as_posix() for path in folder.glob("data/*")}
@@ -67,7 +83,21 @@ def open_dataset(folder: Path) -> SampleDataset:
             f"The file {added[0]!r} is not in the manifest: it was added later. Remove it, or "
             "export the data set again."
         )
-    return SampleDataset(folder, manifest, files_sha256(folder / MANIFEST_NAME))
+    files = {
+        split: tuple(name for name in manifest.files if name.startswith(f"data/{split}-"))
+        for split in manifest.splits
+    }
+    return SampleDataset(folder, manifest, files_sha256(folder / MANIFEST_NAME), files)
+
+
+def _open_umrg(folder: Path) -> SampleDataset:
+    manifest = umrg_manifest(folder)
+    files = {
+        split: tuple(path.relative_to(folder).as_posix() for path in paths)
+        for split, paths in files_by_split(folder).items()
+    }
+    hashes = json.dumps(manifest.files, sort_keys=True).encode()
+    return SampleDataset(folder, manifest, hashlib.sha256(hashes).hexdigest(), files, is_umrg=True)
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:

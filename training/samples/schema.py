@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of the data set: the columns of U-MRG-14K, so that its trainers read both."""
+"""Rows of the data set: the columns of U-MRG-14K and ours beside them, written and read.
+
+U-MRG-14K tells ``id``, ``supercategory``, ``category`` and ``index`` in ``extra_info``; our own
+files tell more there, and no ``supercategory``. Both kinds are read by :func:`stored_row`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +19,88 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.types import XY, XYXY
 from medreasoner_training.samples.cases import Sample
+from medreasoner_training.samples.errors import RowSchemaError
 
 if TYPE_CHECKING:
     from datasets import Features
 
 DATA_SOURCE = "medreasoner_site"
+#: Columns without which a row is none of U-MRG-14K.
+NEEDED_COLUMNS = ("images", "masks", "prompt", "reward_model", "extra_info")
+_PICTURE_MARK = "<image>"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRow:
+    """A row as it is stored; what U-MRG-14K does not tell is ``None``.
+
+    Attributes:
+        id: as the data set tells it.
+        question: without the mark of the image's place that trainers put before it.
+        image: as the column holds it, encoded or decoded.
+        mask: likewise; ``None`` where the row has none.
+        ground_truth: JSON text in pixels of the image, ``null`` for an absent target.
+        category: name of the target.
+        super_category: of the category.
+        modality: of the image.
+        patient: pseudonym.
+        reasoning: stored trace.
+    """
+
+    id: str
+    question: str
+    image: Any
+    mask: Any
+    ground_truth: str | None
+    category: str
+    super_category: str | None = None
+    modality: str | None = None
+    patient: str | None = None
+    reasoning: str | None = None
+
+
+def require_columns(names: Collection[str]) -> None:
+    """Refuse a table that is none of U-MRG-14K.
+
+    Raises:
+        RowSchemaError: naming the columns that it lacks.
+    """
+    missing = [name for name in NEEDED_COLUMNS if name not in names]
+    if missing:
+        raise RowSchemaError(
+            f"The table lacks the column(s) {', '.join(missing)}; expected those of U-MRG-14K: "
+            f"{', '.join(NEEDED_COLUMNS)}. Give a parquet file of that schema."
+        )
+
+
+def stored_row(row: Mapping[str, Any]) -> StoredRow:
+    """Read a row of U-MRG-14K or of our own data set.
+
+    Raises:
+        RowSchemaError: a column is missing, or holds something else.
+    """
+    require_columns(row)
+    try:
+        info, truth = row["extra_info"], row["reward_model"]["ground_truth"]
+        question = row["prompt"][0]["content"].replace(_PICTURE_MARK, "").strip()
+        return StoredRow(
+            id=str(info.get("id", "")),
+            question=question,
+            image=row["images"][0],
+            mask=next(iter(row["masks"] or ()), None),
+            ground_truth=truth,
+            category=info["category"],
+            super_category=info.get("supercategory"),
+            modality=info.get("modality"),
+            patient=info.get("patient_key"),
+            reasoning=info.get("reasoning"),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise RowSchemaError(
+            f"A row has not the form of U-MRG-14K ({type(error).__name__}); expected one image in "
+            "images, the question in prompt[0].content, JSON in reward_model.ground_truth, and "
+            "category in extra_info."
+        ) from error
 
 
 def features() -> Features:

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``medreasoner evaluate``: a reasoner and a segmenter measured on a data set as in the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from monailabel_app.cli.options import (
+    DEFAULT_MODEL,
+    DeviceOption,
+    ReasonerOption,
+    ReasonerUrlOption,
+    SegmenterOption,
+    usable_folder,
+)
+
+if TYPE_CHECKING:
+    from medreasoner_training.evaluation.report import Report
+    from medreasoner_training.evaluation.summary import Errors, GroupSummary, Measure
+
+console = Console()
+_HEADS: dict[Measure, str] = {
+    "box_iou": "box IoU",
+    "pdice_as_released": "pDice*",
+    "pdice": "pDice",
+    "dice_points": "points",
+    "dice_box": "box",
+    "dice": "both",
+    "dice_true_prompts": "true",
+}
+_BOUNDS = {"low": "interval from", "high": "to"}
+
+
+def evaluate(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Parquet file or folder in the schema of U-MRG-14K, exported data set, folder "
+            "with manifest.json or with questions.csv, Hugging Face data set, or a site's studies: "
+            "folder or DICOMweb address."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the report; an unfinished one is resumed.", callback=usable_folder
+        ),
+    ],
+    reasoner: ReasonerOption = DEFAULT_MODEL,
+    segmenter: SegmenterOption = DEFAULT_MODEL,
+    reasoner_url: ReasonerUrlOption = None,
+    device: DeviceOption = "auto",
+    questions: Annotated[
+        Path | None, typer.Option(help="CSV or parquet table of questions about a folder's images.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split to take, or all; test or validation by default, if there is one."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="So many questions, spread evenly over the data.")
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Questions that the reasoner gets at once.")
+    ] = 8,
+    parts: Annotated[
+        bool, typer.Option(help="Masks from the box alone and from the points alone, too.")
+    ] = True,
+    true_prompts: Annotated[
+        bool, typer.Option(help="Masks from the true prompts, too: the segmenter's ceiling.")
+    ] = True,
+    resamples: Annotated[
+        int, typer.Option(min=100, help="Bootstrap samples of the intervals.")
+    ] = 2000,
+    records: Annotated[
+        Path | None, typer.Option(help="Folder of a site's records, if it was given a data_dir.")
+    ] = None,
+) -> None:
+    """Measure a reasoner and a segmenter on a data set; writes predictions and reports."""
+    from medreasoner_infer.pipeline import Pipeline
+    from medreasoner_training.evaluation import Measuring, Run, RunSettings, open_rows
+    from medreasoner_training.evaluation import evaluate as evaluate_run
+    from medreasoner_training.gate import GateConfig
+    from monailabel_app.export.for_evaluation import is_site
+
+    found = _site_data_set(data, out, records) if is_site(data) else data
+    source = open_rows(found, questions=questions, split=split)
+    console.print(f"{source.count} questions, split {source.split}")
+    models = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)
+    settings = RunSettings(limit, batch, Measuring(parts, true_prompts))
+    with console.status("Loading the models"):
+        run = Run(source, models.reasoner, models.segmenter, settings, out)
+    with _progress("Questions") as on_answered:
+        report = evaluate_run(run, GateConfig(resamples=resamples), on_answered)
+    _show(report)
+    for name in sorted(path.name for path in out.iterdir() if path.name.startswith("report.")):
+        console.print(Text(f"wrote {out / name}"), soft_wrap=True)
+
+
+def _site_data_set(studies: str, out: Path, records: Path | None) -> str:
+    """A site's approved masks, exported into the report's folder; a resumed run has them there."""
+    from medreasoner_training.evaluation.running import DATA_SET_NAME
+    from monailabel_app.export.for_evaluation import approved_data_set
+
+    with _progress("Approved labels") as on_exported:
+        return str(approved_data_set(studies, out / DATA_SET_NAME, records, on_exported))
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    columns = (
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(report: Report) -> None:
+    """The paper's table: ours over all and by super-category, then the published rows."""
+    summary, published = report.summary, report.published
+    heads = ("", "n", *_HEADS.values())
+    table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), caption=_caption(report))
+    table.caption_justify = "left"
+    table.columns[0].no_wrap = True
+    table.add_row("all", *_cells(summary.overall))
+    if summary.overall.patients > 1:
+        for bound, said in _BOUNDS.items():
+            table.add_row(f"  {said}", "", *_bounds(summary.overall, bound))
+    table.add_section()
+    for group in summary.groups["super_category"]:
+        table.add_row(Text(group.name), *_cells(group))
+    table.add_section()
+    for row in published.rows:
+        told = (getattr(row, name, None) for name in _HEADS)
+        table.add_row(Text(row.name), "", *("" if v is None else f"{100 * v:.2f}" for v in told))
+    console.print(table)
+    for truth, counted in summary.outcomes.items():
+        if any(counted.values()):
+            said = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counted.items() if n)
+            console.print(Text(f"The target is {truth}; answered: {said}."))
+    if summary.errors is not None:
+        _show_errors(summary.errors)
+
+
+def _show_errors(errors: Errors) -> None:
+    lost = {
+        "by the segmenter with the true prompts": errors.segmenter,
+        "by answers without a box": errors.without_box,
+        "by wrong boxes and points": errors.wrong_prompts,
+    }
+    said = ", ".join(f"{100 * each.mean:.2f} {name}" for name, each in lost.items())
+    console.print(Text(f"Dice lost: {said}."))
+
+
+def _caption(report: Report) -> str:
+    return (
+        "In percent; points, box, both, true: Dice of the masks from these prompts. pDice* as "
+        f"released: 200 for a perfect answer. Last rows: {report.published.source}, other images."
+    )
+
+
+def _cells(group: GroupSummary) -> Iterator[str]:
+    yield str(group.n)
+    for name in _HEADS:
+        found = group.values.get(name)
+        yield "–" if found is None else f"{100 * found.mean:.2f}"
+
+
+def _bounds(group: GroupSummary, bound: str) -> Iterator[str]:
+    for name in _HEADS:
+        value = getattr(group.values.get(name), bound, None)
+        yield "–" if value is None else f"{100 * value:.2f}"

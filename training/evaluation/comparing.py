@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two evaluations of the same questions, set against each other pair by pair."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medreasoner_training.evaluation.errors import EvaluationRunError
+from medreasoner_training.evaluation.predictions import (
+    PREDICTIONS_NAME,
+    Prediction,
+    read_predictions,
+)
+from medreasoner_training.evaluation.summary import (
+    MEASURES,
+    UNTOLD,
+    Grouping,
+    Measure,
+    patients_of,
+    values_of,
+)
+from medreasoner_training.gate import Comparison, GateConfig, compare_paired
+
+_MOST_TOLD = 5
+Pair = tuple[Prediction, Prediction]
+
+
+@dataclass(frozen=True)
+class Differing:
+    """A question on which the two differ; the difference is second minus first, in Dice."""
+
+    id: str
+    question: str
+    difference: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The second evaluation against the first; differences are second minus first.
+
+    Attributes:
+        questions: that both have, with a target.
+        left_out: that one of them has only.
+        overall: of each measure that both have.
+        by_group: of Dice, for each super-category.
+        gained: the questions on which the second gains most.
+        lost: the questions on which it loses most.
+    """
+
+    questions: int
+    left_out: int
+    overall: tuple[Comparison, ...]
+    by_group: tuple[Comparison, ...]
+    gained: tuple[Differing, ...]
+    lost: tuple[Differing, ...]
+
+
+def compare_reports(first: Path, second: Path, config: GateConfig) -> Compared:
+    """Compare what two runs predicted for the questions that both have.
+
+    Args:
+        first: folder of an evaluation, or its ``report.json``.
+        second: likewise.
+        config: confidence, resamples and seed of the intervals, which draw whole patients.
+
+    Raises:
+        EvaluationRunError: a folder holds no evaluation, or they share no question with a target.
+        MissingExtraError: pyarrow is not installed.
+    """
+    runs = [read_predictions(_folder(path) / PREDICTIONS_NAME) for path in (first, second)]
+    pairs, left_out = _paired(*runs)
+    if not pairs:
+        raise EvaluationRunError(
+            "The two evaluations share no question with a target. Compare runs on the same data."
+        )
+    found = ((measure, _compare(pairs, measure, config)) for measure in MEASURES)
+    gained, lost = _most_differing(pairs)
+    return Compared(
+        len(pairs),
+        left_out,
+        tuple(line for _, line in found if line is not None),
+        _by_group(pairs, "super_category", config),
+        gained,
+        lost,
+    )
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _paired(first: Sequence[Prediction], second: Sequence[Prediction]) -> tuple[list[Pair], int]:
+    """Predictions of the same row; ids that a data set holds several times pair in their order.
+
+    The words of a row's question may differ: so two ways of asking are compared.
+    """
+    known = dict(_numbered(first))
+    other = dict(_numbered(second))
+    both = [key for key in known if key in other]
+    pairs = [(known[key], other[key]) for key in both if known[key].target_present]
+    return pairs, len(known) + len(other) - 2 * len(both)
+
+
+def _numbered(
+    predictions: Iterable[Prediction],
+) -> Iterable[tuple[tuple[str, bool, int], Prediction]]:
+    seen = Counter[tuple[str, bool]]()
+    for each in predictions:
+        key = (each.id, each.target_present)
+        yield (*key, seen[key]), each
+        seen[key] += 1
+
+
+def _compare(
+    pairs: Sequence[Pair], measure: Measure, config: GateConfig, label: str | None = None
+) -> Comparison | None:
+    first, second = (values_of([pair[at] for pair in pairs], measure) for at in (0, 1))
+    known = ~(np.isnan(first) | np.isnan(second))
+    patients = patients_of(pair[0] for pair in pairs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy warns of an interval that it cannot find: NaN
+        return compare_paired(
+            second[known], first[known], patients[known], config, metric=measure, label=label
+        )
+
+
+def _by_group(
+    pairs: Sequence[Pair], grouping: Grouping, config: GateConfig
+) -> tuple[Comparison, ...]:
+    names = Counter(getattr(first, grouping) or UNTOLD for first, _ in pairs)
+    lines = (
+        _compare(
+            [p for p in pairs if (getattr(p[0], grouping) or UNTOLD) == name], "dice", config, name
+        )
+        for name, _ in names.most_common()
+    )
+    return tuple(line for line in lines if line is not None)
+
+
+def _most_differing(
+    pairs: Sequence[Pair],
+) -> tuple[tuple[Differing, ...], tuple[Differing, ...]]:
+    found = [
+        Differing(first.id, first.question, second.dice - first.dice)
+        for first, second in pairs
+        if first.dice is not None and second.dice is not None
+    ]
+    rising = sorted(found, key=lambda each: (each.difference, each.id))
+    lost = [each for each in rising if each.difference < 0][:_MOST_TOLD]
+    gained = [each for each in reversed(rising) if each.difference > 0][:_MOST_TOLD]
+    return tuple(gained), tuple(lost)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``report.html``: a run on one page, which needs neither a server nor the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medreasoner_infer.atomic import write_durably
+from medreasoner_infer.errors import MissingExtraError
+from medreasoner_training.evaluation.picked import Pictured
+from medreasoner_training.evaluation.plots import plot_box_and_mask, plot_groups
+from medreasoner_training.evaluation.predictions import Prediction
+from medreasoner_training.evaluation.report import Report
+from medreasoner_training.evaluation.summary import WORDS, Estimate, Measure
+
+PAGE_NAME = "report.html"
+COLUMNS: tuple[Measure, ...] = (
+    "box_iou", "pdice_as_released", "pdice", "dice_points", "dice_box", "dice",
+    "dice_true_prompts",
+)  # fmt: skip
+FURTHER: tuple[Measure, ...] = (
+    "dice_true_points", "dice_true_box", "dice_jittered_box", "surface_dice", "hausdorff95_px",
+)  # fmt: skip
+GROUPING_WORDS = {
+    "super_category": "By super-category",
+    "category": "By category",
+    "modality": "By modality",
+}
+_NOT_IN_PERCENT: tuple[Measure, ...] = ("hausdorff95_px",)
+
+
+def percent(measure: Measure, value: float) -> str:
+    """A value as the paper writes it: in percent, lengths as they are."""
+    return f"{value:.1f}" if measure in _NOT_IN_PERCENT else f"{100 * value:.2f}"
+
+
+def interval(measure: Measure, found: Estimate) -> str:
+    """The bounds of a mean as the paper would write them; empty where there are none."""
+    if found.low is None or found.high is None:
+        return ""
+    return f"{percent(measure, found.low)} to {percent(measure, found.high)}"
+
+
+def write_page(
+    report: Report, predictions: Sequence[Prediction], pictures: Sequence[Pictured], folder: Path
+) -> Path:
+    """Write ``report.html``, whole or not at all.
+
+    Raises:
+        MissingExtraError: Jinja is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("jinja2", "train") from error
+    loader = PackageLoader("medreasoner_training.evaluation", ".")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    groups = report.summary.groups
+    text = pages.get_template(PAGE_NAME).render(
+        report=report,
+        pictures=pictures,
+        plots={
+            "Mask Dice by super-category": plot_groups(groups["super_category"]),
+            "The box and the mask of each answer": plot_box_and_mask(predictions),
+        },
+        columns=COLUMNS,
+        further=FURTHER,
+        words=WORDS,
+        grouping_words=GROUPING_WORDS,
+        percent=percent,
+        interval=interval,
+    )
+    path = folder / PAGE_NAME
+    write_durably(path, text + "\n")
+    return path

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plots of a run for the page, as PNG in base64."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medreasoner_training.evaluation.picked import ANSWER_COLOUR, TRUE_COLOUR
+from medreasoner_training.evaluation.predictions import Prediction
+from medreasoner_training.evaluation.summary import GroupSummary, Measure, values_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BARS: tuple[tuple[Measure, str, str], ...] = (
+    ("dice", ANSWER_COLOUR, "from the reasoner's prompts"),
+    ("dice_true_prompts", TRUE_COLOUR, "from the true prompts"),
+)
+_MOST_GROUPS = 30
+
+
+def plot_groups(groups: Sequence[GroupSummary]) -> str:
+    """Mean Dice of each group with its interval, beside the segmenter's with true prompts."""
+    shown = list(groups[:_MOST_GROUPS])
+    figure = _figure(7.0, 1.0 + 0.42 * len(shown))
+    axes = figure.subplots()
+    for number, (measure, colour, words) in enumerate(_BARS):
+        _bars(axes, shown, measure, colour, words, (number - 0.5) * 0.4)
+    axes.set_yticks(range(len(shown)), [f"{each.name} ({each.n})" for each in shown])
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), xlabel="mean Dice")
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    return _png(figure)
+
+
+def _bars(
+    axes: Axes,
+    groups: Sequence[GroupSummary],
+    measure: Measure,
+    colour: str,
+    words: str,
+    offset: float,
+) -> None:
+    found = [(at, each.values[measure]) for at, each in enumerate(groups) if measure in each.values]
+    places = [at + offset for at, _ in found]
+    axes.barh(places, [e.mean for _, e in found], height=0.38, color=colour, label=words)
+    for place, (_, each) in zip(places, found, strict=True):
+        if each.low is not None and each.high is not None:
+            axes.plot([each.low, each.high], [place, place], color="black", linewidth=1)
+
+
+def plot_box_and_mask(predictions: Sequence[Prediction]) -> str:
+    """Dice of each answer's mask over the IoU of its box."""
+    found = [each for each in predictions if each.target_present and each.bbox is not None]
+    figure = _figure(4.2, 4.0)
+    axes = figure.subplots()
+    box, mask = values_of(found, "box_iou"), values_of(found, "dice")
+    known = ~(np.isnan(box) | np.isnan(mask))
+    axes.scatter(box[known], mask[known], s=14, alpha=0.6, color=ANSWER_COLOUR)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="box IoU", ylabel="Dice of the mask")
+    return _png(figure)
+
+
+def _figure(width_inches: float, height_inches: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((width_inches, height_inches), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: Figure) -> str:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated reader corrects masks by clicks, each in the middle of the largest mistake.
+"""A simulated reader corrects masks by clicks into the largest mistake, or by scribbles through it.
 
 Run: ``python benchmarks/corrections.py --data FOLDER_OF_PUBLIC_IMAGES``. It prints one JSON line.
 The first mask comes from a shaken box and shaken key points of the true target, as a reasoner gives
-them; ``--semantics replacing`` is how clicks worked before they joined the last mask.
+them; ``--semantics replacing`` is how clicks worked before they joined the last mask, ``--marks
+scribble`` draws along the core of each mistake.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ SHAKE_OF_BOX, SHAKE_OF_POINTS = 0.07, 0.03
 REPORTED_CLICKS = (0, 1, 3, 5)
 REPORTED_DICE = (0.85, 0.90)
 MOST_LOST = 0.01
+# As many as the tab sends of a stroke through a common mistake.
+PLACES_OF_STROKE = 8
 TOUCHING = np.ones((3, 3), int)
 
 
@@ -45,6 +48,7 @@ class BenchmarkOptions:
     seed: int = 0
     model: str = "embedded"
     semantics: str = field(default="joining", metadata={"help": "joining or replacing"})
+    marks: str = field(default="click", metadata={"help": "click or scribble"})
     threads: int = 1
 
 
@@ -74,24 +78,27 @@ class Reading:
         return float(reached[0]) if reached else float(len(self.scores))
 
 
-#: From a displayed slice, the prompt with all points so far, and the last mask to the next mask.
-Correct = Callable[[SliceImage, SlicePrompt, int, np.ndarray], np.ndarray]
+#: From a displayed slice, the prompt with all points so far, how many of them are the reader's, how
+#: many are new, and the last mask to the next mask.
+Correct = Callable[[SliceImage, SlicePrompt, int, int, np.ndarray], np.ndarray]
 
 
 def joining(segmenter: Segmenter) -> Correct:
     """The reader's points join the model's and the last mask, as the pipeline does it."""
-    return lambda image, prompt, clicks, mask: (
-        Correction(prompt, 1, mask).apply(segmenter.segment_slice, image).mask
+    return lambda image, prompt, own, new, mask: (
+        Correction(prompt, new, mask).apply(segmenter.segment_slice, image).mask
     )
 
 
 def replacing(segmenter: Segmenter) -> Correct:
     """The reader's points take the place of the model's; nothing is known of the last mask."""
 
-    def correct(image: SliceImage, prompt: SlicePrompt, clicks: int, _: np.ndarray) -> np.ndarray:
-        points, labels = prompt.points_xy_px[-clicks:], prompt.point_labels[-clicks:]
-        own = SlicePrompt(prompt.bbox_xyxy_px, points, labels)
-        return segmenter.segment_slice(image, own).mask
+    def correct(
+        image: SliceImage, prompt: SlicePrompt, own: int, new: int, _: np.ndarray
+    ) -> np.ndarray:
+        points, labels = prompt.points_xy_px[-own:], prompt.point_labels[-own:]
+        alone = SlicePrompt(prompt.bbox_xyxy_px, points, labels)
+        return segmenter.segment_slice(image, alone).mask
 
     return correct
 
@@ -143,34 +150,61 @@ def first_prompt(truth: np.ndarray, spacing_xy_mm: XY, rng: np.random.Generator)
     return SlicePrompt((x1, y1, x2, y2), tuple(map(tuple, points.tolist())), (1, 1))
 
 
-def middle_of_largest_mistake(mask: np.ndarray, truth: np.ndarray) -> tuple[XY, int] | None:
-    """The pixel farthest from the edge of the largest wrong part, and whether it is inside."""
+def largest_mistake(mask: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
+    """How deep each pixel lies in the largest wrong part, 0 elsewhere; ``None`` without mistake."""
     parts, count = ndimage.label(mask != truth, TOUCHING)
     if count == 0:
         return None
     largest = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-    depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
+    return ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
+
+
+def middle_of(depth: np.ndarray) -> tuple[XY, ...]:
+    """The centre of the deepest pixel."""
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return (column + 0.5, row + 0.5), int(truth[row, column])
+    return ((float(column) + 0.5, float(row) + 0.5),)
+
+
+def stroke_through(depth: np.ndarray) -> tuple[XY, ...]:
+    """Places along the core, at least half as deep as the deepest pixel, from end to end."""
+    core = np.argwhere(depth >= depth.max() / 2)
+    centred = core - core.mean(axis=0)
+    along = centred @ np.linalg.svd(centred, full_matrices=False)[2][0]
+    pieces = np.digitize(along, np.linspace(along.min(), along.max(), PLACES_OF_STROKE + 1)[1:-1])
+    deepest = [
+        max(core[pieces == piece].tolist(), key=lambda at: depth[tuple(at)])
+        for piece in np.unique(pieces)
+    ]
+    return tuple((column + 0.5, row + 0.5) for row, column in deepest)
+
+
+MARKS = {"click": middle_of, "scribble": stroke_through}
 
 
 def read_case(
-    case: Case, segmenter: Segmenter, correct: Correct, clicks: int, seed: int
+    case: Case,
+    segmenter: Segmenter,
+    correct: Correct,
+    clicks: int,
+    seed: int,
+    marks: str = "click",
 ) -> Reading:
-    """Segment once, then correct by as many clicks."""
+    """Segment once, then correct by as many marks."""
     rng = np.random.default_rng(seed)
     prompt = first_prompt(case.truth, case.image.spacing_xy_mm, rng)
     mask = segmenter.segment_slice(case.image, prompt).mask
-    scores = [dice(mask, case.truth)]
-    for number in range(1, clicks + 1):
-        click = middle_of_largest_mistake(mask, case.truth)
-        if click is None:
+    scores, own = [dice(mask, case.truth)], 0
+    for _ in range(clicks):
+        depth = largest_mistake(mask, case.truth)
+        if depth is None:
             break
-        point, label = click
+        points = MARKS[marks](depth)
+        own += len(points)
+        labels = tuple(int(case.truth[int(y), int(x)]) for x, y in points)
         prompt = SlicePrompt(
-            prompt.bbox_xyxy_px, (*prompt.points_xy_px, point), (*prompt.point_labels, label)
+            prompt.bbox_xyxy_px, (*prompt.points_xy_px, *points), (*prompt.point_labels, *labels)
         )
-        mask = correct(case.image, prompt, number, mask)
+        mask = correct(case.image, prompt, own, len(points), mask)
         scores.append(dice(mask, case.truth))
     return Reading(case.group, tuple(scores))
 
@@ -213,6 +247,7 @@ def measure(options: BenchmarkOptions) -> dict:
     everything = [reading for readings in read.values() for reading in readings]
     return {
         "semantics": options.semantics,
+        "marks": options.marks,
         "model": options.model,
         "all": figures(everything),
         **{kind: figures(readings) for kind, readings in read.items()},
@@ -223,7 +258,8 @@ def _readings(
     cases: Sequence[Case], segmenter: Segmenter, correct: Correct, options: BenchmarkOptions
 ) -> Iterator[Reading]:
     for number, case in enumerate(cases):
-        yield read_case(case, segmenter, correct, options.clicks, options.seed + number)
+        seed = options.seed + number
+        yield read_case(case, segmenter, correct, options.clicks, seed, options.marks)
         print(f"{case.group}: {number + 1} of {len(cases)}", file=sys.stderr)
 
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reader's clicks on a mask: each changes it around its own place, and in one direction.
+"""The reader's marks on a mask: each changes it around its own place, and in one direction.
 
 A click outside takes the clicked place away and adds nothing, a click inside adds it and takes
 nothing away. How far a change reaches is asked of the segmenter; whatever that answers, the rule
 holds, and what lies far from the click stays as the model or the reader's brush has made it.
+
+A lasso, a closed contour, does so with all that lies within and nothing else; the segmenter is not
+asked. For later clicks a place within it is a point as any other.
 
 The reach of a click is how far it lies from where the mask changes, the radius of a disc that
 misses no edge: a reader clicks into the middle of a mistake. The numbers below were chosen on
@@ -13,7 +16,7 @@ simulated readers of public images (``benchmarks/corrections.py`` with other see
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,11 +51,14 @@ class Correction:
             last, in the order in which they were set.
         new_points: how many of them the mask does not know yet.
         last_mask: bool (H, W), as the reader sees it.
+        contours_xy_px: of each new point in slice px, empty where it is a click and no lasso; none
+            at all where all are clicks.
     """
 
     prompt: SlicePrompt
     new_points: int
     last_mask: Mask
+    contours_xy_px: tuple[tuple[XY, ...], ...] = ()
 
     def apply(self, segment: SegmentSlice, image: SliceImage) -> SliceMask:
         """Make the new points' changes, one after the other.
@@ -67,7 +73,13 @@ class Correction:
         """
         mask, predicted_iou = self.last_mask, 1.0
         points = len(self.prompt.point_labels)
-        for end in range(points - self.new_points + 1, points + 1):
+        contours = self.contours_xy_px or ((),) * self.new_points
+        for contour, end in zip(
+            contours, range(points - self.new_points + 1, points + 1), strict=True
+        ):
+            if contour:
+                mask = _with_lasso(mask, contour, inside=self.prompt.point_labels[end - 1] == 1)
+                continue
             click = _Click.last_of(self.prompt, end, mask, image)
             if click.is_satisfied:
                 continue
@@ -160,6 +172,25 @@ class _Click:
     @property
     def _pixel_mm(self) -> float:
         return min(self.image.spacing_xy_mm)
+
+
+def within_contour(contour_xy_px: Sequence[XY], shape_hw: tuple[int, int]) -> Mask:
+    """The pixels (H, W) whose centres lie within a closed contour in slice px.
+
+    Where it crosses itself, what it goes around an even number of times lies outside.
+    """
+    from matplotlib.path import Path
+
+    height, width = shape_hw
+    rows, columns = np.mgrid[:height, :width]
+    centres = np.stack((columns.ravel(), rows.ravel()), axis=1) + 0.5
+    outline = Path([*contour_xy_px, contour_xy_px[0]])
+    return np.asarray(outline.contains_points(centres).reshape(shape_hw))
+
+
+def _with_lasso(mask: Mask, contour_xy_px: Sequence[XY], *, inside: bool) -> Mask:
+    within = within_contour(contour_xy_px, (mask.shape[0], mask.shape[1]))
+    return mask | within if inside else mask & ~within
 
 
 def _prompts(prompt: SlicePrompt, end: int, mask: Mask) -> tuple[SlicePrompt, SlicePrompt]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from medreasoner_infer.agreement import agreement, record_samples
 from medreasoner_infer.corrections import Correction
 from medreasoner_infer.errors import InputError
+from medreasoner_infer.follow_up import follow_up, follow_up_warnings, without_unused
 from medreasoner_infer.hooks import NO_HOOKS, Hooks
 from medreasoner_infer.imaging import (
     Plane,
@@ -35,6 +36,7 @@ from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model, ser
 from medreasoner_infer.models.store import LiveReasoner, live_reasoner
 from medreasoner_infer.prompting import (
     SourcedPrompt,
+    contours_of,
     prompt_from_grounding,
     prompt_from_reader,
     record_prompt,
@@ -42,7 +44,7 @@ from medreasoner_infer.prompting import (
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.records import record_slice, summarise_mask
 from medreasoner_infer.request import SAMPLING_TEMPERATURE, AskRequest, SegmentRequest
-from medreasoner_infer.result import InferenceResult, SampleRecord, SliceChoice
+from medreasoner_infer.result import FollowUp, InferenceResult, SampleRecord, SliceChoice
 from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_infer.slice_choice import (
     DisplayedSlice,
@@ -172,7 +174,8 @@ class Pipeline:
         watch = Stopwatch()
         with watch.stage("load_models"):
             reasoner, _ = self.reasoner, self.segmenter
-        request = on_one_slice(volume, request)
+        followed = follow_up(volume, request.about, reasoner)
+        request = without_unused(on_one_slice(volume, request), followed)
         with watch.stage("choose_slice"):
             shown, choice = _slice_for_question(volume, request, reasoner, hooks)
         with watch.stage("reason"):
@@ -194,7 +197,12 @@ class Pipeline:
             agreement=agreement(answer, samples),
             samples=record_samples(answer, samples, shown.mapping),
             reasoner=reasoner.identity,
-            warnings=(*_warnings(volume, answer, prompt), *_list_warning(request.query)),
+            follow_up=followed,
+            warnings=(
+                *follow_up_warnings(followed),
+                *_warnings(volume, answer, prompt),
+                *_list_warning(request.query),
+            ),
         )
         return self._segmented(reading, request.propagate, hooks, watch)
 
@@ -226,7 +234,8 @@ class Pipeline:
         last_mask_ijk = request.last_mask_ijk
         if last_mask_ijk is not None:
             last_mask = slice_of_mask(last_mask_ijk, shown.mapping)
-            correction = Correction(prompt.prompt, len(request.clicks), last_mask)
+            contours = contours_of(request.clicks, shown.mapping)
+            correction = Correction(prompt.prompt, len(request.clicks), last_mask, contours)
             reading = replace(reading, correction=correction, last_mask_ijk=last_mask_ijk)
         return self._segmented(reading, request.propagate, hooks, watch)
 
@@ -298,6 +307,7 @@ class _Reading:
     agreement: float | None = None
     samples: tuple[SampleRecord, ...] = ()
     reasoner: ModelIdentity | None = None
+    follow_up: FollowUp | None = None
     correction: Correction | None = None
     last_mask_ijk: NDArray[Any] | None = None
     warnings: tuple[str, ...] = ()
@@ -336,6 +346,7 @@ class _Reading:
             segmenter=segmenter,
             timings_s=watch.timings_s(),
             warnings=self.warnings,
+            follow_up=self.follow_up,
         )
 
 
@@ -370,7 +381,7 @@ def _slice_for_question(
     window = choose_window(volume, request.selection.window)
     chosen = fixed_choice(volume, plane, request.selection, request.clicks)
     if chosen is None:
-        chosen = search_slice(volume, plane, window, reasoner, request.query, hooks)
+        chosen = search_slice(volume, plane, window, reasoner, request.query, hooks, request.about)
     index, choice = chosen
     hooks.report_slice(plane, index, choice)
     size = reasoner.input_size
@@ -381,7 +392,7 @@ def _answer(
     reasoner: Reasoner, shown: DisplayedSlice, request: AskRequest, hooks: Hooks
 ) -> tuple[ReasonerAnswer, tuple[ReasonerAnswer, ...]]:
     """The greedy answer, and the further samples if any were asked for."""
-    question = shown.request(request.query, reasoner.image_encoding)
+    question = shown.request(request.query, reasoner.image_encoding, about=request.about)
     (answer,) = reasoner.answer(question, on_text=hooks.text, cancelled=hooks.cancelled)
     if request.samples == 1:
         return answer, ()
@@ -391,6 +402,7 @@ def _answer(
         samples=request.samples - 1,
         temperature=SAMPLING_TEMPERATURE,
         seed=request.seed,
+        about=request.about,
     )
     return answer, reasoner.answer(further, cancelled=hooks.cancelled)
 

@@ -149,6 +149,14 @@ def add_clicks(
     )
 
 
+def contours_of(clicks: Sequence[Click], mapping: SliceMapping) -> tuple[tuple[XY, ...], ...]:
+    """The contour of each click in slice px, empty where it is a click alone."""
+    return tuple(
+        tuple(_as_pairs(mapping.ijk_to_slice_px(np.reshape(click.contour_ijk, (-1, 3)))))
+        for click in clicks
+    )
+
+
 def record_prompt(sourced: SourcedPrompt, mapping: SliceMapping) -> PromptRecord:
     """Write the prompt down in slice px, IJK and LPS."""
     prompt = sourced.prompt

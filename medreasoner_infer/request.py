@@ -3,27 +3,47 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError, PromptError
-from medreasoner_infer.types import XYZ, PromptSources, SlicePrompt
+from medreasoner_infer.types import XYZ, EarlierTarget, PromptSources, SlicePrompt
 
 MAX_QUERY_CHARACTERS = 2000
 MAX_SAMPLES = 16
+# Of the target of an earlier answer: as much as DICOM takes for a label (LO, PS3.5 6.2).
+MAX_NAME_CHARACTERS = 64
 # The segmenter's work grows with each point, and nobody makes more by hand.
 MAX_POINTS = 256
+# Of a lasso; finer than any screen draws it.
+MAX_CONTOUR_POINTS = 512
 SAMPLING_TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
 class Click:
-    """One click of the reader in voxel coordinates (IJK, integers are voxel centres)."""
+    """One click of the reader in voxel coordinates (IJK, integers are voxel centres).
+
+    With ``contour_ijk``, closed and on the slice of the click, it is a lasso: all within is meant,
+    and the position is a place within that stands for it where prompts are points.
+
+    Raises:
+        PromptError: if the contour has too few or too many points.
+    """
 
     position_ijk: XYZ
     positive: bool = True
+    contour_ijk: tuple[XYZ, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.contour_ijk)
+        if count and not 3 <= count <= MAX_CONTOUR_POINTS:
+            raise PromptError(
+                f"The contour has {count} points; expected 3 to {MAX_CONTOUR_POINTS}."
+            )
 
     def index_along(self, axis: int) -> int:
         """The slice that was clicked on, of those that the voxel axis ``axis`` counts."""
@@ -61,11 +81,12 @@ class AskRequest:
     """A clinical question about a volume.
 
     With ``samples`` > 1 the first answer is greedy and stays the answer; the others are drawn at
-    :data:`SAMPLING_TEMPERATURE` and tell how far the model agrees with itself.
+    :data:`SAMPLING_TEMPERATURE` and tell how far the model agrees with itself. ``about`` says which
+    earlier answer a follow-up question goes on from.
 
     Raises:
-        InputError: if the question is empty or too long, there are too many clicks, or the number
-            of samples is out of range.
+        InputError: if the question is empty or too long, there are too many clicks, the number of
+            samples is out of range, or what it is about is malformed.
     """
 
     query: str
@@ -74,6 +95,7 @@ class AskRequest:
     samples: int = 1
     seed: int = 0
     clicks: tuple[Click, ...] = ()
+    about: EarlierTarget | None = None
 
     def __post_init__(self) -> None:
         if not self.query.strip():
@@ -86,6 +108,10 @@ class AskRequest:
         if not 1 <= self.samples <= MAX_SAMPLES:
             raise InputError(f"samples is {self.samples}; expected 1 to {MAX_SAMPLES}.")
         _check_points(len(self.clicks))
+        if any(click.contour_ijk for click in self.clicks):
+            raise PromptError("A contour corrects a mask, and a question has none; send clicks.")
+        if self.about is not None:
+            _check_earlier_target(self.about)
 
 
 @dataclass(frozen=True)
@@ -117,8 +143,27 @@ class SegmentRequest:
         if not prompted and not clicked and self.last_mask_ijk is None:
             raise PromptError("Give a box or at least one point inside the target.")
         _check_points(len(self.clicks) + len(self.prompt.point_labels if self.prompt else ()))
+        if self.last_mask_ijk is None and any(click.contour_ijk for click in self.clicks):
+            raise PromptError("A contour corrects a mask; send the last one, be it empty.")
 
 
 def _check_points(count: int) -> None:
     if count > MAX_POINTS:
         raise PromptError(f"{count} points were given; at most {MAX_POINTS} are accepted.")
+
+
+def _check_earlier_target(about: EarlierTarget) -> None:
+    name, box = about.name, about.bbox_xyxy_slice_px
+    if not name.strip() or len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        raise InputError(
+            f"The name of the earlier target has {len(name)} characters; expected one line of 1 to "
+            f"{MAX_NAME_CHARACTERS}."
+        )
+    if box is None:
+        return
+    x1, y1, x2, y2 = box
+    if not (all(map(math.isfinite, box)) and x1 < x2 and y1 < y2):
+        raise InputError(
+            f"The box of the earlier target is {box}; expected x1, y1, x2, y2 in px of its slice "
+            "with x1 < x2 and y1 < y2."
+        )

@@ -23,6 +23,7 @@ from medreasoner_infer.types import (
     XY,
     XYXY,
     XYZ,
+    EarlierTarget,
     ModelIdentity,
     Outcome,
     SlicePrompt,
@@ -133,6 +134,14 @@ class SampleRecord(_Judged):
 
 
 @dataclass(frozen=True)
+class FollowUp:
+    """The earlier answer that a question went on from; ``used`` tells whether the model knew it."""
+
+    target: EarlierTarget
+    used: bool
+
+
+@dataclass(frozen=True)
 class MaskSummary:
     """Size of the mask. ``slice_range`` holds the first and last slice index with any voxel.
 
@@ -179,6 +188,7 @@ class Inference(_Judged):
     timings_s: dict[str, float]
     warnings: tuple[str, ...] = ()
     calibrated: bool = False
+    follow_up: FollowUp | None = None
     schema_version: int = RESULT_SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:

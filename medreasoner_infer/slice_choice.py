@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.agreement import grounding_iou
+from medreasoner_infer.follow_up import in_view
 from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import (
     Plane,
@@ -29,7 +30,13 @@ from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
 from medreasoner_infer.result import CandidateSlice, SliceChoice
-from medreasoner_infer.types import Grounding, ReasonerAnswer, ReasonerRequest, SliceImage
+from medreasoner_infer.types import (
+    EarlierTarget,
+    Grounding,
+    ReasonerAnswer,
+    ReasonerRequest,
+    SliceImage,
+)
 
 SEARCH_SLICES = 12
 SEARCH_BATCH = 6
@@ -66,11 +73,13 @@ class DisplayedSlice:
         samples: int = 1,
         temperature: float = 0.0,
         seed: int = 0,
+        about: EarlierTarget | None = None,
     ) -> ReasonerRequest:
         """The question about this slice, greedy unless a temperature is given."""
         square = prepare_image(letterbox(self.image, self.mapping), encoding)
         key = f"{self.image.key}/{self.mapping.model_size}"
-        return ReasonerRequest(square, query, key, samples, temperature, seed)
+        seen = None if about is None else in_view(about, self.mapping)
+        return ReasonerRequest(square, query, key, samples, temperature, seed, seen)
 
 
 def plane_of(volume: Volume, selection: SliceSelection) -> Plane:
@@ -140,6 +149,7 @@ def search_slice(
     reasoner: Reasoner,
     query: str,
     hooks: Hooks,
+    about: EarlierTarget | None = None,
 ) -> tuple[int, SliceChoice]:
     """Ask the question on evenly spaced slices and take the one where the target shows best.
 
@@ -155,7 +165,7 @@ def search_slice(
     answers: list[ReasonerAnswer] = []
     for start in range(0, len(candidates), SEARCH_BATCH):
         batch = candidates[start : start + SEARCH_BATCH]
-        requests = [shown.request(query, reasoner.image_encoding) for shown in batch]
+        requests = [shown.request(query, reasoner.image_encoding, about=about) for shown in batch]
         answers += reasoner.answer_batch(requests, cancelled=hooks.cancelled)
         hooks.report("search", len(answers), len(candidates))
     scored = _score(candidates, answers)

@@ -226,8 +226,44 @@ class Grounding:
 
 
 @dataclass(frozen=True)
+class EarlierTarget:
+    """What a follow-up question is about: the target of an earlier answer on the same image.
+
+    Attributes:
+        name: what the reader calls it, one line.
+        plane: of the slice of that answer, a value of :class:`medreasoner_infer.imaging.Plane`.
+        index: of that slice, the voxel index along the axis that the plane cuts.
+        bbox_xyxy_slice_px: where the target was on that slice; ``None`` where there was no box.
+    """
+
+    name: str
+    plane: str
+    index: int
+    bbox_xyxy_slice_px: XYXY | None = None
+
+
+@dataclass(frozen=True)
+class EarlierTargetInView:
+    """An :class:`EarlierTarget` as seen from the image of a question.
+
+    Attributes:
+        name: what the reader calls it.
+        slices_away: how many slices the two are apart; ``None`` where their planes differ.
+        bbox_xyxy_share: the box in shares of the letterboxed square's side, 0...1, whatever side
+            the model sees; ``None`` where there is none, or the planes differ.
+    """
+
+    name: str
+    slices_away: int | None
+    bbox_xyxy_share: XYXY | None = None
+
+
+@dataclass(frozen=True)
 class ReasonerRequest:
-    """One question about one prepared image (uint8 RGB of shape (S, S, 3), reasoner px)."""
+    """One question about one prepared image (uint8 RGB of shape (S, S, 3), reasoner px).
+
+    ``about`` goes with follow-up questions to a reasoner that ``takes_follow_ups``.
+    """
 
     image: NDArray[np.uint8]
     query: str
@@ -235,6 +271,7 @@ class ReasonerRequest:
     samples: int = 1
     temperature: float = 0.0
     seed: int = 0
+    about: EarlierTargetInView | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.request import Click, SliceSelection
+from medreasoner_infer.types import EarlierTarget
 from monailabel_app.errors import SettingsError
 from monailabel_app.inference.params import InferParams, OutputFormat
 from monailabel_app.settings import AppSettings
@@ -26,6 +27,8 @@ SLICER_UNTOUCHED = {
     "result_dtype": "uint8",
     "result_compress": False,
 }
+
+ABOUT = {"name": " liver ", "plane": "axial", "slice": 3, "box": [8, 2.5, 24, 12]}
 
 
 def test_what_slicer_sends_untouched_means_nothing_given() -> None:
@@ -71,6 +74,14 @@ def test_truth_values_are_read(value, expected) -> None:
     assert InferParams.parse({"propagate": value}).propagate is expected
 
 
+def test_what_a_question_is_about_is_read() -> None:
+    about = InferParams.parse({"about": ABOUT}).about
+    assert about == EarlierTarget("liver", "axial", 3, (8.0, 2.5, 24.0, 12.0))
+    without_box = {key: value for key, value in ABOUT.items() if key != "box"}
+    assert InferParams.parse({"about": without_box}).about.bbox_xyxy_slice_px is None
+    assert InferParams.parse({"about": ""}).about is None
+
+
 def test_foreground_clicks_come_after_background_clicks() -> None:
     values = {"foreground": [[80, 31, 8], [1, 2, 3.5]], "background": "[[4, 5, 6]]"}
     assert InferParams.parse(values).clicks == (
@@ -107,6 +118,17 @@ def test_foreground_clicks_come_after_background_clicks() -> None:
         ({"result_extension": ".exe"}, "'result_extension' is '.exe'; expected one of"),
         ({"result_dtype": "complex64"}, "'result_dtype'"),
         ({"query": 7}, "'query' is of type int; expected a text"),
+        ({"about": "liver"}, "'about': Input should be"),
+        ({"about": {"name": "liver", "plane": "axial"}}, "'about.slice': Field required"),
+        ({"about": {**ABOUT, "id": 1}}, "'about.id': Extra inputs are not permitted"),
+        ({"about": {**ABOUT, "name": "x" * 65}}, "'about.name': String should have at most 64"),
+        ({"about": {**ABOUT, "name": "a\nb"}}, "'about.name': expected one line of text"),
+        ({"about": {**ABOUT, "name": 7}}, "'about.name': Input should be a valid string"),
+        ({"about": {**ABOUT, "plane": "default"}}, "expected one of: axial, coronal, sagittal"),
+        ({"about": {**ABOUT, "slice": -1}}, "'about.slice': Input should be greater"),
+        ({"about": {**ABOUT, "slice": True}}, "'about.slice': Input should be a valid integer"),
+        ({"about": {**ABOUT, "box": [1, 2, 3]}}, "four numbers x1,y1,x2,y2 in px of the slice"),
+        ({"about": {**ABOUT, "box": [1, 2, 3, 1e9]}}, "'about.box.3': Input should be less"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_by_name(values, said) -> None:

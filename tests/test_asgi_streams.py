@@ -286,6 +286,55 @@ def test_new_points_correct_the_mask_on_the_screen(client, pipeline, runs) -> No
     assert np.argwhere(unpacked(mask)).tolist() == [[1, 2, 1], [3, 3, 2], [4, 2, 1]]
 
 
+# Around the centres of the voxels I 1 to 3 and J 0 to 2 of slice 1, in LPS mm.
+SQUARE = [[1, -0.5, 3], [7, -0.5, 3], [7, 3.5, 3], [1, 3.5, 3]]
+
+
+@pytest.mark.parametrize(
+    ("inside", "left"),
+    [
+        (True, [*([i, j, 1] for i in (1, 2, 3) for j in (0, 1, 2)), [3, 3, 2]]),
+        (False, [[3, 3, 2]]),
+    ],
+)
+def test_a_lasso_adds_or_takes_away_all_that_lies_within(client, inside, left) -> None:
+    points = [
+        point(1, 2, 1, by="reasoner"),
+        point(2, 1, 1, inside=inside, new=True, contour=SQUARE),
+    ]
+    events = events_of(correct(client, points=points, last=last_mask(), plane="axial").text)
+    assert sorted(np.argwhere(unpacked(named(events, "mask")[0])).tolist()) == sorted(left)
+    assert named(events, "answer")[0]["prompts"]["point_labels"] == [1, int(inside)]
+
+
+def test_a_lasso_draws_a_target_where_there_is_no_mask(client) -> None:
+    points = [point(2, 1, 1, new=True, contour=SQUARE)]
+    events = events_of(correct(client, points=points, plane="axial").text)
+    assert unpacked(named(events, "mask")[0]).sum() == 9
+
+
+@pytest.mark.parametrize(
+    ("contour", "said"),
+    [
+        (SQUARE[:2], "contour has 2 points; expected 3 to 512"),
+        (SQUARE * 129, "at most 512 items"),
+        ([[1, 2], [3, 4], [5, 6]], "LPS millimetres"),
+        ([[1e9, 0, 3], *SQUARE], "less than or equal to"),
+        ("around it", "LPS millimetres"),
+    ],
+)
+def test_a_contour_that_is_none_is_refused(client, contour, said) -> None:
+    points = [point(2, 1, 1, new=True, contour=contour)]
+    assert said in correct(client, points=points, last=last_mask(), plane="axial").text
+
+
+def test_a_scribble_of_more_points_than_are_taken_is_refused(client) -> None:
+    points = [point(2, 1, 1, new=True)] * 257
+    answer = correct(client, points=points, last=last_mask(), plane="axial")
+    assert answer.status_code == 422
+    assert "at most 256 items" in answer.text
+
+
 def test_a_click_that_leaves_nothing_is_told(client) -> None:
     only = np.zeros(SHAPE_IJK, bool)
     only[4, 2, 1] = True

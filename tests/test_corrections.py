@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from medreasoner_infer.corrections import Correction
+from medreasoner_infer.corrections import Correction, within_contour
 from medreasoner_infer.errors import InputError, PromptError
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.pipeline import Pipeline
-from medreasoner_infer.request import Click, SegmentRequest, SliceSelection
+from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
 from medreasoner_infer.segmenters.crop import check_prompt
 from medreasoner_infer.types import (
     ModelIdentity,
@@ -110,6 +110,53 @@ def test_several_clicks_are_as_one_after_the_other(last, joined, with_mask, clic
         step = Correction(shown, 1, step).apply(answering, image()).mask
     np.testing.assert_array_equal(together, step)
     assert together[at] == inside
+
+
+# An L of 4 columns by 5 rows, without its upper right 2 by 3; and its pixels (row, column).
+L_XY_PX = ((2.0, 3.0), (4.0, 3.0), (4.0, 6.0), (6.0, 6.0), (6.0, 8.0), (2.0, 8.0))
+L_PIXELS = {(row, column) for row in range(3, 8) for column in range(2, 6 if row > 5 else 4)}
+
+
+@given(masks, st.booleans())
+def test_a_lasso_changes_all_that_lies_within_and_nothing_else_and_asks_nobody(
+    last, inside
+) -> None:
+    segment = saying(~last)
+    prompt = click((4, 3), inside)
+    answer = Correction(prompt, 1, last, (L_XY_PX,)).apply(segment, image((0.5, 2.0)))
+    expected = last.copy()
+    for pixel in L_PIXELS:
+        expected[pixel] = inside
+    np.testing.assert_array_equal(answer.mask, expected)
+    assert segment.told == []
+
+
+def test_a_lasso_beyond_the_slice_is_cut_and_one_that_crosses_itself_is_what_it_goes_around() -> (
+    None
+):
+    beyond = ((-5.0, -5.0), (2.0, -5.0), (2.0, 1.0), (-5.0, 1.0))
+    assert np.argwhere(within_contour(beyond, SHAPE_HW)).tolist() == [[0, 0], [0, 1]]
+    hourglass = ((0.0, 0.0), (8.0, 0.0), (0.0, 8.0), (8.0, 8.0))
+    within = within_contour(hourglass, SHAPE_HW)
+    assert within[1, 4]
+    assert within[6, 4]
+    assert not within[4, 1]
+    assert not within[4, 7]
+
+
+@given(blobs, masks, masks, st.lists(st.tuples(pixels, st.booleans()), min_size=1, max_size=3))
+def test_clicks_behind_a_lasso_are_clicks_on_what_it_left(last, joined, with_mask, clicks) -> None:
+    def answering(shown, prompt):
+        return SliceMask(joined if prompt.last_mask is None else with_mask, 0.8)
+
+    at, inside = clicks[-1]
+    earlier = (((4, 3), True), *clicks[:-1])
+    prompt = click(at, inside, earlier=earlier)
+    contours = (L_XY_PX, *((),) * len(clicks))
+    together = Correction(prompt, len(contours), last, contours).apply(answering, image()).mask
+    lassoed = last | within_contour(L_XY_PX, SHAPE_HW)
+    apart = Correction(prompt, len(clicks), lassoed).apply(answering, image()).mask
+    np.testing.assert_array_equal(together, apart)
 
 
 @given(blobs, masks, masks, pixels)
@@ -260,3 +307,15 @@ def test_without_a_new_click_the_mask_is_as_it_was(pipeline, volume, last_ijk) -
 def test_the_mask_of_another_image_is_refused(pipeline, volume) -> None:
     with pytest.raises(InputError, match=r"shape \(3, 3, 3\)"):
         pipeline.segment(volume, correct(np.zeros((3, 3, 3), bool)))
+
+
+def test_a_contour_without_a_mask_to_correct_is_refused() -> None:
+    contour = ((0.0, 0.0, 1.0), (3.0, 0.0, 1.0), (0.0, 3.0, 1.0))
+    lasso = Click((1.0, 1.0, 1.0), True, contour)
+    with pytest.raises(PromptError, match="send the last one"):
+        SegmentRequest(clicks=(lasso,))
+    with pytest.raises(PromptError, match="a question has none"):
+        AskRequest("Where?", clicks=(lasso,))
+    for count in (1, 2, 513):
+        with pytest.raises(PromptError, match=f"{count} points; expected 3 to 512"):
+            Click((1.0, 1.0, 1.0), True, contour[:1] * count)

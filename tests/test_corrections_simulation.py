@@ -30,10 +30,23 @@ def test_a_click_goes_into_the_middle_of_the_largest_mistake(simulation) -> None
     truth[2:9, 3:10] = True
     mask = np.zeros_like(truth)
     mask[15:18, 20:23] = True
-    assert simulation.middle_of_largest_mistake(mask, truth) == ((6.5, 5.5), 1)
+    assert simulation.middle_of(simulation.largest_mistake(mask, truth)) == ((6.5, 5.5),)
     mask[2:9, 3:10] = True
-    assert simulation.middle_of_largest_mistake(mask, truth) == ((21.5, 16.5), 0)
-    assert simulation.middle_of_largest_mistake(truth, truth) is None
+    assert simulation.middle_of(simulation.largest_mistake(mask, truth)) == ((21.5, 16.5),)
+    assert simulation.largest_mistake(truth, truth) is None
+
+
+def test_a_scribble_goes_through_the_core_of_the_largest_mistake_from_end_to_end(
+    simulation,
+) -> None:
+    truth = np.zeros((20, 40), bool)
+    truth[4:9, 3:35] = True
+    stroke = simulation.stroke_through(simulation.largest_mistake(np.zeros_like(truth), truth))
+    assert len(stroke) == simulation.PLACES_OF_STROKE
+    assert {y for _, y in stroke} == {6.5}
+    columns = sorted(x for x, _ in stroke)
+    assert columns[0] < 10
+    assert columns[-1] > 28
 
 
 def test_the_figures_of_readings(simulation) -> None:
@@ -66,6 +79,10 @@ def test_both_semantics_are_measured_by_the_same_reader(simulation) -> None:
         name: simulation.read_case(case, Filling(), make(Filling()), 5, seed=3).scores
         for name, make in simulation.SEMANTICS.items()
     }
+    joining = simulation.joining(Filling())
+    scribbled = simulation.read_case(case, Filling(), joining, 5, seed=3, marks="scribble").scores
+    assert scribbled[0] == read["joining"][0]
+    assert scribbled[-1] > scribbled[0] + 0.02
     assert read["joining"][0] == read["replacing"][0]
     assert len(set(read["replacing"])) == 1
     assert (np.diff(read["joining"]) >= 0).all()

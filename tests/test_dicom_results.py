@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from support.physical_space import pixel_to_lps, report_regions_lps_mm, segment_lps_mm
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume, slice_mapping
-from medreasoner_infer.result import Inference
+from medreasoner_infer.result import FollowUp, Inference
+from medreasoner_infer.types import EarlierTarget
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.codes import code_table
 from monailabel_app.dicom.encoding import new_ids, to_bytes
@@ -198,7 +200,9 @@ def test_nothing_is_lost_on_the_way_through_dicom(tmp_path, answered, geometry, 
     mask = a_mask(source.volume)
     now = datetime.now(timezone.utc)
     decision = Decision(Outcome.EDITED, "Too large at the dome.", now, "reader one")
-    record = a_record(answered(source.volume, plane, 4, mask), decision)
+    earlier = EarlierTarget("Leber 肝", "axial", 3, (1.0, 2.0, 9.5, 8.0))
+    result = replace(answered(source.volume, plane, 4, mask), follow_up=FollowUp(earlier, True))
+    record = a_record(result, decision)
     report, segmentation = written(record, mask, source, version=3)
     stored = read_result(report, segmentation, source)
     np.testing.assert_array_equal(stored.mask_ijk, mask)
@@ -208,6 +212,7 @@ def test_nothing_is_lost_on_the_way_through_dicom(tmp_path, answered, geometry, 
     read, asked = stored.record.result.to_dict(), record.result.to_dict()
     read_prompts, prompts = read.pop("prompts"), asked.pop("prompts")
     assert read == asked
+    assert stored.record.result.follow_up.target == earlier
     for key in ("bbox_source", "point_labels", "point_sources"):
         assert read_prompts[key] == prompts[key]
     for key in ("bbox_xyxy_slice_px", "points_xy_slice_px", "points_ijk", "bbox_corners_lps_mm"):

@@ -22,13 +22,14 @@ from monailabel.interfaces.utils import app as app_registry
 from typer.testing import CliRunner
 
 from medreasoner_infer.result import (
+    FollowUp,
     InferenceResult,
     MaskSummary,
     PromptRecord,
     SliceChoice,
     SliceRecord,
 )
-from medreasoner_infer.types import ModelIdentity
+from medreasoner_infer.types import EarlierTarget, ModelIdentity
 from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.samples import (
     TRAIN,
@@ -62,6 +63,7 @@ class ToyPipeline:
     def __init__(self) -> None:
         self.asked = 0
         self.understands = True
+        self.follow_up = None
 
     def ask(self, volume, request, hooks) -> InferenceResult:
         self.asked += 1
@@ -102,6 +104,7 @@ class ToyPipeline:
             reasoner=model,
             segmenter=model,
             timings_s={},
+            follow_up=self.follow_up,
         )
 
 
@@ -312,6 +315,19 @@ def test_a_question_not_understood_never_becomes_an_absent_sample(
     said = [(row["extra_info"]["present"], row["extra_info"]["reasoning"]) for row in rows]
     assert said == [(True, None)] * marked
     assert left_out(dataset) == ({} if marked else {("", cases.EMPTY): 1})
+
+
+def test_a_question_that_means_nothing_by_itself_is_not_exported(
+    client, studies, images, three_livers, pipeline, tmp_path
+):
+    pipeline.follow_up = FollowUp(EarlierTarget("liver", "coronal", 8), used=True)
+    inference_id = ask(client, images["4711"], "And its left lobe?")
+    labels = np.zeros(SHAPE_IJK, np.uint8)
+    labels[4:12, 9, 6:9] = 1
+    submit(client, images["4711"], labels, inference_id=inference_id, label_info=named("Liver"))
+    rows = rows_of(export(studies, tmp_path / "set"))
+    assert {row["extra_info"]["query_source"] for row in rows} == {"template"}
+    assert all("left lobe" not in row["prompt"][0]["content"] for row in rows)
 
 
 def test_earlier_questions_about_an_image_are_exported_too(client, studies, images, tmp_path):

@@ -19,12 +19,21 @@ from fastapi.testclient import TestClient
 from monailabel.config import settings
 from monailabel.interfaces.utils import app as app_registry
 
+from medreasoner_infer.errors import InputError
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.base import Reasoner
-from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, SliceMask
+from medreasoner_infer.types import (
+    EarlierTarget,
+    Grounding,
+    ModelIdentity,
+    ReasonerAnswer,
+    SliceMask,
+)
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.cli.app import app as cli
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.inference.batch import Batch
+from monailabel_app.inference.params import InferParams
 
 QUERY = "Where is it bright?"
 MODEL = ModelIdentity("toy", "packaged", None, "ab" * 32, "Apache-2.0")
@@ -160,6 +169,59 @@ def test_a_question_gives_one_record_on_all_three_ways(
     commanded = by_command(tmp_path, images[image], "ask", QUERY, *arguments)
     assert lasting(inferred) == lasting(streamed) == lasting(commanded)
     assert inferred["present"] is (values.get("slice") != 0)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_follow_up_gives_one_record_on_all_three_ways(
+    client, images, tmp_path, monkeypatch, used
+) -> None:
+    monkeypatch.setattr(BrightReasoner, "takes_follow_ups", used)
+    first = by_command(tmp_path, images["ct"], "ask", "Where is the liver?", "--slice", "4")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(first))
+    about = {
+        "name": "liver", "plane": "axial", "slice": 4,
+        "box": first["prompts"]["bbox_xyxy_slice_px"],
+    }  # fmt: skip
+    values = {"query": "And here?", "slice": 5, "about": about}
+    inferred = by_infer(client, "ct", values, "medreasoner")
+    streamed = by_stream(client, "ct", values)
+    arguments = ["And here?", "--slice", "5", "--about", str(earlier)]
+    commanded = by_command(tmp_path, images["ct"], "ask", *arguments)
+    assert lasting(inferred) == lasting(streamed) == lasting(commanded)
+    assert inferred["follow_up"]["used"] is used
+    assert inferred["follow_up"]["target"]["name"] == "liver"
+    said = [text for text in inferred["warnings"] if "by itself" in text]
+    assert len(said) == (0 if used else 1)
+    kept = client.get(f"/medreasoner/inferences/{inferred['inference_id']}").json()
+    assert kept["result"]["follow_up"] == inferred["follow_up"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"query": "Where?"}'])
+def test_the_command_line_follows_up_on_answers_only(client, images, tmp_path, content) -> None:
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(content)
+    asked = ["ask", str(images["ct"]), "And here?", "--about", str(earlier)]
+    result = CliRunner().invoke(cli, asked)
+    assert result.exit_code == 2
+    assert "is no answer.json" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_batch_follows_up_on_nothing() -> None:
+    params = InferParams(query="And here?", about=EarlierTarget("liver", "axial", 4))
+    with pytest.raises(InputError, match="a batch asks many"):
+        Batch("medreasoner", ["ct"], params, "original")
+
+
+def test_what_is_not_a_question_follows_up_on_nothing(client) -> None:
+    about = {"name": "liver", "plane": "axial", "slice": 4}
+    clicks = {"foreground": [[8, 6, 3]], "about": about}
+    form = {"params": json.dumps(clicks)}
+    inferred = client.post("/infer/medreasoner_click?image=ct&output=json", data=form)
+    drawn = {"inside": [[16, 9, 16]], "about": about}
+    streamed = client.post("/medreasoner/streams/segment?image=ct", json=drawn)
+    for answer in (inferred, streamed):
+        assert "'about' goes with a question" in answer.text
 
 
 CLICKS = {"foreground": [[8, 6, 3], [9, 7, 6]], "background": [[1, 1, 3], [2, 2, 6]]}

@@ -30,12 +30,14 @@ class Reasoner(ABC):
         template: how it is asked; ``None`` where that does not matter.
         input_size: side of the square image that the model expects, in reasoner px.
         image_encoding: how :func:`~medreasoner_infer.reasoners.prepare_image` must encode it.
+        takes_follow_ups: whether a request may say which earlier answer it is ``about``.
     """
 
     identity: ModelIdentity
     template: PromptTemplate | None = None
     input_size: int
     image_encoding: str
+    takes_follow_ups: bool = False
 
     def answer(
         self,

@@ -7,6 +7,8 @@ from medreasoner_infer.answer import max_answer_bytes
 from medreasoner_infer.reasoners.prompts import PromptTemplate
 
 QUERY_TOKENS = 128
+# What a follow-up question goes on from, with a name of 64 characters.
+FOLLOW_UP_TOKENS = 160
 _CHARS_PER_PROMPT_TOKEN = 2
 _END_TOKENS = 1
 
@@ -17,7 +19,8 @@ def reasoning_chars(
     """The bound on the trace: ``wanted`` characters, or fewer where the context is short.
 
     Every character is reckoned as the four tokens that it can take at worst, and the template as
-    one token per two characters, with room for a question of ``QUERY_TOKENS``.
+    one token per two characters, with room for a question of ``QUERY_TOKENS`` and, where the prompt
+    takes it, for what a question follows up on.
 
     Args:
         template: the prompt; one that asks for no trace gets 0.
@@ -29,6 +32,7 @@ def reasoning_chars(
     if not template.asks_reasoning:
         return 0
     text = len(template.system + template.user_template) // _CHARS_PER_PROMPT_TOKEN + QUERY_TOKENS
+    text += FOLLOW_UP_TOKENS if template.takes_follow_ups else 0
     fixed = image_tokens + text + max_answer_bytes(answer_size, 0) + _END_TOKENS
     per_char = max_answer_bytes(answer_size, 1) - max_answer_bytes(answer_size, 0)
     return max(1, min(wanted, (context - fixed) // per_char))

@@ -13,6 +13,7 @@ from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, NOT_UNDERSTOOD
 from medreasoner_infer.errors import InputError, ModelUnavailableError
 from medreasoner_infer.reasoners.image_encoding import IMAGE_ENCODINGS
 from medreasoner_infer.reasoners.known_targets import KnownTargets
+from medreasoner_infer.types import EarlierTargetInView
 
 PROMPT_FILE = "prompt.json"
 QUERY, SIZE = "{query}", "{size}"
@@ -38,13 +39,15 @@ class PromptTemplate:
     ``user_template`` holds ``{query}`` once; both texts may hold ``{size}``, the side of the image
     in px. ``asks_reasoning`` tells whether a ``<think>`` block is part of the answer. A small model
     may say which ``targets`` it was taught; a question that names one of them is put to it in the
-    one way that it knows best.
+    one way that it knows best. ``takes_follow_ups`` tells whether the model reads what a follow-up
+    question is about, in words.
     """
 
     system: str
     user_template: str
     asks_reasoning: bool = True
     targets: KnownTargets | None = None
+    takes_follow_ups: bool = False
 
     def __post_init__(self) -> None:
         if self.user_template.count(QUERY) != 1:
@@ -53,19 +56,47 @@ class PromptTemplate:
                 "expected once."
             )
 
-    def render(self, query: str, size: int) -> tuple[str, str]:
-        """System and user message. Chat control tokens typed into the question become spaces.
+    def render(
+        self, query: str, size: int, about: EarlierTargetInView | None = None
+    ) -> tuple[str, str]:
+        """System and user message. Chat control tokens typed by the reader become spaces.
+
+        Args:
+            query: the question.
+            size: side in px of the square that the model sees.
+            about: what a follow-up question goes on from; told behind the question.
 
         Raises:
             InputError: if nothing of the question remains.
         """
-        plain = _CONTROL_TOKEN.sub(" ", query).strip()
+        plain = _plain(query)
         if not plain:
             raise InputError("The question is empty; expected a clinical question.")
         if self.targets is not None:
             plain = self.targets.asked(plain)
+        if about is not None:
+            plain = f"{plain}\n{_words_of(about, size)}"
         user = self.user_template.replace(SIZE, str(size)).replace(QUERY, plain)
         return self.system.replace(SIZE, str(size)), user
+
+
+def _plain(text: str) -> str:
+    return _CONTROL_TOKEN.sub(" ", text).strip()
+
+
+def _words_of(about: EarlierTargetInView, size: int) -> str:
+    """What a question follows up on; a box in whole px of the square of side ``size``."""
+    away = about.slices_away
+    place = {None: "in another plane", 0: "on this slice"}.get(
+        away, f"{away} slice{'' if away == 1 else 's'} away from this one"
+    )
+    if about.bbox_xyxy_share is not None:
+        box = [round(share * size) for share in about.bbox_xyxy_share]
+        place += f", within {box} in the pixels of this image"
+    return (
+        f'This question follows up on an earlier answer about "{_plain(about.name)}", {place}. '
+        'Words such as "it", "its" and "the other one" refer to that.'
+    )
 
 
 @dataclass(frozen=True)
@@ -99,12 +130,14 @@ REASONING_PROMPT = PromptTemplate(
         "Do not refuse: choose the most plausible region, unless the target is not there. Only if "
         "the question cannot be judged, say why and do not guess.\n\n" + _FORMAT
     ),
+    takes_follow_ups=True,
 )
 
 DIRECT_PROMPT = PromptTemplate(
     system=REASONING_PROMPT.system,
     user_template="Question: {query}\n\nAnswer at once, without any other text. " + _FORMAT,
     asks_reasoning=False,
+    takes_follow_ups=True,
 )
 
 _NAMED = {"reasoning": REASONING_PROMPT, "direct": DIRECT_PROMPT}
@@ -137,6 +170,7 @@ def load_prompt_file(folder: Path) -> PromptFile | None:
             fields["user_template"],
             fields.get("asks_reasoning", True),
             _read_targets(fields.get("targets"), fields.get("refuses_others")),
+            fields.get("takes_follow_ups", False),
         )
         loaded = PromptFile(
             template,

@@ -81,6 +81,7 @@ class TransformersReasoner(Reasoner):
         self.identity = identity
         self.input_size = settings.input_size
         self.image_encoding = settings.image_encoding
+        self.takes_follow_ups = settings.template.takes_follow_ups
         self.prefixes: ByteCache[str, ImagePrefix] = ByteCache(
             prefix_cache_bytes, lambda prefix: prefix.nbytes
         )
@@ -148,7 +149,7 @@ class TransformersReasoner(Reasoner):
         return self._loaded.model.config.model_type in _PREFIX_FAMILIES
 
     def _chat_text(self, request: ReasonerRequest) -> str:
-        system, user = self.template.render(request.query, self._loaded.answer_size)
+        system, user = self.template.render(request.query, self._loaded.answer_size, request.about)
         content = [{"type": "image"}, {"type": "text", "text": user}]
         # Nested content is what a processor takes; its annotation is that of a tokenizer.
         messages: list[Any] = [

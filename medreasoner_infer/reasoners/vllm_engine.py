@@ -74,6 +74,7 @@ class VllmReasoner(Reasoner):
         self.identity = identity
         self.input_size = settings.input_size
         self.image_encoding = settings.image_encoding
+        self.takes_follow_ups = settings.template.takes_follow_ups
         self._server = server
         self.template: PromptTemplate = settings.template
         self._score = score
@@ -117,7 +118,7 @@ class VllmReasoner(Reasoner):
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _messages(self, request: ReasonerRequest) -> Messages:
-        system, user = self.template.render(request.query, self.input_size)
+        system, user = self.template.render(request.query, self.input_size, request.about)
         return [
             {"role": "system", "content": system},
             {

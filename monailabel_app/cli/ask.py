@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,8 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from medreasoner_infer.language import questions_of
-from medreasoner_infer.request import AskRequest, SegmentRequest, SliceSelection
-from medreasoner_infer.types import SlicePrompt
+from medreasoner_infer.request import (
+    MAX_NAME_CHARACTERS,
+    AskRequest,
+    SegmentRequest,
+    SliceSelection,
+)
+from medreasoner_infer.types import EarlierTarget, SlicePrompt
 from monailabel_app.cli.options import (
     DEFAULT_MODEL,
     DeviceOption,
@@ -59,6 +65,14 @@ def ask(
     samples: Annotated[
         int, typer.Option(help="Answers drawn; more than one also measures agreement.")
     ] = 1,
+    about: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="answer.json of an earlier question on this image, which this one follows up on.",
+        ),
+    ] = None,
     out: OutOption = Path("medreasoner_output"),
     reasoner: ReasonerOption = DEFAULT_MODEL,
     segmenter: SegmenterOption = DEFAULT_MODEL,
@@ -77,6 +91,7 @@ def ask(
         SliceSelection(plane, slice_index, position_lps_mm, window),
         propagate=propagate,
         samples=samples,
+        about=None if about is None else _earlier_target(about),
     )
     volume = _load(image, modality, series)
     from medreasoner_infer.hooks import Hooks
@@ -95,6 +110,29 @@ def ask(
         _write(answered(question), volume, out)
     else:
         _ask_in_turn(question, questions, answered, volume, out)
+
+
+def _earlier_target(path: Path) -> EarlierTarget:
+    """The target of an answer that was written before.
+
+    Raises:
+        typer.BadParameter: the file is no answer to a question that was understood.
+    """
+    from medreasoner_infer.result import Inference
+    from monailabel_app.dicom.codes import code_table
+
+    try:
+        earlier = Inference.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        said = f"{path} is no answer.json ({error})"
+        raise typer.BadParameter(said, param_hint="--about") from error
+    if earlier.query is None or earlier.outcome == "not_understood":
+        said = f"{path} answers no question, or one that was not understood"
+        raise typer.BadParameter(said, param_hint="--about")
+    name = " ".join((code_table().named_by(earlier.query) or earlier.query).split())
+    box = None if earlier.prompts is None else earlier.prompts.bbox_xyxy_slice_px
+    shown = earlier.slice
+    return EarlierTarget(name[:MAX_NAME_CHARACTERS], shown.plane, shown.index, box)
 
 
 def _ask_in_turn(

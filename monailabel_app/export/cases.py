@@ -166,7 +166,7 @@ def _targets(
     names = tuple(segment.name for segment in segments if segment.name != UNNAMED)
     for segment in segments:
         name = segment.name
-        if segment.is_asked:
+        if segment.is_asked and not _follows_up(label):
             questions = _reader_question(label)
         else:
             questions = make_questions(replace(asked, label_name=name, neighbours=names))
@@ -178,6 +178,11 @@ def _targets(
             questions = tuple(_without_naming(question, identity) for question in questions)
             labels_ijk, value = maps.of(segment.value)
             yield Target(name, labels_ijk, questions, value, _whole_volume(label))
+
+
+def _follows_up(label: ApprovedLabel) -> bool:
+    """Whether the reader's question went on from an answer, without which it says too little."""
+    return label.inference is not None and label.inference.result.follow_up is not None
 
 
 def _reader_question(label: ApprovedLabel) -> tuple[Question, ...]:

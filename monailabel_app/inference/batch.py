@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from medreasoner_infer.errors import CancelledError, MedReasonerError
+from medreasoner_infer.errors import CancelledError, InputError, MedReasonerError
 from medreasoner_infer.hooks import Hooks
 from monailabel_app.errors import ConflictError, NotFoundError
 from monailabel_app.inference.call import Call
@@ -29,13 +29,21 @@ _LAST_LINES = 20
 
 @dataclass(frozen=True)
 class Batch:
-    """What is asked of which images; each mask is kept as a label of the tag ``save_as``."""
+    """What is asked of which images; each mask is kept as a label of the tag ``save_as``.
+
+    Raises:
+        InputError: the question follows up on an answer, which is one about one image.
+    """
 
     model: str
     images: Sequence[str]
     params: InferParams
     save_as: str
     asked_by: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.params.about is not None:
+            raise InputError("'about' is of one image, and a batch asks many; leave it out.")
 
 
 class BatchRun:

@@ -29,7 +29,8 @@ class Call:
         asked_by: the reader who is logged in.
 
     Raises:
-        InputError: the model that answers questions is given none.
+        InputError: the model that answers questions is given none, or what is asked of the
+            segmenter is said to follow up on an answer.
     """
 
     model: str
@@ -41,6 +42,8 @@ class Call:
     def __post_init__(self) -> None:
         if self.model == ASK_TASK and self.params.query is None:
             raise InputError("The question is missing; type it into the option 'query'.")
+        if self.params.about is not None and not self.asks_reasoner:
+            raise InputError("'about' goes with a question, and none is asked; leave it out.")
 
     @property
     def asks_reasoner(self) -> bool:
@@ -67,4 +70,5 @@ class Call:
             samples=params.samples,
             seed=params.seed,
             clicks=params.clicks,
+            about=params.about,
         )

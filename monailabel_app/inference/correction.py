@@ -32,12 +32,16 @@ _SAME_PLACE = 1e-3
 
 @dataclass(frozen=True)
 class PlacedPoint:
-    """A point, LPS mm; ``is_new`` where the mask that is corrected does not know it yet."""
+    """A point, LPS mm; ``is_new`` where the mask that is corrected does not know it yet.
+
+    With a closed contour on its slice it stands for all that lies within.
+    """
 
     position_lps_mm: XYZ
     inside: bool
     source: str = READER
     is_new: bool = True
+    contour_lps_mm: tuple[XYZ, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class SentMask:
 class Correction:
     """Opposite corners of a box (none or two) and points, LPS mm, and the mask on the screen.
 
-    With a mask its new points correct it; without one they all prompt the segmenter anew.
+    With a mask its new points correct it; without one they all prompt the segmenter anew, unless a
+    contour is among the new ones: those correct a mask that is empty.
     """
 
     box_lps_mm: tuple[XYZ, ...] = ()
@@ -96,7 +101,7 @@ class Correction:
             for point in self.points
             if slice_index_at(volume, plane, point.position_lps_mm) == index
         ]
-        corrects = self.last is not None
+        corrects = self._corrects
         new = [point for point in here if corrects and point.is_new]
         old = [point for point in here if not (corrects and point.is_new)]
         box = self._box(volume, mapping)
@@ -108,8 +113,19 @@ class Correction:
             PromptSources(
                 None if box is None else self.box_source, tuple(point.source for point in old)
             ),
-            None if self.last is None else self.last.on_grid(volume),
+            self._last_mask(volume),
         )
+
+    @property
+    def _corrects(self) -> bool:
+        return self.last is not None or any(
+            point.is_new and point.contour_lps_mm for point in self.points
+        )
+
+    def _last_mask(self, volume: Volume) -> NDArray[np.bool_] | None:
+        if self.last is not None:
+            return self.last.on_grid(volume)
+        return np.zeros(volume.shape_ijk, dtype=bool) if self._corrects else None
 
     def _position_lps_mm(self, params: InferParams) -> XYZ:
         """A position on the slice that is meant: as said, clicked last, or drawn on.
@@ -118,7 +134,7 @@ class Correction:
             InputError: if nothing tells.
         """
         new = [point.position_lps_mm for point in self.points if point.is_new]
-        clicked = new[-1:] if self.last is not None else []
+        clicked = new[-1:] if self._corrects else []
         inside = [point.position_lps_mm for point in self.points if point.inside]
         said = params.selection.position_lps_mm
         found = ([said] if said else []) + clicked + list(self.box_lps_mm) + inside
@@ -204,8 +220,9 @@ def _prompt(
 
 def _click(point: PlacedPoint, volume: Volume, mapping: SliceMapping) -> Click:
     """The point as a click on the mapped slice, also where it lies between two slices."""
+    positions = np.array([point.position_lps_mm, *point.contour_lps_mm])
     to_ijk = np.linalg.inv(volume.ijk_to_lps)
-    ijk = to_ijk[:3, :3] @ np.array(point.position_lps_mm) + to_ijk[:3, 3]
-    ijk[mapping.slice_axis] = mapping.index
-    i, j, k = ijk
-    return Click((float(i), float(j), float(k)), point.inside)
+    ijk = positions @ to_ijk[:3, :3].T + to_ijk[:3, 3]
+    ijk[:, mapping.slice_axis] = mapping.index
+    position, *contour = ((float(i), float(j), float(k)) for i, j, k in ijk)
+    return Click(position, point.inside, tuple(contour))

@@ -11,17 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from medreasoner_infer.imaging import Plane
 from medreasoner_infer.request import (
+    MAX_CONTOUR_POINTS,
+    MAX_NAME_CHARACTERS,
     MAX_POINTS,
     MAX_QUERY_CHARACTERS,
     MAX_SAMPLES,
     Click,
     SliceSelection,
 )
-from medreasoner_infer.types import READER
+from medreasoner_infer.types import READER, EarlierTarget
 from monailabel_app.common.door import DoorModel, Token, read_model
 from monailabel_app.common.fields import (
     given,
@@ -37,13 +39,15 @@ from monailabel_app.common.fields import (
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".png")
 RESULT_DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
 DEFAULT_PLANE = "default"
-PLANE_CHOICES = (DEFAULT_PLANE, *(plane.value for plane in Plane))
+PLANES = tuple(plane.value for plane in Plane)
+PLANE_CHOICES = (DEFAULT_PLANE, *PLANES)
 MAX_SLICE = 100_000
 MAX_SEED = 2**63 - 1
 MAX_DISTANCE = 1e6
 
 _POSITION = "three numbers x,y,z: a patient position in LPS millimetres"
 _VOXELS = "a list of points [[i, j, k], ...] in voxel coordinates (IJK)"
+_BOX = "four numbers x1,y1,x2,y2 in px of the slice"
 _POSITIONS = "a list of patient positions [[x, y, z], ...] in LPS millimetres"
 
 
@@ -58,7 +62,10 @@ def _by(read: Callable[..., Any], key: str, *expected: Any) -> BeforeValidator:
 
 _Coordinate = Annotated[float, Field(ge=-MAX_DISTANCE, le=MAX_DISTANCE)]
 _Point = tuple[_Coordinate, _Coordinate, _Coordinate]
+_Px = Annotated[float, Field(ge=-1.0, le=MAX_SLICE)]
+_Box = tuple[_Px, _Px, _Px, _Px]
 _Points = Annotated[tuple[_Point, ...], Field(max_length=MAX_POINTS)]
+_Contour = Annotated[tuple[_Point, ...], Field(max_length=MAX_CONTOUR_POINTS)]
 
 
 class GivenOnly(DoorModel):
@@ -92,13 +99,32 @@ class ViewerKeys(DoorModel):
     roi: Any = None
 
 
+def _one_line(name: str) -> str:
+    if not name.strip() or not name.isprintable():
+        raise ValueError("expected one line of text")
+    return name.strip()
+
+
+class AboutBody(DoorModel):
+    """The target of an earlier answer on the same image, which a follow-up question goes on from.
+
+    ``name`` is what the reader calls it; ``plane`` and ``slice`` are those of that answer, ``box``
+    is where the target was: x1, y1, x2, y2 in slice px of that slice.
+    """
+
+    name: Annotated[str, Field(max_length=MAX_NAME_CHARACTERS), AfterValidator(_one_line)]
+    plane: Annotated[str, _by(read_choice, "plane", PLANES)]
+    slice: Annotated[int, Field(ge=0, le=MAX_SLICE)]
+    box: Annotated[_Box, _by(read_numbers, "box", 4, _BOX)] | None = None
+
+
 class QuestionBody(GivenOnly, ViewerKeys):
     """What the ``params`` of ``/infer``, or the body of a stream, may hold.
 
     ``query`` is the question; ``slice`` the voxel index along the axis that the plane cuts (-1
     means not given); ``position`` a patient position in LPS millimetres, as DICOM and ITK have it
     (3D Slicer's RAS needs its first two signs changed); ``foreground`` and ``background`` are
-    clicks in voxel coordinates (IJK).
+    clicks in voxel coordinates (IJK); ``about`` is what a follow-up question goes on from.
     """
 
     query: (
@@ -113,6 +139,7 @@ class QuestionBody(GivenOnly, ViewerKeys):
     seed: Annotated[int, Field(le=MAX_SEED), _by(read_int, "seed", 0)] | None = None
     foreground: Annotated[_Points, _by(read_points, "foreground", _VOXELS)] = ()
     background: Annotated[_Points, _by(read_points, "background", _VOXELS)] = ()
+    about: AboutBody | None = None
 
 
 class InferBody(QuestionBody):
@@ -135,13 +162,15 @@ class InferBody(QuestionBody):
 class PlacedPointBody(DoorModel):
     """A point of a correction: where (LPS mm), inside or outside the target, who set it.
 
-    ``new`` tells that the mask that is corrected does not know it yet.
+    ``new`` tells that the mask that is corrected does not know it yet. With ``contour``, closed and
+    on the same slice (LPS mm), it stands for all that lies within.
     """
 
     position: Annotated[_Point, _by(read_numbers, "position", 3, _POSITION)]
     inside: bool
     by: Literal["reasoner", "reader"] = READER
     new: bool = False
+    contour: Annotated[_Contour, _by(read_points, "contour", _POSITIONS)] = ()
 
 
 class LastMaskBody(DoorModel):
@@ -193,6 +222,7 @@ class InferParams:
     propagate: bool = False
     samples: int = 1
     seed: int = 0
+    about: EarlierTarget | None = None
     inference_id: str | None = None
     output: OutputFormat = field(default_factory=OutputFormat)
 
@@ -219,6 +249,7 @@ class InferParams:
             propagate=body.propagate or False,
             samples=1 if body.samples is None else body.samples,
             seed=body.seed or 0,
+            about=_about(body.about),
             inference_id=body.inference_id if isinstance(body, InferBody) else None,
             output=_output(body) if isinstance(body, InferBody) else OutputFormat(),
         )
@@ -239,6 +270,10 @@ def _clicks(body: QuestionBody) -> tuple[Click, ...]:
         for points, positive in ((body.background, False), (body.foreground, True))
         for point in points
     )
+
+
+def _about(body: AboutBody | None) -> EarlierTarget | None:
+    return None if body is None else EarlierTarget(body.name, body.plane, body.slice, body.box)
 
 
 def _output(body: InferBody) -> OutputFormat:

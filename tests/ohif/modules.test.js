@@ -13,13 +13,15 @@ const { difference, hashOf, intersection, packRuns, slab, union, unpackRuns } = 
 const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
 const sessions = await at('session.js');
-const { active, allowed, askedTexts, earlierQuestions, initialState, listed, reduce, shown } = sessions;
+const { active, allowed, askedTexts, earlierQuestions, followedUp, initialState, listed } = sessions;
+const { reduce, shown } = sessions;
 const targetModule = await at('target.js');
-const { calling, measure, onSliceAt, sentPrompts, targetOfRecord, withPoint, withoutPoint } =
-  targetModule;
+const { aboutOf, calling, measure, onSliceAt, sentPrompts, targetOfRecord } = targetModule;
+const { marksOf, withLasso, withPoint, withScribble, withoutPoint } = targetModule;
+const { isClick, lassoed, scribbled } = await at('stroke.js');
 const words = await at('words.js');
 const { describeAnswer, describeCheck, describeDecision, describeFault, describeRecord } = words;
-const { describeCommand, describeTarget } = words;
+const { describeAbout, describeCommand, describePoint, describeTarget } = words;
 const { Picture } = await at('picture.js');
 const { Api } = await at('api.js');
 
@@ -308,7 +310,7 @@ test('from the moment a question is asked one can cancel and nothing else', () =
 });
 
 test('an answer can be looked at, corrected, accepted and rejected', () => {
-  assert.deepEqual(may(run(ANSWERED)), ['ask', 'undo', 'jump', 'correct', 'accept', 'reject']);
+  assert.deepEqual(may(run(ANSWERED)), ['ask', 'undo', 'jump', 'followUp', 'correct', 'accept', 'reject']);
 });
 
 test('several targets stay, each with its own question, name, colour and mask', () => {
@@ -378,6 +380,87 @@ test('a click joins the points of the model and the reader, and says which is ne
   assert.deepEqual(withoutPoint(clicked, 1), model);
   assert.equal(sentPrompts({ ...model, boxByReader: true }).box_by, 'reader');
   assert.deepEqual(sentPrompts({ box: null, points: [] }).box, []);
+});
+
+const PROMPTED = {
+  box: null,
+  points: [{ position: [1, 1, 0], inside: true, byReader: false }],
+};
+const AROUND = [[0, 0, 0], [4, 0, 0], [0, 4, 0]];
+
+test('a scribble is one mark of several points, each new to the mask, and is taken away as one', () => {
+  const once = withScribble(PROMPTED, [[2, 1, 0], [3, 1, 0]], false);
+  const twice = withScribble(once, [[5, 1, 0], [6, 1, 0], [7, 1, 0]], true);
+  const sent = sentPrompts(twice, (_, number) => number >= 3).points;
+  assert.deepEqual(
+    sent.map(point => [point.position[0], point.inside, point.by, point.new]),
+    [
+      [1, true, 'reasoner', false],
+      [2, false, 'reader', false],
+      [3, false, 'reader', false],
+      [5, true, 'reader', true],
+      [6, true, 'reader', true],
+      [7, true, 'reader', true],
+    ]
+  );
+  const named = marksOf(twice).map(({ point }, order) => describePoint(point, order + 1));
+  assert.deepEqual(named, ['scribble 1 outside', 'scribble 2 inside']);
+  assert.deepEqual(withoutPoint(twice, marksOf(twice)[1].number), once);
+  assert.deepEqual(withoutPoint(once, 2), PROMPTED);
+});
+
+test('a lasso stands for all within it while it is new, and for a point in it later', () => {
+  const drawn = withLasso(PROMPTED, [1, 1, 0], AROUND, true);
+  const last = isNew => sentPrompts(drawn, isNew).points[1];
+  const point = { position: [1, 1, 0], inside: true, by: 'reader' };
+  assert.deepEqual(last(() => true), { ...point, new: true, contour: AROUND });
+  assert.deepEqual(last(() => false), { ...point, new: false });
+  assert.deepEqual(withoutPoint(drawn, 1), PROMPTED);
+  assert.equal(describePoint(drawn.points[1], 1), 'lasso 1 inside');
+});
+
+test('scribble and lasso are undone and done again as one command each', () => {
+  let state = run(ANSWERED);
+  const { prompts } = active(state).edit;
+  const scribble = withScribble(prompts, [[2, 1, 0], [3, 1, 0]], false);
+  state = run(corrected('scribble', [1, 1, 22], scribble), state);
+  const lasso = withLasso(scribble, [1, 1, 0], AROUND, true);
+  state = run(corrected('lasso', [1, 4, 19], lasso), state);
+  const seen = shownState => [maskOf(shownState), active(shownState).edit.prompts];
+  const [last, before, first] = [state, undo(state), undo(undo(state))];
+  assert.deepEqual(seen(last), [[1, 4, 19], lasso]);
+  assert.deepEqual(seen(before), [[1, 1, 22], scribble]);
+  assert.deepEqual(seen(first), [IN_VOLUME, prompts]);
+  assert.deepEqual(seen(redo(redo(first))), seen(last));
+  assert.equal(describeCommand(last.past.at(-1)), 'lasso: Target 1');
+  assert.equal(describeCommand(before.past.at(-1)), 'scribble: Target 1');
+});
+
+// --- what a hand has drawn -----------------------------------------------------------------------
+
+test('a hand that trembles has clicked', () => {
+  assert.equal(isClick([[10, 10], [12, 11], [10, 13]]), true);
+  assert.equal(isClick([[10, 10], [14, 10], [10, 10]]), false);
+});
+
+test('places along a stroke are evenly apart, its ends among them, and not many', () => {
+  assert.deepEqual(scribbled([[0, 0], [3, 0], [24, 0], [24, 12]]), [[0, 0], [12, 0], [24, 0], [24, 12]]);
+  const long = scribbled([[0, 0], [0, 3000]]);
+  assert.equal(long.length, 16);
+  assert.deepEqual([long[0], long[3], long[15]], [[0, 0], [0, 600], [0, 3000]]);
+  assert.deepEqual(scribbled([[5, 5], [5, 5], [9, 5]]), [[5, 5]]);
+});
+
+test('the place that stands for a lasso lies within it, whatever its form', () => {
+  const square = lassoed([[0, 0], [40, 0], [40, 40], [0, 40]]);
+  assert.ok(Math.abs(square.place[0] - 20) < 1);
+  assert.ok(square.contour.length <= 256);
+  // A U whose middle lies outside of it: the arms are 10 px wide, the floor 5 px high.
+  const u = [[0, 0], [10, 0], [10, 45], [30, 45], [30, 0], [40, 0], [40, 50], [0, 50]];
+  const [x, y] = lassoed(u).place;
+  assert.ok(x < 10 || x > 30 || y > 45, `${x}, ${y}`);
+  assert.equal(lassoed([[0, 0], [40, 0]]), null);
+  assert.equal(lassoed([[3, 3], [3, 3]]), null);
 });
 
 test('what a click corrects is the mask of its own slice, brush strokes included', () => {
@@ -508,6 +591,63 @@ test('a name that is changed after it was stored is not what the archive has', (
   const state = run([...ANSWERED, stored, { type: 'renamed', id: 'target-1', name: 'Liver' }]);
   assert.deepEqual(describeTarget(active(state)), { state: 'accepted, changed since', alert: true });
   assert.equal(allowed(state).accept, true);
+});
+
+// --- follow-up questions -------------------------------------------------------------------------
+
+const BOXED = {
+  ...ANSWER,
+  prompts: { ...ANSWER.prompts, bbox_xyxy_slice_px: [1, 0, 3, 2] },
+  slice: { plane: 'axial', index: 57, count: 112, center_lps_mm: [0, 0, 12.54] },
+};
+
+test('a question follows up on a target by the choice of the reader, once, and never by itself', () => {
+  let state = run([...answered('q', BOXED), RECORDED]);
+  assert.equal(followedUp(state), null);
+  const { id } = active(state);
+  state = reduce(state, { type: 'followUp', id });
+  assert.equal(followedUp(state).id, id);
+  assert.equal(allowed(state).followUp, false);
+  assert.equal(followedUp(reduce(state, { type: 'followUp', id: null })), null);
+  assert.equal(followedUp(run(answered('r').slice(0, -2), state)).id, id);
+  assert.equal(followedUp(run([...asked(), { type: 'cancelled' }], state)).id, id);
+  assert.equal(followedUp(run(answered('r'), state)), null);
+  const removed = reduce(state, { type: 'removed', id });
+  assert.equal(followedUp(removed), null);
+  assert.equal(followedUp(undo(removed)).id, id);
+  assert.equal(followedUp(reduce(state, { type: 'opened' })), null);
+});
+
+test('nothing follows up on what was not understood', () => {
+  const puzzled = { ...ANSWER, present: false, outcome: 'not_understood', prompts: null };
+  const state = run([...answered('q', puzzled), RECORDED]);
+  assert.equal(allowed(state).followUp, false);
+  assert.equal(followedUp(reduce(state, { type: 'followUp', id: active(state).id })), null);
+});
+
+test('name, slice and box of the last answer that has one go along', () => {
+  const place = { plane: 'axial', slice: 57, box: [1, 0, 3, 2], center: [0, 0, 12.54] };
+  let state = run([...answered('Which organ\n makes bile?', BOXED), RECORDED]);
+  assert.deepEqual(aboutOf(active(state)), { name: 'Which organ makes bile?', ...place });
+  state = reduce(state, { type: 'renamed', id: active(state).id, name: 'liver' });
+  assert.deepEqual(aboutOf(active(state)), { name: 'liver', ...place });
+  // A click on another slice has no box there.
+  state = run(corrected('click', ON_SLICE), state);
+  assert.deepEqual(aboutOf(active(state)), { name: 'liver', ...place });
+  const absent = { ...BOXED, present: false, prompts: null };
+  const missing = run(answered('x'.repeat(70), absent));
+  assert.deepEqual(aboutOf(active(missing)), { name: 'x'.repeat(64), ...place, box: null });
+});
+
+test('the reader sees what the question follows up on, by its place, and whether it counted', () => {
+  const about = { name: 'liver', plane: 'axial', center: [0, 0, 12.54] };
+  assert.equal(describeAbout(about), 'about: liver, axial 12.5 mm S');
+  assert.equal(describeAbout({ ...about, plane: 'acquired' }), 'about: liver');
+  const target = { name: 'liver', plane: 'axial', index: 57, bbox_xyxy_slice_px: null };
+  const said = used =>
+    describeAnswer({ ...ANSWER, follow_up: { target, used } }).map(({ text }) => text).join(' ');
+  assert.match(said(true), /It follows up on: liver\./);
+  assert.doesNotMatch(said(false), /follows up/);
 });
 
 test('a target is called as the question names it, and shown again as it was kept', () => {

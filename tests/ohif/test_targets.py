@@ -81,6 +81,31 @@ def test_a_list_is_asked_one_by_one_as_targets_of_their_own(reader, room) -> Non
     assert reader.question.input_value() == "Segment liver, spleen"
 
 
+def test_what_a_follow_up_goes_on_from_is_chosen_seen_sent_and_kept(reader, room) -> None:
+    answered(reader, "Where is the liver?")
+    asked = room.records(room.ct)[0]["result"]
+    chip = reader.tab.get_by_label("What the question follows up on")
+    expect(chip).to_be_hidden()
+    reader.button("Follow up").click()
+    expect(chip).to_have_text(re.compile(r"about: liver, axial [\d.]+ mm [SI]"))
+    expect(reader.question).to_be_focused()
+    reader.picture("targets-follow-up")
+    chip.get_by_role("button", name="Do not follow up on liver").click()
+    expect(chip).to_be_hidden()
+    reader.button("Follow up").click()
+    answered(reader, SPLEEN)
+    expect(chip).to_be_hidden()
+    expect(reader.facts).to_contain_text("This model answers each question by itself")
+    followed = room.records(room.ct)[0]["result"]["follow_up"]
+    assert followed["used"] is False  # by the embedded reasoner
+    assert followed["target"] == {
+        "name": "liver", "plane": "axial", "index": asked["slice"]["index"],
+        "bbox_xyxy_slice_px": asked["prompts"]["bbox_xyxy_slice_px"],
+    }  # fmt: skip
+    answered(reader, SPLEEN)
+    assert room.records(room.ct)[0]["result"]["follow_up"] is None
+
+
 def test_a_question_asked_several_times_tells_how_far_the_answers_agree_and_can_be_taken_again(
     reader, room
 ) -> None:
@@ -120,6 +145,48 @@ def test_a_click_keeps_what_was_painted_and_undo_takes_each_back(reader, room) -
         reader.wait_for_voxels(expected)
     reader.button("Redo").click()
     reader.wait_for_voxels(painted)
+
+
+def test_lasso_and_scribble_change_the_mask_in_their_own_direction_and_are_undone(
+    reader, room
+) -> None:
+    answered(reader, LIVER)
+    box = reader.drawn_box()
+    asked = reader.masks_on_screen()
+    (name,) = asked
+    left, top = box.left - 10, box.top - 10
+    square = [(left, top), (left + 60, top), (left + 60, top + 60), (left, top + 60)]
+    draw(reader, "Lasso inside", square, "lasso")
+    reader.picture("targets-lasso")
+    lassoed = reader.masks_on_screen()
+    assert lassoed[name] > asked[name]
+    across = [(box.left + share * (box.right - box.left), (box.top + box.bottom) / 2)
+              for share in (0.2, 0.4, 0.6)]  # fmt: skip
+    draw(reader, "Click outside", across, "scribble")
+    reader.picture("targets-scribble")
+    scribbled = reader.masks_on_screen()
+    assert scribbled[name] < lassoed[name]
+    marks = reader.tab.get_by_label("Your points").get_by_role("button")
+    expect(marks).to_have_text([re.compile("lasso 1 inside"), re.compile("scribble 2 outside")])
+    prompts = room.records(room.ct)[0]["result"]["prompts"]
+    assert prompts["point_sources"].count("reader") > 3
+    for expected in (lassoed, asked):
+        reader.button("Undo").click()
+        reader.wait_for_voxels({name: len(expected[name])})
+        assert reader.masks_on_screen() == expected
+
+
+def draw(reader: Reader, mode: str, path: list[tuple[float, float]], kind: str) -> None:
+    """One drag along a path, in px of the page, until it is answered."""
+    reader.button(mode).click()
+    reader.page.mouse.move(*path[0])
+    reader.page.mouse.down()
+    for place in path[1:]:
+        reader.page.mouse.move(*place, steps=5)
+    reader.page.mouse.up()
+    expect(reader.button("Undo")).to_have_attribute("title", re.compile(f"^{kind}"))
+    reader.wait_until_corrected()
+    reader.page.keyboard.press("Escape")
 
 
 def total(voxels: dict[str, int]) -> int:
@@ -270,6 +337,7 @@ def test_axe_finds_nothing_in_the_tab(reader) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is absent; run npm ci")
     answered(reader, LIVER)
+    reader.button("Follow up").click()
     reader.button("Click inside").click()
     reader.page.evaluate(AXE.read_text())
     found = reader.page.evaluate("axe.run('.medreasoner').then(({ violations }) => violations)")
@@ -287,6 +355,40 @@ def test_a_mask_is_stored_by_keys_alone(reader, room) -> None:
     keys.press("Alt+Enter")
     expect(reader.decision).to_have_text("This answer is accepted. The PACS has it.")
     assert len(room.stored(room.ct, "SEG")) == known + 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_searched", "expected"),
+    [
+        # Row and mode; Alt+Q, Enter, Alt+Enter.
+        ("monai-label", False, {"click": 2, "key": 3}),
+        # The first slice does not show the liver: Tab, Space and Shift+Tab have it searched for.
+        ("segmentation", True, {"click": 2, "key": 6}),
+    ],
+)
+def test_from_worklist_to_stored_mask_it_takes_few_clicks_and_keys_and_no_scrolling(
+    readers, room, mode, is_searched, expected
+) -> None:
+    known = len(room.stored(room.ct, "SEG"))
+    reader = readers()
+    reader.count_by_hand()
+    reader.open_from_worklist(room.ct.study_uid, "Browser, CT", mode)
+    expect(reader.pane).to_contain_text(re.compile(r"W:\s*300"))
+    keys = reader.page.keyboard
+    keys.press("Alt+q")
+    expect(reader.question).to_be_focused()
+    if is_searched:
+        for key in ("Tab", "Space", "Shift+Tab"):
+            keys.press(key)
+        expect(reader.tab.get_by_label("Find the slice in the whole series")).to_be_checked()
+    keys.type(LIVER)
+    keys.press("Enter")
+    reader.wait_for_answer()
+    keys.press("Alt+Enter")
+    expect(reader.decision).to_have_text("This answer is accepted. The PACS has it.")
+    assert reader.done_by_hand() == expected
+    assert len(room.stored(room.ct, "SEG")) == known + 1
+    reader.page.close()
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (1920, 1080)])

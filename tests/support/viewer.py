@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,8 @@ _SHAPES = """shape => {
 }"""
 
 
-# The viewer's own word on the masks: by segmentation its label and voxels, told apart by height.
+# The viewer's own word on the masks: by segmentation its label and slices, each with its height in
+# LPS mm, its image, the count of its voxels and their numbers in that image, row by row, as text.
 _MASKS = """() => {
   const { segmentationService } = window.services;
   const { cache, metaData } = window.cornerstone;
@@ -52,11 +54,27 @@ _MASKS = """() => {
     const slices = ids.map(id => {
       const image = cache.getImage(id);
       const plane = metaData.get('imagePlaneModule', image.referencedImageId);
-      const voxels = image.voxelManager.getScalarData().filter(value => value > 0).length;
-      return [plane.imagePositionPatient[2], voxels];
+      const { SOPInstanceUID } = metaData.get('instance', image.referencedImageId);
+      const voxels = [];
+      image.voxelManager.getScalarData().forEach((value, at) => value > 0 && voxels.push(at));
+      return [plane.imagePositionPatient[2], SOPInstanceUID, voxels.length, voxels.join()];
     });
     return [label, slices];
   });
+}"""
+
+# What a hand does: clicks, turns of the wheel, keys but for letters in a text and Alt and the like.
+_HANDS = """() => {
+  const note = kind => event => event.isTrusted && console.log('HAND', kind);
+  addEventListener('pointerdown', note('click'), true);
+  addEventListener('wheel', note('wheel'), true);
+  addEventListener('keydown', event => {
+    const isHeld = ['Alt', 'Control', 'Meta', 'Shift'].includes(event.key);
+    const isLetter = event.key.length === 1 && !event.altKey && !event.ctrlKey;
+    if (!event.repeat && !isHeld && !(isLetter && event.target.matches('textarea, [type=text]'))) {
+      note('key')(event);
+    }
+  }, true);
 }"""
 
 _LUMINANCE = """(element, [property, pseudo]) => {
@@ -114,11 +132,15 @@ class Reader:
     # The viewer
 
     def choose_in_worklist(self, study_uid: str, patient: str, mode: str) -> None:
+        self.open_from_worklist(study_uid, patient, mode)
+        self.open_tab()
+
+    def open_from_worklist(self, study_uid: str, patient: str, mode: str) -> None:
         self.page.goto(f"{self.server}/ohif/")
         row = self.page.locator("tr").filter(has_text=patient).first
         row.click()
         self.page.locator(f'[data-cy="mode-{mode}-{study_uid}"]').click()
-        self.open_tab()
+        self.page.wait_for_selector('[data-cy="viewport-pane"] canvas')
 
     def open_study(self, study_uid: str, mode: str) -> None:
         self.page.goto(f"{self.server}/ohif/{mode}?StudyInstanceUIDs={study_uid}")
@@ -246,6 +268,16 @@ class Reader:
         refused = [text for text in self.console if "EvalError" in text]
         return refused + [text for text in noted if "fonts.googleapis.com" not in text]
 
+    # What it takes
+
+    def count_by_hand(self) -> None:
+        """From the next page on, note what a hand does."""
+        self.page.add_init_script(f"({_HANDS})()")
+
+    def done_by_hand(self) -> dict[str, int]:
+        """How many clicks, keys and turns of the wheel there were; letters of texts are none."""
+        return dict(Counter(text[5:] for text in self.console if text.startswith("HAND ")))
+
     # The viewer's own tools
 
     def paint(self, x: float, y: float) -> None:
@@ -261,12 +293,28 @@ class Reader:
     def voxels_on_screen(self) -> dict[str, int]:
         """How many voxels the viewer shows of each segmentation, by its label."""
         masks = self.page.evaluate(_MASKS)
-        return {label: sum(count for _, count in slices) for label, slices in masks}
+        return {label: sum(count for _, _, count, _ in slices) for label, slices in masks}
+
+    def masks_on_screen(self) -> dict[str, set[tuple[str, int]]]:
+        """The voxels that the viewer shows of each segmentation, by its label.
+
+        Each is the SOP Instance UID of its image, and its number in it, row by row.
+        """
+        masks = self.page.evaluate(_MASKS)
+        return {
+            label: {
+                (uid, int(at))
+                for _, uid, count, voxels in slices
+                if count
+                for at in voxels.split(",")
+            }
+            for label, slices in masks
+        }
 
     def voxels_by_height(self) -> dict[float, int]:
         """How many voxels the viewer shows on each slice that has any, by its height in LPS mm."""
         ((_, slices),) = self.page.evaluate(_MASKS)
-        return {round(height, 1): count for height, count in slices if count}
+        return {round(height, 1): count for height, _, count, _ in slices if count}
 
     def wait_for_voxels(self, expected: dict[str, int]) -> None:
         """Until the viewer shows that many."""

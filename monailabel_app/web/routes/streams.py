@@ -120,7 +120,10 @@ def _correction(body: CorrectionBody) -> Correction:
     if len(body.box) not in (0, 2):
         raise PromptError(f"The box has {len(body.box)} corners; expected two opposite ones.")
     points = (
-        *(PlacedPoint(point.position, point.inside, point.by, point.new) for point in body.points),
+        *(
+            PlacedPoint(point.position, point.inside, point.by, point.new, point.contour)
+            for point in body.points
+        ),
         *(PlacedPoint(position, True) for position in body.inside),
         *(PlacedPoint(position, False) for position in body.outside),
     )

@@ -41,6 +41,7 @@ _ANSWER_KEYS = (
     "slice",
     "slice_choice",
     "warnings",
+    "follow_up",
     "inference_id",
 )
 _TAG = re.compile(r"</?think>")

@@ -2,12 +2,14 @@
 // Box and points drawn over the slice they belong to, and drawing new ones.
 
 import { halfSlice } from './grid.js';
+import { isClick, lassoed, scribbled } from './stroke.js';
 import { IMAGE_RENDERED } from './viewer.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const NUDGE_PX = 4;
 const FIRST_BOX_SHARE = 0.25;
 const POINT_RADIUS = 5;
+const SCRIBBLE_RADIUS = 3;
 // The viewer's own tools listen to these; drawing must not change the window as well.
 const TOOL_EVENTS = ['mousedown', 'mousemove', 'touchstart', 'touchmove'];
 
@@ -23,39 +25,64 @@ export class Overlay {
   #layer = shape('svg', { class: 'medreasoner-overlay', 'aria-hidden': 'true' });
   #element = null;
   #content = { box: null, points: [], affine: null };
-  #start = null;
+  // Where the hand has been since it pressed, in px of the canvas; `null` while it does not.
+  #path = null;
 
-  /** `onBox(corners)` and `onPoint(position)` are called when the reader has drawn. */
-  constructor(viewer, { onBox, onPoint }) {
+  /**
+   * When the reader has drawn, `onBox(corners)`, `onPoint(position)`, `onScribble(positions)` or
+   * `onLasso(position, contour)` is called; the position lies within the contour.
+   */
+  constructor(viewer, on) {
     this.#viewer = viewer;
     this.mode = null;
-    const at = event => this.#worldAt(event);
+    const at = event => this.#canvasAt(event);
     for (const name of TOOL_EVENTS) {
       this.#layer.addEventListener(name, event => event.stopPropagation());
     }
     this.#layer.addEventListener('pointerdown', event => {
       event.stopPropagation();
-      this.#start = at(event);
+      this.#path = [at(event)];
     });
     this.#layer.addEventListener('pointermove', event => {
-      if (this.#start === null || this.mode !== 'box') return;
-      this.#content = { ...this.#content, box: [this.#start, at(event)] };
+      if (this.#path === null) return;
+      this.#path.push(at(event));
+      if (this.mode === 'box') this.#content = { ...this.#content, box: this.#ends };
       this.draw();
     });
     this.#layer.addEventListener('pointerup', event => {
       event.stopPropagation();
-      if (this.#start === null) return;
-      const [from, to] = [this.#start, at(event)];
-      this.#start = null;
-      if (this.mode === 'box') onBox([from, to]);
-      else onPoint(to);
+      if (this.#path === null) return;
+      this.#path.push(at(event));
+      this.#tell(on);
     });
   }
 
-  /** Draw in `mode`: `box`, `inside`, `outside`, or `null` for looking only; ends any drag. */
+  #tell(on) {
+    const [path, ends] = [this.#path, this.#ends];
+    const world = place => this.#viewer.fromCanvas(place);
+    this.#path = null;
+    if (this.mode === 'box') on.onBox(ends);
+    else if (!isLasso(this.mode)) {
+      if (isClick(path)) on.onPoint(ends[1]);
+      else on.onScribble(scribbled(path).map(world));
+    } else {
+      const drawn = lassoed(path);
+      if (drawn === null) this.draw();
+      else on.onLasso(world(drawn.place), drawn.contour.map(world));
+    }
+  }
+
+  get #ends() {
+    return [this.#path[0], this.#path.at(-1)].map(place => this.#viewer.fromCanvas(place));
+  }
+
+  /**
+   * Draw in `mode`: `box`, `inside`, `outside`, `lassoInside`, `lassoOutside`, or `null` for looking
+   * only; ends any drag.
+   */
   setMode(mode) {
     this.mode = mode;
-    this.#start = null;
+    this.#path = null;
     this.#layer.classList.toggle('drawing', mode !== null);
   }
 
@@ -99,12 +126,21 @@ export class Overlay {
     const isHere = position => this.#viewer.isOnSlice(position, half);
     const parts = points
       .filter(({ position }) => isHere(position))
-      .map(({ position, inside }) => pointShape(this.#viewer.toCanvas(position), inside));
+      .map(point => this.#pointShape(point));
     if (box?.every(isHere)) {
       parts.unshift(boxShape(box.map(corner => this.#viewer.toCanvas(corner))));
     }
+    if (this.#path !== null && this.mode !== 'box') parts.push(lineShape(this.#path, this.mode));
     this.#layer.replaceChildren(...parts);
   };
+
+  #pointShape({ position, inside, contour, stroke }) {
+    const side = inside ? 'inside' : 'outside';
+    const onCanvas = place => this.#viewer.toCanvas(place);
+    if (contour) return shape('polygon', { points: contour.map(onCanvas).join(' '), class: side });
+    const [cx, cy] = onCanvas(position);
+    return shape('circle', { cx, cy, r: stroke ? SCRIBBLE_RADIUS : POINT_RADIUS, class: side });
+  }
 
   /** Remove the layer from the page. */
   remove() {
@@ -123,11 +159,22 @@ export class Overlay {
     this.#element = element;
   }
 
-  #worldAt(event) {
+  #canvasAt(event) {
     const bounds = this.#layer.getBoundingClientRect();
-    const canvas = [event.clientX - bounds.left, event.clientY - bounds.top];
-    return this.#viewer.fromCanvas(canvas);
+    return [event.clientX - bounds.left, event.clientY - bounds.top];
   }
+}
+
+const isLasso = mode => mode === 'lassoInside' || mode === 'lassoOutside';
+
+/** Whether what is drawn in a mode is to be added, and not taken away. */
+export function isInsideMode(mode) {
+  return mode === 'inside' || mode === 'lassoInside';
+}
+
+function lineShape(path, mode) {
+  const side = isInsideMode(mode) ? 'inside' : 'outside';
+  return shape(isLasso(mode) ? 'polygon' : 'polyline', { points: path.join(' '), class: side });
 }
 
 function boxShape([[x1, y1], [x2, y2]]) {
@@ -137,8 +184,4 @@ function boxShape([[x1, y1], [x2, y2]]) {
     width: Math.abs(x2 - x1),
     height: Math.abs(y2 - y1),
   });
-}
-
-function pointShape([x, y], inside) {
-  return shape('circle', { cx: x, cy: y, r: POINT_RADIUS, class: inside ? 'inside' : 'outside' });
 }

@@ -2,17 +2,29 @@
 // The tab: what the reader does goes to the server, what it answers goes to page and viewport.
 
 import { nrrdOf } from './nrrd.js';
-import { Overlay } from './overlay.js';
+import { Overlay, isInsideMode } from './overlay.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
 import { Segments } from './segments.js';
-import { FAILED, WORKING, active, allowed, initialState, reduce, shown } from './session.js';
 import {
+  FAILED,
+  WORKING,
+  active,
+  allowed,
+  followedUp,
+  initialState,
+  reduce,
+  shown,
+} from './session.js';
+import {
+  aboutOf,
   calling,
   hasVoxels,
   isEdited,
   onSliceAt,
   sentPrompts,
+  withLasso,
   withPoint,
+  withScribble,
   withoutPoint,
 } from './target.js';
 import { View } from './view.js';
@@ -50,6 +62,8 @@ export class Panel {
       ask: attempt(() => this.#ask()),
       cancel: attempt(() => this.#cancel()),
       jump: attempt(() => this.#jump()),
+      followUp: () => this.#followUp(active(this.#state).id),
+      standAlone: () => this.#followUp(null),
       mode: mode => this.#setMode(this.#overlay.mode === mode ? null : mode),
       nudge: attempt((...move) => this.#overlay.nudgeBox(...move)),
       segmentBox: attempt(() => this.#correctBox(this.#overlay.box)),
@@ -71,6 +85,8 @@ export class Panel {
     this.#overlay = new Overlay(viewer, {
       onBox: attempt(corners => this.#correctBox(corners)),
       onPoint: attempt(position => this.#correctPoint(position)),
+      onScribble: attempt(positions => this.#correctScribble(positions)),
+      onLasso: attempt((...drawn) => this.#correctLasso(...drawn)),
     });
     this.#segments = new Segments(services, {
       painted: () => this.#awaitStroke(),
@@ -246,7 +262,8 @@ export class Panel {
     const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
     const propagate = this.#view.propagate.checked;
     const samples = Number(this.#view.times.value);
-    const values = { propagate, samples, ...place, ...this.#viewer.window };
+    const about = this.#about(series);
+    const values = { propagate, samples, ...place, ...this.#viewer.window, ...about };
     await this.#draw();
     const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });
@@ -258,6 +275,22 @@ export class Panel {
       this.#channel.postMessage('recorded');
       if (this.#state.phase === FAILED) break;
     }
+  }
+
+  /** The next question goes on from a target, or from none. */
+  #followUp(id) {
+    this.#dispatch({ type: 'followUp', id });
+    this.focus();
+  }
+
+  #about(series) {
+    const target = followedUp(this.#state);
+    if (target === null) return {};
+    if (target.series !== series) {
+      throw new Error('The question follows up on another series; show that one, or take it away.');
+    }
+    const { name, plane, slice, box } = aboutOf(target);
+    return { about: { name, plane, slice, box } };
   }
 
   /** A list of targets is asked one by one. */
@@ -327,15 +360,28 @@ export class Panel {
     await this.#correct('box', prompts, sentPrompts(prompts));
   }
 
-  /** The click corrects what is on the screen, brush strokes included. */
   async #correctPoint(position) {
-    const isInside = this.#overlay.mode === 'inside';
+    await this.#correctMark('click', position, withPoint, position);
+  }
+
+  async #correctScribble(positions) {
+    await this.#correctMark('scribble', positions[0], withScribble, positions);
+  }
+
+  async #correctLasso(position, contour) {
+    await this.#correctMark('lasso', position, withLasso, position, contour);
+  }
+
+  /** What was marked corrects what is on the screen, brush strokes included. */
+  async #correctMark(kind, position, withMark, ...mark) {
+    const isInside = isInsideMode(this.#overlay.mode);
     await this.#draw();
-    const prompts = withPoint(this.#prompts, position, isInside);
-    const values = sentPrompts(prompts, point => point.position === position);
+    const known = this.#prompts;
+    const prompts = withMark(known, ...mark, isInside);
+    const values = sentPrompts(prompts, (_, number) => number >= known.points.length);
     const { mask, grid } = active(this.#state).edit;
     const sent = onSliceAt(mask, grid, this.#viewer.plane, position);
-    await this.#correct('click', prompts, { ...values, ...lastOf(sent, grid) }, sent);
+    await this.#correct(kind, prompts, { ...values, ...lastOf(sent, grid) }, sent);
   }
 
   /** The reader's other clicks on the model's mask; without any it is the model's mask again. */

@@ -36,6 +36,8 @@ export function initialState() {
     error: null,
     targets: [],
     activeId: null,
+    // The target that the next question follows up on, by the reader's choice.
+    aboutId: null,
     // What a stream has made so far: `{kind, target, sent}`; it becomes a command when it is
     // recorded. `sent` is the mask on the clicked slice that a click corrects.
     draft: null,
@@ -72,6 +74,13 @@ export function active(state) {
   if (state.draft !== null) return state.draft.target;
   return listed(state).find(target => target.id === state.activeId) ?? null;
 }
+
+/** The target that the next question follows up on; `null` where there is none. */
+export function followedUp(state) {
+  return listed(state).find(({ id, edit }) => id === state.aboutId && canFollow(edit)) ?? null;
+}
+
+const canFollow = ({ answer }) => answer !== null && !isPuzzled(answer);
 
 const CHANGES = {
   opened: () => initialState(),
@@ -132,6 +141,7 @@ const CHANGES = {
     };
   },
 
+  followUp: (state, { id }) => ({ aboutId: id, error: null }),
   selected: (state, { id }) => ({ activeId: id, error: null }),
   hidden: (state, { id }) => ({
     targets: state.targets.map(target =>
@@ -190,7 +200,7 @@ const EVENTS = {
       models: modelsOf(data.medreasoner ?? {}),
       first: named.edit,
     };
-    return { ...ended, ...added(state, answered) };
+    return { ...ended, aboutId: null, ...added(state, answered) };
   },
   error: (state, data) =>
     data.status === 499 ? CHANGES.cancelled() : failed(data.detail),
@@ -277,6 +287,7 @@ export function allowed(state) {
     undo: !working && state.past.length > 0,
     redo: !working && state.future.length > 0,
     jump: Boolean(target?.edit.answer),
+    followUp: answered && canFollow(target.edit) && followedUp(state) !== target,
     correct: answered,
     reset: answered && (isEdited(target) || !sameRuns(target.edit.model, target.first.model)),
     accept: isNew && !isEdited(target) && !saysNothing,

@@ -15,6 +15,9 @@ const COLOURS = [
   [230, 159, 0],
 ];
 
+/** As long as DICOM takes it. */
+export const LONGEST_NAME = 64;
+
 const NO_PROMPTS = { box: null, points: [] };
 
 const NO_EDIT = {
@@ -89,6 +92,25 @@ export function calling({ edit, colour, number }) {
   return { name: edit.name === numbered(number) ? null : edit.name, color: colour };
 }
 
+/**
+ * What a question that follows up on a target says of it, as the server takes it: name, slice and box
+ * (px of the slice) of its last answer that had one. A target without a name is called as it was
+ * asked for.
+ */
+export function aboutOf(target) {
+  const { edit, first, question } = target;
+  const boxOf = answer => answer?.prompts?.bbox_xyxy_slice_px ?? null;
+  const answer = [edit.answer, first?.answer].find(known => boxOf(known) !== null) ?? edit.answer;
+  const called = calling(target).name ?? question;
+  return {
+    name: called.split(/\s+/).join(' ').trim().slice(0, LONGEST_NAME),
+    plane: answer.slice.plane,
+    slice: answer.slice.index,
+    box: boxOf(answer),
+    center: answer.slice.center_lps_mm,
+  };
+}
+
 const numbered = number => `Target ${number}`;
 
 /** Whether an answer says nothing of a target, since the question was not understood. */
@@ -124,9 +146,33 @@ export function withPoint(prompts, position, inside) {
   return { ...prompts, points: [...prompts.points, { position, inside, byReader: true }] };
 }
 
-/** The prompts without one of their points. */
+/** A scribble: its points belong together. */
+export function withScribble(prompts, positions, inside) {
+  const stroke = 1 + Math.max(0, ...prompts.points.map(point => point.stroke ?? 0));
+  const points = positions.map(position => ({ position, inside, byReader: true, stroke }));
+  return { ...prompts, points: [...prompts.points, ...points] };
+}
+
+/** A lasso: all within the contour is meant, and a position within stands for it. */
+export function withLasso(prompts, position, contour, inside) {
+  return { ...prompts, points: [...prompts.points, { position, inside, byReader: true, contour }] };
+}
+
+/** The prompts without one of their points, or the scribble that it is of. */
 export function withoutPoint(prompts, number) {
-  return { ...prompts, points: prompts.points.filter((_, at) => at !== number) };
+  const { stroke } = prompts.points[number];
+  const isKept = (point, at) => (stroke ? point.stroke !== stroke : at !== number);
+  return { ...prompts, points: prompts.points.filter(isKept) };
+}
+
+/** What the reader has set, as it can be taken away: each point, the first one of each scribble. */
+export function marksOf({ points }) {
+  return points
+    .map((point, number) => ({ point, number }))
+    .filter(
+      ({ point: { byReader, stroke }, number }) =>
+        byReader && !(stroke && points[number - 1]?.stroke === stroke)
+    );
 }
 
 /**
@@ -137,12 +183,11 @@ export function sentPrompts({ box, boxByReader, points }, isNew = () => false) {
   return {
     box: box ?? [],
     box_by: boxByReader ? 'reader' : 'reasoner',
-    points: points.map((point, number) => ({
-      position: point.position,
-      inside: point.inside,
-      by: point.byReader ? 'reader' : 'reasoner',
-      new: isNew(point, number),
-    })),
+    points: points.map((point, number) => {
+      const { position, inside, byReader, contour } = point;
+      const sent = { position, inside, by: byReader ? 'reader' : 'reasoner', new: isNew(point, number) };
+      return sent.new && contour ? { ...sent, contour } : sent;
+    }),
   };
 }
 

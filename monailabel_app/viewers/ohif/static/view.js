@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tab's page: elements and what they show. Text of the model is only ever set as textContent.
 
-import { WORKING, active, allowed, askedTexts, earlierQuestions, listed } from './session.js';
 import {
+  WORKING,
+  active,
+  allowed,
+  askedTexts,
+  earlierQuestions,
+  followedUp,
+  listed,
+} from './session.js';
+import { LONGEST_NAME, aboutOf, marksOf } from './target.js';
+import {
+  describeAbout,
   describeAnswer,
   describeCheck,
   describeCommand,
@@ -21,10 +31,17 @@ function element(tag, properties = {}, children = []) {
   return made;
 }
 
-const MODES = { inside: 'Click inside', outside: 'Click outside', box: 'Draw box' };
+const MODES = {
+  inside: 'Click inside',
+  outside: 'Click outside',
+  lassoInside: 'Lasso inside',
+  lassoOutside: 'Lasso outside',
+  box: 'Draw box',
+};
 const BUTTONS = {
   ask: 'Ask (Enter)',
   cancel: 'Cancel (Esc)',
+  followUp: 'Follow up',
   jump: 'Go to slice',
   undo: 'Undo',
   redo: 'Redo',
@@ -90,6 +107,7 @@ export class View {
     this.#set(this.error, state.error ?? '');
     this.#renderTargets(state);
     this.#renderTarget(target, may);
+    this.#renderAbout(followedUp(state));
     this.#renderHistory(state, target);
     this.#renderQuestions(state.history);
   }
@@ -110,6 +128,22 @@ export class View {
     const check = target?.stored?.check ?? null;
     this.#list(this.check, check, () => (check === null ? [] : [line(describeCheck(check))]));
     this.#list(this.points, [target?.edit.prompts, may.correct], () => this.#pointItems(target, may));
+  }
+
+  #renderAbout(target) {
+    this.#list(this.about, target, () => (target === null ? [] : [this.#chip(aboutOf(target))]));
+  }
+
+  #chip(about) {
+    const remove = element('button', {
+      type: 'button',
+      className: 'small',
+      textContent: '✕',
+      title: 'The question stands by itself',
+      onclick: () => this.on.standAlone(),
+      attributes: { 'aria-label': `Do not follow up on ${about.name}` },
+    });
+    return element('li', {}, [element('span', { textContent: describeAbout(about) }), remove]);
   }
 
   #renderTargets(state) {
@@ -167,6 +201,10 @@ export class View {
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
       event.preventDefault();
       this.on.ask();
+    });
+    this.about = element('ul', {
+      className: 'about',
+      attributes: { 'aria-label': 'What the question follows up on', 'aria-live': 'polite' },
     });
     this.times = element(
       'select',
@@ -313,7 +351,7 @@ export class View {
     const field = element('input', {
       type: 'text',
       value: edit.name,
-      maxLength: 64,
+      maxLength: LONGEST_NAME,
       attributes: { 'aria-label': `Name of ${edit.name}` },
     });
     const end = isKept => {
@@ -334,20 +372,17 @@ export class View {
   }
 
   #pointItems(target, may) {
-    const items = (target?.edit.prompts.points ?? []).map((point, number) => [point, number]);
-    return items
-      .filter(([{ byReader }]) => byReader)
-      .map(([point, number], at) => {
-        const button = element('button', {
-          type: 'button',
-          className: 'small',
-          textContent: `${describePoint(point, at + 1)} ✕`,
-          disabled: !may.correct,
-          onclick: () => this.on.removePoint(number),
-          attributes: { 'aria-label': `Take away ${describePoint(point, at + 1)}` },
-        });
-        return element('li', {}, [button]);
+    return (target === null ? [] : marksOf(target.edit.prompts)).map(({ point, number }, at) => {
+      const button = element('button', {
+        type: 'button',
+        className: 'small',
+        textContent: `${describePoint(point, at + 1)} ✕`,
+        disabled: !may.correct,
+        onclick: () => this.on.removePoint(number),
+        attributes: { 'aria-label': `Take away ${describePoint(point, at + 1)}` },
       });
+      return element('li', {}, [button]);
+    });
   }
 
   #historyItem(record, shownId, number) {
@@ -362,7 +397,7 @@ export class View {
   }
 
   #makeSections() {
-    const { ask, cancel, jump, undo, redo, reset, accept, submit, reject } = this.buttons;
+    const { ask, cancel, followUp, jump, undo, redo, reset, accept, submit, reject } = this.buttons;
     const row = (...items) => element('div', { className: 'medreasoner-row' }, items);
     const label = (text, target) => element('label', { htmlFor: target.id, textContent: text });
     const heading = text => element('h2', { textContent: text });
@@ -372,6 +407,7 @@ export class View {
       ask: [
         label('Question about this slice', this.question),
         this.question,
+        this.about,
         hint('medreasoner-hint', 'Shift+Enter makes a new line. Alt+Q comes back here.'),
         element('label', { className: 'choice' }, [this.search, 'Find the slice in the whole series']),
         element('label', { className: 'choice' }, [this.propagate, 'Segment through the volume']),
@@ -380,7 +416,7 @@ export class View {
         this.error,
       ],
       targets: [row(heading('Targets'), undo, redo), this.targets],
-      answer: [row(heading('Answer'), jump), this.reasoning, this.facts],
+      answer: [row(heading('Answer'), followUp, jump), this.reasoning, this.facts],
       correct: [
         heading('Correct the mask'),
         row(...Object.values(this.modes), this.box, reset),

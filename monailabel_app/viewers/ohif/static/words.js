@@ -14,6 +14,8 @@ const MM3_PER_CM3 = 1000;
  */
 export function describeAnswer(answer, sizes = null) {
   const lines = [presence(answer)];
+  const { follow_up: followUp } = answer;
+  if (followUp?.used) lines.push({ text: `It follows up on: ${followUp.target.name}.`, alert: false });
   const search = describeSearch(answer);
   if (search !== null) lines.push({ text: search, alert: false });
   const { agreement } = answer;
@@ -149,14 +151,22 @@ export function describeTarget(target) {
   return { state: isEdited(target) ? 'edited' : 'answered', alert: false };
 }
 
-/** One of the reader's points. */
-export function describePoint({ inside }, number) {
-  return `point ${number} ${inside ? 'inside' : 'outside'}`;
+/** What the next question follows up on. */
+export function describeAbout({ name, plane, center }) {
+  return [`about: ${name}`, describePlace({ plane, center_lps_mm: center })].filter(Boolean).join(', ');
+}
+
+/** One of the reader's points, scribbles or lassos. */
+export function describePoint({ inside, stroke, contour }, number) {
+  const drawn = stroke ? 'scribble' : 'point';
+  return `${contour ? 'lasso' : drawn} ${number} ${inside ? 'inside' : 'outside'}`;
 }
 
 const KINDS = {
   question: 'new question',
   click: 'click',
+  scribble: 'scribble',
+  lasso: 'lasso',
   box: 'box',
   brush: 'brush or eraser',
   point: 'point taken away',

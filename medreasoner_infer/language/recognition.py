@@ -193,7 +193,8 @@ def _is_strange(tokens: tuple[Token, ...]) -> bool:
     if any(words in off_topic(language) for language in LANGUAGES):
         return True
     if any(map(is_unspaced, words)):
-        return all(_is_strange_unspaced(words, language) for language in UNSPACED)
+        unspaced = (language for language in LANGUAGES if language in UNSPACED)
+        return all(_is_strange_unspaced(words, language) for language in unspaced)
     spaced = [language for language in LANGUAGES if language not in UNSPACED]
     left = {lang: [word for word in words if not _is_filler(word, lang)] for lang in spaced}
     fewest = min(len(strange) for strange in left.values())

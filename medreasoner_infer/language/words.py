@@ -49,7 +49,7 @@ def request_frames(language: Language) -> Frames:
     forms, frames = vocabulary().forms[language], frames_of(language)
     more = {plain_tokens(text) for text in forms.words}
     ends = {plain_tokens(piece) for form in forms.adjectival for piece in form.split("{adjective}")}
-    fillers = frames.fillers.meanings | dict.fromkeys((more | ends) - {()})
+    fillers = {**frames.fillers.meanings, **dict.fromkeys((more | ends) - {()})}
     return replace(frames, fillers=Phrases(fillers))
 
 

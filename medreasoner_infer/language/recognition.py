@@ -42,6 +42,8 @@ from medreasoner_infer.language.words import (
     request_pairs,
 )
 
+LONGEST_QUESTION_TOKENS = 60
+"""Words, or characters where there are no spaces; whoever writes more describes."""
 LONGEST_NAME_TOKENS, LONGEST_FOREIGN_NAME = 7, 3
 LEAST_KNOWN_SHARE = 0.2
 """Of the words of a question that no request holds; with fewer it is about something else."""
@@ -79,6 +81,8 @@ def recognised(
     """
     composed = unicodedata.normalize("NFC", text)
     tokens = tokens_of(composed)
+    if len(tokens) > LONGEST_QUESTION_TOKENS:
+        return None
     if len(questions_of(composed)) > 1:
         return Recognition("several", "")
     named = _named(tokens)

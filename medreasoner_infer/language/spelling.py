@@ -10,12 +10,12 @@ from rapidfuzz.distance import DamerauLevenshtein
 
 SHORTEST_MISSPELT = 5
 """Letters of a word; a shorter one with an error may be anything."""
-LETTERS_PER_ERROR = 9
+LETTERS_PER_ERROR, MOST_ERRORS = 9, 3
 
 
 def errors_allowed(text: str) -> int:
     """How many letters may be wrong, missing, too many or exchanged."""
-    return 1 + len(text) // LETTERS_PER_ERROR
+    return min(MOST_ERRORS, 1 + len(text) // LETTERS_PER_ERROR)
 
 
 def near_texts(said: str, texts: Collection[str]) -> Iterator[tuple[str, int]]:

@@ -25,7 +25,7 @@ MUTANTS_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
 
 .PHONY: install demo serve test test-fast test-viewers lint docs audit mutants benchmark clean
-.PHONY: embedded-models train-reasoner train-reasoner-vocabulary train-segmenter evaluate-embedded
+.PHONY: embedded-models train-reasoner train-reasoner-broad train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
 
@@ -97,10 +97,9 @@ train-reasoner:
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train \
 	  --out $(RUNS)/reasoner $(REASONER_OPTIONS)
 
-# A larger one that also learns the clinical vocabulary, first without images on a larger text side, then
-# with them; DATA/real holds public images that may be trained on. It is not shipped: as far as it was
-# trained, it understands more and places boxes worse.
-train-reasoner-vocabulary: install
+# embedded-broad, a larger one that learns the clinical vocabulary as well, first without images on a larger
+# text side, then with them; DATA/real holds public images that may be trained on.
+train-reasoner-broad: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage words \
 	  --init $(SHIPPED)/reasoner --out $(RUNS)/reasoner_words \
 	  --steps 1500 --batch 8 --beginnings 10 --decay_share 0.5 $(REASONER_OPTIONS)
@@ -108,8 +107,9 @@ train-reasoner-vocabulary: install
 	  --init $(RUNS)/reasoner_words/model --out $(RUNS)/reasoner_vocabulary \
 	  --steps 4800 --beginnings 6 --lr 1e-3 --decay_share 0.8 \
 	  $(REAL_DATA_OPTION) $(REASONER_OPTIONS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.calibrate \
-	  --model $(RUNS)/reasoner_vocabulary/model $(REAL_DATA_OPTION)
+	cp $(RUNS)/reasoner_vocabulary/model/* $(SHIPPED)/reasoner_broad/
+	$(BIN)/python -m medreasoner_training.embedded.reasoner.evaluate --model $(SHIPPED)/reasoner_broad \
+	  $(if $(DATA),--data '$(DATA)') $(REAL_DATA_OPTION)
 
 # Prompted crops first, then clips in which it is prompted with its own last mask, at last longer ones
 # with targets that grow and two looks at each slice.

@@ -12,21 +12,26 @@ from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_training.embedded.phantom import sample_image
 
-FOLDER = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
+EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded"
+
+
+@pytest.fixture(scope="module", params=["reasoner", "reasoner_broad"])
+def folder(request):
+    return EMBEDDED / request.param
 
 
 @pytest.fixture(scope="module")
-def processor():
+def processor(folder):
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(FOLDER)
+    return AutoProcessor.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
-def evaluator():
+def evaluator(folder):
     from medreasoner_training.embedded.reasoner.evaluate import Evaluator
 
-    return Evaluator(str(FOLDER))
+    return Evaluator(str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -40,28 +45,37 @@ def mean_iou(evaluator, greys, questions) -> float:
     return float(np.mean([score.iou for score in evaluator.scores(greys, questions)]))
 
 
-def test_shipped_folder_is_small():
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 20e6
+def test_shipped_folder_is_small(folder):
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
 
 
-def test_prompt_file_says_how_the_model_was_trained():
-    prompt = json.loads((FOLDER / "prompt.json").read_text(encoding="utf-8"))
-    targets = prompt.pop("targets")
-    assert targets["gallbladder"] == "Which small sac stores bile?"
-    assert len(targets) == 19
+@pytest.mark.parametrize(
+    ("name", "gallbladder", "targets", "reasoning_chars"),
+    [
+        ("reasoner", "Which small sac stores bile?", 19, 160),
+        ("reasoner_broad", "Where is the gallbladder?", 41, 240),
+    ],
+)
+def test_prompt_file_says_how_the_model_was_trained(name, gallbladder, targets, reasoning_chars):
+    prompt = json.loads((EMBEDDED / name / "prompt.json").read_text(encoding="utf-8"))
+    questions = prompt.pop("targets")
+    assert questions["gallbladder"] == gallbladder
+    assert len(questions) == targets
     assert prompt == {
         "system": "You are a medical grounding assistant.",
         "user_template": "{query}",
         "asks_reasoning": True,
+        "takes_follow_ups": False,
+        "refuses_others": True,
         "image_encoding": "grey_xy_ramps",
         "input_size": 128,
-        "max_reasoning_chars": 160,
+        "max_reasoning_chars": reasoning_chars,
     }
 
 
-def test_model_card_says_what_the_model_is_not_for():
-    card = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert "not for clinical use" in card
+def test_model_card_says_what_the_model_is_not_for(folder):
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "not for clinical use" in " ".join(card.split())
     assert "license: apache-2.0" in card
 
 
@@ -114,10 +128,10 @@ def test_greedy_answer_is_well_formed_and_names_the_target(evaluator):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phrasings", ["trained", "held_out"])
-def test_card_holds_the_figures_that_the_shipped_weights_give(evaluator, phrasings):
+def test_card_holds_the_figures_that_the_shipped_weights_give(folder, evaluator, phrasings):
     from medreasoner_training.embedded.reasoner.evaluate import case_rows, phantom_cases
 
-    written = json.loads((FOLDER / "evaluation.json").read_text(encoding="utf-8"))["phantoms"]
+    written = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["phantoms"]
     cases = phantom_cases(30)
     questions = [getattr(case, phrasings) for case in cases]
     rows = case_rows(evaluator.scores([case.grey for case in cases], questions))
@@ -126,9 +140,9 @@ def test_card_holds_the_figures_that_the_shipped_weights_give(evaluator, phrasin
     assert sum(new == old for new, old in zip(rows, kept, strict=True)) >= 0.9 * len(rows)
 
 
-def test_means_in_the_card_are_those_of_its_cases():
-    written = json.loads((FOLDER / "evaluation.json").read_text(encoding="utf-8"))
-    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+def test_means_in_the_card_are_those_of_its_cases(folder):
+    written = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    card = (folder / "README.md").read_text(encoding="utf-8")
     for part in (part for part in written.values() if "cases" in part):
         ious = [row[3] for row in part["cases"]["trained_phrasings"] if row[1]]
         assert f"| box IoU | {np.mean(ious):.3f} (" in card

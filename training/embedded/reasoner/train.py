@@ -409,8 +409,15 @@ def train(settings: Settings) -> Path:
     hours = None if last else round(result.metrics["train_runtime"] / 3600, 1)
     taught = taught_by_phrasing() if settings.stage == "phrasings" else taught_by_name()
     save_model_folder(model, processor, out / "model", targets=taught)
-    write_json(out / "model" / "training.json", asdict(settings) | {"out": "DIR", "hours": hours})
+    write_json(out / "model" / "training.json", _told(settings) | {"hours": hours})
     return out / "model"
+
+
+def _told(settings: Settings) -> dict:
+    """The settings without this machine's folders."""
+    folders = {"out": "DIR", "init": "MODEL", "real_data": "DATA/real"}
+    given = asdict(settings)
+    return given | {name: told for name, told in folders.items() if given[name]}
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def recognised(
     Args:
         text: the question, in any of the languages, with typing errors.
         known: the vocabulary's names of the targets that are known, without a side.
-        facts: to be recalled; those of the vocabulary by default.
+        facts: to be recalled in the place of all facts and neighbours of the vocabulary.
 
     Returns:
         ``None`` wherever that isn't certain, so that the question has to be understood.
@@ -88,7 +88,7 @@ def recognised(
     named = _named(tokens)
     if named is not None:
         return None if _is_ambiguous(named) else _recognition(named.name, named.side, known)
-    by_place = placed(composed)
+    by_place = placed(composed) if facts is None else None
     if by_place is not None:
         return _recognition(by_place[0].name, by_place[1], known)
     recalled = (facts or all_facts()).recalled(composed)

@@ -29,7 +29,6 @@ class Recollection:
 
     target: Target
     side: Side | None
-    similarity: float
 
 
 class FactIndex:
@@ -53,11 +52,11 @@ class FactIndex:
             found = self._index[language].nearest(_features(rest, language))
             if found is None:
                 continue
-            target, fact, similarity = found
+            target, fact = found
             side = fact.side or told
             if target.paired and side is None and _speaks_of_sides(tokens, language):
                 return None
-            return Recollection(target, side if target.paired else None, similarity)
+            return Recollection(target, side if target.paired else None)
         return None
 
     @cached_property
@@ -86,7 +85,7 @@ class _LanguageIndex:
                 self._holders[feature].append(number)
         self._norms = [self._norm(features) for features in found]
 
-    def nearest(self, features: frozenset[str]) -> tuple[Target, Fact, float] | None:
+    def nearest(self, features: frozenset[str]) -> tuple[Target, Fact] | None:
         """The fact that shares most with a text, if it is near and leads before other targets'."""
         shared: dict[int, float] = defaultdict(float)
         for feature in features:
@@ -106,7 +105,7 @@ class _LanguageIndex:
         others = (value for value, number in ranked if self._facts[number][0] is not target)
         if similarity - next(others, 0.0) < LEAST_LEAD:
             return None
-        return target, fact, similarity
+        return target, fact
 
     def _norm(self, features: Iterable[str]) -> float:
         return math.sqrt(sum(self._weight(feature) ** 2 for feature in features)) or 1.0

@@ -27,7 +27,8 @@ class KnownTargets:
             ``left kidney`` a question may leave the side open.
         refuses_others: whether it knows nothing else. A model that was trained further may have
             learned what no list holds, and is asked everything.
-        facts: by which a target is recognised; by default all of the vocabulary.
+        facts: by which a target is recognised; by default all facts and neighbours of the
+            vocabulary.
     """
 
     questions: Mapping[str, str]

@@ -259,7 +259,7 @@ def _taught_targets(folder: Path) -> KnownTargets | None:
 
 
 def _understanding(settings: Settings) -> dict:
-    """Held-out questions; the facts that they tell are kept from the vocabulary's reading, too.
+    """Held-out questions; facts and places that they tell are kept from the reading, too.
 
     As a user meets it, the reading knows all facts: ``implicit`` and ``outside, told facts``.
     """

@@ -75,7 +75,10 @@ use.**
   of the trunk, the image's on other pictures. It cannot judge disease; how often findings are
   missed or invented stands in their table."""
 
-_BROAD_START = "from the embedded reasoner by `make train-reasoner-broad`, its last stage"
+_BROAD_START = (
+    "from the embedded reasoner by `make train-reasoner-broad`; its last stage, which was resumed "
+    "at step 800 from a run laid out for 3,600 steps,"
+)
 
 _ROWS = (
     ("well-formed answers", "well_formed"),
@@ -141,7 +144,8 @@ def _understanding(part: dict) -> str:
         "",
         "Each target is asked for on the slice where it is largest, in forms, facts and terms that "
         "took no part in the training. The vocabulary's reading knows the forms and terms; the "
-        "facts were kept from it, too.",
+        "facts and places were kept from it, too, but for the rows of told facts. Its bounds were "
+        "set with an eye on questions of this kind.",
         "",
         *table_lines(["question", "right target named"], named),
         "",

@@ -19,6 +19,7 @@ from ..questions import Kind, Question, QuestionWriter, Split
 from .modelling import question_by_name
 from .pictures import PHANTOM_KINDS, Picture, drawn, phantom_picture, unknown_picture
 from .reasonings import (
+    FINDINGS,
     UNKNOWN_PICTURE,
     absent_reasoning,
     answer_text,
@@ -41,7 +42,8 @@ KNOWN_KINDS: dict[Kind, float] = {
 }
 """Mostly what the vocabulary alone does not read, see ``language.recognition``."""
 OTHER_KINDS: dict[Kind, float] = {"outside": 0.55, "nonsense": 0.3, "several": 0.15}
-REFUSED_SHARE = 0.3
+REFUSED_SHARE = {"whole": 0.15, "begun": 0.3}
+"""A refusal does not look at the image: it is learnt as well from an answer that is only begun."""
 BY_NAME_SHARE = 0.7
 """Of the questions about images that name their target, as they are put when it is recognised."""
 PHRASING_SHARE = 0.15
@@ -144,11 +146,12 @@ class Asker:
         }
 
     def _whole(self, scene: _Scene, rng: np.random.Generator, number: int) -> Asked:
-        if rng.random() < REFUSED_SHARE:
+        if rng.random() < REFUSED_SHARE["whole"]:
             return self._refused(rng)
         absent = rng.random() < ABSENT_SHARE or not scene.truths
         names = scene.elsewhere if absent else tuple(scene.truths)
-        name = names[(number + int(rng.integers(len(names)))) % len(names)]
+        found = [] if absent or number else _findings(scene)
+        name = found[0] if found else names[int(rng.integers(len(names)))]
         label = _label_of(name) if scene.phantom is not None else None
         if label is not None and rng.random() < PHRASING_SHARE:
             return _answered(scene, name, training_query(label, rng), "")
@@ -159,7 +162,7 @@ class Asker:
         return _answered(scene, name, question.text, by)
 
     def _beginning(self, rng: np.random.Generator) -> Asked:
-        if rng.random() < REFUSED_SHARE:
+        if rng.random() < REFUSED_SHARE["begun"]:
             return self._refused(rng)
         while True:
             question = self._draw(KNOWN_KINDS, rng)
@@ -206,6 +209,11 @@ def _torso_scene(rng: np.random.Generator) -> _Scene:
     shown = set(np.unique(image.labels))
     absent = [target.name for label, target in known_targets().items() if label not in shown]
     return _Scene(image, names, (*absent, *ELSEWHERE), truths)
+
+
+def _findings(scene: _Scene) -> list[str]:
+    """What a torso shows that should not be there; it is asked for first."""
+    return [known_targets()[label].name for label in scene.phantom or {} if label in FINDINGS]
 
 
 def _answered(scene: _Scene, name: str, query: str, by: str) -> Asked:

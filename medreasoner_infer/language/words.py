@@ -70,6 +70,21 @@ def description_words(language: Language) -> frozenset[str]:
 
 
 @cache
+def little_words(language: Language) -> frozenset[str]:
+    """Words of descriptions that say little of what is told, beside those of requests."""
+    said = map(plain_tokens, vocabulary().forms[language].little)
+    return frozenset(tokens[0] for tokens in said if len(tokens) == 1) | description_words(language)
+
+
+@cache
+def first_alike(language: Language) -> Mapping[str, str]:
+    """For a word of a description the first of the group of words that say the same."""
+    groups = vocabulary().forms[language].alike
+    plain = (["".join(plain_tokens(word)) for word in group] for group in groups)
+    return {word: group[0] for group in plain for word in group}
+
+
+@cache
 def name_words(language: Language) -> frozenset[str]:
     """Words of names that no request holds."""
     words = {word for tokens in all_names(language).meanings for word in tokens}

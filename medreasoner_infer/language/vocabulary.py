@@ -96,7 +96,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Outside:
-    """A medical term that is none of the targets: a disease, a device, another organ."""
+    """A term that is none of the targets: a disease, a device, another organ, an everyday thing."""
 
     name: str
     group: str

@@ -22,6 +22,8 @@ LEAST_LEAD = 0.15
 FREQUENT = 6
 """Facts that hold a word which tells kinds of things apart, such as *vein* and *artery*; a target
 of which no fact says such a word is not meant."""
+LEAST_SHARED_PAIRS = 3
+"""Of characters, where there are no spaces; fewer may stand in anything."""
 _STEM_LETTERS = 5
 
 
@@ -79,6 +81,7 @@ class _LanguageIndex:
     def __init__(self, facts: Iterable[tuple[Target, Fact]], language: Language) -> None:
         told = [(target, fact) for target, fact in facts if language in fact.texts]
         self._facts = told
+        self._least_shared = LEAST_SHARED_PAIRS if language in UNSPACED else 1
         found = [_features(plain_tokens(fact.texts[language]), language) for _, fact in told]
         self._frequency = Counter(feature for features in found for feature in features)
         self._holders: dict[str, list[int]] = defaultdict(list)
@@ -104,6 +107,8 @@ class _LanguageIndex:
             return None
         similarity, best = ranked[0]
         target, fact = self._facts[best]
+        if sum(best in self._holders.get(f, ()) for f in features) < self._least_shared:
+            return None
         said = self._said_of[target.name]
         if any(self._frequency[f] >= FREQUENT and f not in said for f in features):
             return None

@@ -356,8 +356,11 @@ def test_the_command_writes_the_reports_and_shows_the_table(tmp_path, monkeypatc
     data, out = str(tmp_path / "data" / "test.parquet"), str(tmp_path / "out")
     result = CliRunner().invoke(app, ["evaluate", data, "--out", out, "--resamples", "100"])
     assert result.exit_code == 0, result.output
-    for said in ("MedReasoner-7B", "32.42", "abdomen", "not understood 1"):
+    for said in ("MedReasoner-7B", "32.42", "abdomen", "not understood", "decoding constrained"):
         assert said in result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["present", "3", "1", "1", "1", "1"] in lines
+    assert ["absent", "0", "0", "0", "0", "0"] in lines
     compared = CliRunner().invoke(app, ["compare", out, out, "--resamples", "100"])
     assert compared.exit_code == 0, compared.output
     assert "7 questions with a target; 0 of one run only." in compared.output

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.reasoners import Reasoner
+from medreasoner_infer.reasoners.prompts import AS_THE_MODEL_SAYS, Asking, Prompting
 from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_training.evaluation.answering import answer_cases
 from medreasoner_training.evaluation.errors import EvaluationDataError, EvaluationRunError
@@ -36,6 +37,8 @@ RUN_NAME = "run.json"
 DATA_SET_NAME = "data_set"
 OnAnswered = Callable[[int, int], None]
 _LOCK_NAME = ".lock"
+#: What a record calls the prompt of a model that is asked as its folder or the registry says.
+OWN_PROMPT = "the model's"
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,17 @@ class RunSettings:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A data set, the models that it is put to, and the folder that holds what came out."""
+    """A data set, the models that it is put to, and the folder that holds what came out.
+
+    ``asking`` is how the reasoner was told to be asked when it was loaded.
+    """
 
     source: RowSource
     reasoner: Reasoner
     segmenter: Segmenter
     settings: RunSettings
     folder: Path
+    asking: Asking = AS_THE_MODEL_SAYS
 
     @property
     def places(self) -> list[int]:
@@ -87,9 +94,22 @@ class Run:
                 "rows": self.source.count,
             },
             "reasoner": asdict(self.reasoner.identity),
+            "asked": {
+                "prompt": self.asking.prompt or OWN_PROMPT,
+                "prompting": self._prompting,
+                "decoding": "constrained" if self.asking.constrained else "free",
+            },
             "segmenter": asdict(self.segmenter.identity),
             "settings": asdict(self.settings),
         }
+
+    @property
+    def _prompting(self) -> Prompting | None:
+        """``None`` where it is not known of a reasoner how it is asked."""
+        template = self.reasoner.template
+        if template is None:
+            return self.asking.prompting
+        return "reasoning" if template.asks_reasoning else "direct"
 
     def cases(self, places: Sequence[int]) -> Iterator[Case]:
         """The rows at some places with their pixels."""

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import multiprocessing
+import re
 import signal
 from pathlib import Path
 
@@ -15,6 +18,7 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("datasets")
 pytest.importorskip("monai")
 
+from PIL import Image
 from pyarrow.parquet import read_table
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
@@ -22,6 +26,8 @@ from support import umrg
 from support.evaluated import BoxFiller, Scripted, answer_text, predict_until_killed
 from typer.testing import CliRunner
 
+from medreasoner_infer.models.loading import load_segmenter
+from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_training.evaluation import (
     EvaluationRunError,
@@ -347,6 +353,31 @@ def test_two_runs_are_compared_pair_by_pair(tmp_path) -> None:
     assert [each.question for each in found.gained] == ["lost", "left half"]
     with pytest.raises(EvaluationRunError, match=r"holds no predictions\.parquet"):
         compare_reports(tmp_path / "a", tmp_path, CONFIG)
+
+
+def test_where_two_runs_differ_is_shown_side_by_side(tmp_path) -> None:
+    """By the embedded segmenter, which a comparison finds by the name in the run's record."""
+    segmenter = load_segmenter(resolve_model("segmenter", "embedded"), device="cpu")
+    for name, texts in (("a", TEXTS), ("b", TEXTS | {"perfect": TEXTS["declined"]})):
+        run = run_in(tmp_path, segmenter, ("left half", "perfect"), name)
+        run.reasoner.texts = texts
+        predict(run)
+    data, page = str(tmp_path / "data" / "test.parquet"), tmp_path / "compare.html"
+    command = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "100"]
+    result = CliRunner().invoke(app, [*command, "--html", str(page), "--data", data])
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    (png,) = re.findall("data:image/png;base64,([A-Za-z0-9+/=]+)", text)
+    width, height = Image.open(io.BytesIO(base64.b64decode(png))).size
+    assert width == 3 * height
+    assert "The second loses" in text
+    assert "“perfect”" in text
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["first", "2", "0", "0", "0", "0"] in lines
+    assert ["second", "1", "0", "0", "1", "0"] in lines
+    umrg.write(tmp_path / "data" / "test.parquet", [umrg.row(0, TRUE_BOX, "perfect", "liver")])
+    other = CliRunner().invoke(app, [*command, "--html", str(page), "--data", data])
+    assert "have changed since" in str(other.exception)
 
 
 def test_the_command_writes_the_reports_and_shows_the_table(tmp_path, monkeypatch) -> None:

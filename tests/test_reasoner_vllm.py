@@ -218,14 +218,14 @@ def test_confidence_is_scored_without_the_constraint(server) -> None:
     assert answer.confidence == pytest.approx(math.prod(chances[3:]) ** (1 / 4))
     body = server.seen[1]
     assert "structured_outputs" not in body
+    assert body["messages"][:2] == server.seen[0]["messages"]
+    assert body["messages"][2] == {"role": "assistant", "content": COMPLETION}
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
 
 
 def test_decoding_freely_the_server_is_given_no_format(server) -> None:
     connect(server, asking=Asking(constrained=False)).answer(request_of())
     assert "structured_outputs" not in server.seen[0]
-    assert body["messages"][:2] == server.seen[0]["messages"]
-    assert body["messages"][2] == {"role": "assistant", "content": COMPLETION}
-    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
 
 
 def test_a_server_that_does_not_score_gives_no_confidence(server) -> None:

@@ -79,10 +79,7 @@ class Run:
     @property
     def places(self) -> list[int]:
         """Places of the rows that are asked, in rising order."""
-        everything = list(range(self.source.count))
-        return (
-            everything if self.settings.limit is None else spread(everything, self.settings.limit)
-        )
+        return places_of(self.source.count, self.settings.limit)
 
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
@@ -163,6 +160,32 @@ def _predict_batch(run: Run, cases: Sequence[Case]) -> list[Prediction]:
     ]
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """What the evaluation in a folder was begun with, see :meth:`Run.record`.
+
+    Raises:
+        EvaluationRunError: there is none, or it is damaged.
+    """
+    path = folder / RUN_NAME
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise EvaluationRunError(
+            f"{folder.name} holds no {RUN_NAME}. Give the folder that 'medreasoner evaluate' wrote."
+        ) from error
+    except ValueError as error:
+        raise EvaluationRunError(f"{RUN_NAME} is damaged. Give a new folder.") from error
+    if not isinstance(record, dict):
+        raise EvaluationRunError(f"{RUN_NAME} is damaged. Give a new folder.")
+    return record
+
+
+def places_of(count: int, limit: int | None) -> list[int]:
+    """Places of the rows that are asked of ``count``, in rising order."""
+    everything = list(range(count))
+    return everything if limit is None else spread(everything, limit)
+
+
 def _require_same_run(run: Run) -> None:
     path, record = run.folder / RUN_NAME, run.record()
     if not path.exists():
@@ -172,14 +195,8 @@ def _require_same_run(run: Run) -> None:
             )
         write_durably(path, json.dumps(record, indent=1) + "\n")
         return
-    try:
-        before = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise EvaluationRunError(f"{RUN_NAME} is damaged. Give a new folder.") from error
-    now = json.loads(json.dumps(record))
-    changed = [
-        name for name in now if not isinstance(before, dict) or before.get(name) != now[name]
-    ]
+    before, now = read_record(run.folder), json.loads(json.dumps(record))
+    changed = [name for name in now if before.get(name) != now[name]]
     if changed:
         raise EvaluationRunError(
             f"The output folder holds an evaluation with other {' and '.join(changed)}. Resume it "

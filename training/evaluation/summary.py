@@ -117,8 +117,8 @@ def summarise(predictions: Sequence[Prediction], config: GateConfig) -> Summary:
         _group("all", present, config),
         {grouping: _groups(grouping, present, config) for grouping in GROUPINGS},
         {
-            "present": _outcomes(present),
-            "absent": _outcomes(each for each in predictions if not each.target_present),
+            "present": outcomes_of(present),
+            "absent": outcomes_of(each for each in predictions if not each.target_present),
         },
         _errors(present, config),
     )
@@ -169,7 +169,8 @@ def _group(name: str, present: Sequence[Prediction], config: GateConfig) -> Grou
     return GroupSummary(name, len(present), len(np.unique(patients)), values)
 
 
-def _outcomes(predictions: Iterable[Prediction]) -> dict[Outcome, int]:
+def outcomes_of(predictions: Iterable[Prediction]) -> dict[Outcome, int]:
+    """How often each outcome was answered, those that were not included."""
     counted = Counter(each.outcome for each in predictions)
     return {outcome: counted[outcome] for outcome in OUTCOMES}
 

@@ -85,13 +85,18 @@ def test_an_answer_in_the_official_prompts_own_quotes_is_read() -> None:
 
 
 def test_each_prompt_has_its_counterpart_and_a_models_own_keeps_its_words() -> None:
-    assert in_prompting(REASONING_PROMPT, "direct") == DIRECT_PROMPT
-    assert in_prompting(OFFICIAL_DIRECT_PROMPT, "reasoning") == OFFICIAL_PROMPT
-    assert in_prompting(DIRECT_PROMPT, "direct") == in_prompting(DIRECT_PROMPT, None)
+    directly, free = Asking(None, "direct"), Asking(None, "direct", constrained=False)
+    assert in_prompting(REASONING_PROMPT, directly) == DIRECT_PROMPT
+    assert in_prompting(REASONING_PROMPT, free) == DIRECT_PROMPT
+    assert in_prompting(OFFICIAL_DIRECT_PROMPT, Asking(None, "reasoning")) == OFFICIAL_PROMPT
+    assert in_prompting(DIRECT_PROMPT, directly) == in_prompting(DIRECT_PROMPT, Asking())
     own = PromptTemplate("Ground.", "Where is {query}?")
-    direct = in_prompting(own, "direct")
+    direct = in_prompting(own, directly)
     assert (direct.system, direct.user_template) == (own.system, own.user_template)
     assert (own.asks_reasoning, direct.asks_reasoning) == (True, False)
+    assert in_prompting(own, Asking(constrained=False)) == own
+    with pytest.raises(InputError, match="a prompt of its own"):
+        in_prompting(own, free)
 
 
 def test_the_released_checkpoint_is_loaded_by_name_at_the_commit_that_is_there(hub) -> None:
@@ -168,13 +173,17 @@ def test_a_report_tells_how_was_asked_and_counts_every_outcome(tmp_path) -> None
     row = umrg.row(0, (10, 20, 50, 40), "Which organ produces bile?", "liver")
     data = str(umrg.write(tmp_path / "test.parquet", [row]))
     out = tmp_path / "out"
-    command = ["evaluate", data, "--out", str(out), "--prompting", "direct", "--free"]
+    command = ["evaluate", data, "--out", str(out), "--prompting", "direct"]
     result = CliRunner().invoke(app, [*command, "--resamples", "100"])
     assert result.exit_code == 0, result.output
     report = json.loads((out / "report.json").read_text())
-    assert report["asked"] == {"prompt": "the model's", "prompting": "direct", "decoding": "free"}
+    assert report["asked"] == {
+        "prompt": "the model's",
+        "prompting": "direct",
+        "decoding": "constrained",
+    }
     counted = report["outcomes"]["present"]
     assert set(counted) == {"present", "absent", "not_understood", "refused", "failed"}
     assert sum(counted.values()) == 1
-    again = CliRunner().invoke(app, [*command[:-1], "--resamples", "100"])
+    again = CliRunner().invoke(app, [*command[:-2], "--resamples", "100"])
     assert "an evaluation with other asked" in str(again.exception)

@@ -163,7 +163,7 @@ def served_settings(
         asking: what differs in this run; its prompt goes before all others.
 
     Raises:
-        InputError: there is no prompt of that name.
+        InputError: there is no prompt of that name, or it cannot be asked so.
     """
     wanted = asking.prompt or prompt
     template = named_prompt(wanted) if isinstance(wanted, str) else wanted
@@ -171,6 +171,6 @@ def served_settings(
         file = PromptFile(REASONING_PROMPT, "rgb", PUBLISHED_INPUT_SIZE)
     return dataclasses.replace(
         file,
-        template=in_prompting(template or file.template, asking.prompting),
+        template=in_prompting(template or file.template, asking),
         input_size=input_size or file.input_size,
     )

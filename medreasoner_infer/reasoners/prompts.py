@@ -188,17 +188,28 @@ class Asking:
 AS_THE_MODEL_SAYS = Asking()
 
 
-def in_prompting(template: PromptTemplate, prompting: Prompting | None) -> PromptTemplate:
+def in_prompting(template: PromptTemplate, asking: Asking) -> PromptTemplate:
     """The template, or its counterpart that asks for a trace or for the answer alone.
 
-    A template of a model's own folder keeps its words: what is decoded has a trace or none.
+    A template of a model's own folder keeps its words: decoding is held to an answer with a trace
+    or without one.
+
+    Raises:
+        InputError: decoding is free, so that nothing would tell such a model what is wanted.
     """
+    prompting = asking.prompting
     wanted = template.asks_reasoning if prompting is None else prompting == "reasoning"
     if wanted == template.asks_reasoning:
         return template
     for pair in _PAIRS:
         if template in pair:
             return pair[0] if wanted else pair[1]
+    if not asking.constrained:
+        raise InputError(
+            "This model has a prompt of its own, which does not tell it to answer in the way "
+            f"{prompting!r}, and free decoding does not hold it to that. Decode constrained, or "
+            "name another prompt."
+        )
     return dataclasses.replace(template, asks_reasoning=wanted)
 
 

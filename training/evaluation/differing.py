@@ -131,6 +131,6 @@ def _require_data(folder: Path, record: Mapping[str, Any], source: RowSource) ->
     if (told["sha256"], told["split"]) != (source.fingerprint, source.split):
         raise EvaluationRunError(
             f"{folder.name} was measured on {told['name']!r}, split {told['split']}; the data "
-            f"given are {source.name!r}, split {source.split}, or have changed since. Give the data set "
-            "of the evaluation, with its questions."
+            f"given are {source.name!r}, split {source.split}, or have changed since. Give the "
+            "data set of the evaluation, with its questions."
         )

@@ -298,6 +298,29 @@ def test_of_a_line_cut_short_nothing_counts(tmp_path) -> None:
         assert _table(run.folder) == expected
 
 
+def test_held_out_super_categories_are_told_apart(tmp_path) -> None:
+    """Rows are of the abdomen and of the lung by turns; "perfect" is the first one."""
+    run = run_in(tmp_path)
+    report = evaluate(run, CONFIG, held_out_super_categories=("lung",)).to_dict()
+    told, rows = report["protocol"], _table(run.folder)
+    assert (told["name"], told["super_categories"]) == ("ood", ("lung",))
+    assert (told["in_distribution"]["n"], told["held_out"]["n"]) == (4, 3)
+    for part, places in (("in_distribution", (0, 2, 4, 6)), ("held_out", (1, 3, 5))):
+        expected = np.mean([rows[place]["dice"] for place in places])
+        assert told[part]["values"]["dice"]["mean"] == pytest.approx(expected)
+    assert "Out of distribution" in (run.folder / "report.html").read_text()
+    with pytest.raises(EvaluationRunError, match="'brain'; it has: abdomen, lung"):
+        evaluate(run_in(tmp_path), CONFIG, held_out_super_categories=("brain",))
+
+
+@pytest.mark.parametrize("given", [["--protocol", "ood"], ["--protocol", "iid"]])
+def test_a_protocol_needs_what_is_held_out(tmp_path, given) -> None:
+    data = str(umrg.write(tmp_path / "test.parquet", [umrg.row(0, TRUE_BOX, "perfect", "liver")]))
+    result = CliRunner().invoke(app, ["evaluate", data, "--out", str(tmp_path / "out"), *given])
+    assert result.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_finished_is_not_asked_again(tmp_path) -> None:
     predict(run_in(tmp_path))
     again = run_in(tmp_path)

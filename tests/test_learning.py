@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,13 @@ from support.tiny_qwen import save_tiny_qwen
 
 from medreasoner_training.evaluation import EvaluationDataError, EvaluationRow
 from medreasoner_training.finetune.raw_samples import read_sample
-from medreasoner_training.learning import LearningSettings, learning_set, why_not_to_train_on
-from medreasoner_training.learning.making import NO_MASK, VALIDATES
+from medreasoner_training.learning import (
+    LearningSettings,
+    learning_set,
+    require_same_data,
+    why_not_to_train_on,
+)
+from medreasoner_training.learning.making import NO_MASK, TESTED, VALIDATES
 from medreasoner_training.learning.permission import NON_COMMERCIAL, SAID_NOT
 from medreasoner_training.samples import (
     TRAIN,
@@ -147,6 +153,26 @@ def test_a_patient_who_validates_is_not_learnt_from(tmp_path) -> None:
     assert reasons(found) == {VALIDATES: 1}
 
 
+def test_a_patient_of_the_test_split_is_not_learnt_from(tmp_path) -> None:
+    told = [("a", "train"), ("b", "train"), ("c", "train"), ("c", "test"), ("d", "test")]
+    data = folder_of(tmp_path / "data", [{"patient": p, "split": s} for p, s in told])
+    found = learning_set(str(data), tmp_path / "out", LearningSettings(56, val_share=0.5))
+    assert found.manifest.rows == 2
+    assert reasons(found) == {TESTED: 1}
+
+
+def test_a_learning_set_is_gone_on_with_only_if_it_is_of_the_same_data(tmp_path) -> None:
+    data = umrg.write(tmp_path / "all.parquet", umrg_rows())
+    settings = LearningSettings(84)
+    found = learning_set(str(data), tmp_path / "out", settings)
+    require_same_data(found, str(data), settings)
+    with pytest.raises(DatasetFolderError, match="other data or with other settings"):
+        require_same_data(found, str(data), LearningSettings(84, val_share=0.3))
+    umrg.write(data, umrg_rows(4))
+    with pytest.raises(DatasetFolderError, match="other data or with other settings"):
+        require_same_data(found, str(data), settings)
+
+
 def test_a_test_split_is_learnt_from_only_if_it_is_asked_for(tmp_path) -> None:
     data = str(umrg.write(tmp_path / "test.parquet", umrg_rows()))
     with pytest.raises(EvaluationDataError, match="no split to learn from; it has: test"):
@@ -212,7 +238,7 @@ def test_a_parquet_of_u_mrgs_schema_is_read_measured_and_trained_on(tmp_path, me
     prompt = {"system": "Ground.", "user_template": "{query}", "input_size": 112}
     more = {"image_encoding": "rgb", "max_reasoning_chars": 8}
     (model / "prompt.json").write_text(json.dumps(prompt | more))
-    umrg.write(data, umrg_rows(8))
+    umrg.write(data, umrg_rows(12))
 
     def medreasoner(*arguments: object) -> str:
         command = [sys.executable, "-c", WITHOUT_A_SERVER, *map(str, arguments)]
@@ -224,13 +250,15 @@ def test_a_parquet_of_u_mrgs_schema_is_read_measured_and_trained_on(tmp_path, me
         f"model.name={model}", "tuning=full", "data.replay_share=0", "data.replay=null",
         "sft.steps=2" if method == "sft" else "sft.steps=0", "sft.batch=2", "sft.micro_batch=2",
         "grpo.steps=2", "grpo.prompts_per_step=1", "grpo.generations=2",
-        "grpo.max_completion_tokens=16", "run.eval_steps=0", "gate.min_patients=2",
-        "gate.resamples=100",
+        "grpo.max_completion_tokens=16", "run.eval_steps=0", "gate.resamples=100",
     )  # fmt: skip
     settings = [word for change in changes for word in ("--set", change)]
     run = tmp_path / "run"
-    said = medreasoner("train", "--dataset", data, "--out", run, "--method", method, *settings)
-    assert "train 6 rows of 6 patients, validation 2 rows of 2 patients" in said
+    options = ("--out", run, "--method", method, "--val-share", 0.5)
+    said = medreasoner("train", "--dataset", data, *options, *settings)
+    counts = re.search(r"train (\d+) rows of (\d+) patients, validation (\d+) rows of", said)
+    assert int(counts[1]) + int(counts[3]) == 12
+    assert counts[1] == counts[2]
     progress = json.loads((run / "progress.json").read_text())
     assert (progress["state"], progress["step"]) == ("finished", 2)
     (folder,) = [line.split("model: ")[1] for line in said.splitlines() if "model: " in line]
@@ -239,4 +267,4 @@ def test_a_parquet_of_u_mrgs_schema_is_read_measured_and_trained_on(tmp_path, me
     ).read_bytes()
     report = tmp_path / "report"
     medreasoner("evaluate", data, "--reasoner", folder, "--out", report, "--resamples", "100")
-    assert json.loads((report / "report.json").read_text())["n"] == 8
+    assert json.loads((report / "report.json").read_text())["n"] == 12

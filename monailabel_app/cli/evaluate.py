@@ -108,6 +108,13 @@ def evaluate(
     resamples: Annotated[
         int, typer.Option(min=100, help="Bootstrap samples of the intervals.")
     ] = 2000,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="ood: tell super-categories apart that training had left out."),
+    ] = None,
+    held_out_supercategory: Annotated[
+        list[str] | None, typer.Option(help="One of them; may be repeated.")
+    ] = None,
     records: Annotated[
         Path | None, typer.Option(help="Folder of a site's records, if it was given a data_dir.")
     ] = None,
@@ -120,6 +127,7 @@ def evaluate(
     from medreasoner_training.gate import GateConfig
     from monailabel_app.export.for_evaluation import is_site
 
+    held_out = _held_out(protocol, held_out_supercategory or [])
     found = _site_data_set(data, out, records) if is_site(data) else data
     asking = Asking(prompt, cast("Prompting | None", prompting), constrained)
     source = open_rows(found, questions=questions, split=split)
@@ -131,10 +139,20 @@ def evaluate(
     with console.status("Loading the models"):
         run = Run(source, models.reasoner, models.segmenter, settings, out, asking)
     with _progress("Questions") as on_answered:
-        report = evaluate_run(run, GateConfig(resamples=resamples), on_answered)
+        report = evaluate_run(run, GateConfig(resamples=resamples), on_answered, held_out)
     _show(report)
     for name in sorted(path.name for path in out.iterdir() if path.name.startswith("report.")):
         console.print(Text(f"wrote {out / name}"), soft_wrap=True)
+
+
+def _held_out(protocol: str | None, names: list[str]) -> list[str]:
+    from medreasoner_training.evaluation.protocols import OOD
+
+    if protocol not in (None, OOD) or (protocol == OOD) != bool(names):
+        raise typer.BadParameter(
+            f"give {OOD} with --held-out-supercategory, or neither", param_hint="--protocol"
+        )
+    return names
 
 
 def _site_data_set(studies: str, out: Path, records: Path | None) -> str:
@@ -172,6 +190,10 @@ def _show(report: Report) -> None:
     for group in summary.groups["super_category"]:
         table.add_row(Text(group.name), *_cells(group))
     table.add_section()
+    if report.protocol is not None:
+        for group in report.protocol.groups:
+            table.add_row(group.name, *_cells(group))
+        table.add_section()
     for row in published.rows:
         told = (getattr(row, name, None) for name in _HEADS)
         table.add_row(Text(row.name), "", *("" if v is None else f"{100 * v:.2f}" for v in told))

@@ -87,6 +87,8 @@ def train(
         if studies is not None or run is None:
             raise typer.BadParameter("give --dataset with --out, and no --studies")
         on = DatasetTraining(dataset, run, questions, split, val_share)
+        if fresh and on.is_begun:
+            raise typer.BadParameter(f"{run} holds a run; give a new folder", param_hint="--fresh")
         if stop:
             on.stop()
         elif not status:
@@ -183,9 +185,8 @@ def _train_on(
 
         if on.is_begun:
             _refuse_changes(on.run, changes)
-        else:
-            found = on.begin(named[1], on_row)
-            console.print(Text(f"Learning set: {summary_of(found)}"), soft_wrap=True)
+        found = on.begin(named[1], on_row)
+        console.print(Text(f"Learning set: {summary_of(found)}"), soft_wrap=True)
         on.train(command, tell)
 
 

@@ -44,37 +44,45 @@ class DatasetTraining:
         return (self.run / CONFIG_FILE).is_file()
 
     def begin(self, config: FineTuneConfig, on_row: Callable[[int, int], None]) -> SampleDataset:
-        """Write the run's data set, then its configuration.
-
-        Nothing goes live: the candidate stays in the run's own store.
+        """Write the run's data set, then its configuration; what is there already must be the same.
 
         Raises:
             MedReasonerError: the data, the model or the options cannot be used.
         """
         from medreasoner_infer.atomic import write_durably
-        from medreasoner_infer.models.store import ReasonerStore
-        from medreasoner_training.finetune import CONFIG_FILE
+        from medreasoner_training.finetune import CONFIG_FILE, read_config
         from medreasoner_training.finetune.tunable import locate_reasoner
-        from medreasoner_training.learning import LearningSettings, learning_set
+        from medreasoner_training.learning import LearningSettings, learning_set, require_same_data
         from medreasoner_training.samples import open_dataset
 
-        start = locate_reasoner(config.model, ReasonerStore())
+        path, out = self.run / CONFIG_FILE, self.run / DATA_FOLDER
+        own = read_config(path) if self.is_begun else self._own(config)
+        start = locate_reasoner(own.model, self.store)
         settings = LearningSettings(start.settings.input_size, self.val_share, self.split)
-        out = self.run / DATA_FOLDER
-        found = (
-            open_dataset(out)
-            if out.is_dir()
-            else learning_set(self.data, out, settings, questions=self.questions, on_row=on_row)
-        )
-        write_durably(self.run / CONFIG_FILE, self.own(config).to_yaml())
+        if out.is_dir():
+            found = open_dataset(out)
+            require_same_data(found, self.data, settings, self.questions)
+        else:
+            found = learning_set(self.data, out, settings, questions=self.questions, on_row=on_row)
+        if not self.is_begun:
+            write_durably(path, _judged_by(own, found).to_yaml())
         return found
 
     @staticmethod
-    def own(config: FineTuneConfig) -> FineTuneConfig:
-        """The configuration with the run's own data set and store."""
-        data = replace(config.data, folder=DATA_FOLDER)
-        promotion = replace(config.promotion, promote=False, store=STORE_FOLDER)
-        return replace(config, data=data, promotion=promotion)
+    def _own(config: FineTuneConfig) -> FineTuneConfig:
+        """The configuration with the run's own data set and store; nothing goes live.
+
+        The run's store has no live model: ``live`` is the embedded one.
+        """
+        from medreasoner_infer.models.registry import EMBEDDED, LIVE
+
+        is_live = config.model.name == LIVE
+        return replace(
+            config,
+            model=replace(config.model, name=EMBEDDED) if is_live else config.model,
+            data=replace(config.data, folder=DATA_FOLDER),
+            promotion=replace(config.promotion, promote=False, store=STORE_FOLDER),
+        )
 
     def train(self, command: str | None, tell: Callable[[Progress], None]) -> Progress:
         """Run the trainer in the run's folder, or go on with it; how it ended.
@@ -117,6 +125,16 @@ class DatasetTraining:
     def models(self) -> list[Path]:
         """Folders of the candidates that the run has made."""
         return [self.store.candidate(name).folder for name in self.store.names()]
+
+
+def _judged_by(config: FineTuneConfig, found: SampleDataset) -> FineTuneConfig:
+    """Few validation patients only widen the intervals, as nothing is decided."""
+    from medreasoner_training.samples import VALIDATION
+
+    counts = found.manifest.splits.get(VALIDATION)
+    validating = 0 if counts is None else counts.patients
+    least = max(2, min(config.gate.min_patients, validating))
+    return replace(config, gate=replace(config.gate, min_patients=least))
 
 
 def method_changes(config: FineTuneConfig, method: str | None) -> dict[str, str]:

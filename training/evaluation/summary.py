@@ -114,7 +114,7 @@ def summarise(predictions: Sequence[Prediction], config: GateConfig) -> Summary:
     """
     present = [each for each in predictions if each.target_present]
     return Summary(
-        _group("all", present, config),
+        summarise_group("all", present, config),
         {grouping: _groups(grouping, present, config) for grouping in GROUPINGS},
         {
             "present": outcomes_of(present),
@@ -155,12 +155,15 @@ def _groups(
 ) -> tuple[GroupSummary, ...]:
     names = Counter(getattr(each, grouping) or UNTOLD for each in present)
     return tuple(
-        _group(name, [p for p in present if (getattr(p, grouping) or UNTOLD) == name], config)
+        summarise_group(
+            name, [p for p in present if (getattr(p, grouping) or UNTOLD) == name], config
+        )
         for name, _ in sorted(names.items(), key=lambda item: (-item[1], item[0]))
     )
 
 
-def _group(name: str, present: Sequence[Prediction], config: GateConfig) -> GroupSummary:
+def summarise_group(name: str, present: Sequence[Prediction], config: GateConfig) -> GroupSummary:
+    """The means of some predictions, whose target is present."""
     patients = patients_of(present)
     found = {
         measure: estimate(values_of(present, measure), patients, config) for measure in MEASURES

@@ -8,7 +8,11 @@ not be trained on stays out and is counted, see
 
 from __future__ import annotations
 
-from medreasoner_training.learning.making import LearningSettings, learning_set
+from medreasoner_training.learning.making import (
+    LearningSettings,
+    learning_set,
+    require_same_data,
+)
 from medreasoner_training.learning.permission import why_not_to_train_on
 
-__all__ = ["LearningSettings", "learning_set", "why_not_to_train_on"]
+__all__ = ["LearningSettings", "learning_set", "require_same_data", "why_not_to_train_on"]

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from medreasoner_training.learning.permission import why_not_to_train_on
 from medreasoner_training.samples import (
     TRAIN,
     VALIDATION,
+    DatasetFolderError,
     LeftOut,
     NoSamplesError,
     QuerySource,
@@ -34,9 +37,11 @@ from medreasoner_training.samples import (
     writing_dataset,
 )
 from medreasoner_training.samples.geometry import mask_on_square, truth_in_reasoner_px
+from medreasoner_training.samples.umrg import TEST
 
 NO_MASK = "it has no mask, from which images that are varied take their truth"
 VALIDATES = "its patient validates"
+TESTED = "its patient is in the split test"
 HELD_OUT = "its super-category is held out"
 OnRow = Callable[[int, int], None]
 
@@ -77,8 +82,8 @@ def learning_set(
 ) -> SampleDataset:
     """Write the folder that a training reads; it appears whole or not at all.
 
-    The split ``test`` is never learnt from unless it is asked for. Where the data set has a split
-    ``validation``, that one validates, and rows of its patients are not learnt from.
+    The split ``test`` is never learnt from unless it is asked for, nor are its patients. Where the
+    data set has a split ``validation``, that one validates, and its patients are not learnt from.
 
     Args:
         data: file, folder or Hugging Face id, as :func:`open_rows` takes it.
@@ -101,8 +106,7 @@ def learning_set(
     total = sum(len(part.split_of) for part in parts)
     used = {split for part in parts for split in part.split_of.values()}
     names = tuple(name for name in (TRAIN, VALIDATION) if name in used)
-    told = {"data": parts[0].source.name, **asdict(settings)}
-    done = 0
+    told, done = _told(open_rows(data, questions=questions, split=ALL), settings), 0
     with writing_dataset(out, names, told, left_out) as writer:
         for part in parts:
             for place, row in _rows(part.source, sorted(part.split_of)):
@@ -150,28 +154,66 @@ def sample_of(row: EvaluationRow, model_size: int, patient_key: str) -> Sample |
     )
 
 
+def require_same_data(
+    found: SampleDataset, data: str, settings: LearningSettings, questions: Path | None = None
+) -> None:
+    """Refuse to go on with a learning set that was made of something else.
+
+    Raises:
+        DatasetFolderError: it was.
+        EvaluationDataError, DataUnavailableError: as :func:`learning_set`.
+    """
+    told = _told(open_rows(data, questions=questions, split=ALL), settings)
+    if found.manifest.settings != json.loads(json.dumps(told)):
+        raise DatasetFolderError(
+            f"The folder {found.folder.name!r} holds a learning set of other data or with other "
+            "settings. Go on with what it was begun with, or give a new folder."
+        )
+
+
+def _told(everything: RowSource, settings: LearningSettings) -> dict[str, Any]:
+    """What the manifest tells of where a learning set comes from."""
+    return {"data": everything.name, "sha256": everything.fingerprint, **asdict(settings)}
+
+
 def _parts(
     data: str, questions: Path | None, settings: LearningSettings, left_out: LeftOut
 ) -> list[_Part]:
     everything = open_rows(data, questions=questions, split=ALL)
-    source = open_rows(data, questions=questions, split=_split_to_learn(everything, settings))
-    salt = everything.fingerprint.encode()
-    learnt = _permitted(source, settings, salt, left_out)
-    if VALIDATION in everything.splits and settings.split != VALIDATION:
-        held = open_rows(data, questions=questions, split=VALIDATION)
-        validating = _permitted(held, settings, salt, left_out)
-        taken = set(validating.values())
-        straddling = {place for place, patient in learnt.items() if patient in taken}
-        left_out.add("", VALIDATES, len(straddling))
-        learnt = {place: key for place, key in learnt.items() if place not in straddling}
+    salt, wanted = everything.fingerprint.encode(), _split_to_learn(everything, settings)
+
+    def source(split: str) -> RowSource:
+        return open_rows(data, questions=questions, split=split)
+
+    def keeps(split: str) -> bool:
+        return split in everything.splits and split != wanted
+
+    tested = set(_patients(source(TEST), salt).values()) if keeps(TEST) else set()
+    learnt = _permitted(source(wanted), settings, salt, left_out)
+    learnt = _apart_from(tested, learnt, TESTED, left_out)
+    if not keeps(VALIDATION):
         _require_any(learnt, left_out)
-        return [
-            _Part(source, dict.fromkeys(learnt, TRAIN), learnt),
-            _Part(held, dict.fromkeys(validating, VALIDATION), validating),
-        ]
+        by_patient = _divided(set(learnt.values()), settings.val_share)
+        split_of = {place: by_patient[patient] for place, patient in learnt.items()}
+        return [_Part(source(wanted), split_of, learnt)]
+    validating = _permitted(source(VALIDATION), settings, salt, left_out)
+    validating = _apart_from(tested, validating, TESTED, left_out)
+    learnt = _apart_from(set(validating.values()), learnt, VALIDATES, left_out)
     _require_any(learnt, left_out)
-    by_patient = _divided(set(learnt.values()), settings.val_share)
-    return [_Part(source, {place: by_patient[key] for place, key in learnt.items()}, learnt)]
+    return [
+        _Part(source(wanted), dict.fromkeys(learnt, TRAIN), learnt),
+        _Part(source(VALIDATION), dict.fromkeys(validating, VALIDATION), validating),
+    ]
+
+
+def _apart_from(
+    others: Collection[str], patients: Mapping[int, str], reason: str, left_out: LeftOut
+) -> dict[int, str]:
+    """Without the rows of some patients, which are counted."""
+    kept = {place: patient for place, patient in patients.items() if patient not in others}
+    if len(kept) < len(patients):
+        left_out.add("", reason, len(patients) - len(kept))
+    return kept
 
 
 def _require_any(learnt: Collection[int], left_out: LeftOut) -> None:
@@ -222,10 +264,19 @@ def _permitted(
         if reason is None and row.super_category in settings.held_out_super_categories:
             reason = HELD_OUT
         if reason is None:
-            found[place] = pseudonym(row.patient or _image_sha256(row), salt)
+            found[place] = _patient(row, salt)
         else:
             left_out.add(row.category, reason)
     return found
+
+
+def _patients(source: RowSource, salt: bytes) -> dict[int, str]:
+    """The patient's pseudonym of each row, by its place."""
+    return {place: _patient(row, salt) for place, row in _rows(source, range(source.count))}
+
+
+def _patient(row: EvaluationRow, salt: bytes) -> str:
+    return pseudonym(row.patient or _image_sha256(row), salt)
 
 
 def _image_sha256(row: EvaluationRow) -> str:

@@ -109,10 +109,10 @@ def answers() -> dict[str, list[list[Prediction]]]:
 def test_figures_are_means_over_seeds_and_questions_of_each_part() -> None:
     found = {(each.arm, each.part): each for each in arm_figures(answers(), ("eye",), CONFIG)}
     assert list(found) == [
-        (UNTOUCHED, "in distribution"), ("soft", "in distribution"),
+        (UNTOUCHED, "not held out"), ("soft", "not held out"),
         (UNTOUCHED, "held out"), ("soft", "held out"),
     ]  # fmt: skip
-    known, unknown = found["soft", "in distribution"], found["soft", "held out"]
+    known, unknown = found["soft", "not held out"], found["soft", "held out"]
     assert (known.questions, known.patients, unknown.questions) == (3, 3, 2)
     assert known.means["dice"].mean == pytest.approx((0.4 + 0.4 + 0.8) / 3)
     assert known.against_untouched.difference == pytest.approx((0.3 + 0.1 + 0.3) / 3)
@@ -127,7 +127,7 @@ def test_without_held_out_super_categories_there_is_one_part() -> None:
     assert [(each.arm, each.questions) for each in found] == [(UNTOUCHED, 5), ("soft", 5)]
     lines = markdown(found).splitlines()
     assert len(lines) == 4
-    assert lines[3].startswith("| soft | in distribution | 5 | ")
+    assert lines[3].startswith("| soft | not held out | 5 | ")
 
 
 @pytest.mark.slow

@@ -304,8 +304,8 @@ def test_held_out_super_categories_are_told_apart(tmp_path) -> None:
     report = evaluate(run, CONFIG, held_out_super_categories=("lung",)).to_dict()
     told, rows = report["protocol"], _table(run.folder)
     assert (told["name"], told["super_categories"]) == ("ood", ("lung",))
-    assert (told["in_distribution"]["n"], told["held_out"]["n"]) == (4, 3)
-    for part, places in (("in_distribution", (0, 2, 4, 6)), ("held_out", (1, 3, 5))):
+    assert (told["others"]["n"], told["held_out"]["n"]) == (4, 3)
+    for part, places in (("others", (0, 2, 4, 6)), ("held_out", (1, 3, 5))):
         expected = np.mean([rows[place]["dice"] for place in places])
         assert told[part]["values"]["dice"]["mean"] == pytest.approx(expected)
     assert "Out of distribution" in (run.folder / "report.html").read_text()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medreasoner_training.ablations.config import UNTOUCHED
 from medreasoner_training.evaluation import Prediction
-from medreasoner_training.evaluation.protocols import HELD_OUT, IN_DISTRIBUTION
+from medreasoner_training.evaluation.protocols import HELD_OUT, OTHERS
 from medreasoner_training.evaluation.summary import (
     WORDS,
     Estimate,
@@ -34,7 +34,7 @@ class ArmFigures:
 
     Attributes:
         arm: its name.
-        part: ``in distribution`` or ``held out``.
+        part: ``not held out`` or ``held out``.
         questions: with a target.
         patients: whom they are of.
         means: of each measure, over seeds first and then over questions.
@@ -61,7 +61,7 @@ def arm_figures(
     """
     held_out = set(held_out_super_categories)
     parts: list[tuple[str, Callable[[Prediction], bool]]] = [
-        (IN_DISTRIBUTION, lambda each: each.super_category not in held_out)
+        (OTHERS, lambda each: each.super_category not in held_out)
     ]
     if held_out:
         parts.append((HELD_OUT, lambda each: each.super_category in held_out))

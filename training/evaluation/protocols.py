@@ -12,7 +12,7 @@ from medreasoner_training.evaluation.summary import GroupSummary, summarise_grou
 from medreasoner_training.gate import GateConfig
 
 OOD = "ood"
-IN_DISTRIBUTION, HELD_OUT = "in distribution", "held out"
+OTHERS, HELD_OUT = "not held out", "held out"
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class OutOfDistribution:
 
     Attributes:
         super_categories: that are held out.
-        in_distribution: of all other questions whose target is present.
+        others: of all other questions whose target is present.
         held_out: of those.
     """
 
     super_categories: tuple[str, ...]
-    in_distribution: GroupSummary
+    others: GroupSummary
     held_out: GroupSummary
 
     @property
     def groups(self) -> tuple[GroupSummary, GroupSummary]:
         """Both parts."""
-        return self.in_distribution, self.held_out
+        return self.others, self.held_out
 
 
 def out_of_distribution(
@@ -56,6 +56,6 @@ def out_of_distribution(
     outside = [each for each in present if each.super_category in names]
     return OutOfDistribution(
         tuple(super_categories),
-        summarise_group(IN_DISTRIBUTION, inside, config),
+        summarise_group(OTHERS, inside, config),
         summarise_group(HELD_OUT, outside, config),
     )

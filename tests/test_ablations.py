@@ -179,5 +179,6 @@ def test_an_ablation_goes_on_where_it_ended(tmp_path) -> None:
     figures = arm_figures(more_arms, ("lung",), CONFIG)
     assert {each.arm for each in figures} == {UNTOUCHED, "sft", "soft"}
     assert not any(math.isnan(each.means["dice"].mean) for each in figures)
-    with pytest.raises(AblationConfigError, match="other held_out_super_categories"):
-        carried_out(AblationConfig(**{**vars(config), "held_out_super_categories": ()}))
+    other = {**vars(config), "arms": grown, "held_out_super_categories": ()}
+    with pytest.raises(AblationConfigError, match=r"with other held_out_super_categories\."):
+        carried_out(AblationConfig(**other))

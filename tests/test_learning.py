@@ -214,6 +214,14 @@ def test_a_target_without_a_mask_is_counted_and_an_absent_one_is_learnt(tmp_path
     assert found.manifest.splits[TRAIN].absent == {"liver": 1}
 
 
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_two_patients_validate_at_least(tmp_path, share) -> None:
+    data = str(umrg.write(tmp_path / "all.parquet", umrg_rows(6)))
+    counts = learning_set(data, tmp_path / "out", LearningSettings(84, share)).manifest.splits
+    assert counts[VALIDATION].patients >= 2
+    assert counts[TRAIN].patients + counts[VALIDATION].patients == 6
+
+
 def test_a_single_patient_cannot_both_train_and_validate(tmp_path) -> None:
     data = folder_of(tmp_path / "data", [{"patient": "a"}] * 3)
     with pytest.raises(TooFewPatientsError, match="of one patient"):

@@ -63,7 +63,7 @@ def ablate(
     held_out = wanted.held_out_super_categories
     figures = arm_figures(answers, held_out, GateConfig(resamples=resamples))
     console.print(_table(figures))
-    content = json.dumps([asdict(each) for each in figures], indent=1, ensure_ascii=False)
+    content = json.dumps([asdict(each) for each in figures], indent=1, allow_nan=False)
     for name, text in ((TABLE_NAME, markdown(figures)), (FIGURES_NAME, content)):
         write_durably(out / name, text + "\n")
         console.print(Text(f"wrote {out / name}"), soft_wrap=True)

@@ -82,15 +82,15 @@ def _write_page(
     from medreasoner_training.evaluation.differing import pictured_differences, write_comparison
     from medreasoner_training.evaluation.running import DATA_SET_NAME, read_record
 
-    folders = [folder_of(path) for path in reports]
-    records = [read_record(folder) for folder in folders]
-    own = folders[0] / DATA_SET_NAME
+    first, second = (folder_of(path) for path in reports)
+    records = [read_record(folder) for folder in (first, second)]
+    own = first / DATA_SET_NAME
     place = data or (str(own) if own.is_dir() else None)
     pictures: tuple[PicturedDifference, ...] = ()
     if place is not None:
         source = open_rows(place, questions=questions, split=records[0]["data"]["split"])
-        pictures = pictured_differences(*folders, found, source, device=device)
-    names = [folder.resolve().name for folder in folders]
+        pictures = pictured_differences(first, second, found, source, device=device)
+    names = [folder.resolve().name for folder in (first, second)]
     write_comparison(found, names, [each.get("asked", {}) for each in records], pictures, html)
 
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,16 +91,22 @@ def _figures(
         found = estimate(_over_seeds(answers[arm], measure)[wanted], patients, config)
         if found is not None:
             means[measure] = found
-    against = None
-    if arm != UNTOUCHED and UNTOUCHED in answers:
-        dice = [_over_seeds(answers[name], "dice")[wanted] for name in (arm, UNTOUCHED)]
-        known = ~np.isnan(dice).any(axis=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scipy warns of an interval that it cannot find: NaN
-            against = compare_paired(
-                dice[0][known], dice[1][known], patients[known], config, metric="dice"
-            )
+    against = None if arm == UNTOUCHED else _against_untouched(answers, arm, wanted, config)
     return ArmFigures(arm, part, int(wanted.sum()), len(np.unique(patients)), means, against)
+
+
+def _against_untouched(
+    answers: Answers, arm: str, wanted: NDArray[np.bool_], config: GateConfig
+) -> Comparison | None:
+    """The paired difference in mask Dice over the wanted questions, (N,)."""
+    own, untouched = (_over_seeds(answers[name], "dice")[wanted] for name in (arm, UNTOUCHED))
+    patients, known = patients_of(answers[arm][0])[wanted], ~np.isnan(own + untouched)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy warns of an interval that it cannot find: NaN
+        found = compare_paired(own[known], untouched[known], patients[known], config, metric="dice")
+    if found is None or found.low is None or math.isfinite(found.low):
+        return found
+    return replace(found, low=None, high=None)
 
 
 def _over_seeds(runs: Sequence[Sequence[Prediction]], measure: Measure) -> NDArray[np.float64]:
@@ -126,20 +133,15 @@ def markdown(figures: Sequence[ArmFigures]) -> str:
 def _mean(found: Estimate | None) -> str:
     if found is None:
         return "–"
-    bounds = "" if found.low is None else f" ({100 * found.low:.1f} to {_percent(found.high)})"
-    return f"{100 * found.mean:.1f}{bounds}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+    if found.low is None or found.high is None:
+        return f"{100 * found.mean:.1f}"
+    return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
 def _against(figures: ArmFigures) -> str:
     line = figures.against_untouched
     if line is None:
         return "–"
-    told = (
-        line.low is not None and line.high is not None and np.isfinite((line.low, line.high)).all()
-    )
-    bounds = f" ({100 * line.low:+.1f} to {100 * line.high:+.1f})" if told else ""
-    return f"{100 * line.difference:+.1f}{bounds}"
+    if line.low is None or line.high is None:
+        return f"{100 * line.difference:+.1f}"
+    return f"{100 * line.difference:+.1f} ({100 * line.low:+.1f} to {100 * line.high:+.1f})"

@@ -43,6 +43,7 @@ NO_MASK = "it has no mask, from which images that are varied take their truth"
 VALIDATES = "its patient validates"
 TESTED = "its patient is in the split test"
 HELD_OUT = "its super-category is held out"
+_LEAST_VALIDATING = 2
 OnRow = Callable[[int, int], None]
 
 
@@ -137,7 +138,11 @@ def sample_of(row: EvaluationRow, model_size: int, patient_key: str) -> Sample |
         return None
     shown, truth = case.shown, case.truth
     section = np.zeros(shown.mapping.shape_hw, bool) if case.mask is None else case.mask
-    found = truth and truth_in_reasoner_px(truth.bbox_xyxy_px, truth.points_xy_px, shown.mapping)
+    found = (
+        None
+        if truth is None
+        else truth_in_reasoner_px(truth.bbox_xyxy_px, truth.points_xy_px, shown.mapping)
+    )
     return Sample(
         image=letterbox(shown.image, shown.mapping),
         mask=mask_on_square(section, shown.mapping),
@@ -231,13 +236,16 @@ def in_words(left_out: LeftOut) -> str:
 
 
 def _divided(patients: Collection[str], val_share: float) -> dict[str, str]:
+    """The split of each patient; where any validate, at least two do, or nothing has a spread."""
     if val_share and len(patients) < 2:
         raise TooFewPatientsError(
             "The rows that may be trained on are of one patient; a training and a validation split "
             "need at least 2, as no patient may stand in both. An image is its own patient where "
             "the data set tells none."
         )
-    return assign_splits(patients, val_share)
+    found = assign_splits(patients, val_share)
+    least = min(_LEAST_VALIDATING, len(patients) - 1) if val_share else 0
+    return found | dict.fromkeys(sorted(patients)[:least], VALIDATION)
 
 
 def _split_to_learn(source: RowSource, settings: LearningSettings) -> str:

@@ -177,13 +177,13 @@ def test_a_report_tells_how_was_asked_and_counts_every_outcome(tmp_path) -> None
     result = CliRunner().invoke(app, [*command, "--resamples", "100"])
     assert result.exit_code == 0, result.output
     report = json.loads((out / "report.json").read_text())
-    assert report["asked"] == {
+    assert report["prompting"] == {
         "prompt": "the model's",
-        "prompting": "direct",
+        "way": "direct",
         "decoding": "constrained",
     }
     counted = report["outcomes"]["present"]
     assert set(counted) == {"present", "absent", "not_understood", "refused", "failed"}
     assert sum(counted.values()) == 1
     again = CliRunner().invoke(app, [*command[:-2], "--resamples", "100"])
-    assert "an evaluation with other asked" in str(again.exception)
+    assert "an evaluation with other prompting" in str(again.exception)

@@ -91,7 +91,7 @@ def _write_page(
         source = open_rows(place, questions=questions, split=records[0]["data"]["split"])
         pictures = pictured_differences(first, second, found, source, device=device)
     names = [folder.resolve().name for folder in (first, second)]
-    write_comparison(found, names, [each.get("asked", {}) for each in records], pictures, html)
+    write_comparison(found, names, [each.get("prompting", {}) for each in records], pictures, html)
 
 
 def _outcomes(found: Compared) -> Table:

@@ -205,12 +205,12 @@ def _show(report: Report) -> None:
 
 def _answered(report: Report) -> Table:
     """How often each outcome was answered, and how the reasoner was asked."""
-    asked, outcomes = report.run["asked"], report.summary.outcomes
+    asked, outcomes = report.run["prompting"], report.summary.outcomes
     names = [name.replace("_", " ") for name in outcomes["present"]]
     table = Table("the target is", *names, box=SIMPLE, padding=(0, 1, 0, 0))
     table.caption_justify = "left"
     table.caption = (
-        f"Answers by outcome. Prompting {asked['prompting'] or 'not known'}, prompt "
+        f"Answers by outcome. Prompting {asked['way'] or 'not known'}, prompt "
         f"{asked['prompt']}, decoding {asked['decoding']}: only free decoding lets a model refuse "
         "or break the format."
     )

@@ -91,9 +91,9 @@ class Run:
                 "rows": self.source.count,
             },
             "reasoner": asdict(self.reasoner.identity),
-            "asked": {
+            "prompting": {
+                "way": self._prompting,
                 "prompt": self.asking.prompt or OWN_PROMPT,
-                "prompting": self._prompting,
                 "decoding": "constrained" if self.asking.constrained else "free",
             },
             "segmenter": asdict(self.segmenter.identity),

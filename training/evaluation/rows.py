@@ -29,6 +29,8 @@ class EvaluationRow:
         modality: in the data set's words.
         patient: pseudonym; empty where the data set tells none.
         licence: of the row.
+        may_train: whether the data set says that it may be trained on; ``None`` where it is silent.
+        reasoning: trace that belongs to the answer; empty where the data set has none.
     """
 
     id: str
@@ -41,6 +43,8 @@ class EvaluationRow:
     modality: str = ""
     patient: str = ""
     licence: str = ""
+    may_train: bool | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,7 @@ class RowSource:
         fingerprint: SHA-256 by which a run is resumed with the same data only.
         count: number of rows.
         read: yields the rows at some places, in rising order, from 0.
+        splits: all that the data set has; an empty name is of rows that belong to none.
     """
 
     name: str
@@ -60,13 +65,21 @@ class RowSource:
     fingerprint: str
     count: int
     read: Callable[[Sequence[int]], Iterator[EvaluationRow]]
+    splits: frozenset[str] = frozenset({""})
 
     @classmethod
     def of_list(
-        cls, name: str, split: str, fingerprint: str, rows: Sequence[EvaluationRow]
+        cls,
+        name: str,
+        split: str,
+        fingerprint: str,
+        rows: Sequence[EvaluationRow],
+        splits: frozenset[str],
     ) -> RowSource:
         """Rows that are in memory, their pictures not."""
-        return cls(name, split, fingerprint, len(rows), lambda at: (rows[place] for place in at))
+        return cls(
+            name, split, fingerprint, len(rows), lambda at: (rows[place] for place in at), splits
+        )
 
 
 def text_sha256(*texts: str) -> str:

@@ -45,6 +45,8 @@ class StoredRow:
         modality: of the image.
         patient: pseudonym.
         reasoning: stored trace.
+        licence: of the row.
+        may_train: whether the row may be trained on.
     """
 
     id: str
@@ -57,6 +59,8 @@ class StoredRow:
     modality: str | None = None
     patient: str | None = None
     reasoning: str | None = None
+    licence: str | None = None
+    may_train: bool | None = None
 
 
 def require_columns(names: Collection[str]) -> None:
@@ -94,6 +98,8 @@ def stored_row(row: Mapping[str, Any]) -> StoredRow:
             modality=info.get("modality"),
             patient=info.get("patient_key"),
             reasoning=info.get("reasoning"),
+            licence=info.get("licence"),
+            may_train=info.get("may_train"),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise RowSchemaError(

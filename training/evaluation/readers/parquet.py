@@ -39,6 +39,7 @@ def parquet_rows(name: str, files: Sequence[Path], split: str | None) -> RowSour
         files_sha256(*taken),
         sum(counts),
         partial(_read, taken, counts),
+        frozenset(by_file.values()),
     )
 
 
@@ -60,6 +61,9 @@ def evaluation_row(row: Mapping[str, Any]) -> EvaluationRow:
         super_category=stored.super_category or "",
         modality=stored.modality or "",
         patient=stored.patient or "",
+        licence=stored.licence or "",
+        may_train=stored.may_train,
+        reasoning=stored.reasoning or "",
     )
 
 

@@ -31,8 +31,8 @@ def read_questions(table: Path) -> list[dict[str, str]]:
     """The rows of a CSV or parquet table of questions, by the names of their columns.
 
     Columns are ``image`` and ``question``, and where they are told ``mask`` (empty where the target
-    is absent), ``id``, ``category``, ``super_category``, ``modality``, ``patient``, ``split`` and
-    ``licence``; others are passed over.
+    is absent), ``id``, ``category``, ``super_category``, ``modality``, ``patient``, ``split``,
+    ``licence``, ``may_train`` and ``reasoning``; others are passed over.
 
     Raises:
         EvaluationDataError: the table is missing, damaged, empty, or lacks a column.
@@ -64,20 +64,22 @@ def question_rows(name: str, folder: Path, table: Path, split: str | None) -> Ro
         MissingExtraError: likewise.
     """
     asked = read_questions(table)
-    chosen = chosen_split({row.get("split", "") for row in asked}, split)
+    splits = frozenset(row.get("split", "") for row in asked)
+    chosen = chosen_split(splits, split)
     rows = [
         question_row(folder, row, number)
         for number, row in enumerate(asked, start=1)
         if chosen in (ALL, row.get("split"))
     ]
-    return RowSource.of_list(name, chosen, files_sha256(table), rows)
+    return RowSource.of_list(name, chosen, files_sha256(table), rows, splits)
 
 
 def question_row(folder: Path, row: Mapping[str, str], number: int) -> EvaluationRow:
     """One question; ``number`` names it where it has no id.
 
     Raises:
-        EvaluationDataError: it is empty, or a picture is not in the folder.
+        EvaluationDataError: it is empty, a picture is not in the folder, or ``may_train`` is
+            neither true nor false.
     """
     if not row["question"].strip():
         raise EvaluationDataError(f"Row {number} of the table holds no question.")
@@ -93,7 +95,27 @@ def question_row(folder: Path, row: Mapping[str, str], number: int) -> Evaluatio
         modality=row.get("modality", ""),
         patient=row.get("patient", ""),
         licence=row.get("licence", ""),
+        may_train=_flag(row.get("may_train", ""), number),
+        reasoning=row.get("reasoning", ""),
     )
+
+
+def _flag(text: str, number: int) -> bool | None:
+    words = {
+        "": None,
+        "true": True,
+        "1": True,
+        "yes": True,
+        "false": False,
+        "0": False,
+        "no": False,
+    }
+    try:
+        return words[text.strip().lower()]
+    except KeyError as error:
+        raise EvaluationDataError(
+            f"may_train of row {number} is {text!r}; expected true, false or nothing."
+        ) from error
 
 
 def picture_at(folder: Path, name: str, number: int) -> Path:

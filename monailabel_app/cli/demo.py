@@ -58,7 +58,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     console.print(Text(f"Starting the MONAI Label server on {studies}"))
     with running_server(studies, free_port(), out / "server.log") as url:
-        pictures = []
+        pictures: list[str] = []
         for answer in answer_questions(url, questions, out):
             console.print(_panel(answer))
             pictures += [path.name for path in answer.files if path.match("overlay*")]

@@ -77,7 +77,11 @@ REFUSED = {
     "no studies": (("--studies", "nowhere"), 1, ("folder nowhere", "connect the share")),
     "no token file": (("--token-file", "nowhere"), 1, ("token file", "nowhere")),
     "token file of a folder": (("--token-file", "studies"), 1, ("token file", "studies")),
-    "no certificate": (("--certificate", "no.pem"), 1, ("no.pem", "PEM")),
+    "no certificate": (
+        ("--certificate", "no.pem"),
+        1,
+        ("no.pem", "PEM", "without --certificate-key"),
+    ),
     "no certificate in it": (("--certificate", "text", "--certificate-key", "text"), 1, ("text",)),
     "a key alone": (("--certificate-key", "text"), 1, ("--certificate",)),
     "no such host": (("--host", "no.invalid", "--allow-unauthenticated"), 3, ("no.invalid",)),
@@ -139,7 +143,7 @@ def test_a_home_that_is_no_folder_is_said(tmp_path, studies) -> None:
 def test_the_demo_ends_with_the_servers_sentence(tmp_path, studies, monkeypatch) -> None:
     monkeypatch.setenv("MEDREASONER_TOKEN_FILE", "nowhere")
     done = medreasoner(tmp_path, "demo", "--studies", studies)
-    assert_ends_with(done, 1, "token file nowhere", "demo_output/server.log")
+    assert_ends_with(done, 1, "token file nowhere", "demo_output/own_studies/server.log")
 
 
 def test_the_demo_does_not_wait_for_a_server_that_asks_for_a_login(

@@ -25,6 +25,9 @@ from monailabel_app.cli.tour import (
 from monailabel_app.site.paths import require_studies
 
 DEMO_STUDIES = Path("demo_studies")
+DEMO_OUT = Path("demo_output")
+# Pictures of patients lie apart from those of the generated study.
+OWN_OUT = DEMO_OUT / "own_studies"
 console = Console()
 
 
@@ -36,10 +39,16 @@ def demo(
         list[str] | None, typer.Option(help="Your own question; may be repeated.")
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the pictures.", callback=usable_folder)
-    ] = Path("demo_output"),
+        Path | None,
+        typer.Option(
+            "--out",
+            help=f"Folder for the pictures; {DEMO_OUT} if not given, {OWN_OUT} for your own.",
+            callback=usable_folder,
+        ),
+    ] = None,
 ) -> None:
     """Start the server on a study, ask it three questions, show the answers."""
+    out = out or (DEMO_OUT if studies is None else OWN_OUT)
     if studies is None:
         studies = DEMO_STUDIES
         with console.status("Generating a CT study"):
@@ -49,9 +58,11 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     console.print(Text(f"Starting the MONAI Label server on {studies}"))
     with running_server(studies, free_port(), out / "server.log") as url:
+        pictures: list[str] = []
         for answer in answer_questions(url, questions, out):
             console.print(_panel(answer))
-    console.print(Text(f"The pictures lie in {out.resolve()}: look at overlay_*.png."))
+            pictures += [path.name for path in answer.files if path.match("overlay*")]
+    console.print(Text(f"In {out.resolve()} look at {', '.join(pictures)}."))
     console.print(Text("Keep the server running for OHIF or 3D Slicer with:"))
     console.print(Text(f"  medreasoner serve --studies {studies}", "bold"))
 

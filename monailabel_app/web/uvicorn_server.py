@@ -59,9 +59,10 @@ class Listening:
                 self.certificate, self.certificate_key
             )
         except OSError as error:
+            key = self.certificate_key or "that it must hold without --certificate-key"
             raise SettingsError(
-                f"The certificate {self.certificate} with the key {self.certificate_key} cannot be "
-                f"used ({error.strerror}); expected PEM files that belong together."
+                f"The certificate {self.certificate} with the key {key} cannot be used "
+                f"({error.strerror}); expected PEM files that belong together."
             ) from error
 
     def require_free(self) -> None:

@@ -45,6 +45,10 @@ class StoredRow:
         modality: of the image.
         patient: pseudonym.
         reasoning: stored trace.
+        licence: of the row.
+        may_train: whether the licence lets the row be trained on.
+        kind: ``implicit`` or ``explicit``.
+        language: of the question.
     """
 
     id: str
@@ -57,6 +61,10 @@ class StoredRow:
     modality: str | None = None
     patient: str | None = None
     reasoning: str | None = None
+    licence: str | None = None
+    may_train: bool | None = None
+    kind: str | None = None
+    language: str | None = None
 
 
 def require_columns(names: Collection[str]) -> None:
@@ -94,6 +102,10 @@ def stored_row(row: Mapping[str, Any]) -> StoredRow:
             modality=info.get("modality"),
             patient=info.get("patient_key"),
             reasoning=info.get("reasoning"),
+            licence=info.get("licence"),
+            may_train=info.get("may_train"),
+            kind=info.get("query_kind"),
+            language=info.get("language"),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise RowSchemaError(

@@ -17,7 +17,7 @@ from medreasoner_training.samples.manifest import MANIFEST_NAME
 
 _NEEDED = ("image", "mask", "label")
 _TOLD = ("super_category", "modality", "patient", "licence", "split")
-_OF_THE_IMAGE = ("modality", "patient", "licence", "split")
+_OF_THE_IMAGE = ("modality", "patient", "licence", "split", "may_train")
 _NUMBERED = re.compile(r"\s+\d+$")
 
 
@@ -66,6 +66,8 @@ def _pair(entry: Any, number: int) -> dict[str, str]:
             "those of an image with the mask of one label."
         )
     told = {name: str(entry.get(name) or "") for name in _TOLD}
+    may_train = entry.get("may_train")
+    told["may_train"] = "" if may_train is None else str(may_train)
     name = plain_name(entry["label"])
     return told | {
         "id": Path(entry["mask"]).with_suffix("").as_posix(),

@@ -17,7 +17,6 @@ from medreasoner_training.dataset.questions import Subject
 from medreasoner_training.dataset.targets import named_target
 from medreasoner_training.evaluation.readers.labelled import plain_name
 
-
 _SHORTEST = 8
 """Characters of a fact that is more than a name."""
 

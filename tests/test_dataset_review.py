@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ pytest.importorskip("jinja2")
 
 from support import umrg
 from support.labelled_images import LIVER, labelled_folder
+from support.viewer import FLAGS
 
 from medreasoner_training.dataset import (
     Build,
@@ -200,6 +202,9 @@ def test_an_outline_runs_along_the_edges_of_the_pixels() -> None:
 @pytest.mark.slow
 def test_the_page_decides_by_keys_and_its_table_is_read_back(built, tmp_path) -> None:
     api = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("Chromium is absent; run scripts/setup_browser.sh")
     rows = [
         replace(row, question="=1+1, </script><b>") if n == 1 else row
         for n, row in enumerate(all_of(built)[:4])
@@ -207,10 +212,7 @@ def test_the_page_decides_by_keys_and_its_table_is_read_back(built, tmp_path) ->
     page_path = tmp_path / "review.html"
     assert write_review_page("set <1>", rows, page_path) == 4
     with api.sync_playwright() as play:
-        try:
-            browser = play.chromium.launch()
-        except api.Error as error:
-            pytest.skip(f"Chromium is absent: {type(error).__name__}")
+        browser = play.chromium.launch(executable_path=program, args=FLAGS)
         page = browser.new_page()
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))

@@ -194,13 +194,13 @@ class Asking:
         """The first ``count`` candidates without a fault that differ from each other."""
         found: dict[str, Asked] = {}
         for asked in self._source.questions(subject, kind, count, rng) if count else ():
-            if len(found) == count:
-                break
             faults = faults_of(_filled(plain, asked), self._carried)
             for fault in faults:
                 rejected[subject.label, fault] += 1
             if not faults:
                 found.setdefault(plain_text(asked.text), asked)
+            if len(found) == count:  # a model is not asked for more
+                break
         if len(found) < count:
             rejected[subject.label, TOO_FEW] += 1
         return list(found.values())

@@ -19,6 +19,8 @@ from medreasoner_training.samples.manifest import MANIFEST_NAME
 LABEL_FILES = ("labels.csv", "labels.parquet")
 NEEDED = ("image", "mask", "label")
 SPLITS = ("train", "validation", "test")
+#: A table's column ``label`` is read as ``category``, as in tables of questions.
+_IN_TABLES = ("image", "mask", "category")
 _TOLD = ("modality", "super_category", "patient", "split", "licence", "projection")
 
 
@@ -101,7 +103,7 @@ def read_pairs(folder: Path, labels: Path | None = None) -> ImageFolder:
             f"The folder {folder.name!r} holds no {MANIFEST_NAME} and no {LABEL_FILES[0]}; "
             f"expected one of them, with {', '.join(NEEDED)} of each mask."
         )
-    entries = _manifest(listing) if listing.suffix == ".json" else read_table(listing, NEEDED)
+    entries = _manifest(listing) if listing.suffix == ".json" else read_table(listing, _IN_TABLES)
     by_image: dict[str, list[tuple[Mapping[str, str], Pair]]] = {}
     for number, entry in enumerate(map(_as_label, entries), start=1):
         by_image.setdefault(entry["image"], []).append((entry, _pair(folder, entry, number)))
@@ -128,7 +130,7 @@ def _manifest(path: Path) -> list[dict[str, str]]:
 
 
 def _as_label(entry: Mapping[str, str]) -> dict[str, str]:
-    """A table's column ``label`` is read as ``category``, as in tables of questions."""
+    """An entry of a table as one of a manifest."""
     return {"label": entry.get("category", ""), **entry}
 
 

@@ -25,6 +25,7 @@ from medreasoner_training.dataset.asking import Asking, Outcome, Wanted, Written
 from medreasoner_training.dataset.checks import Carried, TogetherChecks
 from medreasoner_training.dataset.errors import BuildError
 from medreasoner_training.dataset.journal import JsonLines
+from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.pairs import ImageFolder, LabelledImage, Pair
 from medreasoner_training.dataset.questions import QuestionSource
 from medreasoner_training.dataset.storing import (
@@ -38,14 +39,12 @@ from medreasoner_training.dataset.storing import (
 )
 from medreasoner_training.dataset.targets import named_target
 from medreasoner_training.evaluation import EvaluationRow
-from medreasoner_training.evaluation.pictures import load_case
 from medreasoner_training.samples import require_free
 
 RECORD_NAME = "dataset.json"
 JOURNAL_NAME = "questions.jsonl"
 _SETTINGS_NAME = "build.json"
 _LOCK_NAME = ".lock"
-_ANY_SIZE_PX = 28
 OnImage = Callable[[int, int], None]
 
 
@@ -197,7 +196,7 @@ class _Pictures:
                 pair.label, "", self._image.path, pair.mask if present else None,
                 written.ground_truth,
             )  # fmt: skip
-            case = load_case(row, _ANY_SIZE_PX)
+            case = open_case(row)
             mask = np.zeros(case.shown.mapping.shape_hw, bool) if case.mask is None else case.mask
             self._masks[pair.label, present] = mask_png(mask)
             self._png = self._png or image_png(case.shown.image.pixels)

@@ -23,14 +23,14 @@ from medreasoner_training.dataset.checks import (
     faults_of,
 )
 from medreasoner_training.dataset.licences import may_train
+from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.sides import is_mirrored
 from medreasoner_training.dataset.statistics import Counting, Statistics
 from medreasoner_training.dataset.targets import named_target
 from medreasoner_training.evaluation import EvaluationDataError, EvaluationRow, RowSource
-from medreasoner_training.evaluation.pictures import Case, load_case
+from medreasoner_training.evaluation.pictures import Case
 
 MOST_EXAMPLES = 5
-_ANY_SIZE_PX = 28
 OnRow = Callable[[int, int], None]
 
 
@@ -137,7 +137,7 @@ def _faults(
     row: EvaluationRow, counting: Counting, together: TogetherChecks, all_implicit: bool
 ) -> Iterator[str]:
     try:
-        case = load_case(row, _ANY_SIZE_PX)
+        case = open_case(row)
     except EvaluationDataError:
         yield UNREADABLE
         return

@@ -124,7 +124,8 @@ def _of_mask(row: Checkable) -> Iterator[str]:
     edges = zip(row.bbox_xyxy_px, tight, strict=True)
     if any(abs(told - true) > EDGE_TOLERANCE_PX for told, true in edges):
         yield BOX_NOT_TIGHT
-    if _side_of(row.mask, row.mirrored) not in (None, row.named.side or None) and row.named.side:
+    lies_on = _side_of(row.mask, row.mirrored)
+    if None not in (lies_on, row.named.side) and lies_on != row.named.side:
         yield MASK_ON_OTHER_SIDE
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from medreasoner_infer.atomic import replacing_folder
 from medreasoner_training.dataset.errors import ConversionError
+from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.pairs import SPLITS
 from medreasoner_training.dataset.storing import (
     ABSENT,
@@ -25,7 +26,7 @@ from medreasoner_training.dataset.storing import (
     question_id,
 )
 from medreasoner_training.evaluation import EvaluationDataError, EvaluationRow, RowSource
-from medreasoner_training.evaluation.pictures import Case, load_case
+from medreasoner_training.evaluation.pictures import Case
 from medreasoner_training.samples import require_free
 from medreasoner_training.samples.geometry import truth_on_square
 from medreasoner_training.samples.manifest import MANIFEST_NAME
@@ -38,7 +39,6 @@ COLUMNS = (
     "id", "image", "mask", "question", "category", "super_category", "modality", "patient",
     "split", "licence", "may_train", "kind", "language", "reasoning",
 )  # fmt: skip
-_ANY_SIZE_PX = 28
 LOST_TRUTH = "the stored box or key points are not those of the mask, which alone would be kept"
 LOST_TARGET = "the target is present but has no mask, so that its place would be lost"
 LOST_SPLIT = "the split is none of train, validation and test"
@@ -83,7 +83,7 @@ def convert_dataset(
         folder.mkdir(mode=0o700)
         writer: _Writer = _Parquet(folder) if to == "umrg" else _Pictures(folder, to == "manifest")
         for number, row in enumerate(source.read(range(source.count)), start=1):
-            case = load_case(row, _ANY_SIZE_PX)
+            case = open_case(row)
             losses.update(writer.losses(row, case))
             if not losses or allow_loss:
                 writer.add(row, case)

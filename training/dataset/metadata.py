@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.pairs import LabelledImage, Pair
 from medreasoner_training.dataset.sides import is_mirrored
 from medreasoner_training.dataset.targets import NamedTarget, named_target, super_category
@@ -16,13 +17,12 @@ from medreasoner_training.embedded.phantom.anatomy import Label
 from medreasoner_training.embedded.reasoner import reasonings
 from medreasoner_training.embedded.reasoner.targets import GroundTruth as SeenTruth
 from medreasoner_training.evaluation.errors import EvaluationDataError
-from medreasoner_training.evaluation.pictures import load_case
+from medreasoner_training.evaluation.readers.labelled import plain_name
 from medreasoner_training.evaluation.rows import EvaluationRow
 from medreasoner_training.samples.geometry import Truth, truth_on_square
 
 EMPTY_MASK = "the mask is empty"
 UNREADABLE = "image or mask cannot be read, or they do not fit each other"
-_ANY_SIZE_PX = 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def read_pixels(image: LabelledImage, pair: Pair) -> Pixels | str:
     """The image as displayed with the pair's mask, or why there is none."""
     row = EvaluationRow(id=pair.label, question="", image=image.path, mask=pair.mask)
     try:
-        case = load_case(row, _ANY_SIZE_PX)
+        case = open_case(row)
     except EvaluationDataError:
         return UNREADABLE
     if case.mask is None:
@@ -121,6 +121,7 @@ def _metadata(
 
 def _seen(pixels: Pixels, truth: Truth) -> str:
     grey = pixels.image if pixels.image.ndim == 2 else pixels.image.mean(axis=2)
+    # The label plays no part in how bright and of what shape something is.
     shown = SeenTruth(Label.LIVER, pixels.mask, truth.bbox_xyxy_px, truth.points_xy_px)
     return reasonings.seen(grey.astype(np.uint8), shown)
 
@@ -150,6 +151,4 @@ def _neighbour(pair: Pair, truths: Mapping[str, Truth]) -> str:
 
 
 def _plain(label: str) -> str:
-    from medreasoner_training.evaluation.readers.labelled import plain_name
-
     return named_target(plain_name(label)).name

@@ -13,12 +13,11 @@ from medreasoner_training.dataset.checking import checkable
 from medreasoner_training.dataset.checks import Carried, faults_of
 from medreasoner_training.dataset.converting import convert_dataset
 from medreasoner_training.dataset.errors import ReviewError
+from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.review.table import Decision
 from medreasoner_training.evaluation import EvaluationRow, RowSource
-from medreasoner_training.evaluation.pictures import load_case
 
 Undecided = Literal["keep", "drop"]
-_ANY_SIZE_PX = 28
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,6 @@ def _decided(
 
 def _new_faults(row: EvaluationRow, question: str) -> list[str]:
     """Those that the row has with this question and had not before."""
-    before = checkable(row, load_case(row, _ANY_SIZE_PX))
+    before = checkable(row, open_case(row))
     had = faults_of(before, Carried())
     return [f for f in faults_of(replace(before, question=question), Carried()) if f not in had]

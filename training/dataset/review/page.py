@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.errors import MissingExtraError
+from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.review.table import COLUMNS, DANGEROUS, GUARD
 from medreasoner_training.evaluation import EvaluationRow
-from medreasoner_training.evaluation.pictures import Case, load_case
+from medreasoner_training.evaluation.pictures import Case
 
 PAGE_TEMPLATE = "page.html"
-_ANY_SIZE_PX = 28
 _JPEG_QUALITY = 90
 
 
@@ -51,7 +51,7 @@ def write_review_page(
     images: dict[str, str] = {}
     cards: list[dict[str, Any]] = []
     for row in rows:
-        cards.append(_card(row, load_case(row, _ANY_SIZE_PX), images))
+        cards.append(_card(row, open_case(row), images))
         if on_row is not None:
             on_row(len(cards))
     loader = PackageLoader("medreasoner_training.dataset.review", ".")

@@ -260,6 +260,17 @@ def test_an_empty_mask_and_a_label_that_nobody_knows_are_counted(tmp_path) -> No
     assert found["gizmo"] == "explicit"
 
 
+def test_one_of_several_of_a_name_is_not_asked_for_by_it(tmp_path) -> None:
+    folder = labelled_folder(tmp_path / "site", 2)
+    listed = json.loads((folder / "manifest.json").read_text())
+    listed[0]["label"], listed[1]["label"] = "kidney", "kidney 2"
+    (folder / "manifest.json").write_text(json.dumps(listed))
+    built = build_dataset(made(folder, tmp_path / "set"))
+    why = "other labels of the image have the same name, so that no question tells it apart"
+    assert {("kidney", why), ("kidney 2", why)} <= {each[:2] for each in built.rejected}
+    assert "kidney" not in {row["extra_info"]["category"] for row in rows_of(tmp_path / "set")}
+
+
 def test_a_table_of_labels_is_as_good_as_a_manifest(folder, built, tmp_path) -> None:
     listed = json.loads((folder / "manifest.json").read_text())
     table = tmp_path / "labels.csv"

@@ -28,6 +28,7 @@ from medreasoner_training.dataset.targets import named_target, super_category
 from medreasoner_training.samples.schema import ground_truth_json
 
 TOO_FEW = "fewer questions than were wanted passed the checks"
+ONE_OF_SEVERAL = "other labels of the image have the same name, so that no question tells it apart"
 NONE_CERTAIN = "no target is certain to be absent from an image of this modality"
 
 
@@ -202,7 +203,8 @@ class Asking:
             if len(found) == count:  # a model is not asked for more
                 break
         if len(found) < count:
-            rejected[subject.label, TOO_FEW] += 1
+            alone = subject.metadata is None or subject.metadata.is_alone
+            rejected[subject.label, TOO_FEW if alone else ONE_OF_SEVERAL] += 1
         return list(found.values())
 
     def _rng(self, *key: str) -> np.random.Generator:

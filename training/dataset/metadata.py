@@ -50,6 +50,7 @@ class Metadata:
         seen: brightness and shape in words: ``a bright oval region``.
         neighbour: nearest other label of the image and where the mask lies from it, or empty.
         at_percent: first key point, from the left and from the top, in percent of the image.
+        is_alone: no other label of the image has the same name, so that the name tells it.
     """
 
     label: str
@@ -64,6 +65,7 @@ class Metadata:
     seen: str
     neighbour: str
     at_percent: tuple[int, int]
+    is_alone: bool
 
 
 def read_pixels(image: LabelledImage, pair: Pair) -> Pixels | str:
@@ -116,6 +118,7 @@ def _metadata(
         seen=_seen(pixels, truth),
         neighbour=_neighbour(pair, truths),
         at_percent=(round(100 * first_x / width), round(100 * first_y / height)),
+        is_alone=sum(other.name == pair.name for other in image.pairs) == 1,
     )
 
 

@@ -50,7 +50,13 @@ class Templates:
     def questions(
         self, subject: Subject, kind: QuestionKind, count: int, rng: np.random.Generator
     ) -> Iterator[Asked]:
-        """See :class:`~.questions.QuestionSource`; none about what the vocabulary does not hold."""
+        """See :class:`~.questions.QuestionSource`.
+
+        No implicit ones of what the vocabulary does not hold, and none of one among several of a
+        name: nothing in it tells them apart.
+        """
+        if subject.metadata is not None and not subject.metadata.is_alone:
+            return iter(())
         if subject.named.target is None:
             return iter(self._by_label(subject, rng) if kind == "explicit" else ())
         if kind == "explicit":

@@ -100,7 +100,8 @@ class WrittenByModel:
         Raises:
             ServiceError: the model's server cannot be used.
         """
-        if kind == "implicit" and subject.metadata is not None:
+        found = subject.metadata
+        if kind == "implicit" and found is not None and found.is_alone:
             description = self._described(subject)
             for attempt in range(_ATTEMPTS):
                 seed = int(rng.integers(1 << 31)) + attempt

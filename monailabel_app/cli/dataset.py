@@ -19,7 +19,7 @@ from rich.text import Text
 from monailabel_app.cli.options import usable_folder
 
 if TYPE_CHECKING:
-    from medreasoner_training.dataset import CheckReport, Format
+    from medreasoner_training.dataset import CheckReport
     from medreasoner_training.dataset.questions import QuestionSource
     from medreasoner_training.dataset.review.deciding import Undecided
     from medreasoner_training.dataset.statistics import Spread
@@ -143,9 +143,7 @@ def convert(
         raise typer.BadParameter(f"{to!r}; expected {', '.join(FORMATS)}.")
     source = open_rows(data, questions=questions, split="all")
     with _progress("Rows") as on_row:
-        rows = convert_dataset(
-            source, cast("Format", to), out, allow_loss=allow_loss, on_row=on_row
-        )
+        rows = convert_dataset(source, to, out, allow_loss=allow_loss, on_row=on_row)
     console.print(Text(f"{rows} questions read, written to {out}"))
 
 

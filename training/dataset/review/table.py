@@ -12,7 +12,7 @@ import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from medreasoner_infer.atomic import replacing
 from medreasoner_training.dataset.errors import ReviewError
@@ -121,4 +121,4 @@ def _decision(row: dict[str, str], number: int) -> Decision:
     missing = [name for name in ("id", "question") if name not in row]
     if missing:
         raise ReviewError(f"Row {number} of the review has no {missing[0]}.")
-    return Decision(row["id"], cast(Choice, choice), row["question"], row.get("note", ""))
+    return Decision(row["id"], choice, row["question"], row.get("note", ""))

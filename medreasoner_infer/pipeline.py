@@ -42,6 +42,7 @@ from medreasoner_infer.prompting import (
     record_prompt,
 )
 from medreasoner_infer.reasoners.base import Reasoner
+from medreasoner_infer.reasoners.prompts import AS_THE_MODEL_SAYS, Asking
 from medreasoner_infer.records import record_slice, summarise_mask
 from medreasoner_infer.request import SAMPLING_TEMPERATURE, AskRequest, SegmentRequest
 from medreasoner_infer.result import FollowUp, InferenceResult, SampleRecord, SliceChoice
@@ -90,6 +91,7 @@ class Pipeline:
         device: str = "auto",
         reasoner_url: str | None = None,
         adapter: str | None = None,
+        asking: Asking = AS_THE_MODEL_SAYS,
     ) -> Pipeline:
         """Resolve both names now, load the weights at first use.
 
@@ -101,10 +103,12 @@ class Pipeline:
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             reasoner_url: address of a vLLM server that serves the reasoner.
             adapter: a LoRA adapter's folder for a reasoner that is loaded here.
+            asking: what differs from how the model is asked otherwise.
 
         Raises:
             UnknownModelError: if a name means nothing.
-            InputError: if an adapter is given for ``live``, which brings its own.
+            InputError: if an adapter or another way of asking is given for ``live``, which brings
+                its own.
         """
         segmenter_spec = resolve_model("segmenter", segmenter)
 
@@ -114,6 +118,11 @@ class Pipeline:
         if reasoner == LIVE:
             if adapter is not None:
                 raise InputError("The live reasoner takes no adapter; promote one instead.")
+            if asking != AS_THE_MODEL_SAYS:
+                raise InputError(
+                    "The live reasoner is asked as it was trained. Give the model's own name or "
+                    "folder to ask it in another way."
+                )
             return cls(live_reasoner(device=device, url=reasoner_url), make_segmenter)
         reasoner_spec = (
             resolve_model("reasoner", reasoner)
@@ -121,7 +130,9 @@ class Pipeline:
             else served_reasoner(reasoner)
         )
         return cls(
-            lambda: load_reasoner(reasoner_spec, device=device, url=reasoner_url, adapter=adapter),
+            lambda: load_reasoner(
+                reasoner_spec, device=device, url=reasoner_url, adapter=adapter, asking=asking
+            ),
             make_segmenter,
         )
 

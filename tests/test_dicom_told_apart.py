@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -263,6 +265,40 @@ def test_a_report_has_all_that_the_viewer_takes_for_granted(tmp_path, answered, 
         assert numbers["Area"] == pytest.approx(27)
         distance_mm = 4 if place == "axial" else 4 * np.cos(np.deg2rad(18))
         assert numbers["Volume"] == pytest.approx(2 * 27 * distance_mm, abs=1e-3)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.REJECTED])
+def test_slicers_reader_of_reports_finds_target_and_sizes(tmp_path, answered, outcome) -> None:
+    """dcmqi, by which QuantitativeReporting opens a report in 3D Slicer."""
+    tool = Path(sys.executable).with_name("tid1500reader")
+    if not tool.exists():
+        pytest.skip("dcmqi is absent; pip install -e '.[dev]'")
+    source = synthetic(tmp_path, "axial")
+    mask = np.zeros(source.volume.shape_ijk, np.uint8)
+    mask[3:9, 4:8, 2:4] = 1
+    result = answered(source.volume, Plane.AXIAL, 2, mask)
+    kept = mask if outcome is Outcome.ACCEPTED else None
+    report = report_of(a_record(result, Decision(outcome, "No.", NOW)), kept, source)
+    path, read = tmp_path / "report.dcm", tmp_path / "read.json"
+    report.save_as(path, write_like_original=False)
+    command = [tool, "--inputDICOM", path, "--outputMetadata", read]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    groups = json.loads(read.read_text())["Measurements"]
+    sizes = {
+        item["quantity"]["CodeMeaning"]: (float(item["value"]), item["units"]["CodeValue"])
+        for group in groups
+        for item in group["measurementItems"]
+    }
+    findings = {group["Finding"]["CodeValue"] for group in groups if group["measurementItems"]}
+    if kept is None:
+        assert sizes == {}
+    else:
+        assert findings == {"10200004"}  # SNOMED CT: liver
+        assert sizes["Area"] == (pytest.approx(27), "mm2")
+        assert sizes["Volume"] == (pytest.approx(216), "mm3")
+        assert [group["ReferencedSegment"] for group in groups if "ReferencedSegment" in group] == [
+            1
+        ]
 
 
 def test_the_outline_of_an_accepted_mask_can_be_loaded_as_a_measurement(tmp_path, answered) -> None:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import multiprocessing
+import re
 import signal
 from pathlib import Path
 
@@ -15,6 +18,7 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("datasets")
 pytest.importorskip("monai")
 
+from PIL import Image
 from pyarrow.parquet import read_table
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
@@ -22,6 +26,8 @@ from support import umrg
 from support.evaluated import BoxFiller, Scripted, answer_text, predict_until_killed
 from typer.testing import CliRunner
 
+from medreasoner_infer.models.loading import load_segmenter
+from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_training.evaluation import (
     EvaluationRunError,
@@ -292,6 +298,29 @@ def test_of_a_line_cut_short_nothing_counts(tmp_path) -> None:
         assert _table(run.folder) == expected
 
 
+def test_held_out_super_categories_are_told_apart(tmp_path) -> None:
+    """Rows are of the abdomen and of the lung by turns; "perfect" is the first one."""
+    run = run_in(tmp_path)
+    report = evaluate(run, CONFIG, held_out_super_categories=("lung",)).to_dict()
+    told, rows = report["protocol"], _table(run.folder)
+    assert (told["name"], told["super_categories"]) == ("ood", ("lung",))
+    assert (told["others"]["n"], told["held_out"]["n"]) == (4, 3)
+    for part, places in (("others", (0, 2, 4, 6)), ("held_out", (1, 3, 5))):
+        expected = np.mean([rows[place]["dice"] for place in places])
+        assert told[part]["values"]["dice"]["mean"] == pytest.approx(expected)
+    assert "Out of distribution" in (run.folder / "report.html").read_text()
+    with pytest.raises(EvaluationRunError, match="'brain'; it has: abdomen, lung"):
+        evaluate(run_in(tmp_path), CONFIG, held_out_super_categories=("brain",))
+
+
+@pytest.mark.parametrize("given", [["--protocol", "ood"], ["--protocol", "iid"]])
+def test_a_protocol_needs_what_is_held_out(tmp_path, given) -> None:
+    data = str(umrg.write(tmp_path / "test.parquet", [umrg.row(0, TRUE_BOX, "perfect", "liver")]))
+    result = CliRunner().invoke(app, ["evaluate", data, "--out", str(tmp_path / "out"), *given])
+    assert result.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_finished_is_not_asked_again(tmp_path) -> None:
     predict(run_in(tmp_path))
     again = run_in(tmp_path)
@@ -349,6 +378,31 @@ def test_two_runs_are_compared_pair_by_pair(tmp_path) -> None:
         compare_reports(tmp_path / "a", tmp_path, CONFIG)
 
 
+def test_where_two_runs_differ_is_shown_side_by_side(tmp_path) -> None:
+    """By the embedded segmenter, which a comparison finds by the name in the run's record."""
+    segmenter = load_segmenter(resolve_model("segmenter", "embedded"), device="cpu")
+    for name, texts in (("a", TEXTS), ("b", TEXTS | {"perfect": TEXTS["declined"]})):
+        run = run_in(tmp_path, segmenter, ("left half", "perfect"), name)
+        run.reasoner.texts = texts
+        predict(run)
+    data, page = str(tmp_path / "data" / "test.parquet"), tmp_path / "compare.html"
+    command = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "100"]
+    result = CliRunner().invoke(app, [*command, "--html", str(page), "--data", data])
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    (png,) = re.findall("data:image/png;base64,([A-Za-z0-9+/=]+)", text)
+    width, height = Image.open(io.BytesIO(base64.b64decode(png))).size
+    assert width == 3 * height
+    assert "The second loses" in text
+    assert "“perfect”" in text
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["first", "2", "0", "0", "0", "0"] in lines
+    assert ["second", "1", "0", "0", "1", "0"] in lines
+    umrg.write(tmp_path / "data" / "test.parquet", [umrg.row(0, TRUE_BOX, "perfect", "liver")])
+    other = CliRunner().invoke(app, [*command, "--html", str(page), "--data", data])
+    assert "have changed since" in str(other.exception)
+
+
 def test_the_command_writes_the_reports_and_shows_the_table(tmp_path, monkeypatch) -> None:
     source_of(tmp_path)
     models = Pipeline(lambda: Scripted(TEXTS), BoxFiller)
@@ -356,8 +410,11 @@ def test_the_command_writes_the_reports_and_shows_the_table(tmp_path, monkeypatc
     data, out = str(tmp_path / "data" / "test.parquet"), str(tmp_path / "out")
     result = CliRunner().invoke(app, ["evaluate", data, "--out", out, "--resamples", "100"])
     assert result.exit_code == 0, result.output
-    for said in ("MedReasoner-7B", "32.42", "abdomen", "not understood 1"):
+    for said in ("MedReasoner-7B", "32.42", "abdomen", "not understood", "decoding constrained"):
         assert said in result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["present", "3", "1", "1", "1", "1"] in lines
+    assert ["absent", "0", "0", "0", "0", "0"] in lines
     compared = CliRunner().invoke(app, ["compare", out, out, "--resamples", "100"])
     assert compared.exit_code == 0, compared.output
     assert "7 questions with a target; 0 of one run only." in compared.output

@@ -28,6 +28,7 @@ from medreasoner_infer.errors import (
     ReasonerUnreachableError,
 )
 from medreasoner_infer.reasoners import PromptTemplate, connect_vllm_reasoner
+from medreasoner_infer.reasoners.prompts import Asking
 from medreasoner_infer.types import ReasonerRequest
 
 pytest.importorskip("openai")
@@ -220,6 +221,11 @@ def test_confidence_is_scored_without_the_constraint(server) -> None:
     assert body["messages"][:2] == server.seen[0]["messages"]
     assert body["messages"][2] == {"role": "assistant", "content": COMPLETION}
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+
+
+def test_decoding_freely_the_server_is_given_no_format(server) -> None:
+    connect(server, asking=Asking(constrained=False)).answer(request_of())
+    assert "structured_outputs" not in server.seen[0]
 
 
 def test_a_server_that_does_not_score_gives_no_confidence(server) -> None:

@@ -12,9 +12,11 @@ import ssl
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.path
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -307,6 +309,66 @@ def test_another_box_or_no_new_point_is_segmented_anew() -> None:
     assert "last" not in corrected(drawn([[2.0, 3.0, 6.0]]))
 
 
+def lassoed(*corners_lps, inside: bool) -> Prompts:
+    """The box of :data:`STATED` and a closed curve."""
+    curve = ras_lps(np.array(corners_lps, float))
+    sides = {"lasso_inside_ras_mm" if inside else "lasso_outside_ras_mm": curve}
+    return replace(drawn([[2.0, 3.0, 6.0]]), **sides)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_lasso_is_a_new_point_within_its_contour_and_corrects_the_mask(inside) -> None:
+    # A horseshoe, whose middle is not in it; 2 x 1.5 x 3 mm voxels, slice K = 2.
+    corners = [
+        (0, 0, 6.4), (8, 0, 6.4), (8, 6, 6.4), (6, 6, 6.4), (6, 1, 6.4), (2, 1, 6.4), (2, 6, 6.4),
+        (0, 6, 6.4),
+    ]  # fmt: skip
+    values = corrected(lassoed(*corners, inside=inside))
+    known, lasso = values["points"]
+    assert (known["by"], lasso["new"], lasso["inside"]) == ("reasoner", True, inside)
+    assert ("last" in values, values["inside"], values["outside"]) == (True, [], [])
+    contour, place = np.array(lasso["contour"]), np.array(lasso["position"])
+    np.testing.assert_allclose(contour[:, :2], np.array(corners)[:, :2])
+    np.testing.assert_allclose(contour[:, 2], 6.0)  # on the slice, not between two
+    assert matplotlib.path.Path(contour[:, :2]).contains_point(place[:2])
+    assert place[2] == pytest.approx(6.0)
+    json.dumps(values)
+
+
+def test_a_long_lasso_keeps_its_form_within_what_a_server_takes() -> None:
+    turn = np.linspace(0, 2 * np.pi, 3001)[:-1]
+    circle = np.stack([40 * np.cos(turn), 40 * np.sin(turn), np.full(3000, 6.0)], axis=1)
+    (_, lasso) = corrected(lassoed(*circle, inside=False))["points"]
+    contour = np.array(lasso["contour"])
+    assert 100 < len(contour) <= 512
+    x, y = contour[:, 0], contour[:, 1]
+    area = abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2
+    assert area == pytest.approx(np.pi * 1600, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("corners", "said"),
+    [
+        ([(0, 0, 0), (8, 0, 6), (8, 6, 12)], "several axial slices"),
+        ([(0, 0, 6), (8, 0, 6)], "holds nothing"),
+        ([(0, 0, 6), (4, 0, 6), (8, 0, 6)], "holds nothing"),
+    ],
+)
+def test_a_lasso_that_cannot_be_told_is_refused(corners, said) -> None:
+    with pytest.raises(ViewerError, match=said):
+        corrected(lassoed(*corners, inside=True))
+
+
+def test_a_lasso_alone_gives_an_absent_target_a_mask() -> None:
+    none = np.zeros((0, 3))
+    curve = ras_lps(np.array([[0.0, 0, 6], [8, 0, 6], [8, 6, 6]]))
+    grid = Grid.from_ras(SHAPE, np.diag([-2.0, -1.5, 3.0, 1.0]))
+    values = correction_of(Prompts(None, none, none, curve), "axial", grid, None, None)
+    assert [point["inside"] for point in values["points"]] == [True]
+    with pytest.raises(ViewerError, match="Draw a box"):
+        correction_of(Prompts(None, none, none, none, curve), "axial", grid, None, None)
+
+
 # --- events, masks, forms ------------------------------------------------------------------------
 
 
@@ -406,6 +468,49 @@ def test_back_to_the_answer_is_before_the_first_correction() -> None:
     back = corrected.reset()
     assert (back.mask, back.corrected, back.inference_id) == (state.mask, False, "i")
     assert back.may["accept"]
+
+
+def runs_of(state: State) -> list[int] | None:
+    return None if state.mask is None else state.mask.values_ijk.ravel().tolist()
+
+
+def test_corrections_are_undone_and_done_again_with_what_was_painted_between() -> None:
+    answered = told(
+        Event("answer", ANSWER), Event("mask", MASK), Event("record", {"inference_id": "i"})
+    )
+    painted = replace(answered.mask, values_ijk=np.array([[[1, 1]]], np.uint8))
+    erased = {**MASK, "runs": [2]}
+    corrected = answered.corrects(painted)
+    corrected = corrected.heard(Event("mask", erased)).heard(Event("record", {"inference_id": "j"}))
+    assert (answered.may["undo"], corrected.may["undo"], corrected.may["redo"]) == (
+        False, True, False,
+    )  # fmt: skip
+    undone = corrected.undone(corrected.mask)
+    assert (runs_of(undone), undone.inference_id, undone.corrected) == ([1, 1], "i", False)
+    assert (undone.may["undo"], undone.may["redo"]) == (False, True)
+    redone = undone.redone(undone.mask)
+    assert (runs_of(redone), redone.corrected) == ([0, 0], True)
+    assert (redone.may["undo"], redone.may["redo"]) == (True, False)
+    assert runs_of(redone.undone(redone.mask)) == [1, 1]
+    back = redone.reset(redone.mask)
+    assert runs_of(back) == [0, 1]
+    assert runs_of(back.undone(back.mask)) == [0, 0]
+    assert not undone.corrects(None).may["redo"]
+    assert answered.undone(None) is answered
+
+
+def test_what_was_decided_stays_decided_when_a_correction_is_undone() -> None:
+    state = told(Event("answer", ANSWER), Event("record", {"inference_id": "i"})).corrects(None)
+    state = state.heard(Event("answer", ANSWER)).heard(Event("record", {"inference_id": "j"}))
+    assert state.decided("edited").undone(None).decision == "edited"
+
+
+def test_what_the_answer_follows_up_on_is_said_where_it_counted() -> None:
+    follow_up = {"target": {"name": "liver"}, "used": True}
+    lines = [line.text for line in describe_answer({**ANSWER, "follow_up": follow_up})]
+    assert "It follows up on: liver." in lines
+    unused = describe_answer({**ANSWER, "follow_up": {**follow_up, "used": False}})
+    assert not [line for line in unused if "follows up" in line.text]
 
 
 def test_each_target_has_a_colour_and_a_short_name() -> None:

@@ -30,6 +30,7 @@ from MedReasonerLib.geometry import Grid, Roi, ras_lps
 from MedReasonerLib.panel import Panel
 from MedReasonerLib.state import Phase, State
 from MedReasonerLib.viewer import Prompts, Segment, ShownVolume
+from MedReasonerLib.words import describe_answer
 from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
 
@@ -420,6 +421,54 @@ def test_a_new_point_outside_takes_away_of_the_segment_and_adds_nothing(reader) 
     assert left[(*place, slice_k)] == 0
     assert not (left > painted).any()
     assert (left == painted)[..., [k for k in range(left.shape[2]) if k != slice_k]].all()
+
+
+def test_a_lasso_takes_away_exactly_what_is_within_it_and_can_be_undone(reader) -> None:
+    reader.ask()
+    answered = reader.mask_ijk.copy()
+    slice_k = int(reader.state.answer["slice"]["index"])
+    i, j = np.argwhere(answered[..., slice_k]).mean(axis=0).round().astype(int)
+    corners = [(i - 3.5, j - 2.5), (i + 3.5, j - 2.5), (i + 3.5, j + 2.5), (i - 3.5, j + 2.5)]
+    grid, prompts = reader.scene.volume.grid, reader.scene.prompts
+    curve = ras_lps(grid.to_lps(np.array([(*corner, slice_k) for corner in corners])))
+    reader.scene.prompts = replace(prompts, lasso_outside_ras_mm=curve)
+    reader.panel.correct(propagate=False)
+    state = reader.until_settled()
+    assert state.error == ""
+    expected = answered.copy()
+    expected[i - 3 : i + 4, j - 2 : j + 3, slice_k] = 0
+    np.testing.assert_array_equal(reader.mask_ijk, expected)
+    assert len(reader.scene.prompts.lasso_outside_ras_mm) == 0
+    reader.panel.undo()
+    np.testing.assert_array_equal(reader.mask_ijk, answered)
+    reader.panel.redo()
+    np.testing.assert_array_equal(reader.mask_ijk, expected)
+    reader.panel.reset()
+    np.testing.assert_array_equal(reader.mask_ijk, answered)
+    reader.panel.undo()
+    np.testing.assert_array_equal(reader.mask_ijk, expected)
+
+
+def test_a_follow_up_tells_the_server_what_it_goes_on_from(reader, running) -> None:
+    asked = reader.ask()
+    reader.scene.names[asked.segment.key] = "my liver"
+    reader.panel.ask("Segment the spleen", propagate=False, follow_up=True)
+    state = reader.until_settled()
+    assert state.error == ""
+    follow_up = running.record(state.inference_id)["result"]["follow_up"]
+    prompts = asked.answer["prompts"]
+    assert follow_up["target"]["name"] == "my liver"
+    assert follow_up["target"]["index"] == asked.answer["slice"]["index"]
+    np.testing.assert_allclose(
+        follow_up["target"]["bbox_xyxy_slice_px"], prompts["bbox_xyxy_slice_px"]
+    )
+    assert follow_up["used"] is False
+    assert any("follow" in line.text for line in describe_answer(state.answer) if line.alert)
+
+
+def test_there_is_nothing_to_follow_up_on_before_an_answer(reader) -> None:
+    reader.panel.ask("Its left lobe?", propagate=False, follow_up=True)
+    assert reader.state.error != ""
 
 
 def test_an_accepted_answer_is_submitted_as_it_was(reader, running) -> None:

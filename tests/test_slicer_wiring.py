@@ -132,13 +132,23 @@ def test_a_button_without_a_text_passes_its_click_on(widget, name) -> None:
 
 def test_a_question_goes_with_its_choice_by_button_and_by_keys(widget) -> None:
     widget.question.plainText, widget.propagate.checked = "Which organ?", False
+    widget.follow_up_button.checked = False
     widget.ask_button.emit("clicked()")
-    widget.panel.ask.assert_called_once_with("Which organ?", propagate=False)
+    widget.panel.ask.assert_called_once_with("Which organ?", propagate=False, follow_up=False)
     widget.correct_button.emit("clicked()")
     widget.panel.correct.assert_called_once_with(propagate=False)
     widget.reason.text = "Too large."
     widget.reject_button.emit("clicked()")
     widget.panel.reject.assert_called_once_with("Too large.")
+
+
+def test_a_follow_up_is_the_readers_choice_for_one_question(widget) -> None:
+    widget.question.plainText, widget.propagate.checked = "Its left lobe?", False
+    widget.follow_up_button.checked = True
+    widget.ask_button.emit("clicked()")
+    widget.ask_button.emit("clicked()")
+    told = [call.kwargs["follow_up"] for call in widget.panel.ask.call_args_list]
+    assert told == [True, False]
 
 
 def test_the_address_is_remembered_and_the_token_is_not(widget) -> None:
@@ -292,6 +302,9 @@ class Node:
     def SetNodeReferenceID(self, role, node_id):
         self.references[role] = node_id
 
+    def GetNumberOfControlPoints(self):
+        return self.points
+
     def RemoveAllControlPoints(self):
         self.points = 0
 
@@ -319,15 +332,15 @@ def test_points_of_the_readers_own_are_not_touched_after_the_scene_was_closed(
 ) -> None:
     module = importlib.import_module("MedReasonerLib.scene")
     scene = module.Scene()
-    ours = scene.points_node(module.INSIDE)
-    assert scene.points_node(module.INSIDE) is ours
+    ours = scene.mark_node(module.INSIDE)
+    assert scene.mark_node(module.INSIDE) is ours
     nodes.clear()
     own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
     own.points = 3
     assert own.GetID() == ours.GetID()
     scene.show_prompts(None)
     assert own.points == 3
-    assert scene.points_node(module.INSIDE) is not own
+    assert scene.mark_node(module.INSIDE) is not own
 
 
 def test_a_volume_that_gets_the_id_of_an_earlier_one_is_another(slicer, nodes) -> None:
@@ -382,6 +395,24 @@ def test_reload_reads_all_files_of_the_module_anew(widget, monkeypatch) -> None:
         assert not [name for name in sys.modules if name.startswith("MedReasonerLib")]
     finally:
         sys.modules.update(kept)
+
+
+def test_lassos_are_closed_curves_that_go_when_an_answer_is_shown(slicer, nodes) -> None:
+    module = importlib.import_module("MedReasonerLib.scene")
+    scene, drawn = module.Scene(), np.arange(9.0).reshape(3, 3)
+    around = scene.mark_node(module.LASSO_OUTSIDE)
+    assert around.kind == "vtkMRMLMarkupsClosedCurveNode"
+    around.points = 3
+    slicer.util.arrayFromMarkupsControlPoints.return_value = np.zeros((0, 3))
+    slicer.util.arrayFromMarkupsCurvePoints.side_effect = lambda node, world: (
+        drawn if node is around and world else None
+    )
+    read = scene.read_prompts()
+    np.testing.assert_array_equal(read.lasso_outside_ras_mm, drawn)
+    assert len(read.lasso_inside_ras_mm) == 0
+    scene.show_prompts(None)
+    assert around.points == 0
+    assert len(scene.read_prompts().lasso_outside_ras_mm) == 0
 
 
 def test_box_and_points_become_a_roi_and_two_lists(scene, slicer) -> None:

@@ -32,7 +32,8 @@ from monailabel_app.errors import (
     StudiesWriteError,
     UnknownImageError,
 )
-from monailabel_app.studies.index import INDEX_NAME, MAX_SET_ASIDE
+from monailabel_app.studies import INDEX_NAME
+from monailabel_app.studies.index import MAX_SET_ASIDE
 from monailabel_app.studies.infos import CLIENT, SERVER_KEYS, told_by
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.server_lock import ServerLock

@@ -34,6 +34,7 @@ from medreasoner_infer.language.words import (
     filler_words,
     known_pairs,
     known_words,
+    medical_name_words,
     name_words,
     names_as_texts,
     off_topic,
@@ -216,7 +217,7 @@ def _is_strange_unspaced(words: Tokens, language: Language) -> bool:
 
 
 def _knows(words: Sequence[str], language: Language) -> bool:
-    if any(is_near(word, name_words(other)) for word in words for other in LANGUAGES):
+    if any(is_near(word, medical_name_words(other)) for word in words for other in LANGUAGES):
         return True
     known = sum(word in known_words(language) for word in words)
     return known > LEAST_KNOWN_SHARE * len(words)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,13 +14,16 @@ from medreasoner_infer.language.grammar import LANGUAGES, SIDES, Language, Side
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import UNSPACED, Tokens, plain_tokens
 from medreasoner_infer.language.vocabulary import Fact, Target
-from medreasoner_infer.language.words import description_words, pairs_of
+from medreasoner_infer.language.words import first_alike, little_words, pairs_of
 
 LEAST_SIMILARITY = 0.55
-LEAST_LEAD = 0.08
+LEAST_LEAD = 0.15
 """Of the best target before the next one, as similarity."""
 FREQUENT = 6
-"""Facts that hold a word which tells kinds of things apart, such as *vein* and *artery*."""
+"""Facts that hold a word which tells kinds of things apart, such as *vein* and *artery*; a target
+of which no fact says such a word is not meant."""
+LEAST_SHARED_PAIRS = 3
+"""Of characters, where there are no spaces; fewer may stand in anything."""
 _STEM_LETTERS = 5
 
 
@@ -77,10 +81,13 @@ class _LanguageIndex:
     def __init__(self, facts: Iterable[tuple[Target, Fact]], language: Language) -> None:
         told = [(target, fact) for target, fact in facts if language in fact.texts]
         self._facts = told
+        self._least_shared = LEAST_SHARED_PAIRS if language in UNSPACED else 1
         found = [_features(plain_tokens(fact.texts[language]), language) for _, fact in told]
         self._frequency = Counter(feature for features in found for feature in features)
         self._holders: dict[str, list[int]] = defaultdict(list)
+        self._said_of: dict[str, set[str]] = defaultdict(set)
         for number, features in enumerate(found):
+            self._said_of[told[number][0].name] |= features
             for feature in features:
                 self._holders[feature].append(number)
         self._norms = [self._norm(features) for features in found]
@@ -100,7 +107,10 @@ class _LanguageIndex:
             return None
         similarity, best = ranked[0]
         target, fact = self._facts[best]
-        if any(self._frequency[f] >= FREQUENT and best not in self._holders[f] for f in features):
+        if sum(best in self._holders.get(f, ()) for f in features) < self._least_shared:
+            return None
+        said = self._said_of[target.name]
+        if any(self._frequency[f] >= FREQUENT and f not in said for f in features):
             return None
         others = (value for value, number in ranked if self._facts[number][0] is not target)
         if similarity - next(others, 0.0) < LEAST_LEAD:
@@ -115,13 +125,32 @@ class _LanguageIndex:
 
 
 def _features(tokens: Tokens, language: Language) -> frozenset[str]:
-    """Words and their first letters; pairs of characters where there are no spaces."""
+    """Words and their first letters; pairs of characters where there are no spaces.
+
+    Of words that say the same the first stands for all.
+    """
     letters = [token for token in tokens if token.isalnum()]
     if language in UNSPACED:
-        return pairs_of("".join(letters))
-    words = set(letters) - description_words(language)
-    stems = {f"{word[:_STEM_LETTERS]}…" for word in words if len(word) > _STEM_LETTERS}
-    return frozenset(words | stems)
+        return _features_unspaced("".join(letters), language)
+    alike = first_alike(language)
+    words = set(letters) - little_words(language)
+    rest = {word for word in words if word not in alike}
+    stems = {f"{word[:_STEM_LETTERS]}…" for word in rest if len(word) > _STEM_LETTERS}
+    return frozenset({alike[word] for word in words - rest} | rest | stems)
+
+
+def _features_unspaced(text: str, language: Language) -> frozenset[str]:
+    said, alike = _phrases_to_replace(language), first_alike(language)
+    merged = said.sub(lambda found: alike.get(found[0], " "), text)
+    return frozenset().union(*map(pairs_of, merged.split()))
+
+
+@cache
+def _phrases_to_replace(language: Language) -> re.Pattern[str]:
+    """Those of a language without spaces that say little or have others alike."""
+    little = {"".join(plain_tokens(text)) for text in vocabulary().forms[language].little}
+    phrases = sorted(little | first_alike(language).keys(), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, phrases)))
 
 
 def _told_side(tokens: Tokens, language: Language) -> tuple[Side | None, Tokens]:

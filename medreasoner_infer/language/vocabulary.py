@@ -96,7 +96,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Outside:
-    """A medical term that is none of the targets: a disease, a device, another organ."""
+    """A term that is none of the targets: a disease, a device, another organ, an everyday thing."""
 
     name: str
     group: str
@@ -124,6 +124,8 @@ class Forms:
         where: by relation, with the slot for the other target.
         neighbour: a fact of two relations ``{first}`` and ``{second}``.
         off_topic: questions that are not about medicine at all.
+        little: words that say little of what a description tells, beside those of requests.
+        alike: groups of words that say the same in descriptions: *makes* and *secretes*.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -142,6 +144,8 @@ class Forms:
     around: tuple[str, ...]
     words: tuple[str, ...]
     where_also: Mapping[Where, tuple[str, ...]]
+    little: tuple[str, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
     pair: tuple[str, ...] = ()
     adjectival: tuple[str, ...] = ()
 

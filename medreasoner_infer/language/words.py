@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -19,6 +19,9 @@ from medreasoner_infer.language.spoken import (
     plain_tokens,
     spoken_names,
 )
+
+EVERYDAY = "everyday"
+"""Group of the terms that are not medical."""
 
 
 @cache
@@ -70,10 +73,40 @@ def description_words(language: Language) -> frozenset[str]:
 
 
 @cache
+def little_words(language: Language) -> frozenset[str]:
+    """Words of descriptions that say little of what is told, beside those of requests."""
+    said = map(plain_tokens, vocabulary().forms[language].little)
+    return frozenset(tokens[0] for tokens in said if len(tokens) == 1) | description_words(language)
+
+
+@cache
+def first_alike(language: Language) -> Mapping[str, str]:
+    """For a word of a description the first of the group of words that say the same."""
+    groups = vocabulary().forms[language].alike
+    plain = (["".join(plain_tokens(word)) for word in group] for group in groups)
+    return {word: group[0] for group in plain for word in group}
+
+
+@cache
 def name_words(language: Language) -> frozenset[str]:
     """Words of names that no request holds."""
     words = {word for tokens in all_names(language).meanings for word in tokens}
     return frozenset(words) - filler_words(language)
+
+
+@cache
+def medical_name_words(language: Language) -> frozenset[str]:
+    """Words of names, but for those of everyday things."""
+    words = {word for tokens in _medical_names(language) for word in tokens}
+    return frozenset(words) - filler_words(language)
+
+
+def _medical_names(language: Language) -> Iterator[Tokens]:
+    outside = vocabulary().outside
+    for tokens, spoken in all_names(language).meanings.items():
+        terms = (outside.get(single.name) for single in spoken.singles)
+        if not any(term is not None and term.group == EVERYDAY for term in terms):
+            yield tokens
 
 
 def pairs_of(text: str) -> frozenset[str]:
@@ -93,10 +126,10 @@ def request_pairs(language: Language) -> frozenset[str]:
 
 @cache
 def known_pairs(language: Language) -> frozenset[str]:
-    """Pairs of characters of names and facts."""
+    """Pairs of characters of medical names and of facts."""
     facts = (f for target in vocabulary().targets.values() for f in target.facts)
     texts = ["".join(plain_tokens(fact.texts.get(language, ""))) for fact in facts]
-    texts += ["".join(tokens) for tokens in all_names(language).meanings]
+    texts += ["".join(tokens) for tokens in _medical_names(language)]
     return frozenset().union(*map(pairs_of, texts))
 
 
@@ -109,9 +142,9 @@ def off_topic(language: Language) -> frozenset[Tokens]:
 
 @cache
 def known_words(language: Language) -> frozenset[str]:
-    """Words of names, facts and relations that no request holds."""
+    """Words of medical names, facts and relations that no request holds."""
     forms, targets = vocabulary().forms[language], vocabulary().targets.values()
     facts = [fact.texts.get(language, "") for target in targets for fact in target.facts]
     texts = [*facts, *forms.where.values(), *forms.descriptions]
     words = {word for text in texts for word in plain_tokens(text)}
-    return frozenset(words | name_words(language)) - filler_words(language)
+    return frozenset(words | medical_name_words(language)) - filler_words(language)

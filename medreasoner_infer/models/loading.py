@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from medreasoner_infer.models.registry import EMBEDDED
+from medreasoner_infer.reasoners.prompts import AS_THE_MODEL_SAYS, Asking
 from medreasoner_infer.types import ModelSpec
 
 if TYPE_CHECKING:
@@ -21,7 +22,12 @@ API_KEY_VARIABLE = "MEDREASONER_REASONER_API_KEY"  # pragma: allowlist secret - 
 
 
 def load_reasoner(
-    spec: ModelSpec, *, device: str = "auto", url: str | None = None, adapter: str | None = None
+    spec: ModelSpec,
+    *,
+    device: str = "auto",
+    url: str | None = None,
+    adapter: str | None = None,
+    asking: Asking = AS_THE_MODEL_SAYS,
 ) -> Reasoner:
     """Load a reasoner here, or connect to the vLLM server at ``url`` that serves it.
 
@@ -40,6 +46,7 @@ def load_reasoner(
             spec.source,
             input_size=spec.input_size,
             prompt=spec.prompt,
+            asking=asking,
             folder=spec.source if spec.is_local else None,
             api_key=served_api_key(),
             name=spec.name,
@@ -54,6 +61,7 @@ def load_reasoner(
             adapter=adapter,
             input_size=spec.input_size,
             prompt=spec.prompt,
+            asking=asking,
             name=spec.name,
             licence=spec.licence,
             notice=spec.notice,

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medreasoner_infer.reasoners.prompts import (
+    AS_THE_MODEL_SAYS,
     REASONING_PROMPT,
+    Asking,
     PromptFile,
     PromptTemplate,
+    in_prompting,
     load_prompt_file,
     named_prompt,
     trained_further,
@@ -33,6 +36,7 @@ def load_transformers_reasoner(
     adapter: str | Path | None = None,
     input_size: int | None = None,
     prompt: str | PromptTemplate | None = None,
+    asking: Asking = AS_THE_MODEL_SAYS,
     name: str | None = None,
     licence: str = UNKNOWN_LICENCE,
     notice: str | None = None,
@@ -46,8 +50,9 @@ def load_transformers_reasoner(
         adapter: folder of a LoRA adapter, merged into the weights.
         input_size: side of the square image in reasoner px; by default as the model's
             ``prompt.json`` says, else 840, a multiple of Qwen2.5-VL's patch grid.
-        prompt: ``reasoning``, ``direct`` or a template; by default as ``prompt.json`` says, else
+        prompt: a built-in name or a template; by default as ``prompt.json`` says, else
             ``reasoning``.
+        asking: what differs from that in this run.
         name: what the identity calls the model; by default the source's last part.
         licence: of the weights, for the identity.
         notice: what a user must know of the weights, for the identity.
@@ -63,7 +68,7 @@ def load_transformers_reasoner(
 
     folder = locate_model(str(source), revision)
     adapter_folder = None if adapter is None else locate_adapter(Path(adapter))
-    settings = served_settings(load_prompt_file(folder.path), prompt, input_size)
+    settings = served_settings(load_prompt_file(folder.path), prompt, input_size, asking)
     if adapter_folder is not None:
         settings = trained_further(settings)
     loaded = load_model(folder.path, settings.input_size, device=device, adapter=adapter_folder)
@@ -76,7 +81,7 @@ def load_transformers_reasoner(
         licence=licence,
         notice=notice,
     )
-    return TransformersReasoner(loaded, identity, settings)
+    return TransformersReasoner(loaded, identity, settings, constrained=asking.constrained)
 
 
 def connect_vllm_reasoner(
@@ -85,6 +90,7 @@ def connect_vllm_reasoner(
     *,
     input_size: int | None = None,
     prompt: str | PromptTemplate | None = None,
+    asking: Asking = AS_THE_MODEL_SAYS,
     folder: str | Path | None = None,
     api_key: str | None = None,
     timeout_s: float | None = None,
@@ -101,6 +107,7 @@ def connect_vllm_reasoner(
             Hugging Face id that the server read it from. ``name`` is tried as a listed name, too.
         input_size: as in :func:`load_transformers_reasoner`.
         prompt: as in :func:`load_transformers_reasoner`.
+        asking: likewise.
         folder: the model's folder where this machine has it too: its ``prompt.json`` is used. A
             server does not tell its weights' hash, so the identity holds one only where the server
             read this very folder.
@@ -123,7 +130,7 @@ def connect_vllm_reasoner(
 
     local = None if folder is None else Path(folder).expanduser()
     settings = served_settings(
-        None if local is None else load_prompt_file(local), prompt, input_size
+        None if local is None else load_prompt_file(local), prompt, input_size, asking
     )
     wanted = [model] if name is None else [model, name]
     bounds = limits or REASONER_LIMITS
@@ -138,11 +145,14 @@ def connect_vllm_reasoner(
         licence=licence,
         notice=notice,
     )
-    return VllmReasoner(server, identity, settings)
+    return VllmReasoner(server, identity, settings, constrained=asking.constrained)
 
 
 def served_settings(
-    file: PromptFile | None, prompt: str | PromptTemplate | None, input_size: int | None
+    file: PromptFile | None,
+    prompt: str | PromptTemplate | None,
+    input_size: int | None,
+    asking: Asking = AS_THE_MODEL_SAYS,
 ) -> PromptFile:
     """How a reasoner is asked: as wanted, else as its folder says, else as published.
 
@@ -150,13 +160,17 @@ def served_settings(
         file: of the model's folder.
         prompt: wanted; a name or a template.
         input_size: wanted.
+        asking: what differs in this run; its prompt goes before all others.
 
     Raises:
-        InputError: there is no prompt of that name.
+        InputError: there is no prompt of that name, or it cannot be asked so.
     """
-    template = named_prompt(prompt) if isinstance(prompt, str) else prompt
+    wanted = asking.prompt or prompt
+    template = named_prompt(wanted) if isinstance(wanted, str) else wanted
     if file is None:
         file = PromptFile(REASONING_PROMPT, "rgb", PUBLISHED_INPUT_SIZE)
     return dataclasses.replace(
-        file, template=template or file.template, input_size=input_size or file.input_size
+        file,
+        template=in_prompting(template or file.template, asking),
+        input_size=input_size or file.input_size,
     )

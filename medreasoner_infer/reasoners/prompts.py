@@ -8,9 +8,11 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, NOT_UNDERSTOOD
 from medreasoner_infer.errors import InputError, ModelUnavailableError
+from medreasoner_infer.reasoners import official_prompt
 from medreasoner_infer.reasoners.image_encoding import IMAGE_ENCODINGS
 from medreasoner_infer.reasoners.known_targets import KnownTargets
 from medreasoner_infer.types import EarlierTargetInView
@@ -140,11 +142,80 @@ DIRECT_PROMPT = PromptTemplate(
     takes_follow_ups=True,
 )
 
-_NAMED = {"reasoning": REASONING_PROMPT, "direct": DIRECT_PROMPT}
+OFFICIAL_PROMPT = PromptTemplate(official_prompt.SYSTEM, official_prompt.REASONING)
+OFFICIAL_DIRECT_PROMPT = PromptTemplate(
+    official_prompt.SYSTEM, official_prompt.DIRECT, asks_reasoning=False
+)
+
+#: The paper's two ways of asking: a trace before the answer, or the answer alone.
+Prompting = Literal["reasoning", "direct"]
+_NAMED = {
+    "reasoning": REASONING_PROMPT,
+    "direct": DIRECT_PROMPT,
+    "official": OFFICIAL_PROMPT,
+    "official-direct": OFFICIAL_DIRECT_PROMPT,
+}
+_PAIRS = ((REASONING_PROMPT, DIRECT_PROMPT), (OFFICIAL_PROMPT, OFFICIAL_DIRECT_PROMPT))
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a reasoner is asked, where not as its folder or the registry says.
+
+    Attributes:
+        prompt: name of a built-in template, see :func:`named_prompt`; ``None`` keeps the model's.
+        prompting: ``reasoning`` or ``direct``; ``None`` keeps the template's way.
+        constrained: ``False`` decodes freely, so that a model can refuse or break the format.
+
+    Raises:
+        InputError: there is no prompt or no prompting of that name.
+    """
+
+    prompt: str | None = None
+    prompting: Prompting | None = None
+    constrained: bool = True
+
+    def __post_init__(self) -> None:
+        if self.prompt is not None:
+            named_prompt(self.prompt)
+        known = get_args(Prompting)
+        if self.prompting is not None and self.prompting not in known:
+            raise InputError(
+                f"The prompting is {self.prompting!r}; expected one of {', '.join(known)}."
+            )
+
+
+AS_THE_MODEL_SAYS = Asking()
+
+
+def in_prompting(template: PromptTemplate, asking: Asking) -> PromptTemplate:
+    """The template, or its counterpart that asks for a trace or for the answer alone.
+
+    A template of a model's own folder keeps its words: decoding is held to an answer with a trace
+    or without one.
+
+    Raises:
+        InputError: decoding is free, so that nothing would tell such a model what is wanted.
+    """
+    prompting = asking.prompting
+    wanted = template.asks_reasoning if prompting is None else prompting == "reasoning"
+    if wanted == template.asks_reasoning:
+        return template
+    for pair in _PAIRS:
+        if template in pair:
+            return pair[0] if wanted else pair[1]
+    if not asking.constrained:
+        raise InputError(
+            "This model has a prompt of its own, which does not tell it to answer in the way "
+            f"{prompting!r}, and free decoding does not hold it to that. Decode constrained, or "
+            "name another prompt."
+        )
+    return dataclasses.replace(template, asks_reasoning=wanted)
 
 
 def named_prompt(name: str) -> PromptTemplate:
-    """The built-in template ``reasoning`` or ``direct``.
+    """The built-in template: ``reasoning``, ``direct``, or the paper's, ``official`` or
+    ``official-direct``.
 
     Raises:
         InputError: if there is no template of that name.

@@ -61,6 +61,7 @@ class VllmReasoner(Reasoner):
         settings: prompt, image encoding, input size and the bound on the trace, which is lowered
             where the context is short.
         score: whether to ask for the confidence, which costs a second pass over the prompt.
+        constrained: ``False`` decodes freely, to measure how well a model keeps to the format.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class VllmReasoner(Reasoner):
         settings: PromptFile,
         *,
         score: bool = True,
+        constrained: bool = True,
     ) -> None:
         self.identity = identity
         self.input_size = settings.input_size
@@ -85,7 +87,8 @@ class VllmReasoner(Reasoner):
             image_tokens=(settings.input_size // _QWEN_PATCH_PX) ** 2,
             answer_size=settings.input_size,
         )
-        self._regex = answer_regex(settings.input_size, chars)
+        regex = answer_regex(settings.input_size, chars)
+        self._structure = {"structured_outputs": {"regex": regex}} if constrained else {}
 
     def _sample(
         self,
@@ -137,7 +140,7 @@ class VllmReasoner(Reasoner):
             "top_p": 1.0,
             "seed": request.seed,
             "logprobs": True,  # one entry per token: the only count of tokens per sample
-            "extra_body": _PLAIN_SAMPLING | {"structured_outputs": {"regex": self._regex}},
+            "extra_body": _PLAIN_SAMPLING | self._structure,
         }
 
     def _read(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medreasoner_infer import __version__
+from monailabel_app.cli.ablate import ablate
 from monailabel_app.cli.ask import ask, segment
 from monailabel_app.cli.compare import compare
 from monailabel_app.cli.dataset import dataset
@@ -59,6 +60,7 @@ for command in (
     train,
     evaluate,
     compare,
+    ablate,
     robustness,
     doctor,
 ):

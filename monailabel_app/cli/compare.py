@@ -15,8 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from monailabel_app.cli.options import DeviceOption
+
 if TYPE_CHECKING:
-    from medreasoner_training.evaluation.comparing import Differing
+    from medreasoner_training.evaluation.comparing import Compared, Differing
+    from medreasoner_training.evaluation.differing import PicturedDifference
     from medreasoner_training.gate import Comparison
 
 console = Console()
@@ -32,6 +35,18 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Write the comparison to this JSON file.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a page to this file; with --data it shows pictures."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data set of both evaluations, for pictures of where they differ most."),
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="Table of questions that the evaluations were given.")
+    ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Compare two evaluations question by question; differences are the second minus the first."""
     from medreasoner_infer.atomic import write_durably
@@ -44,9 +59,48 @@ def compare(
     console.print(_table("Dice of", found.by_group))
     _tell("gains", found.gained)
     _tell("loses", found.lost)
+    console.print(_outcomes(found))
     if out is not None:
         write_durably(out, json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n")
         console.print(Text(f"wrote {out}"), soft_wrap=True)
+    if html is not None:
+        _write_page(found, (report_a, report_b), html, data, questions, device)
+        console.print(Text(f"wrote {html}"), soft_wrap=True)
+
+
+def _write_page(
+    found: Compared,
+    reports: tuple[Path, Path],
+    html: Path,
+    data: str | None,
+    questions: Path | None,
+    device: str,
+) -> None:
+    """The page, with pictures where the data set is given or lies in the first run's folder."""
+    from medreasoner_training.evaluation import open_rows
+    from medreasoner_training.evaluation.comparing import folder_of
+    from medreasoner_training.evaluation.differing import pictured_differences, write_comparison
+    from medreasoner_training.evaluation.running import DATA_SET_NAME, read_record
+
+    first, second = (folder_of(path) for path in reports)
+    records = [read_record(folder) for folder in (first, second)]
+    own = first / DATA_SET_NAME
+    place = data or (str(own) if own.is_dir() else None)
+    pictures: tuple[PicturedDifference, ...] = ()
+    if place is not None:
+        source = open_rows(place, questions=questions, split=records[0]["data"]["split"])
+        pictures = pictured_differences(first, second, found, source, device=device)
+    names = [folder.resolve().name for folder in (first, second)]
+    write_comparison(found, names, [each.get("prompting", {}) for each in records], pictures, html)
+
+
+def _outcomes(found: Compared) -> Table:
+    """How often both runs answered what."""
+    names = [name.replace("_", " ") for name in found.outcomes[0]]
+    table = Table("answers", *names, box=SIMPLE, padding=(0, 1, 0, 0))
+    for which, counted in zip(("first", "second"), found.outcomes, strict=True):
+        table.add_row(which, *map(str, counted.values()))
+    return table
 
 
 def _table(first: str, lines: Sequence[Comparison]) -> Table:

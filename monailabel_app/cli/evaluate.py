@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.box import SIMPLE
@@ -32,6 +32,7 @@ from monailabel_app.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from medreasoner_infer.reasoners.prompts import Prompting
     from medreasoner_training.evaluation.report import Report
     from medreasoner_training.evaluation.summary import Errors, GroupSummary, Measure
 
@@ -67,6 +68,24 @@ def evaluate(
     segmenter: SegmenterOption = DEFAULT_MODEL,
     reasoner_url: ReasonerUrlOption = None,
     device: DeviceOption = "auto",
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompt by name: reasoning, direct, official or official-direct (the paper's); "
+            "by default as the model's folder or the registry says."
+        ),
+    ] = None,
+    prompting: Annotated[
+        str | None,
+        typer.Option(help="reasoning or direct: a trace before the answer, or the answer alone."),
+    ] = None,
+    constrained: Annotated[
+        bool,
+        typer.Option(
+            "--constrained/--free",
+            help="Hold every answer to the format, or let the model refuse and break it.",
+        ),
+    ] = True,
     questions: Annotated[
         Path | None, typer.Option(help="CSV or parquet table of questions about a folder's images.")
     ] = None,
@@ -89,29 +108,51 @@ def evaluate(
     resamples: Annotated[
         int, typer.Option(min=100, help="Bootstrap samples of the intervals.")
     ] = 2000,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="ood: tell super-categories apart that training had left out."),
+    ] = None,
+    held_out_supercategory: Annotated[
+        list[str] | None, typer.Option(help="One of them; may be repeated.")
+    ] = None,
     records: Annotated[
         Path | None, typer.Option(help="Folder of a site's records, if it was given a data_dir.")
     ] = None,
 ) -> None:
     """Measure a reasoner and a segmenter on a data set; writes predictions and reports."""
     from medreasoner_infer.pipeline import Pipeline
+    from medreasoner_infer.reasoners.prompts import Asking
     from medreasoner_training.evaluation import Measuring, Run, RunSettings, open_rows
     from medreasoner_training.evaluation import evaluate as evaluate_run
     from medreasoner_training.gate import GateConfig
     from monailabel_app.export.for_evaluation import is_site
 
+    held_out = _held_out(protocol, held_out_supercategory or [])
     found = _site_data_set(data, out, records) if is_site(data) else data
+    asking = Asking(prompt, cast("Prompting | None", prompting), constrained)
     source = open_rows(found, questions=questions, split=split)
     console.print(f"{source.count} questions, split {source.split}")
-    models = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)
+    models = Pipeline.from_registry(
+        reasoner, segmenter, device=device, reasoner_url=reasoner_url, asking=asking
+    )
     settings = RunSettings(limit, batch, Measuring(parts, true_prompts))
     with console.status("Loading the models"):
-        run = Run(source, models.reasoner, models.segmenter, settings, out)
+        run = Run(source, models.reasoner, models.segmenter, settings, out, asking)
     with _progress("Questions") as on_answered:
-        report = evaluate_run(run, GateConfig(resamples=resamples), on_answered)
+        report = evaluate_run(run, GateConfig(resamples=resamples), on_answered, held_out)
     _show(report)
     for name in sorted(path.name for path in out.iterdir() if path.name.startswith("report.")):
         console.print(Text(f"wrote {out / name}"), soft_wrap=True)
+
+
+def _held_out(protocol: str | None, names: list[str]) -> list[str]:
+    from medreasoner_training.evaluation.protocols import OOD
+
+    if protocol not in (None, OOD) or (protocol == OOD) != bool(names):
+        raise typer.BadParameter(
+            f"give {OOD} with --held-out-supercategory, or neither", param_hint="--protocol"
+        )
+    return names
 
 
 def _site_data_set(studies: str, out: Path, records: Path | None) -> str:
@@ -149,16 +190,33 @@ def _show(report: Report) -> None:
     for group in summary.groups["super_category"]:
         table.add_row(Text(group.name), *_cells(group))
     table.add_section()
+    if report.protocol is not None:
+        for group in report.protocol.groups:
+            table.add_row(group.name, *_cells(group))
+        table.add_section()
     for row in published.rows:
         told = (getattr(row, name, None) for name in _HEADS)
         table.add_row(Text(row.name), "", *("" if v is None else f"{100 * v:.2f}" for v in told))
     console.print(table)
-    for truth, counted in summary.outcomes.items():
-        if any(counted.values()):
-            said = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counted.items() if n)
-            console.print(Text(f"The target is {truth}; answered: {said}."))
+    console.print(_answered(report))
     if summary.errors is not None:
         _show_errors(summary.errors)
+
+
+def _answered(report: Report) -> Table:
+    """How often each outcome was answered, and how the reasoner was asked."""
+    asked, outcomes = report.run["prompting"], report.summary.outcomes
+    names = [name.replace("_", " ") for name in outcomes["present"]]
+    table = Table("the target is", *names, box=SIMPLE, padding=(0, 1, 0, 0))
+    table.caption_justify = "left"
+    table.caption = (
+        f"Answers by outcome. Prompting {asked['way'] or 'not known'}, prompt "
+        f"{asked['prompt']}, decoding {asked['decoding']}: only free decoding lets a model refuse "
+        "or break the format."
+    )
+    for truth, counted in outcomes.items():
+        table.add_row(truth, *map(str, counted.values()))
+    return table
 
 
 def _show_errors(errors: Errors) -> None:

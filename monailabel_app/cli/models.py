@@ -166,6 +166,8 @@ def _row(spec: ModelSpec) -> tuple[str, ...]:
     source = "shipped with this package" if spec.is_local else spec.source
     if spec.revision:
         source += f"@{spec.revision}"
+    elif not spec.is_local and spec.extra is None:
+        source += "@main"
     size = "as its folder says" if spec.input_size is None else str(spec.input_size)
     return spec.name, source, size, spec.licence, spec.notice or ""
 

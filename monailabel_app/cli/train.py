@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``medreasoner train``: fine-tune the reasoner on what readers approved, without a server."""
+"""``medreasoner train``: fine-tune on what readers approved or on a data set, without a server."""
 
 from __future__ import annotations
 
@@ -13,21 +13,40 @@ from rich.console import Console
 from rich.text import Text
 
 from monailabel_app.cli.options import usable_folder
+from monailabel_app.cli.train_dataset import DatasetTraining, method_changes, summary_of
 
 if TYPE_CHECKING:
+    from medreasoner_infer.models.store import ReasonerStore
     from medreasoner_training.finetune import FineTuneConfig, Progress
     from monailabel_app.training.folder import TrainingFolder
-    from monailabel_app.training.options import TrainOptions
     from monailabel_app.training.trainer import OnProgress
 
 # As the trainer itself exits; every other end is a success.
 _STATUSES = {"failed": 1, "refused": 3, "stopped": 4}
+_TELL_ROWS = 50
 console = Console()
 
 
 def train(
     studies: Annotated[
         str | None, typer.Option(help="Folder of studies, or the address of a DICOMweb server.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Any data set that evaluate reads, instead of studies; needs --out, and nothing "
+            "goes live."
+        ),
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="Table of questions about the data set's images.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split of the data set to learn from; train, if it has splits."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="sft or grpo; by default as the configuration says.")
     ] = None,
     config: Annotated[
         str, typer.Option(help="Name of a shipped configuration, or a YAML file.")
@@ -39,7 +58,10 @@ def train(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the run instead of one beside the records.", callback=usable_folder
+            "--run",
+            "--out",
+            help="Folder for the run instead of one beside the records.",
+            callback=usable_folder,
         ),
     ] = None,
     fresh: Annotated[
@@ -58,8 +80,21 @@ def train(
 ) -> None:
     """Fine-tune the reasoner on what readers approved; a gate decides whether it goes live.
 
+    With --dataset it learns from any data set and needs no studies; see docs/fine_tuning.md.
     Exit status: 0 promoted or finished, 1 failed, 3 refused by the gate, 4 stopped.
     """
+    if dataset is not None:
+        if studies is not None or run is None:
+            raise typer.BadParameter("give --dataset with --out, and no --studies")
+        on = DatasetTraining(dataset, run, questions, split, val_share)
+        if fresh and on.is_begun:
+            raise typer.BadParameter(f"{run} holds a run; give a new folder", param_hint="--fresh")
+        if stop:
+            on.stop()
+        elif not status:
+            _train_on(on, _changed(config, change, method), change, command)
+        _show_run(on)
+        raise typer.Exit(0 if status or stop else _STATUSES.get(on.progress.state.value, 0))
     folder = _folder(studies, records)
     if stop:
         _stop(folder)
@@ -68,6 +103,7 @@ def train(
         return
     if studies is None:
         raise typer.BadParameter("give the studies to learn from", param_hint="--studies")
+    from monailabel_app.training.options import TrainOptions
     from monailabel_app.training.site import SiteTraining
     from monailabel_app.training.trainer import trainer_command
 
@@ -77,7 +113,8 @@ def train(
             _refuse_changes(run, change)
             last = training.resume(run.absolute(), tell)
         else:
-            options = _options(config, change, fresh, val_share, max_slices)
+            label, changed = _changed(config, change, method)
+            options = TrainOptions(label, changed, fresh, val_share, max_slices)
             place = None if run is None else _free(run)
             last = training.train(options, tell, place)
     _show(folder)
@@ -119,14 +156,45 @@ def _folder(studies: str | None, records: Path | None) -> TrainingFolder:
     return last
 
 
-def _options(
-    name: str, changes: list[str] | None, fresh: bool, val_share: float, max_slices: int
-) -> TrainOptions:
-    from monailabel_app.training.options import TrainOptions, overridden
+def _changed(
+    name: str, changes: list[str] | None, method: str | None
+) -> tuple[str, FineTuneConfig]:
+    """What a configuration is called, and the configuration with what the options change."""
+    from monailabel_app.training.options import overridden
 
     label, config = _config(name)
-    changed = overridden(config, dict(map(_key_and_value, changes or ())))
-    return TrainOptions(label, changed, fresh, val_share, max_slices)
+    asked = dict(map(_key_and_value, changes or ()))
+    return label, overridden(config, method_changes(config, method) | asked)
+
+
+def _train_on(
+    on: DatasetTraining,
+    named: tuple[str, FineTuneConfig],
+    changes: list[str] | None,
+    command: str | None,
+) -> None:
+    """Train on a data set, or go on with a run that was begun."""
+    from medreasoner_training.finetune import Progress, State
+
+    with _bars() as tell:
+
+        def on_row(done: int, total: int) -> None:
+            if done % _TELL_ROWS == 0 or done == total:
+                message = f"Reading the data set, {done} of {total} rows."
+                tell(Progress(State.PREPARING, message=message))
+
+        if on.is_begun:
+            _refuse_changes(on.run, changes)
+        found = on.begin(named[1], on_row)
+        console.print(Text(f"Learning set: {summary_of(found)}"), soft_wrap=True)
+        on.train(command, tell)
+
+
+def _show_run(on: DatasetTraining) -> None:
+    """How a run on a data set stands, and where its model lies."""
+    console.print(_table(on.run, on.progress, on.store))
+    for folder in on.models:
+        console.print(Text(f"model: {folder}"), soft_wrap=True)
 
 
 def _config(name: str) -> tuple[str, FineTuneConfig]:
@@ -191,22 +259,23 @@ def _show(folder: TrainingFolder) -> None:
     progress = folder.progress()
     if progress is None:
         raise NothingTrainsError("No training was started for these studies yet.")
-    console.print(_table(folder, progress))
+    from medreasoner_infer.models.store import ReasonerStore
+
+    console.print(_table(folder.latest(), progress, ReasonerStore()))
 
 
-def _table(folder: TrainingFolder, progress: Progress) -> Any:
+def _table(run: Path | None, progress: Progress, store: ReasonerStore) -> Any:
     from rich.table import Table
 
-    from medreasoner_infer.models.store import ReasonerStore
     from monailabel_app.training.reporting import progress_line
 
     table = Table(show_header=False, title="Training", title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("run", Text(str(folder.latest())))
+    table.add_row("run", Text(str(run)))
     table.add_row("state", Text(progress_line(progress)))
     if progress.candidate is not None:
-        decided = [e for e in ReasonerStore().history() if e.candidate == progress.candidate]
+        decided = [e for e in store.history() if e.candidate == progress.candidate]
         for event in decided[-1:]:
             table.add_row(event.action, Text("\n".join(event.reasons)))
     return table

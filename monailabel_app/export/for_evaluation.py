@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medreasoner_infer.addresses import is_web_address
-from monailabel_app.export.exporting import ExportSettings, Progress, export_studies
-from monailabel_app.studies.index import INDEX_NAME
+from monailabel_app.studies import INDEX_NAME
+
+if TYPE_CHECKING:
+    from monailabel_app.export.exporting import Progress
 
 
 def is_site(data: str) -> bool:
@@ -28,6 +31,8 @@ def approved_data_set(studies: str, folder: Path, records: Path | None, progress
         NoSamplesError: nothing that was approved can be asked for.
         PacsUnreachableError: the DICOMweb server does not answer.
     """
+    from monailabel_app.export.exporting import ExportSettings, export_studies
+
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         export_studies(

@@ -18,10 +18,10 @@ from typing import Any
 from monailabel_app.common.private_files import PRIVATE_FILE
 from monailabel_app.errors import StudiesAwayError, StudiesWriteError
 from monailabel_app.framework import ImageLabelModel
+from monailabel_app.studies import INDEX_NAME
 from monailabel_app.studies.entries import EntryError, read_entry
 from monailabel_app.studies.placing import write_whole, writing
 
-INDEX_NAME = "datastore_v2.json"
 MAX_INDEX_BYTES = 512 << 20
 MAX_SET_ASIDE = 5
 _BROKEN = f"{INDEX_NAME}.broken-"

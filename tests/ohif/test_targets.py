@@ -301,6 +301,9 @@ def test_the_image_is_not_left_dimmed_after_a_search(reader) -> None:
         answered(reader, LIVER)
         reader.page.wait_for_timeout(1000)  # the viewer dims the image a little later
         reader.wait_until_not_loading()
+        reader.scroll_slices(-1)  # from the slice that was found, not from where the search began
+        reader.page.wait_for_timeout(1000)
+        reader.wait_until_not_loading()
     finally:
         search.uncheck()
 

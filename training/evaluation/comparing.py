@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medreasoner_training.evaluation.errors import EvaluationRunError
+from medreasoner_training.evaluation.outcomes import Outcome
 from medreasoner_training.evaluation.predictions import (
     PREDICTIONS_NAME,
     Prediction,
@@ -22,6 +23,7 @@ from medreasoner_training.evaluation.summary import (
     UNTOLD,
     Grouping,
     Measure,
+    outcomes_of,
     patients_of,
     values_of,
 )
@@ -33,11 +35,15 @@ Pair = tuple[Prediction, Prediction]
 
 @dataclass(frozen=True)
 class Differing:
-    """A question on which the two differ; the difference is second minus first, in Dice."""
+    """A question on which the two differ; the difference is second minus first, in Dice.
+
+    ``places`` are those of the question in the first and in the second run, from 0.
+    """
 
     id: str
     question: str
     difference: float
+    places: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Compared:
         by_group: of Dice, for each super-category.
         gained: the questions on which the second gains most.
         lost: the questions on which it loses most.
+        outcomes: how often the first and the second run answered what, of the shared questions
+            with a target.
     """
 
     questions: int
@@ -59,6 +67,7 @@ class Compared:
     by_group: tuple[Comparison, ...]
     gained: tuple[Differing, ...]
     lost: tuple[Differing, ...]
+    outcomes: tuple[dict[Outcome, int], dict[Outcome, int]]
 
 
 def compare_reports(first: Path, second: Path, config: GateConfig) -> Compared:
@@ -73,14 +82,14 @@ def compare_reports(first: Path, second: Path, config: GateConfig) -> Compared:
         EvaluationRunError: a folder holds no evaluation, or they share no question with a target.
         MissingExtraError: pyarrow is not installed.
     """
-    runs = [read_predictions(_folder(path) / PREDICTIONS_NAME) for path in (first, second)]
-    pairs, left_out = _paired(*runs)
+    runs = [read_predictions(folder_of(path) / PREDICTIONS_NAME) for path in (first, second)]
+    pairs, places, left_out = _paired(*runs)
     if not pairs:
         raise EvaluationRunError(
             "The two evaluations share no question with a target. Compare runs on the same data."
         )
     found = ((measure, _compare(pairs, measure, config)) for measure in MEASURES)
-    gained, lost = _most_differing(pairs)
+    gained, lost = _most_differing(pairs, places)
     return Compared(
         len(pairs),
         left_out,
@@ -88,32 +97,39 @@ def compare_reports(first: Path, second: Path, config: GateConfig) -> Compared:
         _by_group(pairs, "super_category", config),
         gained,
         lost,
+        (outcomes_of(first for first, _ in pairs), outcomes_of(second for _, second in pairs)),
     )
 
 
-def _folder(path: Path) -> Path:
+def folder_of(path: Path) -> Path:
+    """The folder of an evaluation that is named by itself or by its ``report.json``."""
     return path if path.is_dir() else path.parent
 
 
-def _paired(first: Sequence[Prediction], second: Sequence[Prediction]) -> tuple[list[Pair], int]:
+def _paired(
+    first: Sequence[Prediction], second: Sequence[Prediction]
+) -> tuple[list[Pair], list[tuple[int, int]], int]:
     """Predictions of the same row; ids that a data set holds several times pair in their order.
 
-    The words of a row's question may differ: so two ways of asking are compared.
+    The words of a row's question may differ: so two ways of asking are compared. The places of
+    both predictions in their runs are told, and how many have no partner.
     """
     known = dict(_numbered(first))
     other = dict(_numbered(second))
     both = [key for key in known if key in other]
-    pairs = [(known[key], other[key]) for key in both if known[key].target_present]
-    return pairs, len(known) + len(other) - 2 * len(both)
+    places = [(known[key], other[key]) for key in both if first[known[key]].target_present]
+    pairs = [(first[one], second[two]) for one, two in places]
+    return pairs, places, len(known) + len(other) - 2 * len(both)
 
 
 def _numbered(
     predictions: Iterable[Prediction],
-) -> Iterable[tuple[tuple[str, bool, int], Prediction]]:
+) -> Iterable[tuple[tuple[str, bool, int], int]]:
+    """What tells a prediction from all others of its run, and its place there."""
     seen = Counter[tuple[str, bool]]()
-    for each in predictions:
+    for place, each in enumerate(predictions):
         key = (each.id, each.target_present)
-        yield (*key, seen[key]), each
+        yield (*key, seen[key]), place
         seen[key] += 1
 
 
@@ -144,11 +160,11 @@ def _by_group(
 
 
 def _most_differing(
-    pairs: Sequence[Pair],
+    pairs: Sequence[Pair], places: Sequence[tuple[int, int]]
 ) -> tuple[tuple[Differing, ...], tuple[Differing, ...]]:
     found = [
-        Differing(first.id, first.question, second.dice - first.dice)
-        for first, second in pairs
+        Differing(first.id, first.question, second.dice - first.dice, at)
+        for (first, second), at in zip(pairs, places, strict=True)
         if first.dice is not None and second.dice is not None
     ]
     rising = sorted(found, key=lambda each: (each.difference, each.id))

@@ -13,22 +13,29 @@ from medreasoner_training.evaluation.running import OnAnswered, Run, predict
 from medreasoner_training.gate import GateConfig
 
 
-def evaluate(run: Run, config: GateConfig, on_answered: OnAnswered | None = None) -> Report:
+def evaluate(
+    run: Run,
+    config: GateConfig,
+    on_answered: OnAnswered | None = None,
+    held_out_super_categories: Sequence[str] = (),
+) -> Report:
     """Answer what is still to be answered, and write ``predictions.parquet`` and both reports.
 
     Args:
         run: data set, models, settings and folder.
         config: confidence, resamples and seed of the intervals.
         on_answered: called with (questions done, all questions).
+        held_out_super_categories: whose figures are told apart, see :mod:`.protocols`.
 
     Raises:
-        EvaluationRunError: the folder holds another evaluation, or another process writes into it.
+        EvaluationRunError: the folder holds another evaluation, another process writes into it, or
+            there is no question of a held-out super-category.
         EvaluationDataError: a row cannot be used, or there is none.
         ServiceError: a model cannot answer now.
         MissingExtraError: a package that measures or writes is not installed.
     """
     predictions = predict(run, on_answered)
-    report = make_report(run.record(), predictions, config)
+    report = make_report(run.record(), predictions, config, held_out_super_categories)
 
     def cases(indices: Sequence[int]) -> Iterator[Case]:
         places = run.places

@@ -50,14 +50,10 @@ def write_page(
     Raises:
         MissingExtraError: Jinja is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("jinja2", "train") from error
-    loader = PackageLoader("medreasoner_training.evaluation", ".")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    groups = report.summary.groups
-    text = pages.get_template(PAGE_NAME).render(
+    groups, path = report.summary.groups, folder / PAGE_NAME
+    render_page(
+        PAGE_NAME,
+        path,
         report=report,
         pictures=pictures,
         plots={
@@ -71,6 +67,19 @@ def write_page(
         percent=percent,
         interval=interval,
     )
-    path = folder / PAGE_NAME
-    write_durably(path, text + "\n")
     return path
+
+
+def render_page(template_name: str, path: Path, **values: object) -> None:
+    """Fill a template of this package and write it, whole or not at all; texts are escaped.
+
+    Raises:
+        MissingExtraError: Jinja is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("jinja2", "train") from error
+    loader = PackageLoader("medreasoner_training.evaluation", ".")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    write_durably(path, pages.get_template(template_name).render(values) + "\n")

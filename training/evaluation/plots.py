@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medreasoner_training.evaluation.picked import ANSWER_COLOUR, TRUE_COLOUR
+from medreasoner_training.evaluation.drawing import ANSWER_COLOUR, TRUE_COLOUR
 from medreasoner_training.evaluation.predictions import Prediction
 from medreasoner_training.evaluation.summary import GroupSummary, Measure, values_of
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from medreasoner_infer.atomic import write_durably
 from medreasoner_training.evaluation.predictions import Prediction
+from medreasoner_training.evaluation.protocols import OOD, OutOfDistribution, out_of_distribution
 from medreasoner_training.evaluation.published import Published, published
 from medreasoner_training.evaluation.summary import Summary, summarise
 from medreasoner_training.gate import GateConfig
@@ -34,6 +35,7 @@ class Report:
         seconds: mean seconds of a question's answer and of its masks.
         config: of the intervals.
         published: the paper's figures.
+        protocol: the same figures by what was held out from training, if that was asked for.
     """
 
     run: Mapping[str, Any]
@@ -43,6 +45,7 @@ class Report:
     seconds: Mapping[str, float]
     config: GateConfig
     published: Published
+    protocol: OutOfDistribution | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``."""
@@ -63,12 +66,16 @@ class Report:
                 "seed": self.config.seed,
                 "drawn": "patients",
             },
+            "protocol": None if self.protocol is None else {"name": OOD, **asdict(self.protocol)},
             "published": asdict(self.published),
         }
 
 
 def make_report(
-    run: Mapping[str, Any], predictions: Sequence[Prediction], config: GateConfig
+    run: Mapping[str, Any],
+    predictions: Sequence[Prediction],
+    config: GateConfig,
+    held_out_super_categories: Sequence[str] = (),
 ) -> Report:
     """The figures of a run's predictions.
 
@@ -76,7 +83,12 @@ def make_report(
         run: its record.
         predictions: all of them.
         config: confidence, resamples and seed of the intervals.
+        held_out_super_categories: from the model's training; none asks for no protocol.
+
+    Raises:
+        EvaluationRunError: the run has no question of one of them.
     """
+    held_out = held_out_super_categories
     count = len(predictions)
     return Report(
         run=run,
@@ -89,6 +101,7 @@ def make_report(
         },
         config=config,
         published=published(),
+        protocol=out_of_distribution(predictions, held_out, config) if held_out else None,
     )
 
 

@@ -63,6 +63,7 @@ class RowSource:
         fingerprint: SHA-256 by which a run is resumed with the same data only.
         count: number of rows.
         read: yields the rows at some places, in rising order, from 0.
+        splits: all that the data set has; an empty name is of rows that belong to none.
     """
 
     name: str
@@ -70,13 +71,21 @@ class RowSource:
     fingerprint: str
     count: int
     read: Callable[[Sequence[int]], Iterator[EvaluationRow]]
+    splits: frozenset[str] = frozenset({""})
 
     @classmethod
     def of_list(
-        cls, name: str, split: str, fingerprint: str, rows: Sequence[EvaluationRow]
+        cls,
+        name: str,
+        split: str,
+        fingerprint: str,
+        rows: Sequence[EvaluationRow],
+        splits: frozenset[str],
     ) -> RowSource:
         """Rows that are in memory, their pictures not."""
-        return cls(name, split, fingerprint, len(rows), lambda at: (rows[place] for place in at))
+        return cls(
+            name, split, fingerprint, len(rows), lambda at: (rows[place] for place in at), splits
+        )
 
 
 def text_sha256(*texts: str) -> str:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.reasoners import Reasoner
+from medreasoner_infer.reasoners.prompts import AS_THE_MODEL_SAYS, Asking, Prompting
 from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_training.evaluation.answering import answer_cases
 from medreasoner_training.evaluation.errors import EvaluationDataError, EvaluationRunError
@@ -36,6 +37,8 @@ RUN_NAME = "run.json"
 DATA_SET_NAME = "data_set"
 OnAnswered = Callable[[int, int], None]
 _LOCK_NAME = ".lock"
+#: What a record calls the prompt of a model that is asked as its folder or the registry says.
+OWN_PROMPT = "the model's"
 
 
 @dataclass(frozen=True)
@@ -61,21 +64,22 @@ class RunSettings:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A data set, the models that it is put to, and the folder that holds what came out."""
+    """A data set, the models that it is put to, and the folder that holds what came out.
+
+    ``asking`` is how the reasoner was told to be asked when it was loaded.
+    """
 
     source: RowSource
     reasoner: Reasoner
     segmenter: Segmenter
     settings: RunSettings
     folder: Path
+    asking: Asking = AS_THE_MODEL_SAYS
 
     @property
     def places(self) -> list[int]:
         """Places of the rows that are asked, in rising order."""
-        everything = list(range(self.source.count))
-        return (
-            everything if self.settings.limit is None else spread(everything, self.settings.limit)
-        )
+        return places_of(self.source.count, self.settings.limit)
 
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
@@ -87,9 +91,22 @@ class Run:
                 "rows": self.source.count,
             },
             "reasoner": asdict(self.reasoner.identity),
+            "prompting": {
+                "way": self._prompting,
+                "prompt": self.asking.prompt or OWN_PROMPT,
+                "decoding": "constrained" if self.asking.constrained else "free",
+            },
             "segmenter": asdict(self.segmenter.identity),
             "settings": asdict(self.settings),
         }
+
+    @property
+    def _prompting(self) -> Prompting | None:
+        """``None`` where it is not known of a reasoner how it is asked."""
+        template = self.reasoner.template
+        if template is None:
+            return self.asking.prompting
+        return "reasoning" if template.asks_reasoning else "direct"
 
     def cases(self, places: Sequence[int]) -> Iterator[Case]:
         """The rows at some places with their pixels."""
@@ -143,6 +160,32 @@ def _predict_batch(run: Run, cases: Sequence[Case]) -> list[Prediction]:
     ]
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """What the evaluation in a folder was begun with, see :meth:`Run.record`.
+
+    Raises:
+        EvaluationRunError: there is none, or it is damaged.
+    """
+    path = folder / RUN_NAME
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise EvaluationRunError(
+            f"{folder.name} holds no {RUN_NAME}. Give the folder that 'medreasoner evaluate' wrote."
+        ) from error
+    except ValueError as error:
+        raise EvaluationRunError(f"{RUN_NAME} is damaged. Give a new folder.") from error
+    if not isinstance(record, dict):
+        raise EvaluationRunError(f"{RUN_NAME} is damaged. Give a new folder.")
+    return record
+
+
+def places_of(count: int, limit: int | None) -> list[int]:
+    """Places of the rows that are asked of ``count``, in rising order."""
+    everything = list(range(count))
+    return everything if limit is None else spread(everything, limit)
+
+
 def _require_same_run(run: Run) -> None:
     path, record = run.folder / RUN_NAME, run.record()
     if not path.exists():
@@ -152,14 +195,8 @@ def _require_same_run(run: Run) -> None:
             )
         write_durably(path, json.dumps(record, indent=1) + "\n")
         return
-    try:
-        before = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise EvaluationRunError(f"{RUN_NAME} is damaged. Give a new folder.") from error
-    now = json.loads(json.dumps(record))
-    changed = [
-        name for name in now if not isinstance(before, dict) or before.get(name) != now[name]
-    ]
+    before, now = read_record(run.folder), json.loads(json.dumps(record))
+    changed = [name for name in now if before.get(name) != now[name]]
     if changed:
         raise EvaluationRunError(
             f"The output folder holds an evaluation with other {' and '.join(changed)}. Resume it "

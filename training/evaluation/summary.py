@@ -114,11 +114,11 @@ def summarise(predictions: Sequence[Prediction], config: GateConfig) -> Summary:
     """
     present = [each for each in predictions if each.target_present]
     return Summary(
-        _group("all", present, config),
+        summarise_group("all", present, config),
         {grouping: _groups(grouping, present, config) for grouping in GROUPINGS},
         {
-            "present": _outcomes(present),
-            "absent": _outcomes(each for each in predictions if not each.target_present),
+            "present": outcomes_of(present),
+            "absent": outcomes_of(each for each in predictions if not each.target_present),
         },
         _errors(present, config),
     )
@@ -155,12 +155,15 @@ def _groups(
 ) -> tuple[GroupSummary, ...]:
     names = Counter(getattr(each, grouping) or UNTOLD for each in present)
     return tuple(
-        _group(name, [p for p in present if (getattr(p, grouping) or UNTOLD) == name], config)
+        summarise_group(
+            name, [p for p in present if (getattr(p, grouping) or UNTOLD) == name], config
+        )
         for name, _ in sorted(names.items(), key=lambda item: (-item[1], item[0]))
     )
 
 
-def _group(name: str, present: Sequence[Prediction], config: GateConfig) -> GroupSummary:
+def summarise_group(name: str, present: Sequence[Prediction], config: GateConfig) -> GroupSummary:
+    """The means of some predictions, whose target is present."""
     patients = patients_of(present)
     found = {
         measure: estimate(values_of(present, measure), patients, config) for measure in MEASURES
@@ -169,7 +172,8 @@ def _group(name: str, present: Sequence[Prediction], config: GateConfig) -> Grou
     return GroupSummary(name, len(present), len(np.unique(patients)), values)
 
 
-def _outcomes(predictions: Iterable[Prediction]) -> dict[Outcome, int]:
+def outcomes_of(predictions: Iterable[Prediction]) -> dict[Outcome, int]:
+    """How often each outcome was answered, those that were not included."""
     counted = Counter(each.outcome for each in predictions)
     return {outcome: counted[outcome] for outcome in OUTCOMES}
 

@@ -25,11 +25,13 @@ class QuerySource(str, Enum):
 
     READER: the reader who approved the mask asked it. TEMPLATE: it stands in the table of implicit
     questions, see :mod:`medreasoner_training.samples.templates`. MODEL: a language model wrote it.
+    DATA_SET: it stands in the data set of others that the row is from.
     """
 
     READER = "reader"
     TEMPLATE = "template"
     MODEL = "model"
+    DATA_SET = "data_set"
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from medreasoner_infer.imaging import SliceMapping
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
+from medreasoner_infer.types import XYXY
 from medreasoner_training.samples.cases import Components
 
 
@@ -34,7 +35,15 @@ def truth_on_slice(mask_hw: NDArray[np.bool_], mapping: SliceMapping) -> Truth |
     points = key_points_from_mask(mask_hw, mapping.spacing_xy_mm)
     if box is None or points is None:
         return None
-    return _whole_px(mapping.slice_box_to_reasoner_px(box), mapping.slice_px_to_reasoner_px(points))
+    return truth_in_reasoner_px(box, points, mapping)
+
+
+def truth_in_reasoner_px(
+    bbox_xyxy_px: XYXY, points_xy_px: ArrayLike, mapping: SliceMapping
+) -> Truth:
+    """Box and two key points that are told in slice px."""
+    box = mapping.slice_box_to_reasoner_px(bbox_xyxy_px)
+    return _whole_px(box, mapping.slice_px_to_reasoner_px(points_xy_px))
 
 
 def truth_on_square(mask: NDArray[np.bool_]) -> Truth | None:

@@ -47,7 +47,10 @@ def hub_rows(name: str, split: str | None) -> RowSource:
         raise EvaluationDataError(f"The split {chosen!r} of {name!r} holds no row.")
     stored = rows.with_format("arrow")  # pictures stay encoded
     fingerprint = text_sha256(name, chosen, rows._fingerprint)
-    return RowSource(name, chosen, fingerprint, len(rows), lambda places: _read(stored, places))
+    splits = frozenset(map(str, found))
+    return RowSource(
+        name, chosen, fingerprint, len(rows), lambda places: _read(stored, places), splits
+    )
 
 
 def _read(stored: Dataset, places: Sequence[int]) -> Iterator[EvaluationRow]:

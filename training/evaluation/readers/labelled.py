@@ -16,8 +16,8 @@ from medreasoner_training.evaluation.rows import RowSource
 from medreasoner_training.samples.manifest import MANIFEST_NAME
 
 _NEEDED = ("image", "mask", "label")
-_TOLD = ("super_category", "modality", "patient", "licence", "split")
 _OF_THE_IMAGE = ("modality", "patient", "licence", "split", "may_train")
+_TOLD = ("super_category", *_OF_THE_IMAGE)
 _NUMBERED = re.compile(r"\s+\d+$")
 
 
@@ -42,14 +42,15 @@ def labelled_rows(
     """
     pairs = [_pair(entry, number) for number, entry in enumerate(listed, start=1)]
     asked = pairs if table is None else _joined(pairs, read_questions(table))
-    chosen = chosen_split({row["split"] for row in asked}, split)
+    splits = frozenset(row["split"] for row in asked)
+    chosen = chosen_split(splits, split)
     rows = [
         question_row(folder, row, number)
         for number, row in enumerate(asked, start=1)
         if chosen in (ALL, row["split"])
     ]
     files = [folder / MANIFEST_NAME, *([] if table is None else [table])]
-    return RowSource.of_list(name, chosen, files_sha256(*files), rows)
+    return RowSource.of_list(name, chosen, files_sha256(*files), rows, splits)
 
 
 def plain_name(label: str) -> str:
@@ -65,9 +66,7 @@ def _pair(entry: Any, number: int) -> dict[str, str]:
             f"Entry {number} of {MANIFEST_NAME} has not the texts {', '.join(_NEEDED)}; expected "
             "those of an image with the mask of one label."
         )
-    told = {name: str(entry.get(name) or "") for name in _TOLD}
-    may_train = entry.get("may_train")
-    told["may_train"] = "" if may_train is None else str(may_train)
+    told = {name: _text(entry.get(name)) for name in _TOLD}
     name = plain_name(entry["label"])
     return told | {
         "id": Path(entry["mask"]).with_suffix("").as_posix(),
@@ -77,6 +76,10 @@ def _pair(entry: Any, number: int) -> dict[str, str]:
         "label": entry["label"],
         "question": name,
     }
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _joined(

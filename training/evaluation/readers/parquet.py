@@ -40,6 +40,7 @@ def parquet_rows(name: str, files: Sequence[Path], split: str | None) -> RowSour
         files_sha256(*taken),
         sum(counts),
         partial(_read, taken, counts),
+        frozenset(by_file.values()),
     )
 
 

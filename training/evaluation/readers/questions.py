@@ -25,7 +25,15 @@ _OTHER_NAMES = {
     "license": "licence",
     "query": "question",
 }
-_TRUTHS = {"": None, "true": True, "1": True, "false": False, "0": False}
+_TRUTHS = {
+    "": None,
+    "true": True,
+    "1": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "no": False,
+}
 
 
 def read_questions(table: Path) -> list[dict[str, str]]:
@@ -76,20 +84,22 @@ def question_rows(name: str, folder: Path, table: Path, split: str | None) -> Ro
         MissingExtraError: likewise.
     """
     asked = read_questions(table)
-    chosen = chosen_split({row.get("split", "") for row in asked}, split)
+    splits = frozenset(row.get("split", "") for row in asked)
+    chosen = chosen_split(splits, split)
     rows = [
         question_row(folder, row, number)
         for number, row in enumerate(asked, start=1)
         if chosen in (ALL, row.get("split"))
     ]
-    return RowSource.of_list(name, chosen, files_sha256(table), rows)
+    return RowSource.of_list(name, chosen, files_sha256(table), rows, splits)
 
 
 def question_row(folder: Path, row: Mapping[str, str], number: int) -> EvaluationRow:
     """One question; ``number`` names it where it has no id.
 
     Raises:
-        EvaluationDataError: it is empty, or a picture is not in the folder.
+        EvaluationDataError: it is empty, a picture is not in the folder, or ``may_train`` is
+            neither true nor false.
     """
     if not row["question"].strip():
         raise EvaluationDataError(f"Row {number} of the table holds no question.")

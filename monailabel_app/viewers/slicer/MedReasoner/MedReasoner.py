@@ -13,7 +13,7 @@ from MedReasonerLib.background import POLL_EVERY_MS
 from MedReasonerLib.client import Server
 from MedReasonerLib.geometry import Roi
 from MedReasonerLib.panel import Panel
-from MedReasonerLib.scene import INSIDE, OUTSIDE, VIEWS, Scene
+from MedReasonerLib.scene import INSIDE, LASSO_INSIDE, LASSO_OUTSIDE, OUTSIDE, VIEWS, Scene
 from MedReasonerLib.viewer import Prompts, Segment
 from MedReasonerLib.words import describe_answer, describe_record
 from slicer.ScriptedLoadableModule import (
@@ -25,6 +25,12 @@ from slicer.ScriptedLoadableModule import (
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"
 _PARTS = "MedReasonerLib"
+_MARKS = {
+    INSIDE: "Points inside the target",
+    OUTSIDE: "Points outside the target",
+    LASSO_INSIDE: "Lasso around what belongs to it",
+    LASSO_OUTSIDE: "Lasso around what does not",
+}
 _ALERT = "color: #b35900; font-weight: bold;"
 
 
@@ -124,7 +130,9 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         form.addRow("Volume", self.volumes)
         form.addRow("Slice in view", self.views)
         form.addRow("Question", self.question)
+        self.follow_up_button = qt.QCheckBox("Follow up on the target that is answered")
         form.addRow(self.propagate)
+        form.addRow(self.follow_up_button)
         self.ask_button = self._button("Ask", self.on_ask)
         self.cancel_button = self._button("Cancel", lambda: self.panel.cancel())
         form.addRow(self._row(self.ask_button, self.cancel_button))
@@ -139,20 +147,23 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         self.facts, self.alerts = self._label(), self._label(_ALERT)
         self.reason = qt.QLineEdit()
         self.jump_button = self._button("Go to slice", lambda: self.panel.jump())
-        self.correct_button = self._button("Segment by box and points as edited", self.on_correct)
+        self.correct_button = self._button("Segment by what is drawn", self.on_correct)
+        self.undo_button = self._button("Undo", lambda: self.panel.undo())
+        self.redo_button = self._button("Redo", lambda: self.panel.redo())
         self.reset_button = self._button("Back to the answer", lambda: self.panel.reset())
         self.accept_button = self._button("Accept", lambda: self.panel.accept())
         self.submit_button = self._button("Submit segment as edited", lambda: self.panel.submit())
         self.reject_button = self._button("Reject", self.on_reject)
-        self.places = {name: slicer.qSlicerMarkupsPlaceWidget() for name in (INSIDE, OUTSIDE)}
+        self.places = {name: slicer.qSlicerMarkupsPlaceWidget() for name in _MARKS}
         form.addRow(self.reasoning)
         form.addRow(self.facts)
         form.addRow(self.alerts)
         form.addRow(self.jump_button)
         for name, place in self.places.items():
             place.setMRMLScene(slicer.mrmlScene)
-            form.addRow(f"Points {name.split()[-1]} the target", place)
-        form.addRow(self._row(self.correct_button, self.reset_button))
+            form.addRow(_MARKS[name], place)
+        form.addRow(self.correct_button)
+        form.addRow(self._row(self.undo_button, self.redo_button, self.reset_button))
         form.addRow(self._row(self.accept_button, self.submit_button))
         form.addRow("Reason for rejecting", self.reason)
         form.addRow(self.reject_button)
@@ -198,10 +209,15 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
 
     def on_ask(self) -> None:
         """Ask about the slice in the chosen view."""
-        self.panel.ask(self.question.plainText, propagate=self.propagate.checked)
+        self.panel.ask(
+            self.question.plainText,
+            propagate=self.propagate.checked,
+            follow_up=self.follow_up_button.checked,
+        )
+        self.follow_up_button.checked = False
 
     def on_correct(self) -> None:
-        """Segment by box and points."""
+        """Segment by what is drawn: box, points and lassos."""
         self.panel.correct(propagate=self.propagate.checked)
 
     def on_reject(self) -> None:
@@ -244,7 +260,7 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
             self.volumes.setCurrentNodeID(self.scene.volume_node_id or "")
         if self.panel.state.answer is not None:
             for name, place in self.places.items():
-                place.setCurrentNode(self.scene.points_node(name))
+                place.setCurrentNode(self.scene.mark_node(name))
 
     def _section(self, title: str):
         box = ctk.ctkCollapsibleButton()
@@ -309,7 +325,7 @@ class MedReasonerTest(ScriptedLoadableModuleTest):
     def test_closed_scene(self) -> None:
         """Nodes of a new scene are nobody's, whatever ids they got."""
         scene = self._scene()
-        scene.points_node(INSIDE)
+        scene.mark_node(INSIDE)
         key = scene.volume.key
         slicer.mrmlScene.Clear()
         own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "the reader's")

@@ -22,3 +22,7 @@ class GridError(ReaderError):
 
 class ViewerError(ReaderError):
     """What is shown does not allow what the reader asks for."""
+
+
+class EmptySegmentError(ViewerError):
+    """A segment has no voxel (any more)."""

@@ -21,6 +21,27 @@ class Mask:
     grid: Grid
 
 
+@dataclass(frozen=True, eq=False)
+class PackedMask:
+    """A mask that takes little memory: runs of alternating zeros and ones, I fastest."""
+
+    runs: np.ndarray
+    grid: Grid
+
+    @classmethod
+    def of(cls, mask: Mask) -> PackedMask:
+        """A mask packed."""
+        flat = mask.values_ijk.ravel(order="F") != 0
+        changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+        runs = np.diff(np.concatenate(([0], changes, [flat.size])))
+        return cls(np.concatenate(([0], runs)) if flat[0] else runs, mask.grid)
+
+    def unpacked(self) -> Mask:
+        """The mask."""
+        values = np.repeat((np.arange(self.runs.size) % 2).astype(np.uint8), self.runs)
+        return Mask(values.reshape(self.grid.shape_ijk, order="F"), self.grid)
+
+
 def read_mask(data: Mapping[str, Any]) -> Mask:
     """The data of a ``mask`` event: runs of alternating zeros and ones, I fastest.
 
@@ -31,17 +52,13 @@ def read_mask(data: Mapping[str, Any]) -> Mask:
     runs = np.asarray(data["runs"], dtype=np.int64)
     if runs.sum() != i * j * k:
         raise ServerError(f"The mask has {runs.sum()} voxels, expected {i * j * k}; ask again.")
-    values = np.repeat((np.arange(runs.size) % 2).astype(np.uint8), runs)
     grid = Grid((i, j, k), np.array(data["ijk_to_lps"], dtype=float))
-    return Mask(values.reshape((i, j, k), order="F"), grid)
+    return PackedMask(runs, grid).unpacked()
 
 
 def runs_text(mask: Mask) -> str:
     """The inverse of :func:`read_mask`: lengths of the runs as text with commas between."""
-    flat = mask.values_ijk.ravel(order="F") != 0
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
-    return ",".join(map(str, [0, *runs] if flat[0] else runs))
+    return ",".join(map(str, PackedMask.of(mask).runs.tolist()))
 
 
 def to_nrrd(mask: Mask) -> bytes:

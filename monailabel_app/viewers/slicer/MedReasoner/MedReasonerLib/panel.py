@@ -15,7 +15,7 @@ import numpy as np
 
 from .background import Background, Tell, Work
 from .client import Client, Decision, Server, ServerImage, Stream, Target
-from .errors import ReaderError, ViewerError
+from .errors import EmptySegmentError, ReaderError, ViewerError
 from .events import Event
 from .geometry import onto_grid, plane_of_view, position_on_view, ras_lps, tilt_degrees
 from .link import Link
@@ -24,6 +24,9 @@ from .prompts import correction_of, prompts_of_answer
 from .state import Phase, State
 from .viewer import Segment, ShownVolume, Viewer
 from .words import describe_tilt
+
+LONGEST_NAME = 64
+"""Characters of a target's name that the server takes."""
 
 
 def _telling(action: Callable[..., None]) -> Callable[..., None]:
@@ -123,8 +126,11 @@ class Panel:
         )
 
     @_telling
-    def ask(self, question: str, *, propagate: bool) -> None:
-        """Ask about the slice in the chosen view; a list of targets one by one."""
+    def ask(self, question: str, *, propagate: bool, follow_up: bool = False) -> None:
+        """Ask about the slice in the chosen view; a list of targets one by one.
+
+        With ``follow_up`` the question goes on from the target that is answered now.
+        """
         text = question.strip()
         if not text:
             raise ViewerError("Type a question first.")
@@ -133,6 +139,7 @@ class Panel:
             "propagate": propagate,
             "plane": plane_of_view(view),
             "position": position_on_view(view, volume.grid).tolist(),
+            **({"about": self._target_followed()} if follow_up else {}),
         }
         note = describe_tilt(tilt_degrees(view, volume.grid))
 
@@ -161,9 +168,10 @@ class Panel:
         if answer is None:
             raise ViewerError("Ask a question first; box and points belong to its answer.")
         prompts, plane = self._viewer.read_prompts(), answer["slice"]["plane"]
-        drawn = correction_of(prompts, plane, volume.grid, answer["prompts"], self._last_mask())
+        last = self._on_screen()
+        drawn = correction_of(prompts, plane, volume.grid, answer["prompts"], last)
         values = {**drawn, "propagate": propagate}
-        self._set(self.state.corrects())
+        self._set(self.state.corrects(last))
         self._consume(link, volume, lambda target: link.client.segment(target, values))
 
     @_telling
@@ -181,12 +189,22 @@ class Panel:
             self._viewer.jump_to(ras_lps(self.state.answer["slice"]["center_lps_mm"]))
 
     @_telling
-    def reset(self) -> None:
-        """Show box, points and mask as they were answered; what was edited is given up."""
+    def undo(self) -> None:
+        """Take the last correction back, with box, points and mask as they were before it."""
         volume = self._need_same_volume()
-        self._set(self.state.reset())
-        self._show_prompts(volume)
-        self._show_mask(volume)
+        self._show_again(self.state.undone(self._on_screen()), volume)
+
+    @_telling
+    def redo(self) -> None:
+        """Make the correction that was taken back last again."""
+        volume = self._need_same_volume()
+        self._show_again(self.state.redone(self._on_screen()), volume)
+
+    @_telling
+    def reset(self) -> None:
+        """Show box, points and mask as they were answered."""
+        volume = self._need_same_volume()
+        self._show_again(self.state.reset(self._on_screen()), volume)
 
     @_telling
     def accept(self) -> None:
@@ -235,12 +253,35 @@ class Panel:
 
         self._start(lambda tell: client.mask(record), arrived)
 
-    def _last_mask(self) -> Mask | None:
-        """What new points correct; ``None`` where the answer has no mask."""
+    def _show_again(self, state: State, volume: ShownVolume) -> None:
+        self._set(state)
+        self._show_prompts(volume)
+        self._show_mask(volume)
+
+    def _on_screen(self) -> Mask | None:
+        """The target's mask as the reader has left it; ``None`` where it has not a voxel."""
         mask = self.state.mask
         if mask is None or not mask.values_ijk.any():
             return None
-        return self._mask_on_screen(mask)
+        try:
+            return self._mask_on_screen(mask)
+        except EmptySegmentError:
+            return None
+
+    def _target_followed(self) -> dict[str, Any]:
+        """What a question that goes on from the target says of it, as the server takes it."""
+        self._need_same_volume()
+        original = self.state.original or self.state
+        answers = [answer for answer in (self.state.answer, original.answer) if answer is not None]
+        if not any(answer["present"] for answer in answers):
+            raise ViewerError("There is no target to follow up on; ask a question first.")
+        boxes = [(answer.get("prompts") or {}).get("bbox_xyxy_slice_px") for answer in answers]
+        answer, box = next(
+            ((known, box) for known, box in zip(answers, boxes) if box), (answers[0], None)
+        )
+        name = " ".join((self._called().get("name") or self.state.question).split())
+        place = {"plane": answer["slice"]["plane"], "slice": answer["slice"]["index"]}
+        return {"name": name[:LONGEST_NAME], **place, "box": box}
 
     def _consume(
         self,
@@ -310,9 +351,13 @@ class Panel:
 
     def _show_mask(self, volume: ShownVolume) -> None:
         segment, mask = self.state.segment, self.state.mask
-        if segment is not None and mask is not None:
+        if segment is None or (mask is None and not self._viewer.has_segment(segment)):
+            return
+        if mask is None:
+            shown = np.zeros(volume.grid.shape_ijk, np.uint8)
+        else:
             shown = onto_grid(mask.values_ijk, mask.grid, volume.grid)
-            self._viewer.show_mask(segment, shown)
+        self._viewer.show_mask(segment, shown)
 
     def _mask_on_screen(self, mask: Mask) -> Mask:
         """The segment as the reader has left it, on the grid of the server's mask."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from .errors import ViewerError
 from .geometry import Grid, box_of_roi, ras_lps, roi_of_box
+from .lassos import point_of_lasso
 from .masks import Mask, runs_text
 from .viewer import Prompts
 
@@ -44,19 +45,21 @@ def correction_of(
     Args:
         answer: the ``prompts`` of the answer; points that it has are told from the reader's new
             ones, which ``inside`` and ``outside`` hold.
-        last: the mask on the screen. New points correct it; where the box was moved, or no point
-            is new, box and points are segmented anew without it.
+        last: the mask on the screen. New points and lassos correct it; where the box was moved, or
+            none of them is new, box and points are segmented anew without it.
 
     Raises:
-        ViewerError: if there is neither a box nor a point inside the target nor a mask.
+        ViewerError: if there is neither a box nor a point inside the target nor a mask, or a lasso
+            cannot be told.
     """
     box = [] if prompts.box is None else box_of_roi(prompts.box, plane, grid).tolist()
     known, inside, outside = _told_apart(prompts, answer)
+    lassos = _lassos(prompts, plane, grid)
     values = {
         "plane": plane,
         "box": box,
         "box_by": "reader",
-        "points": known,
+        "points": known + lassos,
         "inside": inside,
         "outside": outside,
     }
@@ -64,11 +67,20 @@ def correction_of(
     if _same_box(box, stated, grid):
         if answer is not None and box:
             values["box_by"] = answer.get("bbox_source") or "reader"
-        if last is not None and (inside or outside):
+        if last is not None and (inside or outside or lassos):
             return {**values, "last": {"shape_ijk": last.grid.shape_ijk, "runs": runs_text(last)}}
-    if not box and not inside and not any(point["inside"] for point in known):
+    if not box and not inside and not any(point["inside"] for point in values["points"]):
         raise ViewerError("Draw a box or set a point inside the target.")
     return values
+
+
+def _lassos(prompts: Prompts, plane: str, grid: Grid) -> list[dict[str, Any]]:
+    drawn = ((True, prompts.lasso_inside_ras_mm), (False, prompts.lasso_outside_ras_mm))
+    return [
+        point_of_lasso(curve, inside=is_inside, plane=plane, grid=grid)
+        for is_inside, curve in drawn
+        if len(curve)
+    ]
 
 
 def _told_apart(

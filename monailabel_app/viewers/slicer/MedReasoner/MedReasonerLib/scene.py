@@ -10,19 +10,28 @@ import numpy as np
 import slicer
 import vtk
 
-from .errors import ViewerError
+from .errors import EmptySegmentError, ViewerError
 from .geometry import Grid, Roi
 from .viewer import Prompts, Segment, ShownVolume
 
 VIEWS = ("Red", "Yellow", "Green")
 INSIDE, OUTSIDE = "MedReasoner inside", "MedReasoner outside"
+LASSO_INSIDE, LASSO_OUTSIDE = "MedReasoner lasso inside", "MedReasoner lasso outside"
 _BOX = "MedReasoner box"
-_POINT_RGB = {INSIDE: (0.0, 0.62, 0.45), OUTSIDE: (0.84, 0.37, 0.0)}
+_INSIDE_RGB, _OUTSIDE_RGB = (0.0, 0.62, 0.45), (0.84, 0.37, 0.0)
+_MARK_RGB = {
+    INSIDE: _INSIDE_RGB,
+    OUTSIDE: _OUTSIDE_RGB,
+    LASSO_INSIDE: _INSIDE_RGB,
+    LASSO_OUTSIDE: _OUTSIDE_RGB,
+}
 _BOX_RGB = (0.9, 0.62, 0.0)
 _SEGMENTATION = "MedReasoner segmentation"
 _KINDS = {
     INSIDE: "vtkMRMLMarkupsFiducialNode",
     OUTSIDE: "vtkMRMLMarkupsFiducialNode",
+    LASSO_INSIDE: "vtkMRMLMarkupsClosedCurveNode",
+    LASSO_OUTSIDE: "vtkMRMLMarkupsClosedCurveNode",
     _BOX: "vtkMRMLMarkupsROINode",
     _SEGMENTATION: "vtkMRMLSegmentationNode",
 }
@@ -74,15 +83,17 @@ class Scene:
         self._slice_node().JumpSliceByOffsetting(*(float(value) for value in position_ras_mm))
 
     def show_prompts(self, prompts: Prompts | None) -> None:
-        """Show box and points as markups."""
+        """Show box and points as markups; lassos go."""
         none = np.zeros((0, 3))
         inside = none if prompts is None else prompts.inside_ras_mm
         outside = none if prompts is None else prompts.outside_ras_mm
         for name, points in ((INSIDE, inside), (OUTSIDE, outside)):
-            node = self.points_node(name)
+            node = self.mark_node(name)
             node.RemoveAllControlPoints()
             if len(points):
                 slicer.util.updateMarkupsControlPointsFromArray(node, points)
+        for name in (LASSO_INSIDE, LASSO_OUTSIDE):
+            self.mark_node(name).RemoveAllControlPoints()
         box = None if prompts is None else prompts.box
         if box is None:
             self._remove(_BOX)
@@ -92,15 +103,16 @@ class Scene:
     def read_prompts(self) -> Prompts:
         """The markups as the reader has left them."""
         inside, outside = (
-            slicer.util.arrayFromMarkupsControlPoints(self.points_node(name)).reshape(-1, 3)
+            slicer.util.arrayFromMarkupsControlPoints(self.mark_node(name)).reshape(-1, 3)
             for name in (INSIDE, OUTSIDE)
         )
+        lassos = [self._read_curve(name) for name in (LASSO_INSIDE, LASSO_OUTSIDE)]
         node = self._node(_BOX)
         if node is None:
-            return Prompts(None, inside, outside)
+            return Prompts(None, inside, outside, *lassos)
         matrix = slicer.util.arrayFromVTKMatrix(node.GetObjectToWorldMatrix())
         box = Roi(matrix[:3, 3], matrix[:3, :3], np.array(node.GetSize(), dtype=float))
-        return Prompts(box, inside, outside)
+        return Prompts(box, inside, outside, *lassos)
 
     def has_segment(self, segment: Segment) -> bool:
         """Whether the chosen volume has the segment already."""
@@ -139,7 +151,7 @@ class Scene:
         except RuntimeError:  # as Slicer says that a segment is empty
             values_kji = None
         if values_kji is None or not values_kji.any():
-            raise ViewerError("The segment is empty; draw it, or reject the answer.")
+            raise EmptySegmentError("The segment is empty; draw it, or reject the answer.")
         return (values_kji.transpose(2, 1, 0) != 0).astype(np.uint8)
 
     def save_volume(self, path: Path) -> None:
@@ -157,15 +169,22 @@ class Scene:
         self.volume_node_id = node.GetID()
         slicer.util.setSliceViewerLayers(background=node, fit=True)
 
-    def points_node(self, name: str):
-        """The list of points inside or outside the target, made where it is not there."""
+    def mark_node(self, name: str):
+        """The points or the lasso inside or outside the target, made where it is not there."""
         node = self._node(name)
         if node is None:
             node = self._add(name)
             node.CreateDefaultDisplayNodes()
-            node.GetDisplayNode().SetSelectedColor(_POINT_RGB[name])
+            node.GetDisplayNode().SetSelectedColor(_MARK_RGB[name])
             node.GetDisplayNode().SetPointLabelsVisibility(False)
         return node
+
+    def _read_curve(self, name: str) -> np.ndarray:
+        """Places along a closed curve, as it is drawn between its control points; RAS mm."""
+        node = self.mark_node(name)
+        if node.GetNumberOfControlPoints() == 0:
+            return np.zeros((0, 3))
+        return slicer.util.arrayFromMarkupsCurvePoints(node, world=True).reshape(-1, 3)
 
     def _show_box(self, box: Roi) -> None:
         node = self._node(_BOX)

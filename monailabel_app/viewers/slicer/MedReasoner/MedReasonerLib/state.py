@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from .events import Event
-from .masks import Mask, read_mask
+from .masks import Mask, PackedMask, read_mask
 from .viewer import Segment
 from .words import is_puzzled
 
@@ -39,6 +39,8 @@ class State:
         inference_id: the question that a submitted label belongs to; a correction keeps it.
         corrected: the mask is the reader's own box and points, no longer the answer's.
         original: as it was answered, before the reader's first correction.
+        before: what the last correction was made of.
+        after: what was undone last.
         decision: accepted, edited or rejected.
         history: earlier questions on the image, the latest first.
     """
@@ -56,6 +58,8 @@ class State:
     inference_id: str | None = None
     corrected: bool = False
     original: State | None = None
+    before: Left | None = None
+    after: Left | None = None
     decision: str | None = None
     error: str = ""
     history: tuple[Mapping[str, Any], ...] = ()
@@ -70,10 +74,12 @@ class State:
         step = "Waiting for the server."
         return replace(self, phase=Phase.WORKING, step=step, stream_id=None, error="")
 
-    def corrects(self) -> State:
-        """The reader's own prompt is on its way."""
+    def corrects(self, on_screen: Mask | None = None) -> State:
+        """The reader's own prompt is on its way; ``on_screen`` is the mask as they left it."""
         return replace(
             self,
+            before=Left.of(self, on_screen),
+            after=None,
             phase=Phase.WORKING,
             step="Segmenting.",
             stream_id=None,
@@ -82,10 +88,25 @@ class State:
             error="",
         )
 
-    def reset(self) -> State:
-        """All is again as it was answered."""
-        original = self.original or self
+    def reset(self, on_screen: Mask | None = None) -> State:
+        """All is again as it was answered; this, too, can be undone."""
+        before = Left.of(self, on_screen)
+        original = replace(self.original or self, before=before, after=None)
         return replace(original, history=self.history, decision=self.decision, error="")
+
+    def undone(self, on_screen: Mask | None) -> State:
+        """All is again as it was before the last correction."""
+        return self._back_to(self.before, after=Left.of(self, on_screen))
+
+    def redone(self, on_screen: Mask | None) -> State:
+        """All is again as it was before the last undo."""
+        return self._back_to(self.after, before=Left.of(self, on_screen))
+
+    def _back_to(self, left: Left | None, **kept: Left) -> State:
+        if left is None:
+            return self
+        state = left.again()
+        return replace(state, history=self.history, decision=self.decision, error="", **kept)
 
     def heard(self, event: Event) -> State:
         """After an event of the server; unknown ones change nothing."""
@@ -146,6 +167,9 @@ class State:
             "cancel": working and self.stream_id is not None,
             "jump": self.answer is not None,
             "correct": not working and self.answer is not None,
+            "undo": not working and self.before is not None,
+            "redo": not working and self.after is not None,
+            "follow_up": not working and self.answer is not None and bool(self.answer["present"]),
             "reset": not working and (self.mask is not None or self.original is not None),
             "accept": undecided and not self.corrected and not self._says_nothing(),
             "submit": recorded and self.mask is not None,
@@ -157,6 +181,25 @@ class State:
         if self.answer is None or not is_puzzled(self.answer):
             return False
         return self.mask is None or not self.mask.values_ijk.any()
+
+
+@dataclass(frozen=True)
+class Left:
+    """A state that one may come back to, with the mask as it was on the screen then."""
+
+    state: State
+    mask: PackedMask | None
+
+    @classmethod
+    def of(cls, state: State, on_screen: Mask | None) -> Left:
+        """A state that is left."""
+        return cls(
+            replace(state, mask=None), None if on_screen is None else PackedMask.of(on_screen)
+        )
+
+    def again(self) -> State:
+        """The state with its mask."""
+        return replace(self.state, mask=None if self.mask is None else self.mask.unpacked())
 
 
 _Data = Mapping[str, Any]

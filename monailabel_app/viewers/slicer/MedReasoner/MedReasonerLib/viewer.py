@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -58,13 +58,22 @@ class ShownVolume:
     series_uid: str | None = None
 
 
+def _no_points() -> np.ndarray:
+    return np.zeros((0, 3))
+
+
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """A box, and points inside and outside the target, each of shape (N, 3); RAS millimetres."""
+    """A box, and points inside and outside the target, each of shape (N, 3); RAS millimetres.
+
+    The lassos are closed curves that are drawn on a slice, around what is to be inside or outside.
+    """
 
     box: Roi | None
     inside_ras_mm: np.ndarray
     outside_ras_mm: np.ndarray
+    lasso_inside_ras_mm: np.ndarray = field(default_factory=_no_points)
+    lasso_outside_ras_mm: np.ndarray = field(default_factory=_no_points)
 
 
 class Viewer(Protocol):
@@ -82,7 +91,7 @@ class Viewer(Protocol):
         """Show the slice at a position in the chosen view."""
 
     def show_prompts(self, prompts: Prompts | None) -> None:
-        """Show box and points as markups, ``None`` for none."""
+        """Show box and points as markups, ``None`` for none; lassos go."""
 
     def read_prompts(self) -> Prompts:
         """The markups as the reader has left them."""
@@ -97,7 +106,11 @@ class Viewer(Protocol):
         """Show a mask (I, J, K) on the chosen volume's grid as a segment, which it replaces."""
 
     def read_mask(self, segment: Segment) -> np.ndarray:
-        """A segment (I, J, K) on the chosen volume's grid, as the reader has left it."""
+        """A segment (I, J, K) on the chosen volume's grid, as the reader has left it.
+
+        Raises:
+            EmptySegmentError: it has no voxel.
+        """
 
     def save_volume(self, path: Path) -> None:
         """Write the chosen volume to a file."""

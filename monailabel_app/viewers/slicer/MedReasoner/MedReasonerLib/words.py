@@ -24,6 +24,9 @@ class Line:
 def describe_answer(answer: Mapping[str, Any]) -> list[Line]:
     """What an answer says besides its reasoning."""
     lines = [_presence(answer), Line(answer["slice_choice"]["explanation"])]
+    follow_up = answer.get("follow_up") or {}
+    if follow_up.get("used"):
+        lines.append(Line(f"It follows up on: {follow_up['target']['name']}."))
     agreement = answer.get("agreement")
     if agreement is not None and is_puzzled(answer):
         same = agreement == 1

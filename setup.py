@@ -40,6 +40,6 @@ setup(
             "store/migrations/*.mako",
             "store/migrations/*.ini",
         ],
-        "medreasoner_training": ["**/*.yaml", "evaluation/*.html", "py.typed"],
+        "medreasoner_training": ["**/*.yaml", "**/*.html", "py.typed"],
     },
 )

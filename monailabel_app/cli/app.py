@@ -11,6 +11,7 @@ from medreasoner_infer import __version__
 from monailabel_app.cli.ablate import ablate
 from monailabel_app.cli.ask import ask, segment
 from monailabel_app.cli.compare import compare
+from monailabel_app.cli.dataset import dataset
 from monailabel_app.cli.demo import demo
 from monailabel_app.cli.doctor import doctor
 from monailabel_app.cli.evaluate import evaluate
@@ -64,5 +65,6 @@ for command in (
     doctor,
 ):
     app.command()(command)
+app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")
 app.add_typer(reward, name="reward")

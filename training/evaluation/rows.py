@@ -29,8 +29,11 @@ class EvaluationRow:
         modality: in the data set's words.
         patient: pseudonym; empty where the data set tells none.
         licence: of the row.
-        may_train: whether the data set says that it may be trained on; ``None`` where it is silent.
-        reasoning: trace that belongs to the answer; empty where the data set has none.
+        split: that the row belongs to; empty where the data set tells none.
+        may_train: whether its licence lets it be trained on; ``None`` where nobody has said.
+        kind: ``implicit`` or ``explicit``; empty where the data set does not tell.
+        language: of the question, e.g. ``en``; empty likewise.
+        reasoning: a trace that leads to the target; empty likewise.
     """
 
     id: str
@@ -43,7 +46,10 @@ class EvaluationRow:
     modality: str = ""
     patient: str = ""
     licence: str = ""
+    split: str = ""
     may_train: bool | None = None
+    kind: str = ""
+    language: str = ""
     reasoning: str = ""
 
 

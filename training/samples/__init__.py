@@ -28,6 +28,7 @@ from medreasoner_training.samples.cases import (
 from medreasoner_training.samples.errors import (
     DatasetChangedError,
     DatasetFolderError,
+    LicenceRefusedError,
     NoSamplesError,
     RowSchemaError,
     SampleSettingsError,
@@ -53,6 +54,7 @@ __all__ = [
     "DatasetFolderError",
     "LabelledCase",
     "LeftOut",
+    "LicenceRefusedError",
     "Manifest",
     "NoSamplesError",
     "QuerySource",

@@ -26,5 +26,9 @@ class DatasetChangedError(InputError):
     """A file of the data set is not the one that was written."""
 
 
+class LicenceRefusedError(InputError):
+    """Rows whose licence does not let them be trained on stand where trainings read."""
+
+
 class RowSchemaError(InputError):
     """A table or a row of one has not the columns of U-MRG-14K."""

@@ -47,7 +47,7 @@ def truth_in_reasoner_px(
 
 
 def truth_on_square(mask: NDArray[np.bool_]) -> Truth | None:
-    """Box and key points of a mask, bool (S, S), that is in reasoner px already."""
+    """Box and key points of a mask, bool (H, W), in whole pixels of it, e.g. reasoner px."""
     box, points = bbox_from_mask(mask), key_points_from_mask(mask)
     return None if box is None or points is None else _whole_px(box, np.array(points))
 

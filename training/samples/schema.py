@@ -46,7 +46,9 @@ class StoredRow:
         patient: pseudonym.
         reasoning: stored trace.
         licence: of the row.
-        may_train: whether the row may be trained on.
+        may_train: whether the licence lets the row be trained on.
+        kind: ``implicit`` or ``explicit``.
+        language: of the question.
     """
 
     id: str
@@ -61,6 +63,8 @@ class StoredRow:
     reasoning: str | None = None
     licence: str | None = None
     may_train: bool | None = None
+    kind: str | None = None
+    language: str | None = None
 
 
 def require_columns(names: Collection[str]) -> None:
@@ -100,6 +104,8 @@ def stored_row(row: Mapping[str, Any]) -> StoredRow:
             reasoning=info.get("reasoning"),
             licence=info.get("licence"),
             may_train=info.get("may_train"),
+            kind=info.get("query_kind"),
+            language=info.get("language"),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise RowSchemaError(

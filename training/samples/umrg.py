@@ -2,7 +2,7 @@
 """A folder of parquet files of U-MRG-14K as a data set that is trained on.
 
 The files have no manifest, so that nothing tells whether they were changed; their hashes name the
-data set from then on. A row tells no patient and is one by itself. Trainings validate on the
+data set from then on. A row that tells no patient is one by itself. Trainings validate on the
 ``validation`` files, or the ``test`` ones where there are none.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import medreasoner_infer
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.hashing import files_sha256
-from medreasoner_training.samples.errors import DatasetFolderError
+from medreasoner_training.samples.errors import DatasetFolderError, LicenceRefusedError
 from medreasoner_training.samples.manifest import Manifest, SplitCounts
 from medreasoner_training.samples.schema import features, require_columns
 from medreasoner_training.samples.split import TRAIN, VALIDATION
@@ -63,9 +63,11 @@ def umrg_manifest(folder: Path) -> Manifest:
     Raises:
         DatasetFolderError: as :func:`files_by_split`.
         RowSchemaError: a file has other columns.
+        LicenceRefusedError: a row to train on says that it may not be.
         MissingExtraError: pyarrow is not installed.
     """
     by_split = files_by_split(folder)
+    _require_licences(by_split[TRAIN])
     files = [path for paths in by_split.values() for path in paths]
     return Manifest(
         created_at="",
@@ -112,7 +114,9 @@ def _extra_info(table: Table) -> list[dict[str, Any]]:
             "index": info["index"],
             "category": info["category"],
             "present": (truth or _ABSENT).strip() != _ABSENT,
-            "patient_key": info["id"],
+            "patient_key": info.get("patient_key") or info["id"],
+            "modality": info.get("modality"),
+            "reasoning": info.get("reasoning"),
         }
         for info, truth in zip(table["extra_info"].to_pylist(), truths, strict=True)
     ]
@@ -128,6 +132,19 @@ def _counts(files: Sequence[Path]) -> SplitCounts:
             patients.add(info["patient_key"])
     counts.patients = len(patients)
     return counts
+
+
+def _require_licences(files: Sequence[Path]) -> None:
+    refused = sum(
+        info.get("may_train") is False
+        for path in files
+        for info in _read(path, ("extra_info",))["extra_info"].to_pylist()
+    )
+    if refused:
+        raise LicenceRefusedError(
+            f"{refused} rows of the training split say that their licence does not let them be "
+            "trained on. Move them to the test split, or leave them out."
+        )
 
 
 def _read(path: Path, names: Sequence[str]) -> Table:

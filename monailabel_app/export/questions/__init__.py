@@ -8,6 +8,7 @@ cached, and used; where it fails, the templates stand in.
 
 from __future__ import annotations
 
+from monailabel_app.export.questions.chat import SiteChat
 from monailabel_app.export.questions.maker import (
     Asked,
     QuestionMaker,
@@ -22,6 +23,7 @@ __all__ = [
     "QueryWriter",
     "QueryWriterSettings",
     "QuestionMaker",
+    "SiteChat",
     "WrittenQuestions",
     "questions_by_template",
     "writer_settings",

@@ -8,29 +8,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from medreasoner_infer.errors import InputError, ReasonerUnreachableError
 from medreasoner_infer.imaging import Plane
-from medreasoner_infer.reasoners.server_link import ReasonerLimits, ServerLink
 from medreasoner_training.samples.naming import fault_of_question, forbidden_stems
 from monailabel_app.export.questions.cache import QuestionCache, WrittenSet
-from monailabel_app.export.questions.settings import (
-    QueryWriterSettings,
-    QueryWriterUnreachableError,
-    require_at_site,
-)
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletionMessageParam
-    from openai.types.shared_params import ResponseFormatJSONSchema
+from monailabel_app.export.questions.chat import SiteChat
+from monailabel_app.export.questions.settings import QueryWriterSettings
 
 PROMPT_VERSION = "1"
 CACHE_FOLDER = "query_writer"
 NOT_OF_SCHEMA = "the answer is not of the schema"
 REPEATED = "the question was written before"
-_TEMPERATURE = 0.8
 _TOKENS_PER_QUESTION = 64
 _SYSTEM = (
     "You write questions for radiologists. Each question leads to one structure in a medical image "
@@ -74,13 +62,9 @@ class QueryWriter:
     def __init__(
         self, settings: QueryWriterSettings, records: Path, api_key: str | None = None
     ) -> None:
-        require_at_site(settings)
+        self._chat = SiteChat(settings, api_key)
         self.settings = settings
         self._cache = QuestionCache(records / CACHE_FOLDER)
-        # No proxy from the environment and no redirect: either would lead out of the site.
-        limits = ReasonerLimits(silence_s=settings.timeout_s)
-        self._link = ServerLink.to(settings.url, api_key, limits, trust_env=False)
-        self._address = self._link.address
 
     def write(self, structure: Structure) -> WrittenSet:
         """Questions about a structure, from the cache if they were written before.
@@ -123,28 +107,12 @@ class QueryWriter:
         return WrittenSet(tuple(accepted), dict(refused))
 
     def _complete(self, structure: Structure, number: int, seed: int) -> str:
-        async def request(client: AsyncOpenAI, emit: object) -> Any:
-            return await client.chat.completions.create(
-                model=self.settings.model,
-                messages=messages(structure, number),
-                response_format=answer_format(number),
-                max_tokens=_TOKENS_PER_QUESTION * number,
-                temperature=_TEMPERATURE,
-                seed=seed,
-            )
-
-        try:
-            answer = self._link.call(request)
-        except (ReasonerUnreachableError, InputError) as error:
-            raise QueryWriterUnreachableError(
-                f"The query writer at {self._address} cannot be used with the model "
-                f"{self.settings.model!r}: {error} Or export without it."
-            ) from error
-        choices = answer.choices if isinstance(answer.choices, list) else []
-        return (choices[0].message.content or "") if choices else ""
+        return self._chat(
+            messages(structure, number), answer_schema(number), _TOKENS_PER_QUESTION * number, seed
+        )
 
 
-def messages(structure: Structure, number: int) -> list[ChatCompletionMessageParam]:
+def messages(structure: Structure, number: int) -> list[dict[str, str]]:
     """The chat that asks for ``number`` questions; it holds nothing but the structure."""
     asked = {
         "structure": structure.label,
@@ -160,28 +128,24 @@ def messages(structure: Structure, number: int) -> list[ChatCompletionMessagePar
     ]
 
 
-def answer_format(number: int) -> ResponseFormatJSONSchema:
-    """``response_format`` of the chat completions API: an object with ``number`` questions."""
+def answer_schema(number: int) -> dict[str, object]:
+    """An object with ``number`` questions."""
     questions = {
         "type": "array",
         "items": {"type": "string", "maxLength": 200},
         "minItems": number,
         "maxItems": number,
     }
-    schema: dict[str, object] = {
+    return {
         "type": "object",
         "properties": {"questions": questions},
         "required": ["questions"],
         "additionalProperties": False,
     }
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "questions", "strict": True, "schema": schema},
-    }
 
 
 def read_questions(answer: str) -> list[str] | None:
-    """The questions of an answer; ``None`` if it is not of :func:`answer_format`."""
+    """The questions of an answer; ``None`` if it is not of :func:`answer_schema`."""
     try:
         fields = json.loads(answer)
     except ValueError:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,8 @@ def evaluation_row(row: Mapping[str, Any]) -> EvaluationRow:
         patient=stored.patient or "",
         licence=stored.licence or "",
         may_train=stored.may_train,
+        kind=stored.kind or "",
+        language=stored.language or "",
         reasoning=stored.reasoning or "",
     )
 
@@ -106,7 +109,8 @@ def _read(
         start += count
         if here:
             with _open(path) as file:
-                yield from _read_file(file, here)
+                split = split_of(path)
+                yield from (replace(row, split=split) for row in _read_file(file, here))
 
 
 def _read_file(file: ParquetFile, places: set[int]) -> Iterator[EvaluationRow]:

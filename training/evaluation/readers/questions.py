@@ -25,6 +25,15 @@ _OTHER_NAMES = {
     "license": "licence",
     "query": "question",
 }
+_TRUTHS = {
+    "": None,
+    "true": True,
+    "1": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "no": False,
+}
 
 
 def read_questions(table: Path) -> list[dict[str, str]]:
@@ -32,14 +41,25 @@ def read_questions(table: Path) -> list[dict[str, str]]:
 
     Columns are ``image`` and ``question``, and where they are told ``mask`` (empty where the target
     is absent), ``id``, ``category``, ``super_category``, ``modality``, ``patient``, ``split``,
-    ``licence``, ``may_train`` and ``reasoning``; others are passed over.
+    ``licence``, ``may_train`` (true or false), ``kind``, ``language`` and ``reasoning``; others are
+    passed over.
 
     Raises:
         EvaluationDataError: the table is missing, damaged, empty, or lacks a column.
         MissingExtraError: pyarrow, which reads parquet, is not installed.
     """
+    return read_table(table, NEEDED)
+
+
+def read_table(table: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV or parquet table, by the names of their columns in lower case.
+
+    Raises:
+        EvaluationDataError: the table is missing, damaged, empty, or lacks a needed column.
+        MissingExtraError: pyarrow, which reads parquet, is not installed.
+    """
     if not is_ordinary_file(table):
-        raise EvaluationDataError(f"There is no table of questions {table.name!r}.")
+        raise EvaluationDataError(f"There is no table {table.name!r}.")
     try:
         rows = _parquet(table) if table.suffix == ".parquet" else _csv(table)
     except (ValueError, csv.Error) as error:  # of text that is none, and of Arrow
@@ -47,11 +67,11 @@ def read_questions(table: Path) -> list[dict[str, str]]:
             f"{table.name} cannot be read as a table ({type(error).__name__}); expected CSV in "
             "UTF-8, or parquet."
         ) from error
-    missing = [name for name in NEEDED if not rows or name not in rows[0]]
+    missing = [name for name in needed if not rows or name not in rows[0]]
     if missing:
         raise EvaluationDataError(
             f"{table.name} has no {' and no '.join(missing)}; expected a row for each question "
-            f"with the columns {', '.join(NEEDED)} and mask."
+            f"with the columns {', '.join(dict.fromkeys((*needed, 'mask')))}."
         )
     return rows
 
@@ -95,27 +115,26 @@ def question_row(folder: Path, row: Mapping[str, str], number: int) -> Evaluatio
         modality=row.get("modality", ""),
         patient=row.get("patient", ""),
         licence=row.get("licence", ""),
-        may_train=_flag(row.get("may_train", ""), number),
+        split=row.get("split", ""),
+        may_train=told_truth(row.get("may_train", ""), number),
+        kind=row.get("kind", ""),
+        language=row.get("language", ""),
         reasoning=row.get("reasoning", ""),
     )
 
 
-def _flag(text: str, number: int) -> bool | None:
-    words = {
-        "": None,
-        "true": True,
-        "1": True,
-        "yes": True,
-        "false": False,
-        "0": False,
-        "no": False,
-    }
-    try:
-        return words[text.strip().lower()]
-    except KeyError as error:
+def told_truth(text: str, number: int) -> bool | None:
+    """What a cell says, ``true`` or ``false``; ``None`` where it is empty.
+
+    Raises:
+        EvaluationDataError: it says something else; ``number`` names the row.
+    """
+    said = text.strip().lower()
+    if said not in _TRUTHS:
         raise EvaluationDataError(
-            f"may_train of row {number} is {text!r}; expected true, false or nothing."
-        ) from error
+            f"Row {number} says {text[:20]!r} of may_train; expected true, false or nothing."
+        )
+    return _TRUTHS[said]
 
 
 def picture_at(folder: Path, name: str, number: int) -> Path:

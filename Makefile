@@ -25,7 +25,7 @@ MUTANTS_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
 
 .PHONY: install demo serve test test-fast test-viewers lint docs audit mutants benchmark clean
-.PHONY: embedded-models train-reasoner train-reasoner-broad train-segmenter evaluate-embedded
+.PHONY: embedded-models train-reasoner train-reasoner-small train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
 
@@ -80,36 +80,38 @@ mutants: install
 benchmark: install
 	$(BIN)/python benchmarks/latency.py
 
-# Both models from nothing, one core each; run it again after an interruption.
+# Reasoners and segmenter from nothing, one core each; run it again after an interruption.
 embedded-models: install
 	$(MAKE) --jobs=2 train-reasoner train-segmenter
+	cp $(RUNS)/reasoner_small/model/* $(SHIPPED)/reasoner_small/
 	cp $(RUNS)/reasoner/model/* $(SHIPPED)/reasoner/
 	$(BIN)/python -m medreasoner_training.embedded.segmenter.average \
 	  --first $(RUNS)/segmenter_chain/model.safetensors \
 	  --last $(RUNS)/segmenter_growing/model.safetensors --out $(SHIPPED)/segmenter/model.safetensors
-	$(BIN)/python -m medreasoner_training.embedded.curves --reasoner $(RUNS)/reasoner \
+	$(BIN)/python -m medreasoner_training.embedded.curves --reasoner $(RUNS)/reasoner_small \
 	  --segmenter $(RUNS)/segmenter \
 	  --chains $(RUNS)/segmenter_chain $(RUNS)/segmenter_growing \
 	  --out docs/images/embedded_training.png
 	$(MAKE) evaluate-embedded
 
-train-reasoner:
+train-reasoner-small: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train \
-	  --out $(RUNS)/reasoner $(REASONER_OPTIONS)
+	  --out $(RUNS)/reasoner_small $(REASONER_OPTIONS)
 
-# embedded-broad, a larger one that learns the clinical vocabulary as well, first without images on a larger
-# text side, then with them; DATA/real holds public images that may be trained on.
-train-reasoner-broad: install
+# On top of the small one the clinical vocabulary, first without images on a larger text side, then with
+# them; DATA/real holds public images that may be trained on.
+train-reasoner: train-reasoner-small
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage words \
-	  --init $(SHIPPED)/reasoner --out $(RUNS)/reasoner_words \
+	  --init $(RUNS)/reasoner_small/model --out $(RUNS)/reasoner_words \
 	  --steps 1500 --batch 8 --beginnings 10 --decay_share 0.5 $(REASONER_OPTIONS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage vocabulary \
 	  --init $(RUNS)/reasoner_words/model --out $(RUNS)/reasoner_vocabulary \
 	  --steps 4800 --beginnings 6 --lr 1e-3 --decay_share 0.8 \
 	  $(REAL_DATA_OPTION) $(REASONER_OPTIONS)
-	cp $(RUNS)/reasoner_vocabulary/model/* $(SHIPPED)/reasoner_broad/
-	$(BIN)/python -m medreasoner_training.embedded.reasoner.evaluate --model $(SHIPPED)/reasoner_broad \
-	  $(if $(DATA),--data '$(DATA)') $(REAL_DATA_OPTION)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage vocabulary \
+	  --init $(RUNS)/reasoner_vocabulary/model --out $(RUNS)/reasoner \
+	  --steps 5400 --beginnings 6 --lr 1e-3 --decay_share 0.9 --seed 1142 \
+	  $(REAL_DATA_OPTION) $(REASONER_OPTIONS)
 
 # Prompted crops first, then clips in which it is prompted with its own last mask, at last longer ones
 # with targets that grow and two looks at each slice.
@@ -125,9 +127,11 @@ train-segmenter:
 	  --steps 4500 --decay_steps 3500 --learning_rate 1e-3 --batch_size 4 --clip_length 6 \
 	  --growing 0.3 --looks 2 $(SEGMENTER_OPTIONS)
 
-# Writes the figures of both cards and of docs/embedded_models.md; without DATA none on real images.
+# Writes the figures of the cards and of docs/embedded_models.md; without DATA none on real images.
 evaluate-embedded: install
 	$(BIN)/python -m medreasoner_training.embedded.reasoner.evaluate --model $(SHIPPED)/reasoner \
+	  $(if $(DATA),--data '$(DATA)') $(REAL_DATA_OPTION)
+	$(BIN)/python -m medreasoner_training.embedded.reasoner.evaluate --model $(SHIPPED)/reasoner_small \
 	  $(if $(DATA),--data '$(DATA)') $(REAL_DATA_OPTION)
 	$(if $(DATA),$(BIN)/python -m medreasoner_training.embedded.segmenter.evaluate --data '$(DATA)' \
 	  --out $(SHIPPED)/segmenter/evaluation.json --card $(SHIPPED)/segmenter/README.md \

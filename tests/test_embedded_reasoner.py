@@ -15,7 +15,7 @@ from medreasoner_training.embedded.phantom import sample_image
 EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded"
 
 
-@pytest.fixture(scope="module", params=["reasoner", "reasoner_broad"])
+@pytest.fixture(scope="module", params=["reasoner", "reasoner_small"])
 def folder(request):
     return EMBEDDED / request.param
 
@@ -52,8 +52,8 @@ def test_shipped_folder_is_small(folder):
 @pytest.mark.parametrize(
     ("name", "gallbladder", "targets", "reasoning_chars"),
     [
-        ("reasoner", "Which small sac stores bile?", 19, 160),
-        ("reasoner_broad", "Where is the gallbladder?", 41, 240),
+        ("reasoner_small", "Which small sac stores bile?", 19, 160),
+        ("reasoner", "Where is the gallbladder?", 41, 240),
     ],
 )
 def test_prompt_file_says_how_the_model_was_trained(name, gallbladder, targets, reasoning_chars):

@@ -59,7 +59,7 @@ def make_sample(number=0, present=True, size=SIZE, trace=TRACE) -> Sample:
     return Sample(
         image=np.repeat(grey[..., None], 3, axis=2).astype(np.uint8),
         mask=mask,
-        question=Question(f"Where is bile made, {number}?", QuerySource.READER, trace),
+        question=Question(f"What was drawn around by hand, {number}?", QuerySource.READER, trace),
         label_name="Liver",
         bbox_xyxy_px=(20, 40, 60, 80) if present else None,
         points_xy_px=((50, 60), (30, 50)) if present else None,
@@ -94,7 +94,7 @@ def test_a_row_is_read_as_it_was_written():
     np.testing.assert_array_equal(raw.image, sample.image)
     np.testing.assert_array_equal(raw.mask, sample.mask)
     assert raw.truth == GroundTruth((20, 40, 60, 80), ((50, 60), (30, 50)))
-    assert (raw.query, raw.label, raw.reasoning) == ("Where is bile made, 0?", "Liver", TRACE)
+    assert (raw.query, raw.label, raw.reasoning) == ("What was drawn around by hand, 0?", "Liver", TRACE)
     assert read(make_sample(present=False)).truth is None
 
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from medreasoner_infer.language import vocabulary
+from medreasoner_infer.language import LANGUAGES, vocabulary
 from medreasoner_infer.language.recognition import recognised
 from medreasoner_infer.language.recollection import FactIndex
 
@@ -129,6 +130,28 @@ def test_a_fact_of_the_vocabulary_is_recalled_and_only_from_the_facts_that_are_g
     text = "Which organ turns ammonia into urea?"
     assert recognised(text, KNOWN).name == "liver"
     assert recognised(text, KNOWN, FactIndex(())) is None
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_fact_is_recalled_in_every_language_whatever_words_ask_for_it(language) -> None:
+    ask = {
+        "en": "Please show me the {}.", "de": "Zeig mir bitte: {}!", "fr": "Montrez-moi : {}",
+        "es": "Enséñame: {}, por favor", "it": "Mostrami: {}", "pt": "Mostre-me: {}",
+        "zh": "哪个是{}？", "ja": "{}を探しています。",
+    }[language]  # fmt: skip
+    facts = [
+        (target, fact)
+        for target in vocabulary().targets.values()
+        for fact in target.facts
+        if target.name in KNOWN and not target.paired and language in fact.texts
+    ]
+    read = [recognised(ask.format(fact.texts[language]), KNOWN) for _, fact in facts]
+    right = [
+        found is not None and found.name == target.name
+        for found, (target, _) in zip(read, facts, strict=True)
+    ]
+    assert len(right) > 100
+    assert np.mean(right) > 0.9
 
 
 def test_a_fact_of_a_pair_keeps_the_side_that_the_question_tells() -> None:

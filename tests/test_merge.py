@@ -79,7 +79,8 @@ def test_merged_weights_are_the_base_s_plus_scale_times_b_a(merged, adapter):
     scale = config["lora_alpha"] / config["r"]
     assert {k: v.shape for k, v in got.items()} == {k: v.shape for k, v in base.items()}
     changed = {key for key in base if not np.array_equal(base[key], got[key])}
-    assert len(changed) == len(delta) // 2 == 8
+    layers = json.loads((BASE / "config.json").read_text())["text_config"]["num_hidden_layers"]
+    assert len(changed) == len(delta) // 2 == 2 * layers  # q_proj and v_proj of each
     for key in changed:
         part = key.split("layers.")[1].removesuffix(".weight")
         (a,) = (v for k, v in delta.items() if k.endswith(f"layers.{part}.lora_A.weight"))

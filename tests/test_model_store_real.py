@@ -15,6 +15,7 @@ from medreasoner_infer.models.store import Provenance, ReasonerStore
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.weights import weights_sha256
 from medreasoner_infer.request import AskRequest, SliceSelection
+from medreasoner_training.embedded.phantom import torso_ct
 
 pytestmark = pytest.mark.slow
 
@@ -60,9 +61,10 @@ def test_running_pipeline_answers_with_whichever_model_is_live(tmp_path, monkeyp
     store.add(noisy_model(tmp_path / "full", seed=1), trained, name="full")
     store.add(random_adapter(tmp_path / "adapter"), trained, name="adapter")
     pipeline = Pipeline.from_registry("live", device="cpu")
-    values = np.random.default_rng(0).normal(40, 60, (64, 64, 3)).astype(np.int16)
-    volume = Volume(values, np.diag([4.0, 4.0, 5.0, 1.0]), "CT", "key", Path("noise.nii.gz"))
-    request = AskRequest("Which organ makes bile?", SliceSelection(index=1))
+    study = torso_ct(3, spacing_mm=(4.0, 4.0, 20.0), matrix=96)
+    values = np.ascontiguousarray(study.hu.transpose(2, 1, 0).astype(np.int16))
+    volume = Volume(values, study.ijk_to_lps, "CT", "key", Path("torso.nii.gz"))
+    request = AskRequest("Which organ makes bile?", SliceSelection(index=14))
 
     def ask():
         result = pipeline.ask(volume, request)

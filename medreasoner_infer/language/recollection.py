@@ -25,6 +25,8 @@ of which no fact says such a word is not meant."""
 LEAST_SHARED_PAIRS = 3
 """Of characters, where there are no spaces; fewer may stand in anything."""
 _STEM_LETTERS = 5
+_IS_GRAMMAR = re.compile("[ぁ-ゖ]+").fullmatch
+"""Hiragana alone: endings and particles."""
 
 
 @dataclass(frozen=True)
@@ -142,14 +144,15 @@ def _features(tokens: Tokens, language: Language) -> frozenset[str]:
 def _features_unspaced(text: str, language: Language) -> frozenset[str]:
     said, alike = _phrases_to_replace(language), first_alike(language)
     merged = said.sub(lambda found: alike.get(found[0], " "), text)
-    return frozenset().union(*map(pairs_of, merged.split()))
+    pairs = frozenset().union(*map(pairs_of, merged.split()))
+    return frozenset(pair for pair in pairs if not _IS_GRAMMAR(pair))
 
 
 @cache
 def _phrases_to_replace(language: Language) -> re.Pattern[str]:
     """Those of a language without spaces that say little or have others alike."""
     little = {"".join(plain_tokens(text)) for text in vocabulary().forms[language].little}
-    phrases = sorted(little | first_alike(language).keys(), key=len, reverse=True)
+    phrases = sorted(little - {""} | first_alike(language).keys(), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, phrases)))
 
 

@@ -29,6 +29,7 @@ from medreasoner_training.finetune.errors import (
     FrozenWeightsChangedError,
     NoChatTemplateError,
     NonFiniteLossError,
+    NothingLearntError,
     RunChangedError,
     TooFewSamplesError,
 )
@@ -124,6 +125,23 @@ def test_frozen_weights_have_a_hash_that_tells_one_changed_bit():
         model[1].weight.view(torch.int16)[0, 0] ^= 1
     with pytest.raises(FrozenWeightsChangedError, match=before):
         require_unchanged(before, frozen_sha256(model))
+
+
+def test_a_training_that_changed_no_weight_is_told_from_one_that_did():
+    from medreasoner_training.finetune.frozen import learning_sha256, require_learnt
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    model[1].requires_grad_(False)
+    before = learning_sha256(model)
+    with torch.no_grad():
+        model[1].weight += 1.0  # frozen: another check's business
+    log = [{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 0.5, "loss": 0.0}, {"loss": 0.0}]
+    with pytest.raises(NothingLearntError, match="75% groups of rollouts whose rewards were all"):
+        require_learnt(before, learning_sha256(model), log)
+    with torch.no_grad():
+        model[0].bias.view(torch.int32)[0] ^= 1
+    require_learnt(before, learning_sha256(model), log)
+    require_learnt(None, None, log)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

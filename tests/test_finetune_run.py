@@ -294,6 +294,17 @@ def test_supervised_lora_resumes_alike_and_leaves_the_vision_tower_as_it_was(sit
     assert resumed.files_sha256[name] == candidate.files_sha256[name]
 
 
+def test_a_run_whose_rollouts_are_all_cut_fails_and_is_no_candidate(site):
+    text = CONFIG.replace("max_completion_tokens: 64", "max_completion_tokens: 20")
+    folder = make_run(site, "cut", text.replace("promote: false", "promote: true"))
+    assert run(folder) is ExitCode.FAILED
+    message = read_progress(folder).message
+    assert "changed no weight" in message
+    assert "100% rollouts that were cut at their longest length" in message
+    assert not (folder / "grpo" / "model").exists()
+    assert not (folder / "store").exists()
+
+
 def test_changed_frozen_weights_fail_the_run(site, monkeypatch):
     from medreasoner_training.finetune import stage
 

@@ -42,5 +42,9 @@ class NonFiniteLossError(ServiceError):
     """The loss or its gradient became NaN or infinite."""
 
 
+class NothingLearntError(ServiceError):
+    """A training ended with the weights that it began with."""
+
+
 class FrozenWeightsChangedError(ServiceError):
     """Weights that must not learn are not those that were loaded."""

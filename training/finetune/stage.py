@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.reasoners.prompts import PROMPT_FILE, PromptFile, prompt_json
 from medreasoner_infer.types import ModelIdentity
 from medreasoner_training.finetune.checkpoints import newest_complete, remove_unfinished
-from medreasoner_training.finetune.frozen import frozen_sha256, require_unchanged
+from medreasoner_training.finetune.frozen import (
+    frozen_sha256,
+    learning_sha256,
+    require_learnt,
+    require_unchanged,
+)
 from medreasoner_training.finetune.tunable import TunableReasoner
 
 if TYPE_CHECKING:
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 
 ADAPTER_FILE = "adapter_model.safetensors"
 _UNWANTED = ("training_args.bin",)
+_PARENT = "parent.sha256"
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,23 @@ def run_trainer(trainer: Trainer, checkpoint: Path | None) -> None:
     with _without_false_alarm():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     require_unchanged(before, frozen_sha256(model))
+
+
+def note_parent(stage: Stage, model: nn.Module) -> None:
+    """Keep the hash of the weights that are to learn, once, before the first step."""
+    if is_main_process() and not (stage.folder / _PARENT).is_file():
+        write_durably(stage.folder / _PARENT, learning_sha256(model) or "")
+
+
+def require_change(stage: Stage, trainer: Trainer) -> None:
+    """Refuse a stage that ends with the weights that it began with.
+
+    Raises:
+        NothingLearntError: it does.
+    """
+    noted = stage.folder / _PARENT
+    before = noted.read_text(encoding="utf-8") if noted.is_file() else ""
+    require_learnt(before or None, learning_sha256(model_of(trainer)), trainer.state.log_history)
 
 
 @contextmanager

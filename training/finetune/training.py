@@ -26,7 +26,9 @@ from medreasoner_training.finetune.stage import (
     held_out_evaluator,
     is_main_process,
     model_of,
+    note_parent,
     publish_model,
+    require_change,
     run_trainer,
 )
 from medreasoner_training.finetune.tunable import TunableReasoner, load_trainable
@@ -50,7 +52,7 @@ def train_stage(
 
     Raises:
         DiskFullError: the disk cannot hold the checkpoints.
-        NonFiniteLossError, FrozenWeightsChangedError: the training went wrong.
+        NonFiniteLossError, FrozenWeightsChangedError, NothingLearntError: the training went wrong.
     """
     config = prepared.config
     stage.folder.mkdir(parents=True, exist_ok=True)
@@ -65,9 +67,12 @@ def train_stage(
     evaluate = held_out_evaluator(trainer, loaded, start.settings, _evaluated_rows(prepared))
     for callback in (stop, *_callbacks(prepared, stage, evaluate, progress)):
         trainer.add_callback(callback)
+    if checkpoint is None:
+        note_parent(stage, model_of(trainer))
     run_trainer(trainer, checkpoint)
     if stop.stopped:
         return False
+    require_change(stage, trainer)
     publish_model(trainer, stage, start)
     return True
 

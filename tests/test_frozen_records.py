@@ -9,7 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("medreasoner_infer", "monailabel_app", "training")
-COLLECTING = {"LenientReader", "Repairs", "LeftOut", "SplitCounts", "_Found", "_Sample"}
+COLLECTING = {
+    "Counting", "LeftOut", "LenientReader", "Repairs", "SplitCounts", "TogetherChecks", "_Found",
+    "_Pictures", "_Sample",
+}  # fmt: skip
 
 
 def dataclasses() -> Iterator[tuple[str, bool]]:

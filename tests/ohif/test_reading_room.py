@@ -160,20 +160,30 @@ def paint_with_brush(reader: Reader, box: BoxPx) -> None:
     reader.picture("mr-brushed")
 
 
-def test_a_radiograph_is_asked_about_accepted_and_kept(readers, room, tmp_path) -> None:
+def test_a_radiograph_is_asked_about_boxed_by_the_reader_and_kept(readers, room, tmp_path) -> None:
     for image in room.dx.images:
         path = tmp_path / "dx.dcm"
         image.save_as(path, write_like_original=False)
         assert_dciodvfy_finds_no_error(path.read_bytes(), tmp_path)
     reader = readers()
     reader.choose_in_worklist(room.dx.study_uid, "Browser, DX", "viewer")
-    ask_and_look(reader, "dx", through_volume=False)
-    reader.button("Accept").click()
-    expect(reader.decision).to_have_text("This answer is accepted. The PACS has it.")
-    assert_kept_in_pacs(room, room.dx, tmp_path, "accepted")
+    reader.ask(QUESTION)
+    reader.wait_for_answer()
+    pane = reader.pane.bounding_box()
+    x, y = pane["x"] + pane["width"] / 2, pane["y"] + pane["height"] / 2
+    reader.button("Draw box").click()
+    reader.page.mouse.move(x - 60, y - 60)
+    reader.page.mouse.down()
+    reader.page.mouse.move(x + 60, y + 60, steps=4)
+    reader.page.mouse.up()
+    expect(reader.button("Submit mask as edited")).to_be_enabled()
+    (seen,) = reader.voxels_on_screen().values()
+    reader.picture("dx-boxed")
+    reader.button("Submit mask as edited").click()
+    expect(reader.decision).to_have_text("This answer is edited. The PACS has it.")
+    assert_kept_in_pacs(room, room.dx, tmp_path, "edited")
     (segmentation,) = map(parsed, room.stored(room.dx, "SEG"))
-    result = room.records(room.dx)[-1]["result"]
-    assert segmentation.pixel_array.sum() == result["mask"]["voxels"]
+    assert segmentation.pixel_array.sum() == seen > 0
 
 
 def test_nothing_is_fetched_from_elsewhere(readers, room) -> None:

@@ -132,7 +132,7 @@ def test_without_held_out_super_categories_there_is_one_part() -> None:
 
 @pytest.mark.slow
 def test_an_ablation_goes_on_where_it_ended(tmp_path) -> None:
-    """Real trainings of one step with a model of 0.1 M parameters."""
+    """Real trainings of two steps with a model of 0.1 M parameters."""
     pytest.importorskip("trl")
     from medreasoner_training.finetune.run import run as finetune
 
@@ -149,7 +149,7 @@ def test_an_ablation_goes_on_where_it_ended(tmp_path) -> None:
         "grpo.prompts_per_step": 1, "grpo.generations": 2, "grpo.max_completion_tokens": 16,
         "run.eval_steps": 0, "promotion.blend": 1.0,
     }  # fmt: skip
-    sft = {"method": "sft", "sft.steps": 1, "sft.batch": 2, "sft.micro_batch": 2}
+    sft = {"method": "sft", "sft.steps": 2, "sft.batch": 2, "sft.micro_batch": 2}
     config = AblationConfig(
         data="data", arms={"sft": sft}, start=str(model), change=small, val_share=0.5,
         held_out_super_categories=("lung",),

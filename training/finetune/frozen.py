@@ -65,7 +65,7 @@ def require_learnt(
         "The training changed no weight, so there is no candidate"
         + (f": {', '.join(told)}" if told else "")
         + ". Give rollouts more room (grpo.max_completion_tokens), a higher grpo.temperature or "
-        "more generations, or a higher learning rate, and start a new run."
+        "more generations, more steps or a higher learning rate, and start a new run."
     )
 
 

@@ -26,6 +26,7 @@ from medreasoner_training.ablations import (
     run_ablation,
 )
 from medreasoner_training.ablations.config import UNTOUCHED, arm_config
+from medreasoner_training.ablations.errors import ArmUnfinishedError
 from medreasoner_training.evaluation import Prediction
 from medreasoner_training.finetune import read_progress
 from medreasoner_training.finetune.errors import FineTuneConfigError
@@ -172,13 +173,17 @@ def test_an_ablation_goes_on_where_it_ended(tmp_path) -> None:
     again = carried_out(config)
     assert trained == ["sft-seed0"]
     assert again == first
-    grown = {"sft": sft, "soft": {"rewards.mode": "soft"}}
+    grown = {"sft": sft, "faster": {**sft, "sft.learning_rate": 1e-3}}
     more_arms = carried_out(AblationConfig(**{**vars(config), "arms": grown}))
-    assert trained == ["sft-seed0", "soft-seed0"]
+    assert trained == ["sft-seed0", "faster-seed0"]
     assert more_arms["sft"] == first["sft"]
     figures = arm_figures(more_arms, ("lung",), CONFIG)
-    assert {each.arm for each in figures} == {UNTOUCHED, "sft", "soft"}
+    assert {each.arm for each in figures} == {UNTOUCHED, "sft", "faster"}
     assert not any(math.isnan(each.means["dice"].mean) for each in figures)
+    # What random weights write earns nothing: the arm ends, and says why.
+    unrewarded = {**grown, "soft": {"rewards.mode": "soft"}}
+    with pytest.raises(ArmUnfinishedError, match="soft-seed0 is failed: .* changed no weight"):
+        carried_out(AblationConfig(**{**vars(config), "arms": unrewarded}))
     other = {**vars(config), "arms": grown, "held_out_super_categories": ()}
     with pytest.raises(AblationConfigError, match=r"with other held_out_super_categories\."):
         carried_out(AblationConfig(**other))

@@ -381,11 +381,10 @@ def test_a_reader_who_hangs_up_while_storing_stores_nothing(front, pacs, scratch
     head = f"POST /proxy/dicom/stow/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {STOW_TYPE}\r\n"
     held = Left()
     connection = front.raw(head.encode() + b"Content-Length: 3000000\r\n\r\n" + b"x" * 2_000_000)
-    time.sleep(0.3)
-    assert proxy._STORES.taken == 1
+    wait_until(lambda: proxy._STORES.taken == 1)
     connection.close()
     assert held.nothing()
-    assert proxy._STORES.taken == 0
+    wait_until(lambda: proxy._STORES.taken == 0)
     assert pacs.heads == []
     assert list(scratch.iterdir()) == []
 

@@ -272,7 +272,7 @@ def test_five_kills_and_a_resume_give_the_same_table(tmp_path) -> None:
         child.start()
         child.join()
         assert child.exitcode == -signal.SIGKILL
-        lengths.append(len(Journal(tmp_path / "out" / JOURNAL_NAME).batches))
+        lengths.append(len(Journal(tmp_path / "out" / JOURNAL_NAME).values))
     assert lengths[0] < lengths[-1] < len(QUESTIONS) / 2
     resumed = run_in(tmp_path, questions=QUESTIONS, batch=2)
     found = evaluate(resumed, CONFIG).to_dict()

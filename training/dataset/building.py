@@ -24,7 +24,7 @@ from medreasoner_infer.atomic import replacing_folder, write_durably
 from medreasoner_training.dataset.asking import Asking, Outcome, Wanted, Written
 from medreasoner_training.dataset.checks import Carried, TogetherChecks
 from medreasoner_training.dataset.errors import BuildError
-from medreasoner_training.dataset.journal import JsonLines
+from medreasoner_training.dataset.journal import journal_at
 from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.pairs import ImageFolder, LabelledImage, Pair
 from medreasoner_training.dataset.questions import QuestionSource
@@ -39,6 +39,7 @@ from medreasoner_training.dataset.storing import (
 )
 from medreasoner_training.dataset.targets import named_target
 from medreasoner_training.evaluation import EvaluationRow
+from medreasoner_training.json_lines import JsonLines
 from medreasoner_training.samples import require_free
 
 RECORD_NAME = "dataset.json"
@@ -122,7 +123,7 @@ def build_dataset(build: Build, on_image: OnImage | None = None) -> Built:
     working = working_folder(build.out)
     with _alone_in(working):
         _require_same_build(build, working)
-        journal = JsonLines(working / JOURNAL_NAME)
+        journal = journal_at(working / JOURNAL_NAME)
         _ask_rest(build, journal, on_image)
         outcomes = [Outcome.from_json(value) for value in journal.values]
         with replacing_folder(build.out) as folder:
@@ -136,7 +137,7 @@ def build_dataset(build: Build, on_image: OnImage | None = None) -> Built:
     return built
 
 
-def _ask_rest(build: Build, journal: JsonLines, on_image: OnImage | None) -> None:
+def _ask_rest(build: Build, journal: JsonLines[Any], on_image: OnImage | None) -> None:
     images = build.images.images
     groups = {
         named_target(pair.name).name: pair.super_category

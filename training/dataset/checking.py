@@ -22,13 +22,13 @@ from medreasoner_training.dataset.checks import (
     TogetherChecks,
     faults_of,
 )
-from medreasoner_training.dataset.licences import may_train
 from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.sides import is_mirrored
 from medreasoner_training.dataset.statistics import Counting, Statistics
 from medreasoner_training.dataset.targets import named_target
 from medreasoner_training.evaluation import EvaluationDataError, EvaluationRow, RowSource
 from medreasoner_training.evaluation.pictures import Case
+from medreasoner_training.licences import may_train
 
 MOST_EXAMPLES = 5
 OnRow = Callable[[int, int], None]

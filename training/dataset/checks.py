@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from medreasoner_infer.keypoints import bbox_from_mask
 from medreasoner_infer.language import Language, Side, plain_text
 from medreasoner_infer.types import XY, XYXY
-from medreasoner_training.dataset.licences import is_non_commercial
 from medreasoner_training.dataset.sides import told_sides
 from medreasoner_training.dataset.targets import NamedTarget, names_target
+from medreasoner_training.licences import is_non_commercial
 from medreasoner_training.samples import TRAIN
 
 EMPTY_QUESTION = "the question is empty"

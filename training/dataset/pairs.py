@@ -10,10 +10,10 @@ from pathlib import Path
 
 from medreasoner_infer.hashing import files_sha256
 from medreasoner_training.dataset.errors import PairsError
-from medreasoner_training.dataset.licences import may_train
 from medreasoner_training.evaluation.readers.labelled import plain_name
 from medreasoner_training.evaluation.readers.questions import picture_at, read_table, told_truth
 from medreasoner_training.evaluation.rows import text_sha256
+from medreasoner_training.licences import may_train
 from medreasoner_training.samples.manifest import MANIFEST_NAME
 
 LABEL_FILES = ("labels.csv", "labels.parquet")

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from medreasoner_training.dataset.journal import JsonLines
+from medreasoner_training.dataset.journal import journal_at
 from medreasoner_training.dataset.questions import Asked, QuestionKind, Subject
 from medreasoner_training.dataset.templates import Templates
+from medreasoner_training.json_lines import JsonLines
 
 PROMPT_VERSION = "1"
 _ATTEMPTS = 3
@@ -84,7 +85,7 @@ class WrittenByModel:
         self._complete = complete
         self._model = model
         self._kept = kept
-        self._journal: JsonLines | None = None
+        self._journal: JsonLines[Any] | None = None
         self._templates = Templates()
 
     @property
@@ -114,7 +115,7 @@ class WrittenByModel:
 
     def _described(self, subject: Subject) -> Description:
         if self._journal is None:
-            self._journal = JsonLines(self._kept())
+            self._journal = journal_at(self._kept())
         key = [subject.named.name, subject.modality]
         known = next((v for v in self._journal.values if v["of"] == key), None)
         if known is None:

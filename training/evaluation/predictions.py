@@ -9,8 +9,6 @@ through JSON and parquet unchanged, so that a resumed run has the figures of an 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from medreasoner_infer.atomic import replacing, sync_folder
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.types import XY, XYXY
 from medreasoner_training.evaluation.errors import EvaluationRunError
 from medreasoner_training.evaluation.outcomes import Outcome
+from medreasoner_training.json_lines import JsonLines
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -102,7 +101,7 @@ class Prediction:
 _ROWS = TypeAdapter(list[Prediction])
 
 
-class Journal:
+class Journal(JsonLines[list[Prediction]]):
     """The batches of a run so far, in the order in which they were made.
 
     Args:
@@ -113,38 +112,19 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.batches: list[list[Prediction]] = []
-        if path.exists():
-            self._resume()
-
-    def append(self, batch: Sequence[Prediction]) -> None:
-        """Add a batch, which survives a loss of power from now on."""
-        line = json.dumps([dataclasses.asdict(each) for each in batch]) + "\n"
-        with self._path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        if not self.batches:
-            sync_folder(self._path.parent)
-        self.batches.append(list(batch))
+        damaged = EvaluationRunError(
+            f"{path.name} is damaged. Remove it to answer the questions again, or give a new "
+            "folder."
+        )
+        super().__init__(path, damaged, _ROWS.validate_json, _as_json)
 
     def remove(self) -> None:
         """Once the parquet file is there."""
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
-    def _resume(self) -> None:
-        content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(self._path, whole)
-        try:
-            self.batches = [_ROWS.validate_json(line) for line in content[:whole].splitlines()]
-        except ValueError as error:
-            raise EvaluationRunError(
-                f"{self._path.name} is damaged. Remove it to answer the questions again, or give a "
-                "new folder."
-            ) from error
+
+def _as_json(batch: list[Prediction]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(each) for each in batch]
 
 
 def write_predictions(predictions: Sequence[Prediction], path: Path) -> None:

@@ -133,7 +133,7 @@ def predict(run: Run, on_answered: OnAnswered | None = None) -> list[Prediction]
         finished, journal = run.folder / PREDICTIONS_NAME, Journal(run.folder / JOURNAL_NAME)
         if not finished.exists():
             _answer_rest(run, journal, on_answered)
-            made = [each for batch in journal.batches for each in batch]
+            made = [each for batch in journal.values for each in batch]
             write_predictions(made, finished)
         journal.remove()
         return read_predictions(finished)
@@ -141,7 +141,7 @@ def predict(run: Run, on_answered: OnAnswered | None = None) -> list[Prediction]
 
 def _answer_rest(run: Run, journal: Journal, on_answered: OnAnswered | None) -> None:
     places, size = run.places, run.settings.batch
-    done = sum(map(len, journal.batches))
+    done = sum(map(len, journal.values))
     if done % size and done != len(places):
         raise EvaluationRunError(f"{JOURNAL_NAME} is damaged. Give a new folder.")
     cases = run.cases(places[done:])

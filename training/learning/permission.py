@@ -3,18 +3,11 @@
 
 from __future__ import annotations
 
-import re
-
 from medreasoner_training.evaluation.rows import EvaluationRow
+from medreasoner_training.licences import is_non_commercial
 
 SAID_NOT = "the data set says that it may not be trained on"
 NON_COMMERCIAL = "its licence is for non-commercial use or research only"
-# NC as a part of a licence's name, not within a word.
-_RESTRICTED = re.compile(
-    r"(?<![a-z])nc(?![a-z])|non-?\s?commercial|(?:research|academic|education\w*|evaluation)"
-    r"(?:\s+use)?\s+only",
-    re.IGNORECASE,
-)
 
 
 def why_not_to_train_on(row: EvaluationRow) -> str | None:
@@ -24,4 +17,4 @@ def why_not_to_train_on(row: EvaluationRow) -> str | None:
     """
     if row.may_train is False:
         return SAID_NOT
-    return NON_COMMERCIAL if _RESTRICTED.search(row.licence) else None
+    return NON_COMMERCIAL if is_non_commercial(row.licence) else None

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import re
 
-_NON_COMMERCIAL = re.compile(r"\bnc\b|non-?\s?commercial|research only", re.IGNORECASE)
+# NC as a part of a licence's name, not within a word.
+_RESTRICTED = re.compile(
+    r"(?<![a-z])nc(?![a-z])|non-?\s?commercial|(?:research|academic|education\w*|evaluation)"
+    r"(?:\s+use)?\s+only",
+    re.IGNORECASE,
+)
 
 
 def is_non_commercial(licence: str) -> bool:
-    """Whether a licence by its name excludes commercial use: ``CC-BY-NC-4.0``."""
-    return _NON_COMMERCIAL.search(licence) is not None
+    """Whether a licence excludes commercial use by its words: ``CC-BY-NC-4.0``, *research only*."""
+    return _RESTRICTED.search(licence) is not None
 
 
 def may_train(licence: str, told: bool | None) -> bool | None:

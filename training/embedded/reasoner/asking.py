@@ -63,8 +63,8 @@ ELSEWHERE = (
 
 
 def led_by(question: Question, fact_kinds: Mapping[str, str]) -> str:
-    """What in a question leads to its target: its name, its function and so on."""
-    return fact_kinds[question.source] if question.source else "name"
+    """What in a question leads to its target, a key of ``LED_BY``; empty where it is a name."""
+    return fact_kinds[question.source] if question.source else ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ PRESENCE_WORDS = (" a", " which")
 """First word after the name's comma of a reasoning: of a visible and of an absent target."""
 
 LED_BY = {
-    "name": "its name",
     "function": "its function",
     "appearance": "its appearance",
     "place": "its place",
@@ -27,7 +26,7 @@ LED_BY = {
     "disease": "a disease",
     "procedure": "a procedure",
 }
-"""What in a question leads to its target: names, and the kinds of facts in the vocabulary."""
+"""What in a question leads to its target, where it is no name: the vocabulary's kinds of facts."""
 UNKNOWN_PICTURE = "This is no picture of a kind that this model knows."
 """Reasoning of an answer that is not understood, like those of ``reasoners.known_targets``."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -483,9 +484,10 @@ def test_the_history_is_redrawn_from_orthanc_alone(
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     out = tmp_path / "out"
     arguments = ["history", study.study_uid, "--studies", orthanc.dicom_web, "--out", str(out)]
-    run = CliRunner().invoke(app, arguments, env={**os.environ, "COLUMNS": "200"})
+    run = CliRunner().invoke(app, arguments, env={**os.environ, "COLUMNS": "80"})
     assert run.exit_code == 0, run.output
     assert "accepted" in run.output
+    assert re.search(r" 1 +│ \d{4}-\d\d-\d\d \d\d:\d\d ", run.output), run.output
     answer = json.loads((out / "answer_1.json").read_text())
     assert answer["reasoning"] == "The liver does.\nIt is large."
     assert (out / "overlay_1.png").stat().st_size > 10_000

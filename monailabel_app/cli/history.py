@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from medreasoner_infer.types import OUTCOME_WORDS
@@ -65,15 +65,17 @@ def _archive(studies: str, records: Path | None) -> ResultArchive:
 
 
 def _show(found: StudyHistory, console: Console) -> None:
-    table = Table("asked", "question", "target", "outcome", "version", "size")
-    for result in found.results:
+    table = Table("", Column("asked", no_wrap=True), "question", "target", "outcome", "version")
+    table.add_column("size", no_wrap=True)
+    for number, result in enumerate(found.results, start=1):
         record = result.record
         decision = record.decision
         outcome = "" if decision is None else decision.outcome.value
         if decision is not None and decision.reason:
             outcome += f": {decision.reason}"
         table.add_row(
-            record.created_at.isoformat(timespec="seconds"),
+            str(number),
+            f"{record.created_at:%Y-%m-%d %H:%M}",
             Text(record.query or "(segmented by prompts)"),
             OUTCOME_WORDS[record.outcome],
             Text(outcome),

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,10 +281,33 @@ def test_every_patient_has_one_split_and_both_splits_have_one(count, share) -> N
     assert set(splits.values()) == {TRAIN, VALIDATION}
 
 
-def test_the_share_is_met_and_a_patient_keeps_the_split_when_others_come() -> None:
-    before, after = assign_splits(keys(300), 0.2), assign_splits(keys(3000), 0.2)
-    assert list(after.values()).count(VALIDATION) == pytest.approx(600, abs=90)
-    assert all(after[key] == split for key, split in before.items())
+@given(st.integers(2, 300), st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5, 0.9]))
+def test_so_many_validate_as_the_share_says_and_not_by_chance(count, share) -> None:
+    """The audit's case: 100 patients and a share of 0.2 hold out 20, whatever the pseudonyms."""
+    numbers = Counter(assign_splits(keys(count), share).values())
+    wanted = -(-count * round(share * 100) // 100)  # in whole numbers
+    assert numbers[VALIDATION] == min(wanted, count - 1)
+
+
+@given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.floats(0.05, 0.5))
+def test_nobody_changes_sides_when_others_come_and_the_share_is_met_again(arrivals, share) -> None:
+    """Whoever comes first, the pseudonyms of those who come later lie before and behind theirs."""
+    known: dict[str, str] = {}
+    for count in itertools.accumulate(arrivals):
+        found = assign_splits(keys(count), share, known)
+        assert all(found[key] == split for key, split in known.items())
+        wanted = min(max(math.ceil(round(share * count, 9)), 1), count - 1)
+        assert Counter(found.values())[VALIDATION] == wanted
+        known = found
+
+
+def test_a_larger_share_holds_out_only_who_has_not_been_learnt_from() -> None:
+    known = assign_splits(keys(100), 0.1)
+    found = assign_splits(keys(130), 0.5, known)
+    assert Counter(found.values())[VALIDATION] == 10 + 30
+    assert all(found[key] == split for key, split in known.items())
+    with pytest.raises(TooFewPatientsError, match="All 2 patients were assigned to the train"):
+        assign_splits(keys(2), 0.5, dict.fromkeys(keys(2), TRAIN))
 
 
 def test_too_few_patients_are_an_error_that_says_what_to_do() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from medreasoner_infer.errors import InputError
@@ -40,6 +41,7 @@ from monailabel_app.export.questions import (
     writer_settings,
 )
 from monailabel_app.export.salt import site_salt
+from monailabel_app.export.splits import keep_splits
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.site.opening import Studies, open_studies
@@ -54,6 +56,7 @@ API_KEY_VARIABLE = "MEDREASONER_QUERY_WRITER_KEY"  # pragma: allowlist secret - 
 _KEPT_VOXEL_BYTES = 1 << 30
 Tell = Callable[[SetAside], object]
 Progress = Callable[[int, int], None]
+Assign = Callable[[Collection[str], float], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,10 @@ def export_studies(
         if (data_dir / DATABASE_NAME).is_file():
             records = RecordStore(data_dir)
             opened.callback(records.close)
-        salt = site_salt(data_dir)
-        return export_approved(store, records, salt, out, settings, progress, writer, tell)
+        salt, assign = site_salt(data_dir), partial(keep_splits, data_dir)
+        return export_approved(
+            store, records, salt, out, settings, progress, writer, tell, assign=assign
+        )
 
 
 def export_approved(
@@ -128,10 +133,14 @@ def export_approved(
     progress: Progress | None = None,
     writer: QueryWriter | None = None,
     tell: Tell | None = None,
+    *,
+    assign: Assign = assign_splits,
 ) -> SampleDataset:
     """Export what is approved in an open datastore.
 
-    Args: as of :func:`export_studies`.
+    Args: as of :func:`export_studies`, and
+        assign: who trains and who validates, by pseudonyms and share; the site's memory of it is
+            :func:`keep_splits`.
 
     Raises:
         DatasetFolderError: ``out`` holds something already.
@@ -148,7 +157,7 @@ def export_approved(
     for one in studies.set_aside():
         aside.tell(one)
     entries = list(_entries(labels, studies, salt, aside))
-    splits = assign_splits([entry.patient_key for entry in entries], settings.val_share)
+    splits = assign([entry.patient_key for entry in entries], settings.val_share)
     names = (TRAIN, VALIDATION) if settings.val_share else (TRAIN,)
     recorded = {"val_share": settings.val_share, **dataclasses.asdict(settings.samples)}
     recorded["query_model"] = None if writer is None else writer.settings.model

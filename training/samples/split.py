@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 
 from medreasoner_training.samples.errors import SampleSettingsError, TooFewPatientsError
 
@@ -22,20 +23,25 @@ def pseudonym(identifier: str, salt: bytes) -> str:
     return hmac.new(salt, identifier.encode(), hashlib.sha256).hexdigest()[:_KEY_DIGITS]
 
 
-def assign_splits(patient_keys: Collection[str], val_share: float) -> dict[str, str]:
+def assign_splits(
+    patient_keys: Collection[str], val_share: float, known: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The split of each patient: all images of a patient stand in the same one.
 
-    A patient validates if the pseudonym, read as a fraction, is below ``val_share``: a patient
-    keeps the split however many others are added later. Only where this leaves a split empty does
-    the patient nearest to the limit change sides.
+    So many patients validate that they are ``val_share`` of all, rounded up, and at least one on
+    either side. Who was assigned before keeps the split; of the new patients those with the lowest
+    pseudonyms validate, as many as are missing. Where those who validate are too many already, all
+    new ones train; where new patients are too few, all of them validate.
 
     Args:
         patient_keys: of :func:`pseudonym`; repeated ones count once.
         val_share: share of the patients that validate, 0 (none do) or above, below 1.
+        known: the split of patients who were assigned before, also of others than these.
 
     Raises:
         SampleSettingsError: the share is out of range.
-        TooFewPatientsError: fewer than two patients are to be split, or there is none.
+        TooFewPatientsError: fewer than two patients are to be split, or there is none; or all of
+            them were assigned to one side before.
     """
     if not 0 <= val_share < 1:
         raise SampleSettingsError(f"The validation share is {val_share}; expected 0 to below 1.")
@@ -46,13 +52,20 @@ def assign_splits(patient_keys: Collection[str], val_share: float) -> dict[str, 
             "validation split need at least 2, as no patient may stand in both. Approve labels of "
             "more patients, or leave the validation split out with a share of 0."
         )
-    validating = sum(_fraction(key) < val_share for key in patients)
-    if val_share:
-        validating = min(max(validating, 1), len(patients) - 1)
-    return {
-        key: VALIDATION if rank < validating else TRAIN for rank, key in enumerate(patients)
-    }  # fmt: skip
+    if not val_share:
+        return dict.fromkeys(patients, TRAIN)
+    found = {key: known[key] for key in patients if key in known} if known else {}
+    new = [key for key in patients if key not in found]
+    missing = _wanted(len(patients), val_share) - list(found.values()).count(VALIDATION)
+    found |= {key: VALIDATION if rank < missing else TRAIN for rank, key in enumerate(new)}
+    if len(set(found.values())) < 2:
+        raise TooFewPatientsError(
+            f"All {len(patients)} patients were assigned to the {found[patients[0]]} split by "
+            "earlier exports, and nobody changes sides. Approve labels of more patients."
+        )
+    return found
 
 
-def _fraction(key: str) -> float:
-    return int(key, 16) / (1 << 4 * _KEY_DIGITS)
+def _wanted(patients: int, val_share: float) -> int:
+    """How many of two or more patients validate; 0.2 of 100 are 20, whatever 0.2 is in binary."""
+    return min(max(math.ceil(round(val_share * patients, 9)), 1), patients - 1)

@@ -32,7 +32,7 @@ augmentation: {gamma: [0.5, 1.5]}
 sft: {steps: 7}
 grpo: {steps: null, epochs: 2, loss_type: dr_grpo, epsilon_high: 0.28}
 rewards: {mode: hard, terms: [bbox_iou, bbox_align], weights: {bbox_iou: 2}}
-gate: {margin: 0.05}
+gate: {gain: 0.05}
 """
 
 
@@ -47,7 +47,7 @@ def test_a_file_is_read_written_and_read_alike(tmp_path):
     assert config.grpo.epochs == 2.0
     assert config.rewards.terms == ("bbox_iou", "bbox_align")
     assert config.augmentation.gamma == (0.5, 1.5)
-    assert config.gate.margin == 0.05
+    assert config.gate.gain == 0.05
     assert config.reward_config.weight_of("bbox_iou") == 2.0
     assert config.to_dict()["method"] == "sft"
 
@@ -91,14 +91,15 @@ def test_shipped_files_are_valid(name):
         ({"rewards": {"weights": {"iou": 1.0}}}, r"rewards: .*'iou' has a weight"),
         ({"rewards": {"mask_weight": 1.0}}, r"promotion\.segmenter is null"),
         ({"gate": {"primary": "mask_dice"}}, r"promotion\.segmenter is null"),
-        ({"gate": {"margin": 2.0}}, r"gate: margin is 2\.0"),
+        ({"gate": {"gain": 2.0}}, r"gate: gain is 2\.0"),
+        ({"gate": {"margin": 0.02}}, r"^gate\.margin is no key any more: .* gain: -0\.02"),
         ({"augmentation": {"gamma": [1]}}, r"^augmentation\.gamma"),
         ({"run": {"seed": True}}, r"^run\.seed: .*True"),
         ({"grpo": {"beta": False}}, r"^grpo\.beta: .*False"),
         ({"grpo": {"steps": 2.5}}, r"^grpo\.steps: .*2\.5"),
         ({"grpo": 3}, r"^grpo: .*3"),
         ({1: 2}, r"^1: "),
-        ({"gate": {"margin": "wide"}}, r"^gate\.margin: .*'wide'"),
+        ({"gate": {"gain": "wide"}}, r"^gate\.gain: .*'wide'"),
         ({"vllm": {"mode": "server"}}, r"vllm\.url is None"),
         ({"run": {"device": "tpu"}}, r"run\.device is 'tpu'"),
         ({"run": {"keep_checkpoints": 1}}, r"run\.keep_checkpoints is 1"),

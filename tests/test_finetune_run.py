@@ -31,7 +31,7 @@ from medreasoner_training.embedded.reasoner.samples import sample_questions
 from medreasoner_training.finetune import State, read_progress
 from medreasoner_training.finetune.checkpoints import newest_complete
 from medreasoner_training.finetune.run import ExitCode, run
-from medreasoner_training.gate import ModelScores
+from medreasoner_training.gate import GateReport, ModelScores
 from medreasoner_training.samples import (
     TRAIN,
     VALIDATION,
@@ -143,6 +143,10 @@ def test_a_run_ends_as_a_candidate_with_its_provenance(finished):
     assert candidate.provenance.base == "embedded"
     assert candidate.provenance.config["grpo"]["steps"] == STEPS
     assert candidate.provenance.metrics["box_iou_candidate"] == progress.held_out_iou
+    assert candidate.provenance.metrics["box_iou_patient_sd"] >= 0.0
+    report = GateReport.read(finished / "gate_report.json")
+    assert report.attempt == 1
+    assert store.attempt_number() == 2
     card = (candidate.folder / "README.md").read_text()
     assert "3 supervised" not in card
     assert "Comparison with the live model" in card
@@ -229,6 +233,69 @@ def test_a_better_candidate_goes_live(finished, monkeypatch):
     assert ReasonerStore(folder / "store").live().name == "tuned"
     assert run(folder) is ExitCode.OK  # once more does no harm
     assert len(ReasonerStore(folder / "store").history()) == 1
+    assert ReasonerStore(folder / "store").attempt_number() == 1  # against the one that is live now
+
+
+def test_a_candidate_that_answers_as_the_live_model_does_is_refused(finished, monkeypatch):
+    folder = promoting(copied(finished, "no-op"))
+    fake_scores(monkeypatch, 0.5, 0.5)
+    assert run(folder) is ExitCode.REFUSED
+    assert "nothing would change" in read_progress(folder).message
+    assert ReasonerStore(folder / "store").live() is None
+
+
+def test_other_runs_attempts_count_and_a_repeated_comparison_does_not(finished, monkeypatch):
+    """The same scores go live at the first attempt, and at the fourth no more."""
+
+    def score(reasoner, raw, *, name, **_):
+        none = np.zeros(len(raw), bool)
+        iou = np.linspace(0.4, 0.6, len(raw)) + (0.001 if name == "tuned" else 0.0)
+        return ModelScores(name, none, none, iou)
+
+    monkeypatch.setattr("medreasoner_training.finetune.comparison.score_reasoner", score)
+    folder = promoting(copied(finished, "late"))
+    store = ReasonerStore(folder / "store")
+    for number in range(3):
+        store.count_attempt(f"run {number}", "other")
+    assert run(folder) is ExitCode.OK
+    report = GateReport.read(folder / "gate_report.json")
+    assert report.attempt == 4
+    assert "attempt 4 against this live model" in report.sentences[0]
+
+
+def test_a_new_run_does_not_take_the_name_of_a_candidate_of_another(site, finished):
+    folder = make_run(site, "namesake", CONFIG.replace("store: store", "store: ../finished/store"))
+    assert run(folder) is ExitCode.FAILED
+    assert "holds a candidate 'tuned' of another run" in read_progress(folder).message
+
+
+def test_power_is_told_before_anything_is_trained(finished, site, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        "medreasoner_training.finetune.run.ProgressWriter.report",
+        lambda self, state, message, **_: told.append(message),
+    )
+    monkeypatch.setattr("medreasoner_training.finetune.training.train_stage", lambda *_: False)
+    text = CONFIG.replace("name: tuned", "name: second").replace("store:", "store: ../finished/")
+    folder = make_run(site, "told", text.replace("../finished/ store", "../finished/store"))
+    assert run(folder) is ExitCode.STOPPED
+    (sentence,) = [message for message in told if "Loading the model" in message]
+    assert sentence.startswith("2 patients are held out. This will be attempt 2 against")
+    spread = ReasonerStore(finished / "store").candidate("tuned").provenance.metrics
+    source = "as last measured here" if spread["box_iou_patient_sd"] else "assumed"
+    assert source in sentence
+
+
+def test_a_run_that_was_begun_under_the_old_gate_goes_on_under_the_new_one(finished, monkeypatch):
+    folder = copied(finished, "old-gate")
+    record = json.loads((folder / "run.json").read_text())
+    for name in ("gain", "guard_confidence"):
+        del record["config"]["gate"][name]
+    record["config"]["gate"]["margin"] = 0.02
+    (folder / "run.json").write_text(json.dumps(record))
+    fake_scores(monkeypatch, 0.5, 0.5)
+    assert run(folder) is ExitCode.OK
+    assert "nothing would change" in read_progress(folder).message
 
 
 def test_a_worse_candidate_is_refused_with_the_gate_s_reason(finished, monkeypatch):
@@ -302,7 +369,9 @@ def test_a_run_whose_rollouts_are_all_cut_fails_and_is_no_candidate(site):
     assert "changed no weight" in message
     assert "100% rollouts that were cut at their longest length" in message
     assert not (folder / "grpo" / "model").exists()
-    assert not (folder / "store").exists()
+    store = ReasonerStore(folder / "store")
+    assert store.names() == ()
+    assert store.attempt_number() == 2  # its curve was looked at
 
 
 def test_changed_frozen_weights_fail_the_run(site, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from medreasoner_training.gate import (
     GateConfig,
@@ -17,6 +17,7 @@ from medreasoner_training.gate import (
     compare_paired,
     decide,
 )
+from medreasoner_training.gate.intervals import patient_sd
 
 CONFIG = GateConfig(resamples=500)
 
@@ -105,6 +106,33 @@ def test_models_scored_on_different_samples_are_refused():
         compare([0.5, np.nan], [0.5, 0.5], np.arange(2))
 
 
+def test_the_interval_of_a_decision_is_as_wide_as_student_s():
+    """For a normal spread the widened bootstrap is the t interval; the plain one is too narrow."""
+    values = np.sqrt(2) * special.erfinv(2 * (np.arange(20) + 0.5) / 20 - 1)
+    config = GateConfig(confidence=0.98, resamples=20_000)
+    line = compare_paired(values, values * 0, np.arange(20), config, metric="m", small_sample=True)
+    student = stats.t.interval(0.98, 19, 0.0, values.std(ddof=1) / np.sqrt(20))
+    assert (line.low, line.high) == pytest.approx(student, rel=0.06)
+    plain = compare(values, values * 0, np.arange(20), config)
+    assert plain.low > 0.93 * student[0]
+
+
+def test_the_spread_of_patients_gives_the_standard_error_of_the_mean_of_samples():
+    """Against a bootstrap of whole patients, whose numbers of samples differ."""
+    rng = np.random.default_rng(8)
+    sizes = rng.integers(1, 9, 200)
+    patients = np.repeat(np.arange(200), sizes)
+    values = rng.normal(0.1, 0.2, 200)[patients] + rng.normal(0, 0.1, sizes.sum())
+    by_patient = [values[patients == number] for number in range(200)]
+    means = [
+        np.concatenate([by_patient[number] for number in rng.integers(0, 200, 200)]).mean()
+        for _ in range(2000)
+    ]
+    spread = patient_sd(values, np.zeros_like(values), patients)
+    assert spread / np.sqrt(200) == pytest.approx(np.std(means), rel=0.08)
+    assert patient_sd(values[:1], values[:1], patients[:1]) is None
+
+
 unit = st.floats(0, 1, width=32)
 paired = st.lists(st.tuples(unit, unit, st.integers(0, 9)), min_size=2, max_size=40)
 
@@ -146,6 +174,6 @@ def test_a_surely_better_model_and_its_swap_are_never_both_promoted(rows):
         ModelScores(name, no, no, np.array(column))
         for name, column in zip(("first", "second"), zip(*rows, strict=True), strict=True)
     )
-    config = GateConfig(margin=0.0, resamples=200)
+    config = GateConfig(gain=0.0, resamples=200)
     forth, back = decide(truth, first, second, config), decide(truth, second, first, config)
     assert not (forth.promote and back.promote)

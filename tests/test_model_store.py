@@ -267,6 +267,37 @@ def test_decisions_of_several_threads_are_all_on_record(two):
     assert {event.by for event in two.history()} == {f"thread {number}" for number in range(20)}
 
 
+def test_attempts_are_counted_by_run_and_live_model_and_survive_a_restart(two):
+    assert two.attempt_number() == 1
+    assert [two.count_attempt(run, "a") for run in ("r1", "r2", "r1")] == [1, 2, 1]
+    again = ReasonerStore(two.folder)
+    assert again.attempt_number() == 3
+    assert (again.attempt_number("r2"), again.count_attempt("r3", "b")) == (2, 3)
+    again.promote("a", by="gate")
+    assert again.attempt_number("r1") == 1
+    assert again.count_attempt("r4", "b") == 1
+    again.rollback(by="dr")
+    assert again.attempt_number() == 4
+
+
+def test_an_attempt_cut_short_by_a_crash_does_not_count_and_a_damaged_one_is_an_error(two):
+    two.count_attempt("r1", "a")
+    path = two.folder / "attempts.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + whole[: len(whole) // 2])
+    assert two.count_attempt("r2", "b") == 2
+    assert two.attempt_number() == 3
+    path.write_text("garbage\n" + whole)
+    with pytest.raises(StoreDamagedError, match="Line 1 of .* is no attempt"):
+        two.attempt_number()
+
+
+def test_attempts_of_several_threads_have_numbers_of_their_own(two):
+    with ThreadPoolExecutor(4) as pool:
+        numbers = list(pool.map(lambda n: two.count_attempt(f"r{n}", "a"), range(20)))
+    assert sorted(numbers) == list(range(1, 21))
+
+
 def test_switch_need_not_wait_for_a_model_that_is_being_copied(two):
     two.promote("a", by="gate")
     with FileLock(two.folder / ".add.lock"):

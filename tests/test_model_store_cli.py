@@ -69,7 +69,7 @@ def test_refused_candidate_stays_out_and_the_refusal_is_on_record(store, tmp_pat
     report = write_report(tmp_path / "report.json", "site-a", "embedded", gain=-0.05)
     result = run("promote", "site-a", "--report", report)
     assert result.exit_code == 1
-    assert "does not lie above the margin" in result.output
+    assert "does not lie above the gain" in result.output
     assert store.live() is None
     (event,) = store.history()
     assert event.action == "refused"
@@ -95,7 +95,40 @@ def test_file_that_is_no_report_promotes_nothing(store, tmp_path):
 def test_promotion_without_the_gate_needs_a_reason_which_is_kept(store):
     assert run("promote", "site-a").exit_code == 2
     assert run("promote", "site-a", "--without-gate", "Comparison of readers.").exit_code == 0
-    assert store.history()[0].reasons == ("Without the gate: Comparison of readers.",)
+    assert store.history()[0].reasons == (
+        "Without the gate: Comparison of readers.",
+        "The gate has not refused it; nobody has shown that it is better.",
+    )
+
+
+def test_promotion_against_the_gate_says_and_keeps_what_it_overrides(store, tmp_path):
+    report = write_report(tmp_path / "report.json", "site-a", "embedded", gain=-0.05)
+    assert run("promote", "site-a", "--report", report).exit_code == 1
+    refused = store.history()[0]
+    result = run("promote", "site-a", "--without-gate", "Readers prefer it.", "--by", "dr")
+    assert store.live().name == "site-a"
+    told = store.history()[1].reasons
+    assert told[:2] == (
+        "Without the gate: Readers prefer it.",
+        f"This overrides the refusal of {refused.at}:",
+    )
+    assert told[2:] == refused.reasons
+    assert "does not lie above the gain" in result.output
+
+
+def test_a_report_of_the_gate_that_asked_for_not_worse_promotes_nothing_today(store, tmp_path):
+    path = write_report(tmp_path / "report.json", "site-a", "embedded", gain=0.1)
+    fields = json.loads(path.read_text())
+    for name in ("attempt", "patient_sd"):
+        del fields[name]
+    for name in ("gain", "guard_confidence"):
+        del fields["config"][name]
+    fields["config"]["margin"] = 0.02
+    path.write_text(json.dumps(fields))
+    result = run("promote", "site-a", "--report", path)
+    assert result.exit_code == 2
+    assert "compare the candidate anew" in result.output
+    assert store.live() is None
 
 
 def test_rollback_and_history(store):

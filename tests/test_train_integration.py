@@ -29,16 +29,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[1]
 WAIT_S = 1500
 QUERY = "Which organ makes bile and fills the right upper abdomen?"
-# The way to a decision is tested, not the gate: with these margins every comparison ends well. Of
-# so many rollouts some differ, on every processor, so that there is something to be learnt.
+# The way to a decision is tested, not the gate: with this gain and these margins every candidate is
+# promoted that answers anything differently, which a step of this rate sees to. Of so many rollouts
+# some differ, on every processor, so that there is something to be learnt.
 CONFIG = """
 tuning: full
 data: {image_sizes: refuse, augment: false}
-grpo: {steps: 1, prompts_per_step: 4, generations: 8, temperature: 1.3, learning_rate: 1.0e-9,
+grpo: {steps: 1, prompts_per_step: 4, generations: 8, temperature: 1.3, learning_rate: 1.0e-3,
        warmup_steps: 0, max_completion_tokens: 160}
 run: {device: cpu, bf16: false, save_steps: 1, eval_steps: 0}
 promotion: {segmenter: null}
-gate: {min_patients: 2, margin: 1.0, label_margin: 1.0, absence_margin: 1.0, failure_margin: 1.0,
+gate: {min_patients: 2, gain: -1.0, label_margin: 1.0, absence_margin: 1.0, failure_margin: 1.0,
        resamples: 100}
 """
 

@@ -92,7 +92,7 @@ def test_slicer_and_ohif_start_a_training_each_in_its_way(client, started):
     ("path", "body", "status", "words"),
     [
         ("/train/medreasoner", {"steps": "many"}, 422, "whole number"),
-        ("/train/medreasoner", {"gate.margin": 1}, 422, "no option of training"),
+        ("/train/medreasoner", {"gate.gain": 1}, 422, "no option of training"),
         ("/train/medreasoner?run_sync=true", {}, 422, "run_sync"),
         ("/train/medreasoner_click", {}, 404, "medreasoner"),
     ],

@@ -64,7 +64,11 @@ def promote(
         Path | None, typer.Option(help="JSON report of the gate about this candidate.")
     ] = None,
     without_gate: Annotated[
-        str | None, typer.Option(help="Promote without a report; the reason goes on record.")
+        str | None,
+        typer.Option(
+            help="Promote without a report, whatever the gate said: the reason goes on record, "
+            "with the refusal that it overrides."
+        ),
     ] = None,
     by: By = None,
 ) -> None:
@@ -75,8 +79,9 @@ def promote(
     if report is not None:
         _promote_by_report(store, name, report, by or getpass.getuser())
     else:
-        reasons = (f"Without the gate: {without_gate}",)
+        reasons = (f"Without the gate: {without_gate}", *_overridden(store, name))
         store.promote(name, by=by or getpass.getuser(), reasons=reasons)
+        Console().print(Text("\n".join(reasons)))
     Console().print(Text(f"{name} is live now."))
 
 
@@ -137,6 +142,15 @@ def merge(
     Console().print(Text(f"Wrote {merge_adapter(adapter, out, base=base)}."))
 
 
+def _overridden(store: ReasonerStore, name: str) -> tuple[str, ...]:
+    """What a promotion without the gate overrides."""
+    refusals = [e for e in store.history() if (e.action, e.candidate) == ("refused", name)]
+    if not refusals:
+        return ("The gate has not refused it; nobody has shown that it is better.",)
+    last = refusals[-1]
+    return (f"This overrides the refusal of {last.at}:", *last.reasons)
+
+
 def _promote_by_report(store: ReasonerStore, name: str, path: Path, by: str) -> None:
     """Do what the gate decided; a refusal goes on record as well."""
     from medreasoner_training.gate import GateReport
@@ -145,6 +159,12 @@ def _promote_by_report(store: ReasonerStore, name: str, path: Path, by: str) -> 
     if report.candidate != name:
         raise typer.BadParameter(
             f"the report is about {report.candidate!r}, not {name!r}", param_hint="--report"
+        )
+    if report.attempt is None:
+        raise typer.BadParameter(
+            "the report is of a gate that asked for 'not worse' only; compare the candidate anew, "
+            "or give --without-gate with a reason",
+            param_hint="--report",
         )
     if not report.promote:
         broken = tuple(reason.sentence for reason in report.reasons if not reason.passed)

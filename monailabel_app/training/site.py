@@ -16,8 +16,10 @@ from pathlib import Path
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.errors import MedReasonerError
 from medreasoner_training.finetune import CONFIG_FILE, FineTuneConfig, Progress, State
+from medreasoner_training.finetune.expectation import expected_power, store_of
 from medreasoner_training.finetune.identity import what_is_learnt
 from medreasoner_training.finetune.progress import clear_stop, stop_requested, write_progress
+from medreasoner_training.finetune.record import read_record
 from medreasoner_training.samples import TRAIN, VALIDATION, SampleDataset
 from monailabel_app.training.data_set import (
     export_data_set,
@@ -93,7 +95,7 @@ class SiteTraining:
             run = self.folder.run_folder(name, fresh=options.fresh)
         resumes = (run / CONFIG_FILE).is_file()
         write_config(run, options.config, data_set)
-        tell(Progress(State.PREPARING, message=_run_sentence(run, resumes, data_set)))
+        tell(Progress(State.PREPARING, message=_run_sentence(run, resumes, data_set, options)))
         return run
 
     def _export(self, options: TrainOptions, tell: OnProgress) -> SampleDataset:
@@ -181,11 +183,17 @@ def _with_data(config: FineTuneConfig, data_folder: str) -> FineTuneConfig:
     return replace(config, data=replace(config.data, folder=data_folder))
 
 
-def _run_sentence(run: Path, resumes: bool, data_set: SampleDataset) -> str:
+def _run_sentence(run: Path, resumes: bool, data_set: SampleDataset, options: TrainOptions) -> str:
     splits = data_set.manifest.splits
     rows, patients = splits[TRAIN].rows, splits[TRAIN].patients
-    held_out = splits[VALIDATION].patients
+    record = read_record(run)
+    power = expected_power(
+        store_of(options.config, run),
+        options.config,
+        splits[VALIDATION].patients,
+        None if record is None else record.fingerprint,
+    )
     return (
         f"{'Going on with' if resumes else 'New'} run {run.name}: {rows} samples of {patients} "
-        f"patients, {held_out} patients are held out."
+        f"patients. {power.sentence}"
     )

@@ -20,6 +20,7 @@ from medreasoner_infer.models.store import (
 from medreasoner_infer.reasoners.factory import load_transformers_reasoner
 from medreasoner_infer.reasoners.weights import weights_sha256
 from medreasoner_training.finetune.card import model_card
+from medreasoner_training.finetune.expectation import sd_name
 from medreasoner_training.finetune.progress_writer import ProgressWriter
 from medreasoner_training.finetune.scoring import held_out_of, mean_iou, score_reasoner
 from medreasoner_training.finetune.tunable import TunableReasoner
@@ -40,7 +41,8 @@ def compare_with_live(
 ) -> GateReport:
     """Let candidate and live reasoner answer all held-out samples and ask the gate.
 
-    A report that a former start of the run left is kept while the same model is live.
+    The attempt is counted before anybody sees what came out. A report that a former start of the
+    run left is kept while the same model is live.
 
     Raises:
         ServiceError: a model cannot be loaded or cannot answer.
@@ -48,7 +50,7 @@ def compare_with_live(
     path = prepared.run_dir / REPORT_FILE
     if path.is_file():
         report = GateReport.read(path)
-        if report.live == live_name(prepared.store):
+        if report.live == live_name(prepared.store) and report.attempt is not None:
             return report
     from medreasoner_training.finetune.training import segmenter_of
 
@@ -58,12 +60,14 @@ def compare_with_live(
     candidate = score(load_trained(prepared, trained), prepared.record.candidate)
     compared = score(live_reasoner(prepared.store, device=prepared.config.run.device)(), live)
     held_out, *former = map(held_out_of, splits)
+    record = prepared.record
     report = decide(
         held_out,
         candidate[0],
         compared[0],
         prepared.config.gate,
         PairedScores(former[0], candidate[1], compared[1]) if former else None,
+        attempt=prepared.store.count_attempt(record.fingerprint, record.candidate),
     )
     progress.evaluated(mean_iou(candidate[0], held_out))
     write_durably(path, json.dumps(report.to_dict(), indent=2) + "\n")
@@ -150,11 +154,18 @@ def provenance(prepared: Prepared, trained: TunableReasoner, report: GateReport)
         code_version=medreasoner_infer.__version__,
         seed=prepared.config.run.seed,
         config=prepared.record.config,
-        metrics={
-            f"{line.metric}_{which}": value
-            for line in report.overall
-            for which, value in (("candidate", line.candidate_mean), ("live", line.live_mean))
-        },
+        metrics=_metrics(prepared, report),
         parent=prepared.record.parent,
         base_weights_sha256=None if trained.adapter is None else weights_sha256(trained.folder),
     )
+
+
+def _metrics(prepared: Prepared, report: GateReport) -> dict[str, float]:
+    """Means of both models, and the patients' spread, by which the next run tells its power."""
+    means = {
+        f"{line.metric}_{which}": value
+        for line in report.overall
+        for which, value in (("candidate", line.candidate_mean), ("live", line.live_mean))
+    }
+    spread = report.patient_sd
+    return means | ({} if spread is None else {sd_name(prepared.config): spread})

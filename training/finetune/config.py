@@ -34,6 +34,7 @@ from medreasoner_training.finetune.settings import (
 )
 from medreasoner_training.finetune.settings.section import Section
 from medreasoner_training.gate import GateConfig
+from medreasoner_training.gate.config import REPLACED
 from medreasoner_training.rewards import RewardConfig, RewardConfigError
 from medreasoner_training.rewards.config import check_mode
 from medreasoner_training.samples import AugmentationSettings
@@ -174,6 +175,8 @@ def _sentence(fault: ErrorDetails) -> str:
 def _unknown(key: str) -> str:
     """The keys of the same section, and which of them may have been meant."""
     section, _, name = key.rpartition(".")
+    if section == "gate" and name in REPLACED:
+        return f"{key} is no key any more: {REPLACED[name]}."
     known = sorted(_keys(section))
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""

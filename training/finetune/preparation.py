@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medreasoner_infer.models.store import ReasonerStore
+from medreasoner_infer.models.store import CandidateRefusedError, ReasonerStore
 from medreasoner_infer.models.store.history import utc_now
 from medreasoner_training.finetune.arguments import require_rollout_device
 from medreasoner_training.finetune.config import CONFIG_FILE, FineTuneConfig, read_config
 from medreasoner_training.finetune.errors import NoValidationError
+from medreasoner_training.finetune.expectation import expected_power, store_of
 from medreasoner_training.finetune.record import (
     RunRecord,
     read_record,
@@ -26,6 +27,7 @@ from medreasoner_training.finetune.replay import former_rows, with_replay
 from medreasoner_training.finetune.settings import Method, ModelSettings, Tuning
 from medreasoner_training.finetune.stage import Stage, is_main_process
 from medreasoner_training.finetune.tunable import TunableReasoner, locate_reasoner
+from medreasoner_training.gate import Power
 from medreasoner_training.samples import TRAIN, VALIDATION, SampleDataset, open_dataset
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Prepared:
         start: the reasoner to be tuned.
         training: rows to learn from, replayed ones included.
         validation: rows of patients that are not learnt from.
+        power: what the comparison on them will be able to show.
         former: such rows of the site that is replayed, if one is.
     """
 
@@ -54,6 +57,7 @@ class Prepared:
     start: TunableReasoner
     training: Dataset
     validation: Dataset
+    power: Power
     former: Dataset | None = None
 
 
@@ -64,18 +68,19 @@ def prepare(run_dir: Path) -> Prepared:
         FineTuneConfigError, RunChangedError: the settings mean nothing, or are not the run's.
         DatasetFolderError, DatasetChangedError: the data set cannot be used.
         NoValidationError: too few patients are held out for a decision.
+        CandidateRefusedError: the store holds a candidate of that name from another run.
         ModelUnavailableError, UnknownModelError: there is no such model.
     """
     config = read_config(run_dir / CONFIG_FILE)
     require_rollout_device(config)
-    promotion = config.promotion
-    store = ReasonerStore(None if promotion.store is None else run_dir / promotion.store)
+    store = store_of(config, run_dir)
     data = open_dataset(run_dir / config.data.folder)
     validation = _validation_rows(data, config)
     record = read_record(run_dir)
     model = config.model if record is None else ModelSettings(record.parent or record.base)
     start = locate_reasoner(model, store)
     if record is None:
+        _require_free_name(config, store)
         record = _new_record(config, data, start)
         if is_main_process():
             write_record(run_dir, record)
@@ -85,7 +90,9 @@ def prepare(run_dir: Path) -> Prepared:
     size = start.settings.input_size
     training = with_replay(data.load(TRAIN), config.data, run_dir, size)
     former = former_rows(config.data, run_dir, size)
-    return Prepared(run_dir, config, store, record, start, training, validation, former)
+    patients = patients_with_target(validation)
+    power = expected_power(store, config, patients, record.fingerprint)
+    return Prepared(run_dir, config, store, record, start, training, validation, power, former)
 
 
 def plan(prepared: Prepared) -> tuple[Stage, ...]:
@@ -112,8 +119,7 @@ def _validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
             "again with a validation share above 0."
         )
     rows, least = data.load(VALIDATION), config.gate.min_patients
-    info = rows["extra_info"]
-    patients = len(np.unique([each["patient_key"] for each in info if each["present"]]))
+    patients = patients_with_target(rows)
     if patients < least:
         raise NoValidationError(
             f"The validation split shows targets of {patients} patients; the gate decides on "
@@ -121,6 +127,22 @@ def _validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
             "share, or lower gate.min_patients, which widens the uncertainty."
         )
     return rows
+
+
+def patients_with_target(rows: Dataset) -> int:
+    """Of how many patients a row shows its target; the primary metric is of these."""
+    info = rows["extra_info"]
+    return len(np.unique([each["patient_key"] for each in info if each["present"]]))
+
+
+def _require_free_name(config: FineTuneConfig, store: ReasonerStore) -> None:
+    """A new run's candidate is none that the store holds, or that one would be promoted for it."""
+    name = config.promotion.name
+    if name in store.names():
+        raise CandidateRefusedError(
+            f"The store holds a candidate {name!r} of another run, and candidates never change. "
+            "Give another promotion.name, or null for one of its own."
+        )
 
 
 def _merged(start: TunableReasoner, run_dir: Path) -> TunableReasoner:

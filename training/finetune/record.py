@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +16,7 @@ from medreasoner_infer.atomic import write_durably
 from medreasoner_training.finetune.config import config_from_dict
 from medreasoner_training.finetune.errors import RunChangedError
 from medreasoner_training.finetune.identity import what_is_learnt
+from medreasoner_training.gate.config import without_replaced
 
 RECORD_FILE = "run.json"
 
@@ -37,6 +40,11 @@ class RunRecord:
     parent: str | None
     config: dict[str, Any]
     data_manifest_sha256: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the run where its attempts are counted; a resumed run has the same one."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 _SCHEMA = TypeAdapter(RunRecord)
@@ -73,8 +81,7 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
         RunChangedError: naming what differs.
         FineTuneConfigError: the recorded configuration means nothing to this version.
     """
-    # What an older version left out has its default.
-    begun_with = config_from_dict(record.config).to_dict()
+    begun_with = config_from_dict(_in_today_s_terms(record.config)).to_dict()
     was, now = what_is_learnt(begun_with), what_is_learnt(config)
     differing = [
         f"{section} (was {begun_with[section]}, is {value})"
@@ -88,3 +95,8 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
             f"This run was begun with other settings or data: {'; '.join(differing)}. Restore "
             "them, or start a new run in another folder."
         )
+
+
+def _in_today_s_terms(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an older version left out has its default; today's gate judges what it began."""
+    return {**config, "gate": without_replaced(config.get("gate", {}))}

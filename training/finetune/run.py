@@ -56,7 +56,9 @@ def _run(run_dir: Path, progress: ProgressWriter) -> ExitCode:
     prepared = prepare(run_dir)
     stages = plan(prepared)
     progress.report(
-        State.PREPARING, "Loading the model.", total_steps=sum(stage.steps for stage in stages)
+        State.PREPARING,
+        f"{prepared.power.sentence} Loading the model.",
+        total_steps=sum(stage.steps for stage in stages),
     )
     trained = prepared.start
     for stage in stages:

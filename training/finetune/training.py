@@ -64,7 +64,9 @@ def train_stage(
     )
     require_space(prepared.run_dir, trained, config.run)
     stop = StopOnRequest(prepared.run_dir)
-    evaluate = held_out_evaluator(trainer, loaded, start.settings, _evaluated_rows(prepared))
+    evaluate = _counting(
+        prepared, held_out_evaluator(trainer, loaded, start.settings, _evaluated_rows(prepared))
+    )
     for callback in (stop, *_callbacks(prepared, stage, evaluate, progress)):
         trainer.add_callback(callback)
     if checkpoint is None:
@@ -111,6 +113,23 @@ def _evaluated_rows(prepared: Prepared) -> Dataset:
     """At most ``eval_samples`` rows, evenly through the validation split."""
     rows = prepared.validation
     return spread_rows(rows, min(prepared.config.run.eval_samples, len(rows)))
+
+
+def _counting(
+    prepared: Prepared, evaluate: Callable[[], float | None]
+) -> Callable[[], float | None]:
+    """Let a look at the patients who decide count as the run's attempt, though it may be stopped.
+
+    Whoever stops a run because its curve is bad chooses among candidates as much as the gate does.
+    """
+
+    def look() -> float | None:
+        """Count, once for the run, and evaluate."""
+        if is_main_process():
+            prepared.store.count_attempt(prepared.record.fingerprint, prepared.record.candidate)
+        return evaluate()
+
+    return look
 
 
 def _callbacks(

@@ -3,10 +3,10 @@
 
 Both models answer the same samples. :func:`decide` compares their scores sample by sample and
 resamples whole *patients* for confidence intervals, since slices of one patient are no independent
-evidence. It promotes the candidate only if it is surely not worse by more than a margin, does not
-fail more often, does not forget how to say "not present", lets no single label down, and has not
-forgotten the site before. No model is loaded here, and no patient's identifier leaves
-:class:`HeldOut`.
+evidence. It promotes the candidate only if it is surely better, the more surely the more candidates
+were tried, and breaks no guard: it must not fail more often, forget how to say "not present", let a
+single label down, or forget the site before. No model is loaded here, and no patient's identifier
+leaves :class:`HeldOut`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from medreasoner_training.gate.intervals import (
     compare_paired,
     mean_with_interval,
 )
+from medreasoner_training.gate.levels import attempt_level
 from medreasoner_training.gate.model_card import model_card_section
+from medreasoner_training.gate.power import USUAL_PATIENT_SD, Power
 from medreasoner_training.gate.report import GateReport, Reason
 from medreasoner_training.gate.scores import (
     METRICS,
@@ -37,6 +39,7 @@ from medreasoner_training.gate.scores import (
 
 __all__ = [
     "METRICS",
+    "USUAL_PATIENT_SD",
     "Comparison",
     "GateConfig",
     "GateConfigError",
@@ -46,9 +49,11 @@ __all__ = [
     "Metric",
     "ModelScores",
     "PairedScores",
+    "Power",
     "Reason",
     "ScoresError",
     "TooFewHeldOutPatientsError",
+    "attempt_level",
     "compare_paired",
     "decide",
     "mean_with_interval",

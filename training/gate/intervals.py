@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from scipy.stats import bootstrap
 
 from medreasoner_training.gate.config import GateConfig
 from medreasoner_training.gate.errors import ScoresError
+from medreasoner_training.gate.levels import enough_resamples, widened_confidence
 
 _BATCH = 1000
 _SAME = 1e-12
@@ -43,6 +44,7 @@ def compare_paired(
     *,
     metric: str,
     label: str | None = None,
+    small_sample: bool = False,
 ) -> Comparison | None:
     """Compare two models sample by sample.
 
@@ -53,6 +55,8 @@ def compare_paired(
         config: confidence, resamples and seed.
         metric: name for the result.
         label: likewise.
+        small_sample: widen the interval as few patients demand, and draw as often as its
+            confidence demands, as decisions do.
 
     Returns:
         The comparison; ``None`` if the metric applies to no sample.
@@ -70,6 +74,8 @@ def compare_paired(
     _, patient = np.unique(np.asarray(patients)[applies], return_inverse=True)
     sums = np.asarray(np.bincount(patient, weights=difference), np.float64)
     counts = np.bincount(patient)
+    if small_sample and len(counts) > 1:
+        config = _for_few(config, len(counts))
     low, high = _interval(sums, counts, config)
     return Comparison(
         metric=metric,
@@ -99,6 +105,34 @@ def mean_with_interval(
     return compare_paired(values, values * 0.0, patients, config, metric=metric, label=label)
 
 
+def patient_sd(
+    candidate: NDArray[np.float64], live: NDArray[np.float64], patients: NDArray[np.str_]
+) -> float | None:
+    """Standard deviation of the patients' mean differences, each weighted by its samples.
+
+    Divided by the root of the number of patients it is the standard error of the mean difference.
+
+    Args:
+        candidate, live, patients: as of :func:`compare_paired`.
+
+    Returns:
+        ``None`` with fewer than two patients.
+    """
+    applies = ~np.isnan(candidate)
+    difference = (candidate - live)[applies]
+    _, patient = np.unique(np.asarray(patients)[applies], return_inverse=True)
+    counts = np.bincount(patient)
+    if len(counts) < 2:
+        return None
+    away = np.bincount(patient, weights=difference - difference.mean()) / counts.mean()
+    return float(away.std(ddof=1))
+
+
+def _for_few(config: GateConfig, patients: int) -> GateConfig:
+    confidence = widened_confidence(config.confidence, patients)
+    return replace(config, confidence=confidence, resamples=enough_resamples(config, confidence))
+
+
 def _interval(
     sums: NDArray[np.float64], counts: NDArray[np.int_], config: GateConfig
 ) -> tuple[float | None, float | None]:
@@ -124,6 +158,8 @@ def _interval(
         method="BCa",
         random_state=np.random.default_rng(config.seed),
     ).confidence_interval
+    if not np.isfinite([interval.low, interval.high]).all():  # too few patients differ
+        return None, None
     return float(interval.low), float(interval.high)
 
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from medreasoner_training.gate.intervals import Comparison
-from medreasoner_training.gate.report import GateReport
+from medreasoner_training.gate.levels import attempt_level
+from medreasoner_training.gate.report import GateReport, Reason
 from medreasoner_training.markdown import table_lines
 
 _COLUMNS = ("candidate", "live", "difference", "interval", "samples", "patients")
@@ -20,7 +21,7 @@ def model_card_section(report: GateReport) -> str:
         f"`{report.candidate}` {verdict} `{report.live}`: {report.samples} held-out samples of "
         f"{report.patients} patients, answered by both.",
         "",
-        *(f"- {'kept' if r.passed else '**broken**'}: {r.sentence}" for r in report.reasons),
+        *(f"- {_marked(reason)}: {reason.sentence}" for reason in report.reasons),
         "",
         *_table(report.overall, "metric"),
         "",
@@ -30,10 +31,25 @@ def model_card_section(report: GateReport) -> str:
         *_table(report.by_label, "label"),
         "",
         *_former_section(report),
-        f"Intervals: {config.confidence:.0%}, BCa bootstrap of the paired differences, "
-        f"{config.resamples} draws of whole patients, seed {config.seed}. Failed answers count 0.",
+        f"Intervals: {_confidence(report)}, BCa bootstrap of the paired differences, "
+        f"{config.resamples} draws of whole patients or more, seed {config.seed}. Failed answers "
+        "count 0.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _marked(reason: Reason) -> str:
+    if not reason.passed:
+        return "**broken**"
+    return "cannot be told" if reason.verdict == "cannot be told" else "kept"
+
+
+def _confidence(report: GateReport) -> str:
+    config = report.config
+    if report.attempt is None:
+        return f"{config.confidence:.0%}"
+    primary = 1 - 2 * attempt_level(config, report.attempt)
+    return f"{primary:.2%} of {config.primary}, {config.guard_confidence:.0%} of all others"
 
 
 def _former_section(report: GateReport) -> list[str]:

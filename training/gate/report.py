@@ -7,22 +7,29 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from medreasoner_training.gate.config import GateConfig
+from medreasoner_training.gate.config import GateConfig, without_replaced
 from medreasoner_training.gate.errors import GateReportError
 from medreasoner_training.gate.intervals import Comparison
+
+Verdict = Literal["keeps", "breaks", "cannot be told"]
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One rule of the gate: whether the candidate keeps it, in a sentence with the figures."""
+    """One rule of the gate: whether the candidate passes it, in a sentence with the figures.
+
+    ``verdict`` is what is known of the rule, see :func:`~medreasoner_training.gate.rules
+    .verdict_of`; ``None`` in reports of gates that went by the means alone.
+    """
 
     rule: str
     passed: bool
     sentence: str
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class GateReport:
         samples: held-out samples.
         patients: whom they are of.
         config: what was decided with.
+        attempt: number of the comparison with this live model; ``None`` in reports of gates that
+            asked for "not worse" and counted nothing.
+        patient_sd: of the patients' mean differences of the primary metric, see
+            :func:`~medreasoner_training.gate.intervals.patient_sd`.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -54,6 +65,8 @@ class GateReport:
     patients: int
     config: GateConfig
     former: tuple[Comparison, ...] = ()
+    attempt: int | None = None
+    patient_sd: float | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -66,13 +79,15 @@ class GateReport:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> GateReport:
-        """The inverse of :meth:`to_dict`.
+        """The inverse of :meth:`to_dict`; an older report keeps what it said.
+
+        The ``margin`` of an older one becomes the gain that it asked for, which is below 0.
 
         Raises:
             GateReportError: if ``fields`` is no report, or contradicts itself.
         """
         try:
-            report = _SCHEMA.validate_python(fields)
+            report = _SCHEMA.validate_python(_in_today_s_terms(fields))
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise GateReportError(
@@ -94,6 +109,13 @@ class GateReport:
         except (OSError, ValueError) as error:
             raise GateReportError(f"{path} cannot be read as JSON ({error}).") from error
         return cls.from_dict(fields)
+
+
+def _in_today_s_terms(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = fields.get("config") if isinstance(fields, Mapping) else None
+    if not isinstance(config, Mapping) or not isinstance(config.get("margin"), (int, float)):
+        return fields
+    return {**fields, "config": without_replaced(config) | {"gain": -config["margin"]}}
 
 
 _SCHEMA = TypeAdapter(GateReport)

@@ -6,6 +6,7 @@ Layout of the folder, by default ``~/.medreasoner/models``::
     candidates/NAME/    one immutable model or LoRA adapter with its candidate.json
     live.json           which candidate answers, and which ones it replaced; switched atomically
     history.jsonl       every promotion, refusal and rollback, only ever appended to
+    attempts.jsonl      every candidate that was compared with a live model, likewise
 """
 
 from __future__ import annotations

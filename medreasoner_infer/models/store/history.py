@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from medreasoner_infer.models.store.errors import StoreDamagedError
+from medreasoner_infer.models.store.lines import append_line, read_lines
 
 Action = Literal["promoted", "refused", "rolled back"]
 
@@ -66,29 +64,9 @@ def read_history(path: Path) -> tuple[Event, ...]:
     Raises:
         StoreDamagedError: if any other line is no event.
     """
-    if not path.exists():
-        return ()
-    events = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            events.append(Event.from_dict(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamagedError(
-                f"Line {number} of {path} is no event ({type(error).__name__}). Restore the file "
-                "from a backup."
-            ) from error
-    return tuple(events)
+    return read_lines(path, Event.from_dict, "event")
 
 
 def append_event(path: Path, event: Event) -> None:
     """Add one line and wait until the disk has it; call it under the store's lock only."""
-    with path.open("ab+") as file:
-        file.truncate(_end_of_last_whole_line(path))
-        file.write((json.dumps(asdict(event), ensure_ascii=False) + "\n").encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _end_of_last_whole_line(path: Path) -> int:
-    """Bytes up to the last newline; what follows was cut short and never took effect."""
-    return path.read_bytes().rfind(b"\n") + 1
+    append_line(path, asdict(event))

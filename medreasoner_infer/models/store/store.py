@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from medreasoner_infer.atomic import sync_folder, write_durably
 from medreasoner_infer.hashing import files_sha256
 from medreasoner_infer.home import home_folder
-from medreasoner_infer.models.registry import LIVE, registered_models, resolve_model
+from medreasoner_infer.models.registry import EMBEDDED, LIVE, registered_models, resolve_model
+from medreasoner_infer.models.store.attempts import (
+    Attempt,
+    append_attempt,
+    number_of,
+    read_attempts,
+)
 from medreasoner_infer.models.store.candidate import Candidate, Provenance
 from medreasoner_infer.models.store.errors import (
     CandidateChangedError,
@@ -57,6 +63,7 @@ class ReasonerStore:
         self._incoming = self.folder / "incoming"
         self._pointer = self.folder / "live.json"
         self._history = self.folder / "history.jsonl"
+        self._attempts = self.folder / "attempts.jsonl"
 
     def add(self, source: Path, provenance: Provenance, *, name: str | None = None) -> Candidate:
         """Copy a model's or LoRA adapter's folder into the store.
@@ -217,6 +224,44 @@ class ReasonerStore:
         latest = LivePointer.read(self._pointer).event
         events = read_history(self._history)
         return events if latest is None or latest in events else (*events, latest)
+
+    def count_attempt(self, run: str, candidate: str) -> int:
+        """Write down that a run's candidate was looked at on held-out patients, once.
+
+        Attempts count by the live model alone: whatever patients they look at, so many candidates
+        had their chance to replace it. A promotion begins a new count, since the question is a new
+        one; after a rollback the earlier count goes on.
+
+        Args:
+            run: stands for the run; the same one keeps its number.
+            candidate: its name, for people.
+
+        Returns:
+            The number of this attempt against the live model, from 1.
+
+        Raises:
+            StoreDamagedError: if ``attempts.jsonl`` or ``live.json`` cannot be read.
+        """
+        with self._lock("live"):
+            anchor, attempts = self._anchor(), read_attempts(self._attempts)
+            if not any((each.anchor, each.run) == (anchor, run) for each in attempts):
+                append_attempt(self._attempts, Attempt(utc_now(), anchor, run, candidate))
+            return number_of(attempts, anchor, run)
+
+    def attempt_number(self, run: str | None = None) -> int:
+        """The number that a run's attempt against the live model has or would have.
+
+        Args:
+            run: as of :meth:`count_attempt`; ``None`` for one that made none yet.
+
+        Raises:
+            StoreDamagedError: as :meth:`count_attempt`.
+        """
+        return number_of(read_attempts(self._attempts), self._anchor(), run)
+
+    def _anchor(self) -> str:
+        entry = LivePointer.read(self._pointer).live
+        return EMBEDDED if entry is None else entry.name
 
     def _switch(self, entries: tuple[LiveEntry, ...], event: Event) -> None:
         LivePointer(entries, event).write(self._pointer)

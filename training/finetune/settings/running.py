@@ -46,7 +46,8 @@ class RunSettings(Section):
         log_steps: steps between two log entries.
         save_steps: steps between two checkpoints.
         keep_checkpoints: the newest so many are kept, two at least: the newest may be damaged.
-        eval_steps: steps between two evaluations on held-out samples; 0 evaluates at the end only.
+        eval_steps: steps between two evaluations on held-out samples, of which the first counts as
+            an attempt at the gate; 0 evaluates at the end only. No checkpoint is chosen by them.
         eval_samples: held-out samples of such an evaluation; all of them decide at the end.
         accelerate_config: documents with what ``accelerate launch --config_file`` was given; it is
             recorded with the candidate.

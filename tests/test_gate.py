@@ -282,6 +282,16 @@ def test_a_guard_of_fewer_than_ten_patients_cannot_be_told():
     assert verdict(report, "label spleen") == "cannot be told"
 
 
+@pytest.mark.parametrize("attempt", [1, 50])
+def test_two_patients_can_be_judged_where_the_settings_allow_it(attempt):
+    two = dataclasses.replace(CONFIG, min_patients=2, label_margin=1.0)
+    iou = np.where(held_out(2).present, [0.6, 0.0, 0.6, 0.9, 0.0, 0.9], 0.0)
+    candidate = dataclasses.replace(scores("new", patients=2), box_iou=iou)
+    report = decide(held_out(2), candidate, scores("l", patients=2), two, attempt=attempt)
+    assert report.overall[0].low == pytest.approx(0.1)
+    assert report.promote
+
+
 def test_the_same_gain_convinces_at_the_first_attempt_and_no_more_at_a_late_one():
     """0.07 with an SD of 0.10 in 24 patients: 3.2 standard errors; 2.5 and 4.7 are asked for."""
     iou = np.repeat(np.resize([0.674, 0.466], PATIENTS), 3)

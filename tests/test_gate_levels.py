@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from medreasoner_training.gate import GateConfig, GateConfigError, Power, attempt_level
+from medreasoner_training.gate.levels import enough_resamples, widened_confidence
 
 CONFIG = GateConfig()
 
@@ -25,6 +26,16 @@ def test_the_total_is_what_the_configuration_says():
     assert sum(attempt_level(strict, n) for n in range(1, 1001)) == pytest.approx(0.005, rel=0.01)
     with pytest.raises(GateConfigError, match="attempt is 0"):
         attempt_level(CONFIG, 0)
+
+
+@pytest.mark.parametrize("patients", [2, 3, 20, 40, 1000])
+@pytest.mark.parametrize("attempt", [1, 2, 10, 1000])
+def test_intervals_of_any_size_at_any_attempt_can_be_drawn(patients, attempt):
+    level = attempt_level(CONFIG, attempt)
+    wide = widened_confidence(1 - 2 * level, patients)
+    assert 0.97 < wide < 1.0
+    assert wide >= min(1 - 2 * level, 1 - 2 / 200_000)
+    assert 9999 <= enough_resamples(CONFIG, wide) <= 200_000
 
 
 @pytest.mark.parametrize(("patients", "attempt"), [(20, 1), (40, 1), (40, 6)])

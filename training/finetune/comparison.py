@@ -42,7 +42,7 @@ def compare_with_live(
     """Let candidate and live reasoner answer all held-out samples and ask the gate.
 
     The attempt is counted before anybody sees what came out. A report that a former start of the
-    run left is kept while the same model is live.
+    run left is kept while the same model is live, or the candidate itself.
 
     Raises:
         ServiceError: a model cannot be loaded or cannot answer.
@@ -50,7 +50,8 @@ def compare_with_live(
     path = prepared.run_dir / REPORT_FILE
     if path.is_file():
         report = GateReport.read(path)
-        if report.live == live_name(prepared.store) and report.attempt is not None:
+        unchanged = live_name(prepared.store) in (report.live, prepared.record.candidate)
+        if unchanged and report.attempt is not None:
             return report
     from medreasoner_training.finetune.training import segmenter_of
 

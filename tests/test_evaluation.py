@@ -41,7 +41,13 @@ from medreasoner_training.evaluation import (
 )
 from medreasoner_training.evaluation.metrics import mask_dice, mask_scores, prompt_scores
 from medreasoner_training.evaluation.picked import picked
-from medreasoner_training.evaluation.predictions import JOURNAL_NAME, Journal
+from medreasoner_training.evaluation.predictions import (
+    JOURNAL_NAME,
+    PREDICTIONS_NAME,
+    Journal,
+    Prediction,
+    write_predictions,
+)
 from medreasoner_training.evaluation.report import make_report
 from medreasoner_training.evaluation.running import predict
 from medreasoner_training.evaluation.summary import summarise
@@ -376,6 +382,31 @@ def test_two_runs_are_compared_pair_by_pair(tmp_path) -> None:
     assert [each.question for each in found.gained] == ["lost", "left half"]
     with pytest.raises(EvaluationRunError, match=r"holds no predictions\.parquet"):
         compare_reports(tmp_path / "a", tmp_path, CONFIG)
+
+
+def test_a_comparison_is_valid_json_where_no_interval_is_found(tmp_path) -> None:
+    """All differences are one number but for its rounding, in which scipy finds no bounds."""
+    patients = ["a"] * 10 + ["b"] * 11 + ["c"]
+    for name, distance_px in (("one", 0.0), ("two", 7480.772251704464)):
+        answers = [
+            Prediction(
+                f"{place}", "Where?", "liver", "abdomen", "CT", patient, "CC0-1.0", True, "present",
+                dice=0.5, hausdorff95_px=distance_px,
+            )
+            for place, patient in enumerate(patients)
+        ]  # fmt: skip
+        (tmp_path / name).mkdir()
+        write_predictions(answers, tmp_path / name / PREDICTIONS_NAME)
+    runs, out = [str(tmp_path / name) for name in ("one", "two")], tmp_path / "compared.json"
+    command = ["compare", *runs, "--resamples", "100", "--out", str(out)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    found = json.loads(out.read_text(), parse_constant=pytest.fail)
+    lines = {line["metric"]: line for line in found["overall"]}
+    assert lines["hausdorff95_px"]["difference"] == pytest.approx(7480.772251704464)
+    assert (lines["hausdorff95_px"]["low"], lines["hausdorff95_px"]["high"]) == (None, None)
+    assert (lines["dice"]["low"], lines["dice"]["high"]) == (0, 0)
+    assert "nan" not in result.output
 
 
 def test_where_two_runs_differ_is_shown_side_by_side(tmp_path) -> None:

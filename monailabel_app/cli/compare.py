@@ -61,7 +61,8 @@ def compare(
     _tell("loses", found.lost)
     console.print(_outcomes(found))
     if out is not None:
-        write_durably(out, json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n")
+        content = json.dumps(asdict(found), indent=1, ensure_ascii=False, allow_nan=False)
+        write_durably(out, content + "\n")
         console.print(Text(f"wrote {out}"), soft_wrap=True)
     if html is not None:
         _write_page(found, (report_a, report_b), html, data, questions, device)

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +17,11 @@ from medreasoner_training.evaluation.summary import (
     Estimate,
     Measure,
     estimate,
+    paired_difference,
     patients_of,
     values_of,
 )
-from medreasoner_training.gate import Comparison, GateConfig, compare_paired
+from medreasoner_training.gate import Comparison, GateConfig
 from medreasoner_training.markdown import table_lines
 
 MEASURED: tuple[Measure, ...] = ("box_iou", "pdice_as_released", "dice")
@@ -100,13 +99,7 @@ def _against_untouched(
 ) -> Comparison | None:
     """The paired difference in mask Dice over the wanted questions, (N,)."""
     own, untouched = (_over_seeds(answers[name], "dice")[wanted] for name in (arm, UNTOUCHED))
-    patients, known = patients_of(answers[arm][0])[wanted], ~np.isnan(own + untouched)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns of an interval that it cannot find: NaN
-        found = compare_paired(own[known], untouched[known], patients[known], config, metric="dice")
-    if found is None or found.low is None or math.isfinite(found.low):
-        return found
-    return replace(found, low=None, high=None)
+    return paired_difference(untouched, own, patients_of(answers[arm][0])[wanted], config, "dice")
 
 
 def _over_seeds(runs: Sequence[Sequence[Prediction]], measure: Measure) -> NDArray[np.float64]:

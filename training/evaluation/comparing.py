@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from medreasoner_training.evaluation.errors import EvaluationRunError
 from medreasoner_training.evaluation.outcomes import Outcome
@@ -24,10 +21,11 @@ from medreasoner_training.evaluation.summary import (
     Grouping,
     Measure,
     outcomes_of,
+    paired_difference,
     patients_of,
     values_of,
 )
-from medreasoner_training.gate import Comparison, GateConfig, compare_paired
+from medreasoner_training.gate import Comparison, GateConfig
 
 _MOST_TOLD = 5
 Pair = tuple[Prediction, Prediction]
@@ -137,13 +135,8 @@ def _compare(
     pairs: Sequence[Pair], measure: Measure, config: GateConfig, label: str | None = None
 ) -> Comparison | None:
     first, second = (values_of([pair[at] for pair in pairs], measure) for at in (0, 1))
-    known = ~(np.isnan(first) | np.isnan(second))
     patients = patients_of(pair[0] for pair in pairs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns of an interval that it cannot find: NaN
-        return compare_paired(
-            second[known], first[known], patients[known], config, metric=measure, label=label
-        )
+    return paired_difference(first, second, patients, config, measure, label)
 
 
 def _by_group(

@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medreasoner_training.evaluation.outcomes import OUTCOMES, Outcome
 from medreasoner_training.evaluation.predictions import Prediction
-from medreasoner_training.gate import GateConfig, mean_with_interval
+from medreasoner_training.gate import Comparison, GateConfig, compare_paired, mean_with_interval
 
 Measure = Literal[
     "box_iou",
@@ -139,15 +139,48 @@ def estimate(
     values: NDArray[np.float64], patients: NDArray[np.str_], config: GateConfig
 ) -> Estimate | None:
     """Mean and interval over patients; ``None`` where all values are NaN."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns of an interval that it cannot find: NaN
-        found = mean_with_interval(values, patients, config, metric="")
+    found = _with_known_bounds(lambda: mean_with_interval(values, patients, config, metric=""))
     if found is None:
         return None
-    bounds = (found.low, found.high)
-    known = all(bound is not None and math.isfinite(bound) for bound in bounds)
-    low, high = bounds if known else (None, None)
-    return Estimate(found.candidate_mean, low, high, found.samples)
+    return Estimate(found.candidate_mean, found.low, found.high, found.samples)
+
+
+def paired_difference(
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    patients: NDArray[np.str_],
+    config: GateConfig,
+    measure: Measure,
+    label: str | None = None,
+) -> Comparison | None:
+    """Second minus first over the questions of which both have a value; ``None`` if of none.
+
+    Args:
+        first: (N,) values of each question; NaN where it has none.
+        second: likewise.
+        patients: (N,) whom each question is of.
+        config: confidence, resamples and seed of the interval, which draws whole patients.
+        measure: that the values are of.
+        label: name of the group of questions.
+    """
+    known = ~(np.isnan(first) | np.isnan(second))
+    return _with_known_bounds(
+        lambda: compare_paired(
+            second[known], first[known], patients[known], config, metric=measure, label=label
+        )
+    )
+
+
+def _with_known_bounds(compare: Callable[[], Comparison | None]) -> Comparison | None:
+    """What the gate finds; bounds that scipy tells as NaN, since it finds none, are ``None``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy warns of such an interval
+        found = compare()
+    if found is None or found.low is None or found.high is None:
+        return found
+    if math.isfinite(found.low) and math.isfinite(found.high):
+        return found
+    return replace(found, low=None, high=None)
 
 
 def _groups(

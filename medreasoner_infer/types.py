@@ -132,6 +132,14 @@ class ModelSpec:
         """Whether the weights are read from this machine's disk."""
         return Path(self.source).exists()
 
+    @property
+    def is_unpinned(self) -> bool:
+        """Whether others may exchange the weights under the same name.
+
+        So they may in a Hugging Face repository of which no commit or tag is named.
+        """
+        return not (self.is_local or self.revision or self.weights_sha256)
+
 
 @dataclass(frozen=True)
 class SliceImage:

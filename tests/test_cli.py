@@ -48,6 +48,7 @@ def test_doctor_finds_the_needed_packages_and_the_embedded_weights():
     assert result.exit_code == 0, result.output
     assert "reasoner embedded" in result.output
     assert "segmenter litemedsam" in result.output
+    assert "revision: not pinned" in " ".join(result.output.split())
     assert "monailabel" in result.output
 
 

@@ -449,6 +449,10 @@ def test_the_command_writes_the_reports_and_shows_the_table(tmp_path, monkeypatc
     compared = CliRunner().invoke(app, ["compare", out, out, "--resamples", "100"])
     assert compared.exit_code == 0, compared.output
     assert "7 questions with a target; 0 of one run only." in compared.output
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert (
+        "not pinned" not in page + result.output
+    )  # what is embedded is exchanged with the package
 
 
 @pytest.mark.slow

@@ -167,6 +167,34 @@ def test_the_command_says_in_a_sentence_what_is_missing(hub, tmp_path, monkeypat
     assert f"hf download {REPOSITORY}" in capsys.readouterr().err
 
 
+def test_a_report_tells_a_pinned_model_from_one_that_may_be_exchanged(hub, tmp_path) -> None:
+    from support import umrg
+
+    from monailabel_app.cli.app import app
+
+    cached(hub)
+    row = umrg.row(0, (10, 20, 50, 40), "What is bright?", "liver")
+    data = str(umrg.write(tmp_path / "test.parquet", [row]))
+    said = {}
+    for name in ("medreasoner-7b", f"medreasoner-7b@{COMMIT}"):
+        out = tmp_path / name
+        command = ["evaluate", data, "--out", str(out), "--reasoner", name, "--prompting", "direct"]
+        result = CliRunner().invoke(app, [*command, "--resamples", "100", "--no-parts"])
+        assert result.exit_code == 0, result.output
+        report = json.loads((out / "report.json").read_text())
+        assert report["reasoner"]["revision"] == COMMIT
+        page = " ".join((out / "report.html").read_text().split())
+        said[name] = (report["unpinned"], page, " ".join(result.output.split()))
+    unpinned, page, output = said["medreasoner-7b"]
+    assert unpinned == ["reasoner"]
+    assert f"Revision: not pinned; loaded was {COMMIT}." in page
+    assert f"revision: not pinned. {COMMIT} was loaded." in output
+    unpinned, page, output = said[f"medreasoner-7b@{COMMIT}"]
+    assert unpinned == []
+    assert f"Revision: {COMMIT}." in page
+    assert "not pinned" not in page + output
+
+
 def test_a_report_tells_how_was_asked_and_counts_every_outcome(tmp_path) -> None:
     from support import umrg
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.box import SIMPLE
@@ -20,6 +20,7 @@ from monailabel_app.cli.options import DeviceOption
 if TYPE_CHECKING:
     from medreasoner_training.evaluation.comparing import Compared, Differing
     from medreasoner_training.evaluation.differing import PicturedDifference
+    from medreasoner_training.evaluation.summary import Measure
     from medreasoner_training.gate import Comparison
 
 console = Console()
@@ -55,6 +56,7 @@ def compare(
 
     found = compare_reports(report_a, report_b, GateConfig(resamples=resamples))
     console.print(f"{found.questions} questions with a target; {found.left_out} of one run only.")
+    console.print("In percent, distances in pixels; the difference is the second minus the first.")
     console.print(_table("measure", found.overall))
     console.print(_table("Dice of", found.by_group))
     _tell("gains", found.gained)
@@ -105,27 +107,30 @@ def _outcomes(found: Compared) -> Table:
 
 
 def _table(first: str, lines: Sequence[Comparison]) -> Table:
+    from medreasoner_training.evaluation.page import percent
     from medreasoner_training.evaluation.summary import WORDS
 
-    words = {str(name): said for name, said in WORDS.items()}
     heads = ("first", "second", "difference", "from", "to", "n")
     table = Table(first, *heads, box=SIMPLE, padding=(0, 1, 0, 0))
     table.columns[0].no_wrap = True
     for line in lines:
-        bounded = line.low is not None and line.high is not None
+        measure = cast("Measure", line.metric)
+        bounds = ("–" if b is None else percent(measure, b, "+") for b in (line.low, line.high))
         table.add_row(
-            Text(line.label or words[line.metric]),
-            f"{line.live_mean:.4f}",
-            f"{line.candidate_mean:.4f}",
-            f"{line.difference:+.4f}",
-            f"{line.low:+.4f}" if bounded else "–",
-            f"{line.high:+.4f}" if bounded else "–",
+            Text(line.label or WORDS[measure]),
+            percent(measure, line.live_mean),
+            percent(measure, line.candidate_mean),
+            percent(measure, line.difference, "+"),
+            *bounds,
             str(line.samples),
         )
     return table
 
 
 def _tell(verb: str, found: Sequence[Differing]) -> None:
+    from medreasoner_training.evaluation.page import percent
+
     for each in found:
-        said = f"The second {verb} {abs(each.difference):.3f} on {each.id}: {each.question}"
+        by = percent("dice", abs(each.difference))
+        said = f"The second {verb} {by} on {each.id}: {each.question}"
         console.print(Text(said), soft_wrap=True)

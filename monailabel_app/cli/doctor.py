@@ -127,10 +127,12 @@ def _weight(spec: ModelSpec) -> Finding:
     from huggingface_hub import try_to_load_from_cache
 
     marker = spec.filename or "config.json"
+    revision = f"revision: {spec.revision or 'not pinned'}"
     if isinstance(try_to_load_from_cache(spec.source, marker, revision=spec.revision), str):
-        return Finding(subject, True, f"in the local Hugging Face cache ({spec.source})")
+        where = f"in the local Hugging Face cache ({spec.source}); {revision}"
+        return Finding(subject, True, where)
     command = download_command(spec.source, spec.filename, spec.revision)
-    return Finding(subject, None, f"get it with: {command}")
+    return Finding(subject, None, f"{revision}; get it with: {command}")
 
 
 def _installed_weight(subject: str, spec: ModelSpec) -> Finding:

@@ -33,6 +33,7 @@ from monailabel_app.cli.options import (
 
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.prompts import Prompting
+    from medreasoner_infer.types import ModelKind
     from medreasoner_training.evaluation.report import Report
     from medreasoner_training.evaluation.summary import Errors, GroupSummary, Measure
 
@@ -135,14 +136,27 @@ def evaluate(
     models = Pipeline.from_registry(
         reasoner, segmenter, device=device, reasoner_url=reasoner_url, asking=asking
     )
+    unpinned = _unpinned(reasoner, segmenter)
     settings = RunSettings(limit, batch, Measuring(parts, true_prompts))
     with console.status("Loading the models"):
-        run = Run(source, models.reasoner, models.segmenter, settings, out, asking)
+        run = Run(source, models.reasoner, models.segmenter, settings, out, asking, unpinned)
     with _progress("Questions") as on_answered:
         report = evaluate_run(run, GateConfig(resamples=resamples), on_answered, held_out)
     _show(report)
     for name in sorted(path.name for path in out.iterdir() if path.name.startswith("report.")):
         console.print(Text(f"wrote {out / name}"), soft_wrap=True)
+
+
+def _unpinned(reasoner: str, segmenter: str) -> tuple[ModelKind, ...]:
+    """Which models others may exchange under the same name; the live reasoner is the site's own."""
+    from medreasoner_infer.models.registry import LIVE, resolve_model
+
+    named: dict[ModelKind, str] = {"reasoner": reasoner, "segmenter": segmenter}
+    return tuple(
+        kind
+        for kind, name in named.items()
+        if name != LIVE and resolve_model(kind, name).is_unpinned
+    )
 
 
 def _held_out(protocol: str | None, names: list[str]) -> list[str]:
@@ -201,6 +215,10 @@ def _show(report: Report) -> None:
     console.print(_answered(report))
     if summary.errors is not None:
         _show_errors(summary.errors)
+    for kind in report.run["unpinned"]:
+        model = report.run[kind]
+        loaded = f" {model['revision']} was loaded." if model["revision"] else ""
+        console.print(Text(f"{kind} {model['name']}: revision: not pinned.{loaded}"))
 
 
 def _answered(report: Report) -> Table:
@@ -220,13 +238,17 @@ def _answered(report: Report) -> Table:
 
 
 def _show_errors(errors: Errors) -> None:
-    lost = {
-        "by the segmenter with the true prompts": errors.segmenter,
-        "by answers without a box": errors.without_box,
-        "by wrong boxes and points": errors.wrong_prompts,
-    }
-    said = ", ".join(f"{100 * each.mean:.2f} {name}" for name, each in lost.items())
-    console.print(Text(f"Dice lost: {said}."))
+    own, lost, without_box, wrong = (
+        f"{100 * each.mean:.2f}"
+        for each in (errors.segmenter, errors.reasoner, errors.without_box, errors.wrong_prompts)
+    )
+    console.print(
+        Text(
+            f"Missing of a mask Dice of 100: {own} by the segmenter, which misses them with the "
+            f"true box and points too; {lost} by the reasoner, of which {without_box} where it "
+            f"gave no box and {wrong} where its box and points were wrong."
+        )
+    )
 
 
 def _caption(report: Report) -> str:

@@ -14,7 +14,7 @@ from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_training.evaluation.comparing import Compared, Differing, folder_of
 from medreasoner_training.evaluation.drawing import answer_panel, picture, true_panel
 from medreasoner_training.evaluation.errors import EvaluationRunError
-from medreasoner_training.evaluation.page import render_page
+from medreasoner_training.evaluation.page import percent, render_page
 from medreasoner_training.evaluation.pictures import load_case
 from medreasoner_training.evaluation.predictions import (
     PREDICTIONS_NAME,
@@ -118,12 +118,19 @@ def write_comparison(
         MissingExtraError: Jinja is not installed.
     """
     render_page(
-        TEMPLATE_NAME, path, found=found, names=names, asked=asked, pictures=pictures, words=WORDS
+        TEMPLATE_NAME,
+        path,
+        found=found,
+        names=names,
+        asked=asked,
+        pictures=pictures,
+        words=WORDS,
+        percent=percent,
     )
 
 
 def _title(which: str, answer: Prediction) -> str:
-    return which if answer.dice is None else f"{which}, Dice {answer.dice:.3f}"
+    return which if answer.dice is None else f"{which}, Dice {percent('dice', answer.dice)}"
 
 
 def _require_data(folder: Path, record: Mapping[str, Any], source: RowSource) -> None:

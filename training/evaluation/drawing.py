@@ -113,5 +113,13 @@ def _draw(axes: Axes, case: Case, panel: Panel) -> None:
             Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4)
         )
     for x, y in panel.points_xy_px:
-        axes.plot([x], [y], "o", color=colour, markeredgecolor="black", markersize=6)
+        axes.plot(
+            [x],
+            [y],
+            "o",
+            color=colour,
+            markeredgecolor="black",
+            markersize=4.5,
+            markeredgewidth=0.6,
+        )
     axes.set_title(drawable(panel.title), fontsize=9)

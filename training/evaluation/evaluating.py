@@ -35,7 +35,8 @@ def evaluate(
         MissingExtraError: a package that measures or writes is not installed.
     """
     predictions = predict(run, on_answered)
-    report = make_report(run.record(), predictions, config, held_out_super_categories)
+    told = {**run.record(), "unpinned": list(run.unpinned)}
+    report = make_report(told, predictions, config, held_out_super_categories)
 
     def cases(indices: Sequence[int]) -> Iterator[Case]:
         places = run.places

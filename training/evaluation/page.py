@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_training.evaluation.picked import Pictured
 from medreasoner_training.evaluation.plots import plot_box_and_mask, plot_groups
 from medreasoner_training.evaluation.predictions import Prediction
+from medreasoner_training.evaluation.prompts import JITTER
 from medreasoner_training.evaluation.report import Report
 from medreasoner_training.evaluation.summary import WORDS, Estimate, Measure
 
@@ -30,9 +32,11 @@ GROUPING_WORDS = {
 _NOT_IN_PERCENT: tuple[Measure, ...] = ("hausdorff95_px",)
 
 
-def percent(measure: Measure, value: float) -> str:
-    """A value as the paper writes it: in percent, lengths as they are."""
-    return f"{value:.1f}" if measure in _NOT_IN_PERCENT else f"{100 * value:.2f}"
+def percent(measure: Measure, value: float, sign: Literal["", "+"] = "") -> str:
+    """A value as the paper writes it: in percent, lengths as they are; ``+`` shows every sign."""
+    if measure in _NOT_IN_PERCENT:
+        return f"{value:{sign}.1f}"
+    return f"{100 * value:{sign}.2f}"
 
 
 def interval(measure: Measure, found: Estimate) -> str:
@@ -66,6 +70,7 @@ def write_page(
         grouping_words=GROUPING_WORDS,
         percent=percent,
         interval=interval,
+        jitter=JITTER,
     )
     return path
 

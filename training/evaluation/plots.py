@@ -12,6 +12,7 @@ import numpy as np
 
 from medreasoner_training.evaluation.drawing import ANSWER_COLOUR, TRUE_COLOUR
 from medreasoner_training.evaluation.predictions import Prediction
+from medreasoner_training.evaluation.published import PERCENT
 from medreasoner_training.evaluation.summary import GroupSummary, Measure, values_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def plot_groups(groups: Sequence[GroupSummary]) -> str:
         _bars(axes, shown, measure, colour, words, (number - 0.5) * 0.4)
     axes.set_yticks(range(len(shown)), [f"{each.name} ({each.n})" for each in shown])
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1), xlabel="mean Dice")
+    axes.set(xlim=(0, PERCENT), xlabel="mean Dice, %")
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return _png(figure)
 
@@ -49,10 +50,12 @@ def _bars(
 ) -> None:
     found = [(at, each.values[measure]) for at, each in enumerate(groups) if measure in each.values]
     places = [at + offset for at, _ in found]
-    axes.barh(places, [e.mean for _, e in found], height=0.38, color=colour, label=words)
+    means = [PERCENT * each.mean for _, each in found]
+    axes.barh(places, means, height=0.38, color=colour, label=words)
     for place, (_, each) in zip(places, found, strict=True):
         if each.low is not None and each.high is not None:
-            axes.plot([each.low, each.high], [place, place], color="black", linewidth=1)
+            bounds = [PERCENT * each.low, PERCENT * each.high]
+            axes.plot(bounds, [place, place], color="black", linewidth=1)
 
 
 def plot_box_and_mask(predictions: Sequence[Prediction]) -> str:
@@ -60,10 +63,10 @@ def plot_box_and_mask(predictions: Sequence[Prediction]) -> str:
     found = [each for each in predictions if each.target_present and each.bbox is not None]
     figure = _figure(4.2, 4.0)
     axes = figure.subplots()
-    box, mask = values_of(found, "box_iou"), values_of(found, "dice")
+    box, mask = (PERCENT * values_of(found, measure) for measure in ("box_iou", "dice"))
     known = ~(np.isnan(box) | np.isnan(mask))
     axes.scatter(box[known], mask[known], s=14, alpha=0.6, color=ANSWER_COLOUR)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="box IoU", ylabel="Dice of the mask")
+    axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="box IoU, %", ylabel="Dice of the mask, %")
     return _png(figure)
 
 

@@ -17,6 +17,7 @@ from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.reasoners import Reasoner
 from medreasoner_infer.reasoners.prompts import AS_THE_MODEL_SAYS, Asking, Prompting
 from medreasoner_infer.segmenters.base import Segmenter
+from medreasoner_infer.types import ModelKind
 from medreasoner_training.evaluation.answering import answer_cases
 from medreasoner_training.evaluation.errors import EvaluationDataError, EvaluationRunError
 from medreasoner_training.evaluation.measuring import Measuring, measured
@@ -66,7 +67,9 @@ class RunSettings:
 class Run:
     """A data set, the models that it is put to, and the folder that holds what came out.
 
-    ``asking`` is how the reasoner was told to be asked when it was loaded.
+    Attributes:
+        asking: how the reasoner was told to be asked when it was loaded.
+        unpinned: which of the two models others may exchange under the same name.
     """
 
     source: RowSource
@@ -75,6 +78,7 @@ class Run:
     settings: RunSettings
     folder: Path
     asking: Asking = AS_THE_MODEL_SAYS
+    unpinned: tuple[ModelKind, ...] = ()
 
     @property
     def places(self) -> list[int]:

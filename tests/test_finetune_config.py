@@ -89,6 +89,12 @@ def test_shipped_files_are_valid(name):
         ({"model": {"revision": "abc"}}, r"'live' has no revision"),
         ({"rewards": {"mode": "medium"}}, r"rewards: .*'medium'"),
         ({"rewards": {"weights": {"iou": 1.0}}}, r"rewards: .*'iou' has a weight"),
+        ({"rewards": {"operating_iou": 0}}, r"rewards\.operating_iou is 0\.0; expected above 0"),
+        ({"rewards": {"as_released": "maybe"}}, r"^rewards\.as_released: .*'maybe'"),
+        (
+            {"rewards": {"as_released": True, "terms": ["bbox_align"]}},
+            r"rewards: .*'bbox_align'; expected some of \('format_think', 'format_seg'",
+        ),
         ({"rewards": {"mask_weight": 1.0}}, r"promotion\.segmenter is null"),
         ({"gate": {"primary": "mask_dice"}}, r"promotion\.segmenter is null"),
         ({"gate": {"gain": 2.0}}, r"gate: gain is 2\.0"),

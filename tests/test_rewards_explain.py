@@ -76,20 +76,29 @@ def test_base_reasons_hold_the_numbers():
 
 def test_reasons_of_an_absent_target():
     null = "<think>Not seen.</think><answer>null</answer>"
-    assert "absent and the answer is null" in reasons(null, None)["bbox_iou"]
+    assert reasons(null, None)["bbox_iou"].startswith("Rightly, the target is absent")
     assert "9 characters" in reasons(null, None)["format_think"]
-    assert "only <answer>null</answer>" in reasons(HALF, None, "base")["thinking"]
+    base = reasons(HALF, None, "base")
+    assert base["iou"].startswith("The answer is wrong: the target is absent.")
+    assert "the whole completion" in base["thinking"]
     assert "raises" in reasons(null, None, as_released=True)["score"]
 
 
-@pytest.mark.parametrize("truth", [TRUTH, None], ids=["present", "absent"])
-def test_reasons_of_a_question_not_understood(truth):
+@pytest.mark.parametrize(
+    ("truth", "reason"),
+    [
+        (TRUTH, 'The answer is "not understood", but the target is present.'),
+        (None, "The answer is wrong: the target is absent."),
+        ('"not understood"', "Rightly, the question is not to be understood"),
+    ],
+)
+def test_reasons_of_a_question_not_understood(truth, reason):
     text = '<think>Not seen.</think><answer>"not understood"</answer>'
     found = reasons(text, truth)
     assert found["format_think"] == "A <think> block of 9 characters."
     assert found["format_seg"] == 'The answer is "not understood".'
     assert found["bbox_iou"] == found["points_dice"] == found["bbox_area_valid"]
-    assert found["bbox_iou"].startswith('The answer is "not understood", which no ground truth')
+    assert found["bbox_iou"].startswith(reason)
     base = reasons(text, truth, "base")
     assert base["segment"] == 'The answer is "not understood".'
     assert base["iou"] == base["points_l1"] == found["bbox_iou"]

@@ -15,7 +15,7 @@ from medreasoner_infer.answer import (
     NotJsonError,
     ReversedCornersError,
 )
-from medreasoner_training.rewards import read_completion, score
+from medreasoner_training.rewards import MODE_TERMS, read_completion, score
 
 TRUTH = {"bbox_2d": [10, 10, 50, 40], "point_2d": [[20, 20], [40, 30]]}
 BOX = '"bbox": [10, 10, 50, 40]'
@@ -160,7 +160,7 @@ def test_null_for_a_present_target_earns_format_credit_only(mode, earned):
         ("base", {"thinking": 1.0, "segment": 1.0}),
     ],
 )
-def test_not_understood_is_well_formed_and_right_for_no_target(truth, mode, earned):
+def test_not_understood_earns_its_format_only_for_a_sound_question(truth, mode, earned):
     values = score(NOT_UNDERSTOOD, truth, mode)
     assert values.pop("score") == 2.0
     assert {term: value for term, value in values.items() if value} == earned
@@ -172,11 +172,14 @@ def test_not_understood_is_well_formed_and_right_for_no_target(truth, mode, earn
 def test_other_words_for_not_understood_are_not_well_formed(body):
     text = f"<think>Not seen.</think><answer>{body}</answer>"
     assert score(text, TRUTH)["format_seg"] == 0.2
-    assert score(text, None)["score"] == 0.0
+    assert score(text, None)["score"] == 1.2
+
+
+FORMATS = {"format_think", "format_seg", "thinking", "segment"}
 
 
 @pytest.mark.parametrize("absent", [None, "null", {"bbox_2d": None, "point_2d": None}])
-@pytest.mark.parametrize(("mode", "most"), [("soft", 4), ("hard", 8), ("base", 5)])
+@pytest.mark.parametrize("mode", ["soft", "hard", "base"])
 @pytest.mark.parametrize(
     ("completion", "lost"),
     [
@@ -185,10 +188,13 @@ def test_other_words_for_not_understood_are_not_well_formed(body):
         ("<answer>null</answer>", 1.0),
     ],
 )
-def test_null_for_an_absent_target_earns_everything_but_a_missing_trace(
-    absent, mode, most, completion, lost
+def test_null_for_an_absent_target_earns_each_term_and_a_missing_trace_costs_its_own(
+    absent, mode, completion, lost
 ):
-    assert score(completion, absent, mode)["score"] == most - lost
+    values = score(completion, absent, mode)
+    assert all(values[term] for term in MODE_TERMS[mode] if term not in FORMATS)
+    most = score(FORMAT_ONLY_NULL, None, mode)["score"]
+    assert values["score"] == pytest.approx(most - lost)
 
 
 @pytest.mark.parametrize("mode", ["soft", "hard", "base"])
@@ -210,6 +216,7 @@ def test_null_for_an_absent_target_earns_everything_but_a_missing_trace(
         f"<think>Not seen.</think><answer>null</answer>{PERFECT}".replace("null", "0", 1),
     ],
 )
-def test_nothing_else_earns_anything_for_an_absent_target(mode, completion):
-    values = score(completion, None, mode)
-    assert set(values.values()) <= {0.0, None}
+def test_nothing_else_earns_more_than_its_format_for_an_absent_target(mode, completion):
+    values, format_of_it = score(completion, None, mode), score(completion, TRUTH, mode)
+    for term in MODE_TERMS[mode]:
+        assert values[term] == (format_of_it[term] if term in FORMATS else 0.0)

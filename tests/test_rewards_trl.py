@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
+import json
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from medreasoner_training.rewards import (
     scoring,
     trl_functions,
 )
+from medreasoner_training.rewards.scoring import weighted_terms
 
 TRUTH = {"bbox_2d": [2, 2, 6, 4], "point_2d": [[3, 3], [5, 3]]}
 PERFECT = (
@@ -78,7 +80,38 @@ def test_an_empty_conversation_earns_nothing():
 
 def test_absent_targets_may_stand_among_present_ones():
     values = by_name()["points_dice"]([NULL, PERFECT, NULL], ground_truth=[None, None, TRUTH])
-    assert values == [1.0, 0.0, 0.0]
+    credit = score(NULL, None)["points_dice"]
+    assert 0 < credit < 1
+    assert values == [credit, 0.0, 0.0]
+
+
+def test_a_batch_is_scored_once_for_all_its_terms(monkeypatch):
+    scored = []
+
+    def counting(completion, truth, config):
+        scored.append(completion)
+        return weighted_terms(completion, truth, config)
+
+    monkeypatch.setattr(trl_functions, "weighted_terms", counting)
+    functions = by_name(RewardConfig("hard"))
+    truths = [json.dumps(TRUTH), None]
+    for function in functions.values():
+        function([PERFECT, NULL], ground_truth=truths)
+    assert scored == [PERFECT, NULL]
+
+
+def test_what_another_batch_earned_is_never_handed_on():
+    """Neither a changed list, nor a changed truth, nor a trainer of other settings."""
+    first, second = make_reward_functions(RewardConfig(terms=("bbox_iou", "points_dice")))
+    doubled = by_name(RewardConfig(weights={"bbox_iou": 2.0}))["bbox_iou"]
+    completions, truth = [PERFECT], {**TRUTH}
+    assert first(completions, ground_truth=[truth]) == [1.0]
+    assert doubled(completions, ground_truth=[truth]) == [2.0]
+    truth["bbox_2d"] = [100, 100, 104, 102]
+    assert first(completions, ground_truth=[truth])[0] <= 0.1
+    completions[0] = NULL
+    assert first(completions, ground_truth=[truth]) == second(completions, ground_truth=[truth])
+    assert first(completions, ground_truth=[None])[0] > 0
 
 
 def test_what_the_released_code_raises_on_is_none():
@@ -137,6 +170,8 @@ def test_a_completion_that_is_no_text_is_refused():
         ({"weights": {"iou": 1.0}}, "'iou' has a weight"),
         ({"weights": {"bbox_iou": -1.0}}, "-1.0"),
         ({"weights": {"bbox_iou": float("nan")}}, "nan"),
+        ({"operating_iou": 0.0}, "operating IoU is 0.0"),
+        ({"operating_iou": float("nan")}, "operating IoU is nan"),
     ],
 )
 def test_a_configuration_that_means_nothing_is_refused(settings, problem):
@@ -200,7 +235,21 @@ def test_mask_reward_does_not_segment_what_cannot_be_prompted(true_mask):
         images=[None] * 5,
         masks=[true_mask, true_mask, empty, empty, None],
     )
-    assert values == [0.0, 0.0, 1.0, 0.0, None]
+    assert values == [0.0, 0.0, 0.33, 0.0, None]
+
+
+def test_mask_reward_heeds_what_the_ground_truth_says_of_an_empty_mask(true_mask):
+    function = mask_dice_reward(filled_box, ground_truth_column="truth", operating_iou=0.5)
+    puzzled = NULL.replace("null", '"not understood"')
+    empty = np.zeros_like(true_mask)
+    outcomes = [None, '"not understood"', TRUTH]
+    earned = {
+        text: function([text] * 3, images=[None] * 3, masks=[empty] * 3, truth=outcomes)
+        for text in (NULL, puzzled, PERFECT)
+    }
+    assert earned[NULL] == [0.5, 0.0, None]
+    assert earned[puzzled] == [0.0, 0.5, None]
+    assert earned[PERFECT] == [0.0, 0.0, None]
 
 
 def test_mask_reward_passes_a_fault_of_the_segmenter_on(true_mask):

@@ -26,19 +26,28 @@ def explain(
     ],
     ground_truth: Annotated[
         str,
-        typer.Argument(help="JSON with bbox_2d and point_2d, null, or the path of such a file."),
+        typer.Argument(
+            help='JSON with bbox_2d and point_2d, null, "not understood", or the path of such a '
+            "file."
+        ),
     ],
     mode: Annotated[str, typer.Option(help="soft, hard or base.")] = "soft",
     as_released: Annotated[
         bool, typer.Option("--as-released", help="Score like the published code, defects included.")
     ] = False,
+    operating_iou: Annotated[
+        float | None,
+        typer.Option(help="IoU of a box that is worth as much as a right answer without one."),
+    ] = None,
 ) -> None:
     """Say for each reward term what a completion earns and why."""
+    from medreasoner_training.rewards import OPERATING_IOU
     from medreasoner_training.rewards import explain as explain_terms
     from medreasoner_training.rewards.config import check_mode
 
     text = typer.get_text_stream("stdin").read() if completion == "-" else completion
-    terms = explain_terms(text, _json_text(ground_truth), check_mode(mode), as_released)
+    point = OPERATING_IOU if operating_iou is None else operating_iou
+    terms = explain_terms(text, _json_text(ground_truth), check_mode(mode), as_released, point)
     table = Table("term", "value", "reason")
     for line in terms:
         value = "not scored" if line.value is None else f"{line.value:.4f}"
@@ -48,7 +57,7 @@ def explain(
 
 def _json_text(argument: str) -> str:
     """The argument itself, or the content of the file that it names."""
-    if argument.strip() == "null" or argument.lstrip().startswith("{"):
+    if argument.strip() == "null" or argument.lstrip().startswith(("{", '"')):
         return argument
     path = Path(argument)
     if not path.is_file():

@@ -99,7 +99,13 @@ class FineTuneConfig(Section):
         """
         rewards = self.rewards
         try:
-            return RewardConfig(check_mode(rewards.mode), rewards.terms, rewards.weights)
+            return RewardConfig(
+                check_mode(rewards.mode),
+                rewards.terms,
+                rewards.weights,
+                as_released=rewards.as_released,
+                operating_iou=rewards.operating_iou,
+            )
         except RewardConfigError as error:
             raise FineTuneConfigError(f"rewards: {error}") from error
 

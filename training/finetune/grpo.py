@@ -67,13 +67,16 @@ def reward_functions(
     config: FineTuneConfig, answer_size: int, segmenter: Segmenter | None
 ) -> list[RewardFunction]:
     """The configured terms, and the frozen segmenter's mask if it has a weight."""
-    functions = make_reward_functions(config.reward_config)
+    rewards = config.reward_config
+    functions = make_reward_functions(rewards)
     if config.rewards.mask_weight > 0 and segmenter is not None:
         functions.append(
             mask_dice_reward(
                 SquareSegmenter(segmenter, answer_size),
                 image_column="square",
                 mask_column="mask",
+                ground_truth_column=rewards.ground_truth_column,
+                operating_iou=rewards.operating_iou,
                 weight=config.rewards.mask_weight,
             )
         )

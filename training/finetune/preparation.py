@@ -28,6 +28,7 @@ from medreasoner_training.finetune.settings import Method, ModelSettings, Tuning
 from medreasoner_training.finetune.stage import Stage, is_main_process
 from medreasoner_training.finetune.tunable import TunableReasoner, locate_reasoner
 from medreasoner_training.gate import Power
+from medreasoner_training.rewards import read_truth
 from medreasoner_training.samples import TRAIN, VALIDATION, SampleDataset, open_dataset
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def prepare(run_dir: Path) -> Prepared:
         start = _merged(start, run_dir)
     size = start.settings.input_size
     training = with_replay(data.load(TRAIN), config.data, run_dir, size)
+    if config.method is Method.grpo and config.rewards.as_released:
+        training = _with_target(training)
     former = former_rows(config.data, run_dir, size)
     patients = patients_with_target(validation)
     power = expected_power(store, config, patients, record.fingerprint)
@@ -143,6 +146,12 @@ def _require_free_name(config: FineTuneConfig, store: ReasonerStore) -> None:
             f"The store holds a candidate {name!r} of another run, and candidates never change. "
             "Give another promotion.name, or null for one of its own."
         )
+
+
+def _with_target(rows: Dataset) -> Dataset:
+    """The rows whose target is present; the rewards as released score no others."""
+    truths = [read_truth(each["ground_truth"]) for each in rows["reward_model"]]
+    return rows.select([row for row, truth in enumerate(truths) if truth.target is not None])
 
 
 def _merged(start: TunableReasoner, run_dir: Path) -> TunableReasoner:

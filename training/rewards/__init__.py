@@ -34,18 +34,18 @@ answer inside the trace     counts if it comes first        the answer is sought
 base: iou, bbox_l1          never fire                      fire; edge-based IoU, not +1 px
 base: JSON                  first ``{…}`` anywhere          the answer block
 base: points                truncated to integers           as they are
-absent target               raises                          see below
+no target                   raises                          see below
 term of another mode        0                               ``None``: not scored
 ==========================  ==============================  =====================================
 
 A raise of the released code that its caller does not swallow is represented by ``None`` for every
 value; swallowed ones are zeros, as they are there. What it makes of NaN is not known.
 
-An absent target (ground truth ``None``) is rewarded for ``<answer>null</answer>``, with 1 in every
-term but the trace's format, which is graded as always. Any other completion earns 0 in every term:
-a box drawn where nothing is must not earn anything. ``null`` for a present target earns its format
-credit only, and so does ``<answer>"not understood"</answer>`` for any target, present or absent:
-it is well formed, but no ground truth makes it right.
+Every outcome keeps the credit of its format. A box earns the other terms where there is a target,
+``<answer>null</answer>`` where it is absent (ground truth ``None``), and
+``<answer>"not understood"</answer>`` where the ground truth is ``"not understood"``. What the last
+two earn is set so that a box pays as soon as the target is rather there than not; see
+:mod:`~medreasoner_training.rewards.operating_point` and ``docs/rewards.md``.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from medreasoner_training.rewards.config import (
     BASE_TERMS,
     HARD_TERMS,
     MODE_TERMS,
+    OPERATING_IOU,
     SOFT_TERMS,
     Mode,
     RewardConfig,
@@ -64,7 +65,12 @@ from medreasoner_training.rewards.errors import (
     RewardConfigError,
 )
 from medreasoner_training.rewards.explanation import TermExplanation, explain
-from medreasoner_training.rewards.ground_truth import GroundTruth, read_ground_truth
+from medreasoner_training.rewards.ground_truth import (
+    GroundTruth,
+    Truth,
+    read_ground_truth,
+    read_truth,
+)
 from medreasoner_training.rewards.mask_reward import mask_dice_reward
 from medreasoner_training.rewards.metrics_as_released import (
     metrics_as_released,
@@ -79,6 +85,7 @@ __all__ = [
     "BASE_TERMS",
     "HARD_TERMS",
     "MODE_TERMS",
+    "OPERATING_IOU",
     "SOFT_TERMS",
     "CompletionTypeError",
     "GroundTruth",
@@ -89,6 +96,7 @@ __all__ = [
     "RewardConfigError",
     "RewardFunction",
     "TermExplanation",
+    "Truth",
     "dice",
     "explain",
     "make_reward_functions",
@@ -97,6 +105,7 @@ __all__ = [
     "pdice_as_released",
     "read_completion",
     "read_ground_truth",
+    "read_truth",
     "reward",
     "score",
 ]

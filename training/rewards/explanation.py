@@ -12,12 +12,14 @@ from medreasoner_training.rewards.box_terms import box_area_px
 from medreasoner_training.rewards.config import (
     BOX_VALIDITIES,
     MODE_TERMS,
+    OPERATING_IOU,
     POINT_VALIDITIES,
     TOTAL,
     Mode,
     check_mode,
+    check_operating_iou,
 )
-from medreasoner_training.rewards.ground_truth import read_ground_truth
+from medreasoner_training.rewards.ground_truth import read_truth
 from medreasoner_training.rewards.point_terms import points_distance_px
 from medreasoner_training.rewards.reading import (
     EMPTY_TRACE,
@@ -40,7 +42,11 @@ _GRADES = {
     ONE_MALFORMED: "The box or the points are malformed.",
     WELL_FORMED: "The answer holds a box and two key points.",
 }
-_NOT_RIGHT = 'The answer is "not understood", which no ground truth makes right.'
+_TRUTHS = {
+    "present": "the target is present",
+    "absent": "the target is absent",
+    "not_understood": "the question is not to be understood",
+}
 _POINTS_INSIDE = {1.0: "Both", 0.5: "One of the two", 0.25: "None of the two"}
 
 
@@ -58,6 +64,7 @@ def explain(
     ground_truth: Mapping[str, object] | str | None,
     mode: Mode = "soft",
     as_released: bool = False,
+    operating_iou: float = OPERATING_IOU,
 ) -> tuple[TermExplanation, ...]:
     """Explain :func:`~medreasoner_training.rewards.score` with the same arguments.
 
@@ -65,29 +72,30 @@ def explain(
         The mode's terms, the validities that penalise them, and the sum, in this order.
 
     Raises:
-        RewardConfigError: ``mode`` is unknown.
+        RewardConfigError: ``mode`` is unknown, or the operating IoU outside its range.
         GroundTruthError: the ground truth is malformed, or its box has no area (not checked as
             released).
     """
     terms = MODE_TERMS[check_mode(mode)]
     names = terms if mode == "base" else (*terms, *BOX_VALIDITIES, *POINT_VALIDITIES)
-    truth = read_ground_truth(ground_truth)
+    check_operating_iou(operating_iou)
+    truth = read_truth(ground_truth)
     if not as_released:
         assessment = assess(completion, truth, mode)
-    elif truth is not None:
-        assessment = assess_as_released(completion, truth, mode)
+    elif truth.target is not None:
+        assessment = assess_as_released(completion, truth.target, mode)
     else:
         raised = "The released code knows no absent target and raises."
         return tuple(TermExplanation(name, None, raised) for name in (*names, TOTAL))
-    values = term_values(assessment)
+    values = term_values(assessment, operating_iou)
     reasons = _reasons(assessment, values, as_released)
     reasons[TOTAL] = f"The sum of {len(terms)} terms; its maximum is {len(terms)}."
     return tuple(TermExplanation(name, values[name], reasons[name]) for name in (*names, TOTAL))
 
 
 def _reasons(assessment: Assessment, values: dict[str, float | None], as_released: bool) -> Reasons:
-    if assessment.truth is None:
-        return _absent_reasons(assessment, values)
+    if assessment.truth.target is None:
+        return _reasons_without_target(assessment, values)
     if assessment.base is not None:
         return _base_reasons(assessment.base, assessment.reading, as_released)
     return {
@@ -97,17 +105,13 @@ def _reasons(assessment: Assessment, values: dict[str, float | None], as_release
     }
 
 
-def _absent_reasons(assessment: Assessment, values: dict[str, float | None]) -> Reasons:
-    if assessment.reading.says_not_understood:
-        return {**dict.fromkeys(values, _NOT_RIGHT), **_format_reasons(assessment)}
-    if not assessment.reading.says_absent:
-        reason = "The target is absent; only <answer>null</answer> is rewarded."
-        return dict.fromkeys(values, reason)
-    reasons = dict.fromkeys(values, "The target is absent and the answer is null.")
-    reasons["format_think"] = _trace_reason(assessment.reading)
-    if assessment.base is not None:
-        reasons["thinking"] = _strict_reason(assessment.base.strict_format)
-    return reasons
+def _reasons_without_target(assessment: Assessment, values: dict[str, float | None]) -> Reasons:
+    truth = _TRUTHS[assessment.truth.outcome]
+    if assessment.is_right_without_box:
+        reason = f"Rightly, {truth}: worth as much as a box of the operating IoU."
+    else:
+        reason = f"The answer is wrong: {truth}. Its format alone earns something."
+    return {**dict.fromkeys(values, reason), **_format_reasons(assessment)}
 
 
 def _format_reasons(assessment: Assessment) -> Reasons:
@@ -137,10 +141,8 @@ def _nothing_reason(reading: Reading, key: str, error: Exception | None) -> str:
     """Why there is no box (``key`` = "bbox") or no pair of points ("points_") to measure."""
     if error is not None:
         return f"The released code raises {type(error).__name__} and voids the whole family."
-    if reading.says_absent:
-        return "The answer is null, but the target is present."
-    if reading.says_not_understood:
-        return _NOT_RIGHT
+    if reading.says_absent or reading.says_not_understood:
+        return f"{_answer_reason(reading)[:-1]}, but {_TRUTHS['present']}."
     own = [str(fault) for fault in reading.faults if key in str(fault)]
     return " ".join(own) or _answer_reason(reading)
 
@@ -150,7 +152,7 @@ def _penalised(smoothed: float, first: float, second: float, value: float | None
 
 
 def _box_reasons(assessment: Assessment, values: dict[str, float | None]) -> Reasons:
-    box, read, truth = assessment.box, assessment.reading.bbox_xyxy_px, assessment.truth
+    box, read, truth = assessment.box, assessment.reading.bbox_xyxy_px, assessment.truth.target
     if box is None or read is None or truth is None:
         reason = _nothing_reason(assessment.reading, "bbox", assessment.box_error)
         return dict.fromkeys(("bbox_iou", "bbox_align", "bbox_scale", *BOX_VALIDITIES), reason)

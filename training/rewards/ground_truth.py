@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a completion is scored against: a box and two key points, or nothing."""
+"""What a completion is scored against: a box and two key points, or an outcome without them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
-from medreasoner_infer.types import XY, XYXY
+from medreasoner_infer.answer import NOT_UNDERSTOOD
+from medreasoner_infer.types import XY, XYXY, Outcome
 from medreasoner_training.rewards.errors import GroundTruthError
 
 _EXPECTED = (
     'expected {"bbox_2d": [x1, y1, x2, y2], "point_2d": [[x, y], [x, y]]}, the same under "bbox", '
-    '"points_1" and "points_2", or null for a target that is not on the image'
+    '"points_1" and "points_2", null for a target that is not on the image, or "not understood"'
 )
 
 
@@ -24,6 +25,27 @@ class GroundTruth:
 
     bbox_xyxy_px: XYXY
     points_xy_px: tuple[XY, XY]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The right outcome, and the target where it is ``present``."""
+
+    outcome: Outcome
+    target: GroundTruth | None = None
+
+
+def read_truth(value: Mapping[str, object] | str | None) -> Truth:
+    """Read a row's ground truth as :func:`read_ground_truth`, or ``"not understood"`` in JSON.
+
+    Raises:
+        GroundTruthError: anything else.
+    """
+    found = _from_json(value) if isinstance(value, str) else value
+    if found == NOT_UNDERSTOOD:
+        return Truth("not_understood")
+    target = _read_target(found)
+    return Truth("absent" if target is None else "present", target)
 
 
 def read_ground_truth(value: Mapping[str, object] | str | None) -> GroundTruth | None:
@@ -37,7 +59,10 @@ def read_ground_truth(value: Mapping[str, object] | str | None) -> GroundTruth |
     Raises:
         GroundTruthError: anything else, NaN included.
     """
-    found = _from_json(value) if isinstance(value, str) else value
+    return _read_target(_from_json(value) if isinstance(value, str) else value)
+
+
+def _read_target(found: object) -> GroundTruth | None:
     if found is None:
         return None
     if not isinstance(found, Mapping):

@@ -7,20 +7,24 @@ from collections.abc import Mapping
 
 from medreasoner_training.rewards.assessment import Assessment, assess, assess_as_released
 from medreasoner_training.rewards.config import (
+    BASE_FORMAT_TERMS,
     BASE_TERMS,
-    BOX_VALIDITIES,
+    FORMAT_TERMS,
     HARD_TERMS,
     MODE_TERMS,
-    POINT_VALIDITIES,
+    OPERATING_IOU,
     SOFT_TERMS,
     TOTAL,
+    VALIDITIES,
     Mode,
     RewardConfig,
     check_mode,
+    check_operating_iou,
 )
-from medreasoner_training.rewards.ground_truth import read_ground_truth
+from medreasoner_training.rewards.ground_truth import Truth, read_truth
+from medreasoner_training.rewards.operating_point import credit_without_box
 
-_SHAPED_KEYS = (*HARD_TERMS, *BOX_VALIDITIES, *POINT_VALIDITIES)
+_SHAPED_KEYS = (*HARD_TERMS, *VALIDITIES)
 _NOTHING_EARNED: dict[str, dict[str, float | None]] = {
     "soft": {
         key: None if key in HARD_TERMS and key not in SOFT_TERMS else 0.0 for key in _SHAPED_KEYS
@@ -35,24 +39,27 @@ def score(
     ground_truth: Mapping[str, object] | str | None,
     mode: Mode = "soft",
     as_released: bool = False,
+    operating_iou: float = OPERATING_IOU,
 ) -> dict[str, float | None]:
     """Score one completion.
 
     Args:
         completion: the generated text, coordinates in the pixels of ``ground_truth``.
-        ground_truth: what :func:`~medreasoner_training.rewards.read_ground_truth` reads; ``None``
-            for an absent target.
+        ground_truth: what :func:`~medreasoner_training.rewards.read_truth` reads; ``None`` for an
+            absent target.
         mode: ``soft`` (4 terms), ``hard`` (8) or ``base`` (5 hits).
         as_released: reproduce the released code with its defects.
+        operating_iou: quality of a box that is worth as much as a right answer without one; see
+            :mod:`~medreasoner_training.rewards.operating_point`. Not used as released.
 
     Returns:
         Each term by its released name in 0...1, ``score`` as the sum over the mode's terms and, in
         ``soft`` and ``hard``, the four validities that penalise the terms. ``None`` means *not
         scored*: a term of another mode (0 as released), or every value where the released code
-        raises, which it does for an absent target.
+        raises, which it does where there is no target.
 
     Raises:
-        RewardConfigError: ``mode`` is unknown.
+        RewardConfigError: ``mode`` is unknown, or the operating IoU outside its range.
         GroundTruthError: the ground truth is malformed, or its box has no area (not checked as
             released).
 
@@ -64,40 +71,60 @@ def score(
         ... )
         >>> score(text, truth)["score"]
         4.0
-        >>> score("<think>Not seen.</think><answer>null</answer>", None)["score"]
-        4.0
+        >>> absent = score("<think>Not seen.</think><answer>null</answer>", None)
+        >>> absent["format_seg"], absent["bbox_iou"]
+        (1.0, 0.5057)
     """
     check_mode(mode)
-    truth = read_ground_truth(ground_truth)
-    if not as_released:
-        return term_values(assess(completion, truth, mode))
-    if truth is None:
-        return dict.fromkeys((TOTAL, *_NOTHING_EARNED[mode]))
-    values = term_values(assess_as_released(completion, truth, mode))
-    return {name: 0.0 if value is None else value for name, value in values.items()}
+    check_operating_iou(operating_iou)
+    return _score(completion, read_truth(ground_truth), mode, as_released, operating_iou)
 
 
 def reward(
     completion: str, ground_truth: Mapping[str, object] | str | None, config: RewardConfig
 ) -> float | None:
     """The weighted sum over a configuration's terms; ``None`` if one of them is not scored."""
-    modes = {config.mode_of(term) for term in config.selected_terms}
-    by_mode = {m: score(completion, ground_truth, m, config.as_released) for m in modes}
     total = 0.0
-    for term in config.selected_terms:
-        value = by_mode[config.mode_of(term)][term]
+    for value in weighted_terms(completion, read_truth(ground_truth), config).values():
         if value is None:
             return None
-        total += config.weight_of(term) * value
+        total += value
     return total
 
 
-def term_values(assessment: Assessment) -> dict[str, float | None]:
+def weighted_terms(completion: str, truth: Truth, config: RewardConfig) -> dict[str, float | None]:
+    """What each of a configuration's terms earns, its weight included.
+
+    Raises:
+        GroundTruthError: the true box has no area (not checked as released).
+    """
+    terms = {term: config.mode_of(term) for term in config.selected_terms}
+    by_mode = {
+        mode: _score(completion, truth, mode, config.as_released, config.operating_iou)
+        for mode in set(terms.values())
+    }
+    values = {term: by_mode[mode][term] for term, mode in terms.items()}
+    return {
+        term: None if value is None else config.weight_of(term) * value
+        for term, value in values.items()
+    }
+
+
+def _score(
+    completion: str, truth: Truth, mode: Mode, as_released: bool, operating_iou: float
+) -> dict[str, float | None]:
+    if not as_released:
+        return term_values(assess(completion, truth, mode), operating_iou)
+    if truth.target is None:
+        return dict.fromkeys((TOTAL, *_NOTHING_EARNED[mode]))
+    values = term_values(assess_as_released(completion, truth.target, mode), operating_iou)
+    return {name: 0.0 if value is None else value for name, value in values.items()}
+
+
+def term_values(assessment: Assessment, operating_iou: float) -> dict[str, float | None]:
     """The values of an assessment's terms, and their sum."""
     values = dict(_NOTHING_EARNED[assessment.mode])
-    if assessment.truth is None and not assessment.reading.says_not_understood:
-        _reward_absence(values, assessment)
-    elif assessment.base is not None:
+    if assessment.base is not None:
         values.update(assessment.base.terms())
     else:
         values["format_think"] = assessment.reading.think_credit
@@ -105,17 +132,19 @@ def term_values(assessment: Assessment) -> dict[str, float | None]:
         for measure in (assessment.box, assessment.points):
             if measure is not None:
                 values.update(measure.terms())
+    if assessment.is_right_without_box:
+        values.update(_credits_without_box(values, operating_iou))
     values[TOTAL] = sum(values[term] or 0.0 for term in MODE_TERMS[assessment.mode])
     return values
 
 
-def _reward_absence(values: dict[str, float | None], assessment: Assessment) -> None:
-    """Give ``null`` all that can be had but what the trace's format earns; nothing otherwise."""
-    if not assessment.reading.says_absent:
-        return
-    for key, value in values.items():
-        values[key] = None if value is None else 1.0
-    if assessment.base is not None:
-        values["thinking"] = float(assessment.base.strict_format)
-    else:
-        values["format_think"] = assessment.reading.think_credit
+def _credits_without_box(
+    values: Mapping[str, float | None], operating_iou: float
+) -> dict[str, float]:
+    """What the scored terms other than the format's earn; nothing speaks against a validity."""
+    scored = [key for key, value in values.items() if value is not None]
+    return {
+        key: 1.0 if key in VALIDITIES else credit_without_box(key, operating_iou)
+        for key in scored
+        if key not in (*FORMAT_TERMS, *BASE_FORMAT_TERMS)
+    }

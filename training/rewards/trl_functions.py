@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 
 from medreasoner_training.rewards.config import RewardConfig
 from medreasoner_training.rewards.errors import CompletionTypeError, RewardConfigError
-from medreasoner_training.rewards.scoring import score
+from medreasoner_training.rewards.ground_truth import Truth, read_truth
+from medreasoner_training.rewards.scoring import weighted_terms
 
 Completion = str | Sequence[Mapping[str, Any]]
 
@@ -29,7 +30,8 @@ def make_reward_functions(config: RewardConfig | None = None) -> list[RewardFunc
     The values carry the configuration's weights already, so that their sum is the reward; leave
     ``GRPOConfig.reward_weights`` unset. Each function takes ``completions``, plain or
     conversational, and the data set's columns as keywords, of which it reads
-    ``config.ground_truth_column``.
+    ``config.ground_truth_column``. TRL calls them in turn with the same batch: all terms are scored
+    at the first call, and the others read theirs from it.
 
     Args:
         config: *soft* mode with unit weights if not given.
@@ -39,22 +41,56 @@ def make_reward_functions(config: RewardConfig | None = None) -> list[RewardFunc
         >>> [function.__name__ for function in functions]
         ['format_think', 'format_seg', 'bbox_iou', 'points_dice']
         >>> functions[2](["<think>Not seen.</think><answer>null</answer>"], ground_truth=[None])
-        [2.0]
+        [1.0114]
     """
     config = config or RewardConfig()
-    return [_term_function(term, config) for term in config.selected_terms]
+    batches = _NewestBatch(config)
+    column = config.ground_truth_column
+    return [_term_function(term, column, batches) for term in config.selected_terms]
 
 
-def _term_function(term: str, config: RewardConfig) -> RewardFunction:
-    mode, weight = config.mode_of(term), config.weight_of(term)
+class _NewestBatch:
+    """The scores of the batch that was asked for last, which one trainer's functions share.
 
-    def term_reward(completions: Sequence[Completion], **columns: object) -> list[float | None]:
-        truths = take_column(columns, config.ground_truth_column)
-        values = [
-            score(completion_text(completion), truth, mode, config.as_released)[term]
-            for completion, truth in zip(completions, truths, strict=True)
+    A batch is told by its texts and truths, not by the identity of the lists that hold them.
+    """
+
+    def __init__(self, config: RewardConfig) -> None:
+        self._config = config
+        self._newest: tuple[object, list[dict[str, float | None]]] = (None, [])
+
+    def scores(
+        self, completions: Sequence[Completion], truths: Sequence[Any]
+    ) -> list[dict[str, float | None]]:
+        """Each completion's terms, weights included."""
+        texts = [completion_text(completion) for completion in completions]
+        given = [
+            truth if truth is None or isinstance(truth, str) else read_truth(truth)
+            for truth in truths
         ]
-        return [None if value is None else weight * value for value in values]
+        batch, scores = self._newest
+        if batch != (texts, given):
+            scores = self._score(texts, given)
+            self._newest = ((texts, given), scores)
+        return scores
+
+    def _score(
+        self, texts: list[str], given: list[str | Truth | None]
+    ) -> list[dict[str, float | None]]:
+        """A group's rollouts share their truth, which is read once."""
+        read = {
+            truth: truth if isinstance(truth, Truth) else read_truth(truth) for truth in set(given)
+        }
+        return [
+            weighted_terms(text, read[truth], self._config)
+            for text, truth in zip(texts, given, strict=True)
+        ]
+
+
+def _term_function(term: str, column: str, batches: _NewestBatch) -> RewardFunction:
+    def term_reward(completions: Sequence[Completion], **columns: object) -> list[float | None]:
+        truths = take_column(columns, column)
+        return [terms[term] for terms in batches.scores(completions, truths)]
 
     term_reward.__name__ = term_reward.__qualname__ = term
     return term_reward

@@ -11,6 +11,7 @@ from typing import ClassVar
 from medreasoner_training.finetune.errors import FineTuneConfigError
 from medreasoner_training.finetune.settings.choices import LossType, ScaleRewards
 from medreasoner_training.finetune.settings.section import Count, Real, Section, setting
+from medreasoner_training.rewards import OPERATING_IOU
 
 # Attention and MLP projections of Qwen2-VL's language model; the vision tower stays frozen.
 LANGUAGE_PROJECTIONS = (
@@ -156,6 +157,10 @@ class RewardSettings(Section):
         terms: the rewarded terms; ``null`` for all of the mode.
         weights: factor of a term, by its name; 1 where not given.
         mask_weight: factor of the Dice of the frozen segmenter's mask; 0 leaves it out.
+        operating_iou: quality of a box that is worth as much as a right *not present*; the mean box
+            IoU that the model is expected to reach. See ``docs/rewards.md``.
+        as_released: score as the paper's published code does, its defects included. It scores no
+            absent target, so that samples of those are not learnt from.
     """
 
     key: ClassVar[str] = "rewards"
@@ -164,3 +169,5 @@ class RewardSettings(Section):
     terms: tuple[str, ...] | None = None
     weights: dict[str, Real] = field(default_factory=dict)
     mask_weight: Real = setting(0.0, least=0)
+    operating_iou: Real = setting(OPERATING_IOU, above=0, most=1)
+    as_released: bool = False

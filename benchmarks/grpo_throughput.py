@@ -2,6 +2,8 @@
 """Time and memory of GRPO steps on a randomly initialised Qwen2.5-VL of a given size.
 
 ``python benchmarks/grpo_throughput.py --size nano`` on any machine; ``3b`` and ``7b`` need a GPU.
+``--rounds 5`` compares with TRL's own trainer instead, in the shape of the shipped GPU settings:
+LoRA, checkpointing and micro-batches, a step of each by turns, medians.
 The model is built from a configuration, so nothing is downloaded, and the steps run through the
 same code as a site's fine-tuning. Random weights hardly ever end a completion: every rollout has
 the longest length, which is the worst case for time and memory.
@@ -9,9 +11,9 @@ the longest length, which is the worst case for time and memory.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import resource
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,12 +22,18 @@ from typing import Annotated
 
 import torch
 import typer
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PrinterCallback,
+)
+from trl import GRPOTrainer
 
 from medreasoner_infer.models.registry import EMBEDDED, resolve_model
 from medreasoner_infer.reasoners.prompts import PromptFile, load_prompt_file, named_prompt
 from medreasoner_training.finetune import FineTuneConfig, config_from_dict
-from medreasoner_training.finetune.grpo import grpo_trainer
+from medreasoner_training.finetune.grpo import grpo_trainer, trainer_parts
 from medreasoner_training.finetune.replay import phantom_rows
 from medreasoner_training.finetune.rows import RowMaker
 from medreasoner_training.finetune.settings import Tuning
@@ -97,7 +105,15 @@ def write_random_model(folder: Path, size: Size | None) -> PromptFile:
     return prompt
 
 
-def settings(steps: int, prompts: int, generations: int, tokens: int, tuning: str, micro: int):
+def settings(
+    steps: int,
+    prompts: int,
+    generations: int,
+    tokens: int,
+    tuning: str,
+    micro: int,
+    checkpointing: bool,
+):
     """The run's configuration; what is not measured stays off."""
     return config_from_dict(
         {
@@ -111,7 +127,7 @@ def settings(steps: int, prompts: int, generations: int, tokens: int, tuning: st
                 "max_completion_tokens": tokens,
             },
             "run": {
-                "gradient_checkpointing": torch.cuda.is_available(),
+                "gradient_checkpointing": checkpointing,
                 "save_steps": 10**6,
                 "eval_steps": 0,
             },
@@ -121,19 +137,14 @@ def settings(steps: int, prompts: int, generations: int, tokens: int, tuning: st
 
 def measure(config: FineTuneConfig, folder: Path, prompt: PromptFile) -> dict:
     """Run the steps and report them."""
-    start = TunableReasoner(str(folder), None, folder, None, prompt)
-    loaded = load_trainable(start, Tuning(config.tuning), config.run)
     grpo = config.grpo
-    raw = phantom_rows(grpo.prompts_per_step, prompt.input_size)
-    stage = Stage("grpo", folder / "run", grpo.steps)
-    trainer = grpo_trainer(config, stage, loaded, raw, RowMaker(prompt, loaded.answer_size))
-    trainer.args.set_save(strategy="no")
+    trainer = trainer_of(config, folder, prompt, plain=False)
     began_s = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began_s
     logs = [line for line in trainer.state.log_history if "step_time" in line]
     written = sum(line["completions/mean_length"] for line in logs) * grpo.rollouts_per_step
-    weights = sum(weight.numel() for weight in loaded.model.parameters())
+    weights = sum(weight.numel() for weight in trainer.model.parameters())
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "weights": weights,
@@ -144,6 +155,72 @@ def measure(config: FineTuneConfig, folder: Path, prompt: PromptFile) -> dict:
         "mean_rollout_tokens": round(written / grpo.steps / grpo.rollouts_per_step, 1),
         "peak_memory_gib": round(peak_memory_gib(), 2),
     }
+
+
+def trainer_of(config: FineTuneConfig, folder: Path, prompt: PromptFile, *, plain: bool):
+    """TRL's trainer, or ours around the same model and settings."""
+    start = TunableReasoner(str(folder), None, folder, None, prompt)
+    loaded = load_trainable(start, Tuning(config.tuning), config.run)
+    raw = phantom_rows(config.grpo.prompts_per_step, prompt.input_size)
+    stage = Stage("grpo", folder / ("plain" if plain else "ours"), config.grpo.steps)
+    maker = RowMaker(prompt, loaded.answer_size)
+    if plain:
+        trainer = GRPOTrainer(**trainer_parts(config, stage, loaded, raw, maker))
+    else:
+        trainer = grpo_trainer(config, stage, loaded, raw, maker)
+    trainer.args.set_save(strategy="no")
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def clock_s() -> float:
+    """Of the GPU's work by the wall, else of this process, whatever else the machine does."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def timed_step(trainer) -> dict[str, float]:
+    """Seconds of one optimiser step, and of its forward and backward passes alone."""
+    generate, making = type(trainer)._generate_and_score_completions, []
+
+    def timed(*args):
+        began_s = clock_s()
+        made = generate(trainer, *args)
+        making.append(clock_s() - began_s)
+        return made
+
+    trainer._generate_and_score_completions = timed
+    trainer._buffered_inputs, trainer._step = None, 0
+    began_s = clock_s()
+    trainer.train()
+    seconds = clock_s() - began_s
+    return {"step_s": seconds, "learning_s": seconds - sum(making)}
+
+
+def medians_of(steps: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(statistics.median(each[key] for each in steps), 3) for key in steps[0]}
+
+
+def compare(config: FineTuneConfig, folder: Path, prompt: PromptFile, rounds: int) -> dict:
+    """Medians of both trainers' steps, taken by turns after one of each to warm up."""
+    trainers = {
+        name: trainer_of(config, folder, prompt, plain=name == "plain_trl")
+        for name in ("plain_trl", "ours")
+    }
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in trainers}
+    for _ in range(rounds + 1):
+        for name, trainer in trainers.items():
+            taken[name].append(timed_step(trainer))
+    medians = {
+        name: {
+            key: round(statistics.median(each[key] for each in steps[1:]), 3) for key in steps[0]
+        }
+        for name, steps in taken.items()
+    }
+    plain, ours = medians["plain_trl"], medians["ours"]
+    return {**medians, "faster": {key: round(plain[key] / ours[key], 2) for key in ours}}
 
 
 def peak_memory_gib() -> float:
@@ -161,15 +238,23 @@ def main(
     micro_batch: Annotated[int, typer.Option(help="rollouts per forward pass, 0 for all")] = 0,
     tokens: Annotated[int, typer.Option(help="longest rollout")] = 64,
     tuning: Annotated[str, typer.Option(help="lora or full")] = "lora",
+    rounds: Annotated[
+        int, typer.Option(help="compare with TRL's own trainer over so many steps of each")
+    ] = 0,
 ) -> None:
     """Print one JSON object."""
     if size not in SIZES:
         raise typer.BadParameter(f"size is {size!r}; expected one of {', '.join(SIZES)}.")
-    config = settings(steps, prompts, generations, tokens, tuning, micro_batch)
+    checkpointing = rounds > 0 or torch.cuda.is_available()
+    steps = 1 if rounds else steps
+    config = settings(steps, prompts, generations, tokens, tuning, micro_batch, checkpointing)
     with tempfile.TemporaryDirectory(prefix="grpo-throughput-") as temporary:
         folder = Path(temporary) / "model"
         prompt = write_random_model(folder, SIZES[size])
-        report = measure(config, folder, dataclasses.replace(prompt))
+        if rounds:
+            report = compare(config, folder, prompt, rounds)
+        else:
+            report = measure(config, folder, prompt)
     typer.echo(json.dumps({"size": size, "torch": torch.__version__, **report}, indent=2))
 
 

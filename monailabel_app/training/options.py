@@ -40,7 +40,9 @@ _OWN = (
 # Sent by MONAI Label's clients; they mean nothing here.
 _STOCK = frozenset({"model", "client_id", "name"})
 # Of the viewers' sections: a path, a pattern that may take for ever, and the server's hardware.
-_NOT_THE_VIEWERS = frozenset({"run.accelerate_config", "lora.target_modules", "run.device"})
+_NOT_THE_VIEWERS = frozenset(
+    {"run.accelerate_config", "lora.target_modules", "run.device", "run.gpu_gb"}
+)
 _MAX_OPTIONS, _MAX_CHARACTERS, _MAX_VALUES, _MAX_DIGITS = 64, 200, 64, 18
 _KEY = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){0,2}")
 _NUMBER = (bool, int, float, type(None))

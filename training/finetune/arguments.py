@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from trl import GRPOConfig, SFTConfig
 
-    from medreasoner_infer.reasoners.transformers_loading import LoadedModel
-
 LONGEST_ROLLOUT = 2048
 
 
@@ -40,7 +38,7 @@ def sft_arguments(config: FineTuneConfig, stage_dir: Path) -> SFTConfig:
 def grpo_arguments(
     config: FineTuneConfig, stage_dir: Path, steps: int, longest_rollout: int
 ) -> GRPOConfig:
-    """Arguments of ``trl.GRPOTrainer``.
+    """Arguments of ``trl.GRPOTrainer``; ``longest_rollout`` is in tokens.
 
     Rewards carry their weights already, so ``reward_weights`` stays unset. Completions are not
     logged: they speak of patients' images.
@@ -54,22 +52,31 @@ def grpo_arguments(
         **(their_arguments(config.vllm) if by_vllm else {}),
         use_vllm=by_vllm,
         max_steps=steps,
-        max_completion_length=grpo.max_completion_tokens or longest_rollout,
+        max_completion_length=longest_rollout,
         shuffle_dataset=False,
         log_completions=False,
     )
 
 
-def longest_rollout(loaded: LoadedModel, settings: PromptFile) -> int:
-    """Tokens that the served reasoner may write, at most :data:`LONGEST_ROLLOUT`."""
+def longest_rollout(
+    settings: PromptFile, *, context: int, image_tokens: int, answer_size: int
+) -> int:
+    """Tokens that the served reasoner may write, at most :data:`LONGEST_ROLLOUT`.
+
+    Args:
+        settings: how it is asked.
+        context: tokens of prompt and completion together that the model can hold.
+        image_tokens: that the image takes in the prompt.
+        answer_size: side in px of the square that answers speak of.
+    """
     chars = reasoning_chars(
         settings.template,
         settings.max_reasoning_chars,
-        context=loaded.context_tokens,
-        image_tokens=loaded.image_tokens,
-        answer_size=loaded.answer_size,
+        context=context,
+        image_tokens=image_tokens,
+        answer_size=answer_size,
     )
-    return min(LONGEST_ROLLOUT, completion_tokens(loaded.answer_size, chars))
+    return min(LONGEST_ROLLOUT, completion_tokens(answer_size, chars))
 
 
 def new_adapter(config: FineTuneConfig, model: torch.nn.Module) -> LoraConfig | None:

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_training.finetune.arguments import grpo_arguments, longest_rollout, new_adapter
 from medreasoner_training.finetune.config import FineTuneConfig
 from medreasoner_training.finetune.errors import TooFewSamplesError
+from medreasoner_training.finetune.frozen_encoder import spare_frozen_encoders
+from medreasoner_training.finetune.prompt_length import (
+    longest_prompt,
+    model_length,
+    questions_of,
+)
 from medreasoner_training.finetune.rows import RowMaker, training_rows
 from medreasoner_training.finetune.scoring import SquareSegmenter
-from medreasoner_training.finetune.settings import GrpoSettings
+from medreasoner_training.finetune.settings import GrpoSettings, VllmMode
 from medreasoner_training.finetune.shared_images import share_images
 from medreasoner_training.finetune.stage import Stage
 from medreasoner_training.rewards import (
@@ -44,23 +50,49 @@ def grpo_trainer(
         TooFewSamplesError: the samples do not fill one step.
         ImageSizeError: the images have another size and must not be scaled.
     """
-    from trl import GRPOTrainer
+    from medreasoner_training.finetune.grouped_batches import GroupedGRPOTrainer
 
-    require_samples(len(raw), config.grpo)
-    rollout = longest_rollout(loaded, maker.settings)
-    count = stage.steps * config.grpo.prompts_per_step
-    trainer = GRPOTrainer(
-        model=loaded.model,
-        reward_funcs=[*reward_functions(config, loaded.answer_size, segmenter)],
-        args=grpo_arguments(config, stage.folder, stage.steps, rollout),
-        train_dataset=training_rows(raw, maker, count, config.run.seed + _SEED_OFFSET),
-        processing_class=loaded.processor,
-        peft_config=new_adapter(config, loaded.model),
-    )
+    trainer = GroupedGRPOTrainer(**trainer_parts(config, stage, loaded, raw, maker, segmenter))
     for model in (trainer.model, trainer.ref_model):
         if model is not None:
             share_images(model)
+            spare_frozen_encoders(model, config.grpo.prompts_per_step)
     return trainer
+
+
+def trainer_parts(
+    config: FineTuneConfig,
+    stage: Stage,
+    loaded: LoadedModel,
+    raw: Dataset,
+    maker: RowMaker,
+    segmenter: Segmenter | None = None,
+) -> dict[str, Any]:
+    """What a ``trl.GRPOTrainer`` is made of.
+
+    Raises:
+        TooFewSamplesError, ImageSizeError: as :func:`grpo_trainer`.
+    """
+    require_samples(len(raw), config.grpo)
+    rollout = config.grpo.max_completion_tokens or longest_rollout(
+        maker.settings,
+        context=loaded.context_tokens,
+        image_tokens=loaded.image_tokens,
+        answer_size=loaded.answer_size,
+    )
+    count = stage.steps * config.grpo.prompts_per_step
+    args = grpo_arguments(config, stage.folder, stage.steps, rollout)
+    if config.vllm.mode is VllmMode.colocate and args.vllm_max_model_length is None:
+        prompt = longest_prompt(questions_of(raw), maker, loaded.processor, loaded.image_tokens)
+        args.vllm_max_model_length = model_length(prompt, rollout)
+    return {
+        "model": loaded.model,
+        "reward_funcs": [*reward_functions(config, loaded.answer_size, segmenter)],
+        "args": args,
+        "train_dataset": training_rows(raw, maker, count, config.run.seed + _SEED_OFFSET),
+        "processing_class": loaded.processor,
+        "peft_config": new_adapter(config, loaded.model),
+    }
 
 
 def reward_functions(

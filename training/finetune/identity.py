@@ -11,8 +11,8 @@ from typing import Any
 _MEMORY_ONLY = {
     "sft": ("micro_batch",),
     "grpo": ("micro_batch",),
-    "run": ("gradient_checkpointing",),
-    "vllm": ("gpu_memory_share", "tensor_parallel"),
+    "run": ("gpu_gb", "gradient_checkpointing"),
+    "vllm": ("gpu_memory_share", "max_model_length", "sleep", "tensor_parallel"),
 }
 
 

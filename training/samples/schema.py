@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +90,9 @@ def stored_row(row: Mapping[str, Any]) -> StoredRow:
     require_columns(row)
     try:
         info, truth = row["extra_info"], row["reward_model"]["ground_truth"]
-        question = row["prompt"][0]["content"].replace(_PICTURE_MARK, "").strip()
         return StoredRow(
             id=str(info.get("id", "")),
-            question=question,
+            question=question_of(row["prompt"]),
             image=row["images"][0],
             mask=next(iter(row["masks"] or ()), None),
             ground_truth=truth,
@@ -113,6 +112,11 @@ def stored_row(row: Mapping[str, Any]) -> StoredRow:
             "images, the question in prompt[0].content, JSON in reward_model.ground_truth, and "
             "category in extra_info."
         ) from error
+
+
+def question_of(prompt: Sequence[Mapping[str, str]]) -> str:
+    """The question in a row's column ``prompt``, without the mark of the image's place."""
+    return prompt[0]["content"].replace(_PICTURE_MARK, "").strip()
 
 
 def features() -> Features:

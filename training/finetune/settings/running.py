@@ -17,7 +17,13 @@ class VllmSettings(Section):
     Attributes:
         mode: ``off``, ``colocate`` (in the training processes) or ``server`` (``trl vllm-serve``).
         url: of the server.
-        gpu_memory_share: of each GPU that colocated vLLM may take.
+        gpu_memory_share: of each GPU that colocated vLLM may take: its copy of the weights, room
+            for its first pass and, with the rest, the KV cache.
+        max_model_length: tokens of a prompt, image included, and its completion together; ``null``
+            for the data set's longest prompt and ``grpo.max_completion_tokens``. Colocated vLLM
+            starts only if its KV cache holds so many.
+        sleep: colocated vLLM gives its memory back while the model learns, and is sent the weights
+            anew afterwards.
         tensor_parallel: GPUs that hold one copy of a colocated model.
     """
 
@@ -26,12 +32,16 @@ class VllmSettings(Section):
     mode: VllmMode = setting(VllmMode.off, theirs="vllm_mode")
     url: str | None = setting(None, theirs="vllm_server_base_url")
     gpu_memory_share: Real = setting(0.3, above=0, below=1, theirs="vllm_gpu_memory_utilization")
+    max_model_length: Count | None = setting(None, least=1, theirs="vllm_max_model_length")
+    sleep: bool = setting(False, theirs="vllm_enable_sleep_mode")
     tensor_parallel: Count = setting(1, least=1, theirs="vllm_tensor_parallel_size")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         has_url = (self.url is not None) == (self.mode is VllmMode.server)
         self.require(has_url, "url", "an address with mode server, else null")
+        wakes = not self.sleep or self.mode is not VllmMode.server
+        self.require(wakes, "sleep", "false, as a server does not share the training's memory")
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class RunSettings(Section):
         eval_steps: steps between two evaluations on held-out samples, of which the first counts as
             an attempt at the gate; 0 evaluates at the end only. No checkpoint is chosen by them.
         eval_samples: held-out samples of such an evaluation; all of them decide at the end.
+        gpu_gb: memory of the card that the settings are made for, in 10^9 B; a dry run reckons
+            with it, a training takes the card that is there.
         accelerate_config: documents with what ``accelerate launch --config_file`` was given; it is
             recorded with the candidate.
     """
@@ -64,6 +76,7 @@ class RunSettings(Section):
     keep_checkpoints: Count = setting(2, least=2, theirs="save_total_limit")
     eval_steps: Count = setting(50, least=0)
     eval_samples: Count = setting(64, least=1)
+    gpu_gb: Real | None = setting(None, above=0)
     accelerate_config: str | None = None
 
     def __post_init__(self) -> None:

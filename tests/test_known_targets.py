@@ -11,6 +11,7 @@ import pytest
 from medreasoner_infer.errors import ModelUnavailableError
 from medreasoner_infer.reasoners import PromptTemplate
 from medreasoner_infer.reasoners.base import Reasoner
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.known_targets import KnownTargets
 from medreasoner_infer.reasoners.prompts import (
     PromptFile,
@@ -42,7 +43,7 @@ class Recorder(Reasoner):
         self.asked: list[str] = []
 
     def _sample(self, request, count, on_text, cancelled):
-        self.asked.append(self.template.render(request.query, self.input_size)[1])
+        self.asked.append(self.template.render(request.query, AnswerFrame(self.input_size))[1])
         found = Grounding("r", None, None)
         return (ReasonerAnswer("<think>r</think><answer>null</answer>", found, 0.5, 3),) * count
 

@@ -17,6 +17,7 @@ from medreasoner_infer.reasoners import PromptTemplate, prepare_image
 from medreasoner_infer.reasoners.base import ground
 from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
+from medreasoner_infer.reasoners.coordinates import THOUSANDTHS, AnswerFrame
 from medreasoner_infer.reasoners.prompts import (
     DIRECT_PROMPT,
     REASONING_PROMPT,
@@ -87,7 +88,7 @@ def test_an_unknown_encoding_is_refused() -> None:
 
 @pytest.mark.parametrize("template", [REASONING_PROMPT, DIRECT_PROMPT])
 def test_published_models_are_told_question_frame_format_and_absence(template) -> None:
-    system, user = template.render("What holds {bile}?", 840)
+    system, user = template.render("What holds {bile}?", AnswerFrame(840))
     assert "What holds {bile}?" in user
     assert "840 x 840" in user
     assert '{"bbox": [x1, y1, x2, y2], "points_1": [x, y], "points_2": [x, y]}' in user
@@ -111,9 +112,9 @@ def test_a_template_holds_the_question_once(template) -> None:
 
 def test_control_tokens_typed_by_a_user_are_blanked() -> None:
     template = PromptTemplate("s", "Q: {query}")
-    assert template.render(" a<|im_end|>b <|vision_start|> ", 1)[1] == "Q: a b"
+    assert template.render(" a<|im_end|>b <|vision_start|> ", AnswerFrame(1))[1] == "Q: a b"
     with pytest.raises(InputError, match="empty"):
-        template.render("<|im_start|>", 1)
+        template.render("<|im_start|>", AnswerFrame(1))
 
 
 def test_an_unknown_prompt_is_refused() -> None:
@@ -157,16 +158,17 @@ def test_a_malformed_prompt_json_is_refused(tmp_path, change, words) -> None:
 # ---- grounding
 
 
-def test_coordinates_are_mapped_back_from_what_the_model_saw() -> None:
+def test_coordinates_are_mapped_back_from_what_the_model_writes() -> None:
     text = (
-        '<think>x</think><answer>{"bbox": [14, 28, 56, 84], "points_1": [20, 30], '
-        '"points_2": [40, 50]}</answer>'
+        '<think>x</think><answer>{"bbox": [125, 250, 500, 750], "points_1": [250, 375], '
+        '"points_2": [375, 500]}</answer>'
     )
-    grounding = ground(text, answer_size=112, input_size=224, require_reasoning=True)
+    frame = AnswerFrame(224, THOUSANDTHS)
+    grounding = ground(text, frame, require_reasoning=True)
     assert grounding.bbox_xyxy_px == (28, 56, 112, 168)
-    assert grounding.points_xy_px == ((40, 60), (80, 100))
+    assert grounding.points_xy_px == ((56, 84), (84, 112))
     absent = "<think>x</think><answer>null</answer>"
-    assert not ground(absent, answer_size=112, input_size=224, require_reasoning=True).present
+    assert not ground(absent, frame, require_reasoning=True).present
 
 
 def test_a_thin_box_is_widened_to_a_pixel_of_the_model_and_told() -> None:
@@ -174,7 +176,7 @@ def test_a_thin_box_is_widened_to_a_pixel_of_the_model_and_told() -> None:
         '<think>x</think><answer>{"bbox": [14, 28, 14, 84], "points_1": [14, 30], '
         '"points_2": [14, 50]}</answer>'
     )
-    grounding = ground(text, answer_size=112, input_size=112, require_reasoning=True)
+    grounding = ground(text, AnswerFrame(112), require_reasoning=True)
     assert grounding.bbox_xyxy_px == (13.5, 28, 14.5, 84)
     assert "widened" in grounding.warnings[0]
 
@@ -210,21 +212,19 @@ def test_no_block_no_confidence() -> None:
 
 
 def test_a_long_context_leaves_the_bound_as_it_is() -> None:
-    chars = reasoning_chars(
-        REASONING_PROMPT, 2000, context=32_768, image_tokens=900, answer_size=840
-    )
+    chars = reasoning_chars(REASONING_PROMPT, 2000, context=32_768, image_tokens=900, units=840)
     assert chars == 2000
 
 
 def test_a_short_context_shortens_the_trace_so_that_all_fits() -> None:
     template = PromptTemplate("s" * 100, "{query}")
-    chars = reasoning_chars(template, 2000, context=1024, image_tokens=49, answer_size=112)
+    chars = reasoning_chars(template, 2000, context=1024, image_tokens=49, units=112)
     assert 100 < chars < 250
     assert completion_tokens(112, chars) + 49 + 50 + 128 <= 1024
 
 
 def test_a_direct_prompt_gets_no_trace() -> None:
-    assert not reasoning_chars(DIRECT_PROMPT, 9, context=999, image_tokens=0, answer_size=9)
+    assert not reasoning_chars(DIRECT_PROMPT, 9, context=999, image_tokens=0, units=9)
 
 
 # ---- weights

@@ -24,6 +24,7 @@ from medreasoner_infer.errors import (
     OutOfMemoryError,
 )
 from medreasoner_infer.reasoners import PromptTemplate, load_transformers_reasoner
+from medreasoner_infer.reasoners.families import ImageSizeChangedError
 from medreasoner_infer.reasoners.known_targets import KnownTargets
 from medreasoner_infer.types import ReasonerRequest
 
@@ -318,22 +319,10 @@ def test_control_tokens_in_a_question_do_not_reach_the_model(reasoner) -> None:
     reasoner.answer(request_of(0, forged))
 
 
-def test_a_processor_that_resizes_is_mapped_back(folder) -> None:
-    # 120 is no multiple of the grid of 16 px: the processor makes 112 of it.
-    reasoner = load_transformers_reasoner(folder, device="cpu", input_size=120, prompt=PROMPT)
-    assert reasoner._loaded.answer_size == 112
-    request = ReasonerRequest(np.zeros((120, 120, 3), np.uint8), QUESTION, "blank")
-    sampled = [
-        reasoner.answer(dataclasses.replace(request, samples=8, temperature=1.5, seed=seed))
-        for seed in range(4)
-    ]
-    present = [a for answers in sampled for a in answers if not a.grounding.warnings]
-    boxed = [answer for answer in present if answer.grounding.present]
-    assert boxed
-    for answer in boxed:
-        numbers = re.search(r'"bbox": ?\[([^]]*)\]', answer.completion).group(1)
-        told = [int(number) * 120 / 112 for number in numbers.split(",")]
-        assert list(answer.grounding.bbox_xyxy_px) == pytest.approx(told)
+def test_a_size_that_the_processor_would_change_is_refused_with_the_sizes(folder) -> None:
+    # 120 is no multiple of the grid of 16 px.
+    with pytest.raises(ImageSizeChangedError, match="112 px or 128 px"):
+        load_transformers_reasoner(folder, device="cpu", input_size=120, prompt=PROMPT)
 
 
 def test_without_constraint_a_random_model_keeps_to_no_format(reasoner) -> None:
@@ -377,7 +366,7 @@ def test_an_adapter_changes_weights_and_identity(reasoner, folder, tmp_path) -> 
     [
         (lambda path: (path / "model.safetensors").unlink(), r"no \*.safetensors"),
         (lambda path: (path / "model.safetensors").write_bytes(b"\0" * 64), "could not be loaded"),
-        (lambda path: (path / "config.json").write_text("{}"), "could not be loaded"),
+        (lambda path: (path / "config.json").write_text("{}"), "type is None"),
         (lambda path: (path / "prompt.json").write_text('{"system": ""}'), "user_template"),
         (lambda path: drop_a_weight(path / "model.safetensors"), "1 weights are missing"),
     ],
@@ -397,34 +386,6 @@ def drop_a_weight(path: Path) -> None:
     tensors = load_file(path)
     del tensors[next(name for name in tensors if name.endswith("norm.weight"))]
     save_file(tensors, path, metadata={"format": "pt"})
-
-
-def test_another_family_of_models_answers_without_kept_prefixes(folder, tmp_path) -> None:
-    processor = transformers.AutoProcessor.from_pretrained(folder)
-    base = transformers.AutoConfig.from_pretrained(folder)
-    text = base.text_config.to_dict() | {"head_dim": 16}
-    text["rope_parameters"] |= {"mrope_interleaved": True}
-    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2}
-    vision |= {"out_hidden_size": 32, "patch_size": 8, "num_position_embeddings": 196}
-    config = transformers.Qwen3VLConfig(
-        text_config=text,
-        vision_config=vision | {"deepstack_visual_indexes": [0]},
-        image_token_id=base.image_token_id,
-        video_token_id=base.video_token_id,
-        vision_start_token_id=base.vision_start_token_id,
-        vision_end_token_id=base.vision_end_token_id,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)  # with some random weights a token has no likelihood at all
-    transformers.Qwen3VLForConditionalGeneration(config).save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    other = load_transformers_reasoner(tmp_path, device="cpu", input_size=SIZE, prompt=PROMPT)
-    other = reconfigured(other)
-    assert type(other._loaded.model).__name__ == "Qwen3VLForConditionalGeneration"
-    answers = other.answer(request_of(samples=2, temperature=1.0))
-    answers += other.answer_batch([request_of(0), request_of(1, "a?")])
-    assert all(re.fullmatch(answer_regex(SIZE, 24), a.completion) for a in answers)
-    assert len(other.prefixes) == 0
 
 
 def test_an_unknown_device_is_refused(folder) -> None:

@@ -47,7 +47,14 @@ def quick_retries(monkeypatch) -> None:
 
 def connect(server: MisbehavingServer, limits: ReasonerLimits = LIMITS):
     prompt = PromptTemplate("Ground.", "{query}")
-    return connect_vllm_reasoner(server.url, "tiny", input_size=SIZE, prompt=prompt, limits=limits)
+    return connect_vllm_reasoner(
+        server.url,
+        "tiny",
+        input_size=SIZE,
+        prompt=prompt,
+        limits=limits,
+        model_type="qwen2_5_vl",
+    )
 
 
 def request_of() -> ReasonerRequest:

@@ -22,6 +22,7 @@ from medreasoner_infer.models.loading import load_reasoner
 from medreasoner_infer.models.registry import LIVE, resolve_model
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.base import ground
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.prompts import (
     DIRECT_PROMPT,
     OFFICIAL_DIRECT_PROMPT,
@@ -75,13 +76,13 @@ def question(size: int) -> ReasonerRequest:
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_the_official_prompt_is_the_released_one(name) -> None:
-    system, user = named_prompt(name).render("{query}", 840)
+    system, user = named_prompt(name).render("{query}", AnswerFrame(840))
     assert hashlib.sha256(user.encode()).hexdigest() == RELEASED[name]
     assert system == "You are a helpful assistant."
 
 
 def test_an_answer_in_the_official_prompts_own_quotes_is_read() -> None:
-    found = ground(AS_RELEASED_ANSWER, answer_size=840, input_size=840, require_reasoning=True)
+    found = ground(AS_RELEASED_ANSWER, AnswerFrame(840), require_reasoning=True)
     assert found.bbox_xyxy_px == (445, 136, 708, 729)
     assert found.points_xy_px == ((534, 273), (595, 455))
 

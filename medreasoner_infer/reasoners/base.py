@@ -11,8 +11,8 @@ import numpy as np
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.errors import AnswerError, InputError
 from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.prompts import PromptTemplate
-from medreasoner_infer.scaling import rescale
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 MIN_BOX_SIDE_PX = 1.0
@@ -82,12 +82,7 @@ class Reasoner(ABC):
         completion = targets.refusal(request.query) if targets else None
         if completion is None:
             return None
-        grounding = ground(
-            completion,
-            answer_size=self.input_size,
-            input_size=self.input_size,
-            require_reasoning=True,
-        )
+        grounding = ground(completion, AnswerFrame(self.input_size), require_reasoning=True)
         return ReasonerAnswer(completion, grounding, None, 0)
 
     @abstractmethod
@@ -146,35 +141,31 @@ def check_single_samples(requests: Sequence[ReasonerRequest]) -> None:
         raise InputError("A batch takes one sample per image; ask for further samples one by one.")
 
 
-def ground(
-    completion: str, *, answer_size: int, input_size: int, require_reasoning: bool
-) -> Grounding:
-    """Parse a completion and map it from the pixels that the model saw to reasoner px.
+def ground(completion: str, frame: AnswerFrame, *, require_reasoning: bool) -> Grounding:
+    """Parse a completion, whose numbers are the model's own, into a grounding in reasoner px.
 
     A model that answers in integers can name a box one pixel thin as x1 = x2, and constrained
     decoding cannot forbid it; such a box is widened to one pixel, which a warning tells.
 
     Args:
         completion: the generated text.
-        answer_size: side of the square after the processor's own resizing.
-        input_size: side of the square that was sent, the frame of the result.
+        frame: how the model writes coordinates.
         require_reasoning: whether the prompt asked for a trace.
 
     Raises:
         AnswerError: if the completion is malformed beyond repair.
     """
     try:
-        grounding = parse_answer(
-            completion,
+        return parse_answer(
+            frame.in_px(completion),
             mode="tolerant",
-            image_size=answer_size,
+            image_size=frame.side_px,
             require_reasoning=require_reasoning,
             min_side_px=MIN_BOX_SIDE_PX,
         )
     except AnswerError as error:
         error.completion = completion
         raise
-    return rescale(grounding, input_size / answer_size)
 
 
 def answers_or_faults(

@@ -14,7 +14,7 @@ _END_TOKENS = 1
 
 
 def reasoning_chars(
-    template: PromptTemplate, wanted: int, *, context: int, image_tokens: int, answer_size: int
+    template: PromptTemplate, wanted: int, *, context: int, image_tokens: int, units: int
 ) -> int:
     """The bound on the trace: ``wanted`` characters, or fewer where the context is short.
 
@@ -27,17 +27,17 @@ def reasoning_chars(
         wanted: bound that the caller would like.
         context: tokens of prompt and completion together that the model can hold.
         image_tokens: tokens that the image takes in the prompt.
-        answer_size: side of the square that coordinates refer to.
+        units: what the side of the image counts in answers.
     """
     if not template.asks_reasoning:
         return 0
     text = len(template.system + template.user_template) // _CHARS_PER_PROMPT_TOKEN + QUERY_TOKENS
     text += FOLLOW_UP_TOKENS if template.takes_follow_ups else 0
-    fixed = image_tokens + text + max_answer_bytes(answer_size, 0) + _END_TOKENS
-    per_char = max_answer_bytes(answer_size, 1) - max_answer_bytes(answer_size, 0)
+    fixed = image_tokens + text + max_answer_bytes(units, 0) + _END_TOKENS
+    per_char = max_answer_bytes(units, 1) - max_answer_bytes(units, 0)
     return max(1, min(wanted, (context - fixed) // per_char))
 
 
-def completion_tokens(answer_size: int, chars: int) -> int:
+def completion_tokens(units: int, chars: int) -> int:
     """Tokens that always suffice for an answer with a trace of ``chars`` characters."""
-    return max_answer_bytes(answer_size, chars) + _END_TOKENS
+    return max_answer_bytes(units, chars) + _END_TOKENS

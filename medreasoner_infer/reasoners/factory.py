@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medreasoner_infer.reasoners.families import ModelFamily, family_in, served_family
 from medreasoner_infer.reasoners.prompts import (
     AS_THE_MODEL_SAYS,
     REASONING_PROMPT,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from medreasoner_infer.reasoners.server_link import ReasonerLimits
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
     from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
-
-PUBLISHED_INPUT_SIZE = 840
 
 
 def load_transformers_reasoner(
@@ -49,7 +48,7 @@ def load_transformers_reasoner(
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
         adapter: folder of a LoRA adapter, merged into the weights.
         input_size: side of the square image in reasoner px; by default as the model's
-            ``prompt.json`` says, else 840, a multiple of Qwen2.5-VL's patch grid.
+            ``prompt.json`` says, else the size next to 840 px that its family's processor keeps.
         prompt: a built-in name or a template; by default as ``prompt.json`` says, else
             ``reasoning``.
         asking: what differs from that in this run.
@@ -58,9 +57,11 @@ def load_transformers_reasoner(
         notice: what a user must know of the weights, for the identity.
 
     Raises:
+        UnknownFamilyError: if it is not known how such a model writes coordinates.
+        ImageSizeChangedError: if its processor would change the image's size.
         ModelUnavailableError: if the weights are missing or cannot be loaded.
         MissingExtraError: if an adapter is given and ``peft`` is not installed.
-        InputError: if there is no prompt of that name.
+        InputError: if there is no prompt of that name, or it does not fit the family.
     """
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
     from medreasoner_infer.reasoners.transformers_loading import load_model
@@ -68,7 +69,9 @@ def load_transformers_reasoner(
 
     folder = locate_model(str(source), revision)
     adapter_folder = None if adapter is None else locate_adapter(Path(adapter))
-    settings = served_settings(load_prompt_file(folder.path), prompt, input_size, asking)
+    settings = served_settings(
+        load_prompt_file(folder.path), prompt, input_size, asking, family=family_in(folder.path)
+    )
     if adapter_folder is not None:
         settings = trained_further(settings)
     loaded = load_model(folder.path, settings.input_size, device=device, adapter=adapter_folder)
@@ -92,6 +95,8 @@ def connect_vllm_reasoner(
     prompt: str | PromptTemplate | None = None,
     asking: Asking = AS_THE_MODEL_SAYS,
     folder: str | Path | None = None,
+    base: str | None = None,
+    model_type: str | None = None,
     api_key: str | None = None,
     timeout_s: float | None = None,
     limits: ReasonerLimits | None = None,
@@ -111,6 +116,9 @@ def connect_vllm_reasoner(
         folder: the model's folder where this machine has it too: its ``prompt.json`` is used. A
             server does not tell its weights' hash, so the identity holds one only where the server
             read this very folder.
+        base: folder or Hugging Face id of the model beneath a LoRA adapter.
+        model_type: as the model's ``config.json`` says, where neither ``folder`` nor this machine's
+            copy of ``model``, of ``base`` or of what the server names holds that file.
         api_key: what the server was started with, if with any.
         timeout_s: longest silence, in place of that of ``limits``.
         limits: how long the server is waited for, and how much is taken from it.
@@ -120,8 +128,10 @@ def connect_vllm_reasoner(
 
     Raises:
         ReasonerUnreachableError: if the server does not answer or does not serve the model.
+        UnknownFamilyError: if nobody tells how the model writes coordinates.
+        ImageSizeChangedError: if the model's processor would change the image's size.
         MissingExtraError: if the ``openai`` package is not installed.
-        InputError: if there is no prompt of that name.
+        InputError: if there is no prompt of that name, or it does not fit the family.
     """
     from medreasoner_infer.reasoners.server_link import REASONER_LIMITS
     from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
@@ -129,14 +139,20 @@ def connect_vllm_reasoner(
     from medreasoner_infer.reasoners.weights import weights_sha256
 
     local = None if folder is None else Path(folder).expanduser()
-    settings = served_settings(
-        None if local is None else load_prompt_file(local), prompt, input_size, asking
-    )
     wanted = [model] if name is None else [model, name]
     bounds = limits or REASONER_LIMITS
     if timeout_s is not None:
         bounds = dataclasses.replace(bounds, silence_s=timeout_s)
     server = VllmServer.connect(base_url, wanted, api_key=api_key, limits=bounds)
+    # An adapter's folder holds no config.json, so that what lies beneath it is asked next.
+    family = served_family((local, model, base, server.root, server.base), model_type)
+    settings = served_settings(
+        None if local is None else load_prompt_file(local),
+        prompt,
+        input_size,
+        asking,
+        family=family,
+    )
     identity = ModelIdentity(
         name=name or model,
         source=f"{server.root or model} at {server.base_url}",
@@ -145,7 +161,7 @@ def connect_vllm_reasoner(
         licence=licence,
         notice=notice,
     )
-    return VllmReasoner(server, identity, settings, constrained=asking.constrained)
+    return VllmReasoner(server, identity, settings, family, constrained=asking.constrained)
 
 
 def served_settings(
@@ -153,6 +169,8 @@ def served_settings(
     prompt: str | PromptTemplate | None,
     input_size: int | None,
     asking: Asking = AS_THE_MODEL_SAYS,
+    *,
+    family: ModelFamily,
 ) -> PromptFile:
     """How a reasoner is asked: as wanted, else as its folder says, else as published.
 
@@ -161,6 +179,7 @@ def served_settings(
         prompt: wanted; a name or a template.
         input_size: wanted.
         asking: what differs in this run; its prompt goes before all others.
+        family: of the model, for its usual size.
 
     Raises:
         InputError: there is no prompt of that name, or it cannot be asked so.
@@ -168,7 +187,7 @@ def served_settings(
     wanted = asking.prompt or prompt
     template = named_prompt(wanted) if isinstance(wanted, str) else wanted
     if file is None:
-        file = PromptFile(REASONING_PROMPT, "rgb", PUBLISHED_INPUT_SIZE)
+        file = PromptFile(REASONING_PROMPT, "rgb", input_size or family.usual_px)
     return dataclasses.replace(
         file,
         template=in_prompting(template or file.template, asking),

@@ -13,20 +13,23 @@ from typing import Literal, get_args
 from medreasoner_infer.answer import DEFAULT_REASONING_CHARS, NOT_UNDERSTOOD
 from medreasoner_infer.errors import InputError, ModelUnavailableError
 from medreasoner_infer.reasoners import official_prompt
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.image_encoding import IMAGE_ENCODINGS
 from medreasoner_infer.reasoners.known_targets import KnownTargets
 from medreasoner_infer.types import EarlierTargetInView
 
 PROMPT_FILE = "prompt.json"
 QUERY, SIZE = "{query}", "{size}"
+# What a family's convention puts in: a sentence, the unit, and the example's numbers.
+COORDINATES, UNIT, CORNERS, POINT = "{coordinates}", "{unit}", "{corners}", "{point}"
 # Chat templates mark turns and images by <|…|>; typed by a user they would forge either.
 _CONTROL_TOKEN = re.compile(r"<\|[^<>|]{0,40}\|>")
 
 _FORMAT = (
-    'Write the final line exactly as <answer>{"bbox": [x1, y1, x2, y2], "points_1": [x, y], '
-    '"points_2": [x, y]}</answer>. All values are whole pixels of this {size} x {size} image, '
-    "counted from its upper left corner. The box encloses the target closely; the two points lie "
-    "well inside the target, apart from each other. If the target is not on this image, write "
+    'Write the final line exactly as <answer>{"bbox": [{corners}], "points_1": [{point}], '
+    '"points_2": [{point}]}</answer>. {coordinates} The box encloses the target closely; the two '
+    "points lie well inside the target, apart from each other. If the target is not on this image, "
+    "write "
     "<answer>null</answer> instead. If the question cannot be judged, write "
     f'<answer>"{NOT_UNDERSTOOD}"</answer> instead: it makes no sense, holds a word that you do not '
     "know, asks for several targets at once or for what no image shows, or the image is of a kind "
@@ -39,10 +42,11 @@ class PromptTemplate:
     """System message and user message of one question.
 
     ``user_template`` holds ``{query}`` once; both texts may hold ``{size}``, the side of the image
-    in px. ``asks_reasoning`` tells whether a ``<think>`` block is part of the answer. A small model
-    may say which ``targets`` it was taught; a question that names one of them is put to it in the
-    one way that it knows best. ``takes_follow_ups`` tells whether the model reads what a follow-up
-    question is about, in words.
+    in px, and what the model's family says of numbers: ``{coordinates}``, a sentence, ``{unit}``,
+    and ``{corners}`` and ``{point}`` of an example. ``asks_reasoning`` tells whether a ``<think>``
+    block is part of the answer. A small model may say which ``targets`` it was taught; a question
+    that names one of them is put to it in the one way that it knows best. ``takes_follow_ups``
+    tells whether the model reads what a follow-up question is about, in words.
     """
 
     system: str
@@ -59,13 +63,13 @@ class PromptTemplate:
             )
 
     def render(
-        self, query: str, size: int, about: EarlierTargetInView | None = None
+        self, query: str, frame: AnswerFrame, about: EarlierTargetInView | None = None
     ) -> tuple[str, str]:
         """System and user message. Chat control tokens typed by the reader become spaces.
 
         Args:
             query: the question.
-            size: side in px of the square that the model sees.
+            frame: in which the model writes coordinates.
             about: what a follow-up question goes on from; told behind the question.
 
         Raises:
@@ -77,24 +81,57 @@ class PromptTemplate:
         if self.targets is not None:
             plain = self.targets.asked(plain)
         if about is not None:
-            plain = f"{plain}\n{_words_of(about, size)}"
-        user = self.user_template.replace(SIZE, str(size)).replace(QUERY, plain)
-        return self.system.replace(SIZE, str(size)), user
+            plain = f"{plain}\n{_words_of(about, frame)}"
+        user = _told(self.user_template, frame).replace(QUERY, plain)
+        return _told(self.system, frame), user
+
+    def require_told(self, frame: AnswerFrame) -> None:
+        """Refuse a prompt that would ask for other coordinates than the model's own.
+
+        One that names none leaves them to the model, if its order is the usual one.
+
+        Raises:
+            InputError: the prompt has no place for the family's sentence, and shows pixels, or the
+                model writes y first.
+        """
+        text = self.system + self.user_template
+        shows_pixels = SIZE in text and frame.coordinates.steps is not None
+        if COORDINATES in text or not (shows_pixels or frame.coordinates.y_first):
+            return
+        raise InputError(
+            f"This prompt does not say how to write coordinates ({COORDINATES}), and the model "
+            f"writes {frame.coordinates.unit} as [{frame.coordinates.corners}]. Ask it by the "
+            "prompt reasoning or direct."
+        )
+
+
+def _told(text: str, frame: AnswerFrame) -> str:
+    """A template with what the family says of coordinates."""
+    family = frame.coordinates
+    for place, told in (
+        (COORDINATES, family.sentence),
+        (UNIT, family.unit),
+        (CORNERS, family.corners),
+        (POINT, family.point),
+        (SIZE, str(frame.side_px)),
+    ):
+        text = text.replace(place, told)
+    return text
 
 
 def _plain(text: str) -> str:
     return _CONTROL_TOKEN.sub(" ", text).strip()
 
 
-def _words_of(about: EarlierTargetInView, size: int) -> str:
-    """What a question follows up on; a box in whole px of the square of side ``size``."""
+def _words_of(about: EarlierTargetInView, frame: AnswerFrame) -> str:
+    """What a question follows up on; a box as the model writes it."""
     away = about.slices_away
     place = {None: "in another plane", 0: "on this slice"}.get(
         away, f"{away} slice{'' if away == 1 else 's'} away from this one"
     )
     if about.bbox_xyxy_share is not None:
-        box = [round(share * size) for share in about.bbox_xyxy_share]
-        place += f", within {box} in the pixels of this image"
+        box = frame.ordered([round(share * frame.units) for share in about.bbox_xyxy_share])
+        place += f", within {box} in the {frame.coordinates.unit} of this image"
     return (
         f'This question follows up on an earlier answer about "{_plain(about.name)}", {place}. '
         'Words such as "it", "its" and "the other one" refer to that.'
@@ -127,7 +164,7 @@ REASONING_PROMPT = PromptTemplate(
         "1. Interpret: which structures or findings could be meant?\n"
         "2. Gather evidence: which visible shapes, intensities and neighbours speak for each?\n"
         "3. Infer: which one is meant, and on which side and level does it lie?\n"
-        "4. Localise: where are its outermost edges in pixels?\n"
+        "4. Localise: where are its outermost edges in {unit}?\n"
         "5. Resolve: if the evidence conflicts, say which part is stronger and settle on one.\n"
         "Do not refuse: choose the most plausible region, unless the target is not there. Only if "
         "the question cannot be judged, say why and do not guess.\n\n" + _FORMAT

@@ -44,19 +44,15 @@ from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerReque
 BATCH_ROWS = 8
 WAIT_POLL_S = 0.1
 PREFIX_CACHE_BYTES = 512 * 2**20
-# Families whose chat template puts the image before the question and whose position ids are
-# computed from the patch grid alone, so that the image's keys and values can be kept.
-_PREFIX_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 
 
 class TransformersReasoner(Reasoner):
     """Runs a multimodal model in this process, one generation at a time.
 
     Decoding is constrained to the answer format, so that every completion is well formed, whatever
-    the weights. A model must answer in pixels of the image, as Qwen2.5-VL does; a family that was
-    trained to answer in thousandths of the image's side is not rescaled.
+    the weights. Coordinates are asked for and read as the model's family writes them.
 
-    Of Qwen2-VL models the image's keys and values are kept per ``image_key``: a second question
+    Of Qwen's families the image's keys and values are kept per ``image_key``: a second question
     about an image skips the vision encoder and most of the prompt. Both questions take the same
     arithmetic path, so the answer does not depend on the cache's state.
 
@@ -67,6 +63,9 @@ class TransformersReasoner(Reasoner):
             where the context is short.
         constrained: ``False`` decodes freely, to measure how well a model keeps to the format.
         prefix_cache_bytes: memory for kept images; 0 keeps none.
+
+    Raises:
+        InputError: if the prompt asks for other coordinates than the model's own.
     """
 
     def __init__(
@@ -87,18 +86,19 @@ class TransformersReasoner(Reasoner):
         )
         self._loaded = loaded
         self.template: PromptTemplate = settings.template
+        self.template.require_told(loaded.frame)
         self._lock = threading.Lock()
-        size = loaded.answer_size
+        units = loaded.frame.units
         chars = reasoning_chars(
             settings.template,
             settings.max_reasoning_chars,
             context=loaded.context_tokens,
             image_tokens=loaded.image_tokens,
-            answer_size=size,
+            units=units,
         )
-        self._max_new_tokens = completion_tokens(size, chars)
+        self._max_new_tokens = completion_tokens(units, chars)
         self._grammar = (
-            compile_answer_grammar(loaded, answer_regex(size, chars)) if constrained else None
+            compile_answer_grammar(loaded, answer_regex(units, chars)) if constrained else None
         )
 
     def _sample(
@@ -146,10 +146,10 @@ class TransformersReasoner(Reasoner):
 
     @property
     def _keeps_prefixes(self) -> bool:
-        return self._loaded.model.config.model_type in _PREFIX_FAMILIES
+        return self._loaded.family.keeps_prefix
 
     def _chat_text(self, request: ReasonerRequest) -> str:
-        system, user = self.template.render(request.query, self._loaded.answer_size, request.about)
+        system, user = self.template.render(request.query, self._loaded.frame, request.about)
         content = [{"type": "image"}, {"type": "text", "text": user}]
         # Nested content is what a processor takes; its annotation is that of a tokenizer.
         messages: list[Any] = [
@@ -162,7 +162,11 @@ class TransformersReasoner(Reasoner):
 
     def _process(self, texts: list[str], images: list[NDArray[np.uint8]]) -> dict[str, Any]:
         encoded = self._loaded.processor(
-            text=texts, images=images, return_tensors="pt", padding=True, padding_side="left"
+            text=texts,
+            images=[[image] for image in images],
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
         )
         return dict(encoded.to(self._loaded.device, dtype=self._loaded.model.dtype))
 
@@ -259,10 +263,7 @@ class TransformersReasoner(Reasoner):
         )
         pieces = [tokenizer.decode([token]) for token in tokens[:length]]
         grounding = ground(
-            completion,
-            answer_size=self._loaded.answer_size,
-            input_size=self.input_size,
-            require_reasoning=self.template.asks_reasoning,
+            completion, self._loaded.frame, require_reasoning=self.template.asks_reasoning
         )
         size, calibration = self.input_size, self._loaded.calibration
         found = evidence_of(pieces, logprobs[:length], grounding.bbox_xyxy_px, size)

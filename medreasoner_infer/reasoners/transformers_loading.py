@@ -11,6 +11,8 @@ import numpy as np
 
 from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
 from medreasoner_infer.reasoners.calibration import Calibration, read_calibration
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
+from medreasoner_infer.reasoners.families import ImageSizeChangedError, ModelFamily, family_in
 
 if TYPE_CHECKING:
     import torch
@@ -21,15 +23,15 @@ if TYPE_CHECKING:
 class LoadedModel:
     """A model ready to generate, with what the engine must know of it.
 
-    ``answer_size`` is the side in px of the square that the model sees after its processor's own
-    resizing, the frame of its answers. ``stop_token_ids`` end a completion. ``calibration`` is that
-    of these very weights.
+    ``frame`` is that of its answers, ``image_tokens`` what its image takes of the prompt.
+    ``stop_token_ids`` end a completion. ``calibration`` is that of these very weights.
     """
 
     model: PreTrainedModel
     processor: ProcessorMixin
     device: torch.device
-    answer_size: int
+    family: ModelFamily
+    frame: AnswerFrame
     image_tokens: int
     context_tokens: int
     vocabulary_size: int
@@ -43,6 +45,8 @@ def load_model(
     """Load model and processor; weights in safetensors only, no code of the repository is run.
 
     Raises:
+        UnknownFamilyError: if it is not known how such a model writes coordinates.
+        ImageSizeChangedError: if its processor would change the image's size.
         ModelUnavailableError: if the folder holds no complete multimodal model, or a damaged
             calibration.
         MissingExtraError: if an adapter is given and ``peft`` is not installed.
@@ -51,6 +55,8 @@ def load_model(
     from transformers import AutoProcessor
 
     chosen = choose_device(device)
+    family = family_in(folder)
+    frame = family.frame(input_size)
     try:
         processor = AutoProcessor.from_pretrained(  # nosec B615 # a folder that is here already
             folder, trust_remote_code=False, local_files_only=True
@@ -63,14 +69,15 @@ def load_model(
     if adapter is not None:
         model = _merge_adapter(model, adapter)
     _ask_for_size(processor, input_size)
-    answer_size, image_tokens = _measure_image(processor, model, input_size)
+    _require_kept(processor, input_size)
     text_config = model.config.get_text_config()
     return LoadedModel(
         model=model.eval(),
         processor=processor,
         device=chosen,
-        answer_size=answer_size,
-        image_tokens=image_tokens,
+        family=family,
+        frame=frame,
+        image_tokens=family.resizing.tokens(input_size),
         context_tokens=text_config.max_position_embeddings,
         vocabulary_size=text_config.vocab_size,
         stop_token_ids=_own_the_decoding(model, processor),
@@ -142,29 +149,30 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 
 
 def _ask_for_size(processor: ProcessorMixin, input_size: int) -> None:
-    """Have a Qwen processor keep a square of ``input_size`` px where its patch grid allows."""
+    """Have a Qwen processor keep a square of ``input_size`` px."""
     image_processor = processor.image_processor
     if hasattr(image_processor, "merge_size"):  # the family whose edges are numbers of pixels
         pixels = input_size * input_size
         image_processor.size = {"shortest_edge": pixels, "longest_edge": pixels}
 
 
-def _measure_image(
-    processor: ProcessorMixin, model: PreTrainedModel, input_size: int
-) -> tuple[int, int]:
-    """Side in px of what the model sees of an ``input_size`` square, and its image tokens."""
+def _require_kept(processor: ProcessorMixin, input_size: int) -> None:
+    """Refuse a processor with another patch grid than the model's settings tell.
+
+    Raises:
+        ImageSizeChangedError: in that case.
+    """
     blank = np.zeros((input_size, input_size, 3), np.uint8)
     encoded: dict[str, Any] = processor.image_processor(images=[blank], return_tensors="pt")
     grid = encoded.get("image_grid_thw")
     if grid is None:
-        return input_size, 0
-    _, rows, columns = grid[0].tolist()
-    if rows != columns:
-        raise ModelUnavailableError(
-            f"The processor makes {rows} x {columns} patches of a square image; expected a square."
+        return
+    sides = [int(patches) * processor.image_processor.patch_size for patches in grid[0, 1:]]
+    if sides != [input_size, input_size]:
+        raise ImageSizeChangedError(
+            f"The folder's processor makes {sides[1]} x {sides[0]} px of an image of {input_size} "
+            "px, which the model's own settings would keep; expected a processor of this model."
         )
-    image_processor = processor.image_processor
-    return rows * image_processor.patch_size, rows * columns // image_processor.merge_size**2
 
 
 def _own_the_decoding(model: PreTrainedModel, processor: ProcessorMixin) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from medreasoner_infer.reasoners.base import (
 )
 from medreasoner_infer.reasoners.budget import reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
+from medreasoner_infer.reasoners.families import ModelFamily
 from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
 from medreasoner_infer.reasoners.vllm_server import Messages, VllmServer
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
@@ -35,7 +36,6 @@ UNTOLD_CONTEXT_TOKENS = 4096
 # A server fills what a request leaves open from the model's own generation_config.json, whose
 # repetition penalty and filters distort coordinates.
 _PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-_QWEN_PATCH_PX = 28
 
 
 @dataclass
@@ -51,17 +51,21 @@ class _Sample:
 class VllmReasoner(Reasoner):
     """Asks a vLLM server; the server batches what several threads ask at once.
 
-    Decoding is constrained to the answer format by the server. A model that resizes the image must
-    be served so that a square of ``input_size`` px stays as it is: coordinates are taken as model
-    px.
+    Decoding is constrained to the answer format by the server. An image that the family's processor
+    would resize is not sent.
 
     Args:
         server: the server, connected.
         identity: which weights it serves, as far as it is known.
         settings: prompt, image encoding, input size and the bound on the trace, which is lowered
             where the context is short.
+        family: how the served model writes coordinates and resizes images.
         score: whether to ask for the confidence, which costs a second pass over the prompt.
         constrained: ``False`` decodes freely, to measure how well a model keeps to the format.
+
+    Raises:
+        ImageSizeChangedError: if the model's processor would change the image's size.
+        InputError: if the prompt asks for other coordinates than the model's own.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class VllmReasoner(Reasoner):
         server: VllmServer,
         identity: ModelIdentity,
         settings: PromptFile,
+        family: ModelFamily,
         *,
         score: bool = True,
         constrained: bool = True,
@@ -78,16 +83,18 @@ class VllmReasoner(Reasoner):
         self.image_encoding = settings.image_encoding
         self.takes_follow_ups = settings.template.takes_follow_ups
         self._server = server
+        self._frame = family.frame(settings.input_size)
         self.template: PromptTemplate = settings.template
+        self.template.require_told(self._frame)
         self._score = score
         chars = reasoning_chars(
             settings.template,
             settings.max_reasoning_chars,
             context=server.context_tokens or UNTOLD_CONTEXT_TOKENS,
-            image_tokens=(settings.input_size // _QWEN_PATCH_PX) ** 2,
-            answer_size=settings.input_size,
+            image_tokens=family.resizing.tokens(settings.input_size),
+            units=self._frame.units,
         )
-        regex = answer_regex(settings.input_size, chars)
+        regex = answer_regex(self._frame.units, chars)
         self._structure = {"structured_outputs": {"regex": regex}} if constrained else {}
 
     def _sample(
@@ -121,7 +128,7 @@ class VllmReasoner(Reasoner):
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _messages(self, request: ReasonerRequest) -> Messages:
-        system, user = self.template.render(request.query, self.input_size, request.about)
+        system, user = self.template.render(request.query, self._frame, request.about)
         return [
             {"role": "system", "content": system},
             {
@@ -157,12 +164,7 @@ class VllmReasoner(Reasoner):
                 "with a longer context."
             )
         completion = "".join(sample.pieces)
-        grounding = ground(
-            completion,
-            answer_size=self.input_size,
-            input_size=self.input_size,
-            require_reasoning=self.template.asks_reasoning,
-        )
+        grounding = ground(completion, self._frame, require_reasoning=self.template.asks_reasoning)
         confidence = self._confidence(messages, completion, cancelled) if self._score else None
         return ReasonerAnswer(completion, grounding, confidence, sample.tokens)
 

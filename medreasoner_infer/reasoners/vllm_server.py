@@ -25,14 +25,16 @@ Receive = Callable[["ChatCompletionChunk"], None]
 class VllmServer:
     """A server that was found to serve ``model``.
 
-    ``root`` is where the server says it read the weights (or the LoRA adapter) from, and
-    ``context_tokens`` its ``--max-model-len``; ``None`` where it does not tell.
+    ``root`` is where the server says it read the weights (or the LoRA adapter) from, ``base`` where
+    it read those of the model beneath an adapter from, and ``context_tokens`` its
+    ``--max-model-len``; ``None`` where it does not tell.
     """
 
     link: ServerLink
     model: str
     root: str | None
     context_tokens: int | None
+    base: str | None = None
 
     @property
     def base_url(self) -> str:
@@ -70,7 +72,7 @@ class VllmServer:
         # Of a LoRA adapter the server tells no length; it is that of the model beneath.
         beneath = by_name.get(found.get("parent"), {})
         context = found.get("max_model_len") or beneath.get("max_model_len")
-        return cls(link, found["id"], found.get("root"), context)
+        return cls(link, found["id"], found.get("root"), context, beneath.get("root"))
 
     def reads_from(self, folder: Path) -> bool:
         """Whether the server says that it read the weights from ``folder``."""

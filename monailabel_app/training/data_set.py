@@ -14,6 +14,7 @@ from pathlib import Path
 
 from medreasoner_infer.models.registry import LIVE, resolve_model
 from medreasoner_infer.models.store import ReasonerStore
+from medreasoner_infer.reasoners.families import usual_input_px
 from medreasoner_infer.reasoners.prompts import load_prompt_file
 from medreasoner_training.embedded.reasoner.targets import MIN_AREA_PX
 from medreasoner_training.finetune import FineTuneConfig
@@ -45,6 +46,7 @@ def input_size_px(name: str, store: str | None = None) -> int:
 
     Raises:
         UnknownModelError: the name means nothing.
+        UnknownFamilyError: a model of that kind cannot be asked.
     """
     folder = None
     if name == LIVE:
@@ -56,7 +58,7 @@ def input_size_px(name: str, store: str | None = None) -> int:
         prompt = None if candidate is None else load_prompt_file(candidate)
         if prompt is not None:
             return prompt.input_size
-    return spec.input_size or PUBLISHED_SIZE_PX
+    return spec.input_size or usual_input_px(spec.source)
 
 
 def export_data_set(

@@ -11,6 +11,7 @@ import numpy as np
 
 from medreasoner_infer.errors import PromptError
 from medreasoner_infer.reasoners.base import Reasoner, ground
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, SliceMask
 
 IDENTITY = ModelIdentity("toy", "toy", None, "ab" * 32, "Apache-2.0", "Not for clinical use.")
@@ -40,7 +41,7 @@ class Scripted(Reasoner):
 
     def _sample(self, request, count, on_text, cancelled):
         text = self.texts[request.query]
-        grounding = ground(text, answer_size=84, input_size=84, require_reasoning=False)
+        grounding = ground(text, AnswerFrame(84), require_reasoning=False)
         return (ReasonerAnswer(text, grounding, None, 1),) * count
 
 

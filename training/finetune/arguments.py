@@ -59,7 +59,7 @@ def grpo_arguments(
 
 
 def longest_rollout(
-    settings: PromptFile, *, context: int, image_tokens: int, answer_size: int
+    settings: PromptFile, *, context: int, image_tokens: int, units: int
 ) -> int:
     """Tokens that the served reasoner may write, at most :data:`LONGEST_ROLLOUT`.
 
@@ -67,16 +67,16 @@ def longest_rollout(
         settings: how it is asked.
         context: tokens of prompt and completion together that the model can hold.
         image_tokens: that the image takes in the prompt.
-        answer_size: side in px of the square that answers speak of.
+        units: the largest number of an answer (:attr:`AnswerFrame.units`).
     """
     chars = reasoning_chars(
         settings.template,
         settings.max_reasoning_chars,
         context=context,
         image_tokens=image_tokens,
-        answer_size=answer_size,
+        units=units,
     )
-    return min(LONGEST_ROLLOUT, completion_tokens(answer_size, chars))
+    return min(LONGEST_ROLLOUT, completion_tokens(units, chars))
 
 
 def new_adapter(config: FineTuneConfig, model: torch.nn.Module) -> LoraConfig | None:

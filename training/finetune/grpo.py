@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.segmenters.base import Segmenter
 from medreasoner_training.finetune.arguments import grpo_arguments, longest_rollout, new_adapter
 from medreasoner_training.finetune.config import FineTuneConfig
@@ -25,6 +28,7 @@ from medreasoner_training.rewards import (
     make_reward_functions,
     mask_dice_reward,
 )
+from medreasoner_training.rewards.trl_functions import Completion, completion_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -55,7 +59,7 @@ def grpo_trainer(
     trainer = GroupedGRPOTrainer(**trainer_parts(config, stage, loaded, raw, maker, segmenter))
     for model in (trainer.model, trainer.ref_model):
         if model is not None:
-            share_images(model)
+            share_images(model, loaded.family)
             spare_frozen_encoders(model, config.grpo.prompts_per_step)
     return trainer
 
@@ -78,7 +82,7 @@ def trainer_parts(
         maker.settings,
         context=loaded.context_tokens,
         image_tokens=loaded.image_tokens,
-        answer_size=loaded.answer_size,
+        units=loaded.frame.units,
     )
     count = stage.steps * config.grpo.prompts_per_step
     args = grpo_arguments(config, stage.folder, stage.steps, rollout)
@@ -87,7 +91,7 @@ def trainer_parts(
         args.vllm_max_model_length = model_length(prompt, rollout)
     return {
         "model": loaded.model,
-        "reward_funcs": [*reward_functions(config, loaded.answer_size, segmenter)],
+        "reward_funcs": [*reward_functions(config, loaded.frame, segmenter)],
         "args": args,
         "train_dataset": training_rows(raw, maker, count, config.run.seed + _SEED_OFFSET),
         "processing_class": loaded.processor,
@@ -96,15 +100,18 @@ def trainer_parts(
 
 
 def reward_functions(
-    config: FineTuneConfig, answer_size: int, segmenter: Segmenter | None
+    config: FineTuneConfig, frame: AnswerFrame, segmenter: Segmenter | None
 ) -> list[RewardFunction]:
-    """The configured terms, and the frozen segmenter's mask if it has a weight."""
+    """The configured terms, and the frozen segmenter's mask if it has a weight.
+
+    They compare in reasoner px: completions are converted from the model's own coordinates first.
+    """
     rewards = config.reward_config
     functions = make_reward_functions(rewards)
     if config.rewards.mask_weight > 0 and segmenter is not None:
         functions.append(
             mask_dice_reward(
-                SquareSegmenter(segmenter, answer_size),
+                SquareSegmenter(segmenter, frame.side_px),
                 image_column="square",
                 mask_column="mask",
                 ground_truth_column=rewards.ground_truth_column,
@@ -112,7 +119,20 @@ def reward_functions(
                 weight=config.rewards.mask_weight,
             )
         )
-    return functions
+    return [_in_reasoner_px(function, frame) for function in functions]
+
+
+def _in_reasoner_px(function: RewardFunction, frame: AnswerFrame) -> RewardFunction:
+    """The reward of completions whose numbers are as the model's family writes them."""
+    if frame.is_reasoner_px:
+        return function
+
+    @functools.wraps(function)
+    def converted(completions: Sequence[Completion], **columns: object) -> list[float | None]:
+        in_px = [frame.in_px(completion_text(completion)) for completion in completions]
+        return function(in_px, **columns)
+
+    return converted
 
 
 def require_samples(samples: int, grpo: GrpoSettings) -> None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a data set folder as TRL reads them, asked exactly as the served reasoner is asked.
 
-Three squares are in play: the data set's images of D px, the ``input_size`` of S px to which the
-reasoner's images are letterboxed, and the ``answer_size`` of A px that remains after the model's
-own processor; completions speak of the last one.
+Two squares are in play: the data set's images of D px, and the ``input_size`` of S px, reasoner px,
+in which the model sees them. Prompts and completions write coordinates as the model's family does.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.reasoners.prompts import PromptFile
-from medreasoner_infer.scaling import rescale
 from medreasoner_training.finetune.errors import ImageSizeError, TooFewSamplesError
 from medreasoner_training.finetune.raw_samples import (
     RawSample,
@@ -40,13 +39,13 @@ class RowMaker:
 
     Attributes:
         settings: prompt, encoding and input size of the served reasoner.
-        answer_size: side in px of the square that completions speak of.
+        frame: how the model writes coordinates of a square of ``settings.input_size``.
         image_sizes: what happens to images of another size than ``settings.input_size``.
         augmentation: varies samples; ``None`` leaves them as they are.
     """
 
     settings: PromptFile
-    answer_size: int
+    frame: AnswerFrame
     image_sizes: ImageSizes = ImageSizes.refuse
     augmentation: Augmentation | None = None
 
@@ -60,7 +59,7 @@ class RowMaker:
         Returns:
             ``prompt`` (system and user message), ``image`` (what the reasoner reads),
             ``completion`` (the approved answer, for supervised steps), ``ground_truth`` (JSON in
-            answer px, ``null`` for an absent target), ``square`` (letterboxed slice before its
+            reasoner px, ``null`` for an absent target), ``square`` (letterboxed slice before its
             encoding) and ``mask``, both PIL images of input size.
 
         Raises:
@@ -71,14 +70,12 @@ class RowMaker:
         self.check_size(len(sample.image))
         sample = self._varied(sample, seed)
         asked = scale_sample(sample, self.settings.input_size)
-        factor = self.answer_size / len(sample.image)
-        in_answer_px = sample.truth and rescale(sample.truth, factor)
-        completion = completion_of(asked, in_answer_px, self.settings.template)
+        completion = completion_of(asked, self.settings.template, self.frame)
         return {
             "prompt": self.messages(sample.query),
             "image": Image.fromarray(prepare_image(asked.image, self.settings.image_encoding)),
             "completion": [{"role": "assistant", "content": completion}],
-            "ground_truth": _json_of(in_answer_px),
+            "ground_truth": _json_of(asked.truth),
             "square": Image.fromarray(asked.image),
             "mask": Image.fromarray(np.where(asked.mask, 255, 0).astype(np.uint8)),
         }
@@ -95,7 +92,7 @@ class RowMaker:
 
     def messages(self, query: str) -> list[dict[str, str]]:
         """System and user message; TRL puts the image before the user's text, as serving does."""
-        system, user = self.settings.template.render(query, self.answer_size)
+        system, user = self.settings.template.render(query, self.frame)
         return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
     def check_size(self, side_px: int) -> None:

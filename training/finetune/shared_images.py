@@ -7,25 +7,36 @@ add up, so that sharing them changes the time that a step takes and nothing else
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from medreasoner_infer.reasoners.families import ModelFamily
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-_ENCODER = "visual"
+logger = logging.getLogger(__name__)
 
 
-def share_images(model: nn.Module) -> None:
-    """Let the image encoder of a Qwen2.5-VL skip images that it has in the batch already.
+def share_images(model: nn.Module, family: ModelFamily) -> None:
+    """Let the image encoder of a Qwen model skip images that it has in the batch already.
 
-    A model whose image encoder has another name is left as it is.
+    A model of a family whose encoder does not take patches and a grid is left as it is, and the log
+    says so.
     """
+    if family.encoder is None:
+        logger.info(
+            "Rollouts do not share their images: the image encoder of %s takes whole images, and "
+            "sharing is written for Qwen's, which takes patches and a grid.",
+            family.name,
+        )
+        return
     for name, module in model.named_modules():
-        if name.rpartition(".")[2] == _ENCODER:
+        if name.rpartition(".")[2] == family.encoder:
             _Sharing(module)
 
 
@@ -33,7 +44,8 @@ class _Sharing:
     """Hooks around one encoder's forward pass: what goes in is thinned out, what comes out spread.
 
     The encoder takes patches (P, D) of all images one after the other and the grid (N, 3) of each,
-    and gives ``pooler_output``, tokens (T, C) in the same order, the only output that is used.
+    and gives tokens (T, C) in the same order: ``pooler_output``, and for Qwen3-VL also
+    ``deepstack_features``, one such tensor for each of the language model's first layers.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -57,9 +69,16 @@ class _Sharing:
     def _spread(
         self, encoder: nn.Module, args: Any, output: BaseModelOutputWithPooling
     ) -> BaseModelOutputWithPooling:
-        features = cast("torch.Tensor", output.pooler_output).split(self._tokens)
-        output.pooler_output = torch.cat([features[place] for place in self._places])
+        output.pooler_output = self._of_all(cast("torch.Tensor", output.pooler_output))
+        deepstack: list[torch.Tensor] | None = getattr(output, "deepstack_features", None)
+        if deepstack is not None:
+            cast("Any", output).deepstack_features = [self._of_all(each) for each in deepstack]
         return output
+
+    def _of_all(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The tokens (T, C) of the distinct images, again for every image."""
+        features = tokens.split(self._tokens)
+        return torch.cat([features[place] for place in self._places])
 
 
 def distinct_images(images: Sequence[torch.Tensor]) -> tuple[list[int], list[int]]:

@@ -85,7 +85,7 @@ def build_trainer(
     """TRL's trainer of a stage, without callbacks."""
     config = prepared.config
     augmentation = Augmentation(config.augmentation) if config.data.augment else None
-    maker = RowMaker(start.settings, loaded.answer_size, config.data.image_sizes, augmentation)
+    maker = RowMaker(start.settings, loaded.frame, config.data.image_sizes, augmentation)
     if stage.name == "sft":
         return sft_trainer(config, stage, loaded, prepared.training, maker)
     segmenter = segmenter_of(config) if config.rewards.mask_weight > 0 else None

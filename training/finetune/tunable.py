@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model
 from medreasoner_infer.models.store import Candidate, ReasonerStore
 from medreasoner_infer.reasoners.factory import served_settings
+from medreasoner_infer.reasoners.families import family_in
 from medreasoner_infer.reasoners.prompts import (
     PROMPT_FILE,
     PromptFile,
@@ -96,7 +97,10 @@ def _of_candidate(candidate: Candidate) -> TunableReasoner:
 
 def _served_prompt(folder: Path, spec: ModelSpec) -> PromptFile:
     """As a model of that folder and registry entry is asked once it was trained further."""
-    return trained_further(served_settings(load_prompt_file(folder), spec.prompt, spec.input_size))
+    settings = served_settings(
+        load_prompt_file(folder), spec.prompt, spec.input_size, family=family_in(folder)
+    )
+    return trained_further(settings)
 
 
 def training_device(run: RunSettings) -> str:

@@ -74,6 +74,7 @@ def _full_model(candidate: Candidate, base: ModelSpec) -> ModelSpec:
         notice=candidate.notice,
         input_size=None if asks_itself else base.input_size,
         prompt=None if asks_itself else base.prompt,
+        model_type=base.model_type,
     )
 
 
@@ -87,6 +88,8 @@ def _served_adapter(candidate: Candidate, base: ModelSpec, url: str) -> Reasoner
         input_size=base.input_size,
         prompt=base.prompt,
         folder=base.source if base.is_local else None,
+        base=base.source,
+        model_type=base.model_type,
         api_key=served_api_key(),
         licence=candidate.licence,
         notice=candidate.notice,

@@ -18,7 +18,7 @@ from support.tiny_families import (
     internvl_processor,
     tokenizer_with,
 )
-from support.vllm_stub import card, running, serves, stream
+from support.vllm_stub import PIECES, card, running, score, serves, stream
 
 from medreasoner_infer.errors import AnswerError, InputError, ModelUnavailableError
 from medreasoner_infer.imaging import Plane, Volume, slice_mapping
@@ -434,6 +434,22 @@ def test_an_image_that_the_server_s_processor_would_change_is_not_sent(server, t
     with pytest.raises(ImageSizeChangedError, match="616 px"):
         connect(840)
     assert connect(616).input_size == 616
+
+
+def test_a_server_that_resizes_the_image_all_the_same_is_refused(server) -> None:
+    def ask(tokens: int):
+        pieces = ["<|image_pad|>"] * tokens + PIECES
+        server.score_reply = score(pieces, [0.5] * len(pieces))
+        reasoner = connect_vllm_reasoner(
+            server.url, "tiny", input_size=56, prompt=prompt, model_type="qwen2_5_vl"
+        )
+        return reasoner.answer(ReasonerRequest(blank(56), QUESTION, ""))
+
+    prompt = PromptTemplate("Ground.", "{query}")
+    for tokens in (0, 4):
+        assert ask(tokens)[0].confidence == pytest.approx(0.5)
+    with pytest.raises(ImageSizeChangedError, match=r"9 tokens of an image of 56 px.*takes 4"):
+        ask(9)
 
 
 def test_a_served_model_of_which_nobody_tells_the_type_is_refused(server) -> None:

@@ -50,6 +50,7 @@ class ModelFamily:
             keeps to; this process asks its own processor for the image's size instead.
         keeps_prefix: whether the chat template puts the image before the question and position ids
             come of the patch grid alone, so that the image's keys and values can be kept.
+        image_token: what stands for each token of the image in the prompt.
         encoder: name of the module that takes patches and a grid, so that equal images can share a
             pass through it; ``None`` where the encoder works otherwise.
     """
@@ -57,6 +58,7 @@ class ModelFamily:
     name: str
     coordinates: Coordinates
     resizing: Resizing
+    image_token: str
     served_px2: tuple[int, int] | None = None
     keeps_prefix: bool = False
     encoder: str | None = None
@@ -95,30 +97,28 @@ class ModelFamily:
         return dataclasses.replace(self, resizing=resizing)
 
 
-_QWEN_2_PX2 = (56 * 56, 16384 * 28 * 28)
-_QWEN_3_PX2 = (256 * 256, 4096 * 4096)
-_QWEN_3 = ModelFamily(
-    "Qwen3-VL", THOUSANDTHS, SmartResize(32), _QWEN_3_PX2, keeps_prefix=True, encoder="visual"
+_QWEN = ModelFamily(
+    "Qwen2-VL",
+    THOUSANDTHS,
+    SmartResize(28),
+    "<|image_pad|>",
+    (56 * 56, 16384 * 28 * 28),
+    keeps_prefix=True,
+    encoder="visual",
+)
+_QWEN_3 = dataclasses.replace(
+    _QWEN, name="Qwen3-VL", resizing=SmartResize(32), served_px2=(256 * 256, 4096 * 4096)
 )
 
 #: By ``model_type`` of ``config.json``.
 FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
     {
-        "qwen2_vl": ModelFamily(
-            "Qwen2-VL",
-            THOUSANDTHS,
-            SmartResize(28),
-            _QWEN_2_PX2,
-            keeps_prefix=True,
-            encoder="visual",
-        ),
-        "qwen2_5_vl": ModelFamily(
-            "Qwen2.5-VL", PIXELS, SmartResize(28), _QWEN_2_PX2, keeps_prefix=True, encoder="visual"
-        ),
+        "qwen2_vl": _QWEN,
+        "qwen2_5_vl": dataclasses.replace(_QWEN, name="Qwen2.5-VL", coordinates=PIXELS),
         "qwen3_vl": _QWEN_3,
         "qwen3_vl_moe": _QWEN_3,
-        "internvl": ModelFamily("InternVL", THOUSANDTHS, Tiles()),
-        "gemma3": ModelFamily("Gemma 3", THOUSANDTHS_Y_FIRST, FixedSize()),
+        "internvl": ModelFamily("InternVL", THOUSANDTHS, Tiles(), "<IMG_CONTEXT>"),
+        "gemma3": ModelFamily("Gemma 3", THOUSANDTHS_Y_FIRST, FixedSize(), "<image_soft_token>"),
     }
 )
 

@@ -23,7 +23,7 @@ from medreasoner_infer.reasoners.base import (
 )
 from medreasoner_infer.reasoners.budget import reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
-from medreasoner_infer.reasoners.families import ModelFamily
+from medreasoner_infer.reasoners.families import ImageSizeChangedError, ModelFamily
 from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
 from medreasoner_infer.reasoners.vllm_server import Messages, VllmServer
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
@@ -83,6 +83,7 @@ class VllmReasoner(Reasoner):
         self.image_encoding = settings.image_encoding
         self.takes_follow_ups = settings.template.takes_follow_ups
         self._server = server
+        self._family = family
         self._frame = family.frame(settings.input_size)
         self.template: PromptTemplate = settings.template
         self.template.require_told(self._frame)
@@ -175,7 +176,25 @@ class VllmReasoner(Reasoner):
         if not scored:
             return None
         pieces, logprobs = zip(*scored, strict=True)
+        self._require_kept(pieces.count(self._family.image_token))
         return answer_confidence(pieces, logprobs)
+
+    def _require_kept(self, image_tokens: int) -> None:
+        """Refuse the answer of a server that resized the image after all.
+
+        Args:
+            image_tokens: that it counts in the prompt; 0 where it does not tell them apart.
+
+        Raises:
+            ImageSizeChangedError: it makes another number of them than the image's size gives.
+        """
+        expected = self._family.resizing.tokens(self.input_size)
+        if image_tokens not in (0, expected):
+            raise ImageSizeChangedError(
+                f"The server makes {image_tokens} tokens of an image of {self.input_size} px, for "
+                f"which {self._family.name} takes {expected}: it resizes images. Start it with the "
+                "bounds on pixels that the model was published with (--mm-processor-kwargs)."
+            )
 
 
 def png_data_url(image: NDArray[np.uint8]) -> str:

@@ -240,7 +240,8 @@ def differences(scores: PairedScores) -> tuple[NDArray[np.float64], NDArray[np.i
     present = np.asarray(scores.held_out.present)
     both = [np.where(s.failed, 0.0, s.box_iou)[present] for s in (scores.candidate, scores.live)]
     _, patient = np.unique(np.asarray(scores.held_out.patients)[present], return_inverse=True)
-    return np.bincount(patient, weights=both[0] - both[1]), np.bincount(patient)
+    sums = np.asarray(np.bincount(patient, weights=both[0] - both[1]), np.float64)
+    return sums, np.bincount(patient)
 
 
 def _is_hopeless(scores: PairedScores, config: GateConfig, attempt: int) -> bool:

@@ -22,7 +22,8 @@ class Comparison:
     """Two models on one metric over the samples to which it applies.
 
     ``low`` and ``high`` bound the mean difference (candidate - live); ``None`` with fewer than two
-    patients, or where too few of them differ for an interval. ``label`` is ``None`` for all labels together.
+    patients, or where too few of them differ for an interval. ``label`` is ``None`` for all labels
+    together.
     """
 
     metric: str

@@ -131,6 +131,11 @@ class ModelSpec:
     extra: str | None = None
 
     @property
+    def pinned_source(self) -> str:
+        """The source, with the revision where one is pinned."""
+        return self.source if self.revision is None else f"{self.source}@{self.revision}"
+
+    @property
     def is_local(self) -> bool:
         """Whether the weights are read from this machine's disk."""
         return Path(self.source).exists()

@@ -22,9 +22,11 @@ from support.vllm_stub import PIECES, card, running, score, serves, stream
 
 from medreasoner_infer.errors import AnswerError, InputError, ModelUnavailableError
 from medreasoner_infer.imaging import Plane, Volume, slice_mapping
-from medreasoner_infer.models.registry import registered_models
+from medreasoner_infer.models.loading import load_reasoner
+from medreasoner_infer.models.registry import registered_models, resolve_model
 from medreasoner_infer.reasoners import connect_vllm_reasoner, load_transformers_reasoner
 from medreasoner_infer.reasoners.base import ground
+from medreasoner_infer.reasoners.budget import reasoning_chars
 from medreasoner_infer.reasoners.coordinates import (
     PIXELS,
     THOUSANDTHS,
@@ -218,6 +220,19 @@ def test_numbers_are_converted_in_each_form_that_is_repaired(body) -> None:
 def test_what_holds_no_box_stays_as_the_model_wrote_it(body) -> None:
     text = f"<think>From [1, 2] on.</think><answer>{body}</answer>"
     assert AnswerFrame(840, THOUSANDTHS_Y_FIRST).in_px(text) == text
+
+
+def test_a_long_answer_without_numbers_is_read_in_one_pass() -> None:
+    text = "<answer>" + "[" * 1000 + "[1" + " " * 100_000 + "px" + " " * 100_000 + "9" * 100_000
+    assert AnswerFrame(840, THOUSANDTHS).in_px(text) == text
+
+
+def test_room_is_kept_for_what_the_family_says_of_coordinates() -> None:
+    room = [
+        reasoning_chars(REASONING_PROMPT, 2000, context=2400, image_tokens=256, frame=frame)
+        for frame, _ in FRAMES.values()
+    ]
+    assert room[0] > room[1] > room[2] > 1
 
 
 def test_an_answer_outside_the_image_is_told_in_reasoner_px() -> None:
@@ -450,6 +465,25 @@ def test_a_server_that_resizes_the_image_all_the_same_is_refused(server) -> None
         assert ask(tokens)[0].confidence == pytest.approx(0.5)
     with pytest.raises(ImageSizeChangedError, match=r"9 tokens of an image of 56 px.*takes 4"):
         ask(9)
+
+
+def test_this_machine_s_copy_of_a_pinned_repository_tells_the_type(server, tmp_path, monkeypatch):
+    copy = tmp_path / "models--org--model" / "snapshots" / "0123abc"
+    copy.mkdir(parents=True)
+    (copy / "config.json").write_text('{"model_type": "gemma3"}')
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    spec = resolve_model("reasoner", "org/model@0123abc")
+    server.models_reply = serves(card("org/model", max_model_len=4096))
+    assert load_reasoner(spec, url=server.url).input_size == 896
+
+
+def test_a_served_model_s_name_is_no_folder_of_this_machine(server, tmp_path, monkeypatch) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").write_text('{"model_type": "gemma3"}')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownFamilyError):
+        connect_vllm_reasoner(server.url, "tiny")
+    assert connect_vllm_reasoner(server.url, "tiny", folder="tiny").input_size == 896
 
 
 def test_a_served_model_of_which_nobody_tells_the_type_is_refused(server) -> None:

@@ -51,6 +51,7 @@ grpo:
   steps: 1
   prompts_per_step: 2
   generations: 2
+  temperature: 0.5
   max_completion_tokens: 160
   learning_rate: 1.0e-3
   warmup_steps: 0
@@ -148,23 +149,18 @@ def test_supervised_steps_teach_the_family_s_own_numbers_and_the_adapter_merges(
     assert served.completion == adapted.completion
 
 
-def test_enough_supervised_steps_end_at_the_approved_box(site) -> None:
-    """What was learnt in the family's numbers is read back in pixels."""
-    code, folder = trained(site, "taught", method="sft", tuning="full", sft=60)
-    assert code is ExitCode.OK, read_progress(folder).message
-    model = ReasonerStore(folder / "store").candidate("tuned").folder
-    reasoner = load_transformers_reasoner(model, device="cpu")
-    (answer,) = reasoner.answer(ReasonerRequest(sample(0).image, sample(0).question.text, ""))
-    assert answer.grounding.bbox_xyxy_px == pytest.approx((10, 20, 30, 40), abs=0.1)
-    assert answer.grounding.points_xy_px[0] == pytest.approx((14, 28), abs=0.1)
+def test_a_cold_start_ends_at_the_approved_box_and_its_rollouts_are_rewarded_for_it(site) -> None:
+    """What was learnt in the family's numbers is read and rewarded in pixels.
 
-
-def test_rollouts_behind_a_cold_start_are_rewarded_in_reasoner_px(site) -> None:
-    """One step; where all rollouts earn the same, it ends with that reason."""
+    The step of GRPO ends with that reason where all rollouts earn the same.
+    """
     code, folder = trained(site, "grpo-run", method="grpo", tuning="full", sft=60)
     message = read_progress(folder).message
     assert code is ExitCode.OK or "changed no weight" in message, message
-    assert (folder / "sft" / "model").is_dir()
+    reasoner = load_transformers_reasoner(folder / "sft" / "model", device="cpu")
+    (answer,) = reasoner.answer(ReasonerRequest(sample(0).image, sample(0).question.text, ""))
+    assert answer.grounding.bbox_xyxy_px == pytest.approx((10, 20, 30, 40), abs=0.1)
+    assert answer.grounding.points_xy_px[0] == pytest.approx((14, 28), abs=0.1)
     steps = folder / "grpo" / "checkpoint-1" / "trainer_state.json"
     logged = [line for line in json.loads(steps.read_text())["log_history"] if "reward" in line]
-    assert logged[0]["rewards/bbox_iou/mean"] > 0.5
+    assert logged[0]["rewards/bbox_iou/mean"] > 0.2  # one of four rollouts at least

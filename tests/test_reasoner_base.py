@@ -212,19 +212,21 @@ def test_no_block_no_confidence() -> None:
 
 
 def test_a_long_context_leaves_the_bound_as_it_is() -> None:
-    chars = reasoning_chars(REASONING_PROMPT, 2000, context=32_768, image_tokens=900, units=840)
+    chars = reasoning_chars(
+        REASONING_PROMPT, 2000, context=32_768, image_tokens=900, frame=AnswerFrame(840)
+    )
     assert chars == 2000
 
 
 def test_a_short_context_shortens_the_trace_so_that_all_fits() -> None:
     template = PromptTemplate("s" * 100, "{query}")
-    chars = reasoning_chars(template, 2000, context=1024, image_tokens=49, units=112)
+    chars = reasoning_chars(template, 2000, context=1024, image_tokens=49, frame=AnswerFrame(112))
     assert 100 < chars < 250
     assert completion_tokens(112, chars) + 49 + 50 + 128 <= 1024
 
 
 def test_a_direct_prompt_gets_no_trace() -> None:
-    assert not reasoning_chars(DIRECT_PROMPT, 9, context=999, image_tokens=0, units=9)
+    assert not reasoning_chars(DIRECT_PROMPT, 9, context=999, image_tokens=0, frame=AnswerFrame(9))
 
 
 # ---- weights

@@ -48,6 +48,7 @@ def load_reasoner(
             prompt=spec.prompt,
             asking=asking,
             folder=spec.source if spec.is_local else None,
+            base=spec.pinned_source,
             model_type=spec.model_type,
             api_key=served_api_key(),
             name=spec.name,

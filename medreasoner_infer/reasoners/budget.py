@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from medreasoner_infer.answer import max_answer_bytes
+from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.prompts import PromptTemplate
 
 QUERY_TOKENS = 128
@@ -14,7 +15,7 @@ _END_TOKENS = 1
 
 
 def reasoning_chars(
-    template: PromptTemplate, wanted: int, *, context: int, image_tokens: int, units: int
+    template: PromptTemplate, wanted: int, *, context: int, image_tokens: int, frame: AnswerFrame
 ) -> int:
     """The bound on the trace: ``wanted`` characters, or fewer where the context is short.
 
@@ -27,11 +28,12 @@ def reasoning_chars(
         wanted: bound that the caller would like.
         context: tokens of prompt and completion together that the model can hold.
         image_tokens: tokens that the image takes in the prompt.
-        units: what the side of the image counts in answers.
+        frame: how the model writes coordinates.
     """
     if not template.asks_reasoning:
         return 0
-    text = len(template.system + template.user_template) // _CHARS_PER_PROMPT_TOKEN + QUERY_TOKENS
+    units = frame.units
+    text = len("".join(template.told(frame))) // _CHARS_PER_PROMPT_TOKEN + QUERY_TOKENS
     text += FOLLOW_UP_TOKENS if template.takes_follow_ups else 0
     fixed = image_tokens + text + max_answer_bytes(units, 0) + _END_TOKENS
     per_char = max_answer_bytes(units, 1) - max_answer_bytes(units, 0)
@@ -39,5 +41,10 @@ def reasoning_chars(
 
 
 def completion_tokens(units: int, chars: int) -> int:
-    """Tokens that always suffice for an answer with a trace of ``chars`` characters."""
+    """Tokens that always suffice for an answer with a trace of ``chars`` characters.
+
+    Args:
+        units: what the side of the image counts in answers.
+        chars: bound on the trace.
+    """
     return max_answer_bytes(units, chars) + _END_TOKENS

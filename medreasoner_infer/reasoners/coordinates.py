@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_QUOTED = rf"[\"']?\s*{_NUMBER}\s*(?:px)?\s*[\"']?"
-_NUMBERS = re.compile(rf"(?<=\[)\s*{_QUOTED}(?:\s*,\s*{_QUOTED})*")
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+# Also as a text, with its unit. Each space can be read in one way only, so that none is read twice.
+_ITEM = rf"(?:[\"']\s*)?{_NUMBER}\s*(?:px\s*)?(?:[\"']\s*)?"
+_NUMBERS = re.compile(rf"(?<=\[)\s*{_ITEM}(?:,\s*{_ITEM})*")
 _PAIRS = (2, 4)
 _PRECISION = 12
 

@@ -116,7 +116,8 @@ def connect_vllm_reasoner(
         folder: the model's folder where this machine has it too: its ``prompt.json`` is used. A
             server does not tell its weights' hash, so the identity holds one only where the server
             read this very folder.
-        base: folder or Hugging Face id of the model beneath a LoRA adapter.
+        base: absolute folder or Hugging Face id, ``@REVISION`` behind it where one is pinned, of
+            the model, or of the one beneath a LoRA adapter.
         model_type: as the model's ``config.json`` says, where neither ``folder`` nor this machine's
             copy of ``model``, of ``base`` or of what the server names holds that file.
         api_key: what the server was started with, if with any.
@@ -138,14 +139,14 @@ def connect_vllm_reasoner(
     from medreasoner_infer.reasoners.vllm_server import VllmServer
     from medreasoner_infer.reasoners.weights import weights_sha256
 
-    local = None if folder is None else Path(folder).expanduser()
+    local = None if folder is None else Path(folder).expanduser().absolute()
     wanted = [model] if name is None else [model, name]
     bounds = limits or REASONER_LIMITS
     if timeout_s is not None:
         bounds = dataclasses.replace(bounds, silence_s=timeout_s)
     server = VllmServer.connect(base_url, wanted, api_key=api_key, limits=bounds)
     # An adapter's folder holds no config.json, so that what lies beneath it is asked next.
-    family = served_family((local, model, base, server.root, server.base), model_type)
+    family = served_family((local, base, model, server.root, server.base), model_type)
     settings = served_settings(
         None if local is None else load_prompt_file(local),
         prompt,

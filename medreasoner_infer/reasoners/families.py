@@ -163,8 +163,9 @@ def served_family(places: Iterable[str | Path | None], model_type: str | None) -
     """The family of a model that a server runs, as far as this machine can tell.
 
     Args:
-        places: folders, or Hugging Face ids of which this machine may hold a copy; the first that
-            has a ``config.json`` tells. Nothing is downloaded.
+        places: absolute folders, or Hugging Face ids, with ``@REVISION`` or without, of which this
+            machine may hold a copy; the first that has a ``config.json`` tells. Nothing is
+            downloaded.
         model_type: what the registry says; it counts where no place tells.
 
     Raises:
@@ -189,7 +190,7 @@ def usual_input_px(source: str) -> int:
     """Side of the images of a model that does not tell it, as far as this machine can tell.
 
     Args:
-        source: folder, or Hugging Face id.
+        source: absolute folder, or Hugging Face id.
 
     Raises:
         UnknownFamilyError: this machine has the model's ``config.json``, of an unknown type.
@@ -204,15 +205,15 @@ def _local_folder(place: str | Path | None) -> Path | None:
     """The folder, or this machine's copy of the Hugging Face repository."""
     if place is None:
         return None
-    folder = Path(place).expanduser()
-    if folder.is_dir():
-        return folder
+    if Path(place).is_absolute():  # else a server's name for a model could be a folder's here
+        return Path(place)
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    name, _, revision = str(place).partition("@")
     try:
-        cached = try_to_load_from_cache(str(place), CONFIG_FILE)
-    except HFValidationError:  # a path of the server's machine, or a name of its own
+        cached = try_to_load_from_cache(name, CONFIG_FILE, revision=revision or None)
+    except HFValidationError:  # a name of the server's own
         return None
     return Path(cached).parent if isinstance(cached, str) else None
 

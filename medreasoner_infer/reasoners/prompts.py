@@ -82,8 +82,12 @@ class PromptTemplate:
             plain = self.targets.asked(plain)
         if about is not None:
             plain = f"{plain}\n{_words_of(about, frame)}"
-        user = _told(self.user_template, frame).replace(QUERY, plain)
-        return _told(self.system, frame), user
+        system, user = self.told(frame)
+        return system, user.replace(QUERY, plain)
+
+    def told(self, frame: AnswerFrame) -> tuple[str, str]:
+        """Both texts with what the model's family says of coordinates, still without a question."""
+        return _told(self.system, frame), _told(self.user_template, frame)
 
     def require_told(self, frame: AnswerFrame) -> None:
         """Refuse a prompt that would ask for other coordinates than the model's own.

@@ -94,7 +94,7 @@ class TransformersReasoner(Reasoner):
             settings.max_reasoning_chars,
             context=loaded.context_tokens,
             image_tokens=loaded.image_tokens,
-            units=units,
+            frame=loaded.frame,
         )
         self._max_new_tokens = completion_tokens(units, chars)
         self._grammar = (

@@ -93,7 +93,7 @@ class VllmReasoner(Reasoner):
             settings.max_reasoning_chars,
             context=server.context_tokens or UNTOLD_CONTEXT_TOKENS,
             image_tokens=family.resizing.tokens(settings.input_size),
-            units=self._frame.units,
+            frame=self._frame,
         )
         regex = answer_regex(self._frame.units, chars)
         self._structure = {"structured_outputs": {"regex": regex}} if constrained else {}

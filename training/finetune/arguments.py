@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from trl import GRPOConfig, SFTConfig
 
+    from medreasoner_infer.reasoners.coordinates import AnswerFrame
+
 LONGEST_ROLLOUT = 2048
 
 
@@ -59,7 +61,7 @@ def grpo_arguments(
 
 
 def longest_rollout(
-    settings: PromptFile, *, context: int, image_tokens: int, units: int
+    settings: PromptFile, *, context: int, image_tokens: int, frame: AnswerFrame
 ) -> int:
     """Tokens that the served reasoner may write, at most :data:`LONGEST_ROLLOUT`.
 
@@ -67,16 +69,16 @@ def longest_rollout(
         settings: how it is asked.
         context: tokens of prompt and completion together that the model can hold.
         image_tokens: that the image takes in the prompt.
-        units: the largest number of an answer (:attr:`AnswerFrame.units`).
+        frame: in which numbers the answers are.
     """
     chars = reasoning_chars(
         settings.template,
         settings.max_reasoning_chars,
         context=context,
         image_tokens=image_tokens,
-        units=units,
+        frame=frame,
     )
-    return min(LONGEST_ROLLOUT, completion_tokens(units, chars))
+    return min(LONGEST_ROLLOUT, completion_tokens(frame.units, chars))
 
 
 def new_adapter(config: FineTuneConfig, model: torch.nn.Module) -> LoraConfig | None:

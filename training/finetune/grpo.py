@@ -82,7 +82,7 @@ def trainer_parts(
         maker.settings,
         context=loaded.context_tokens,
         image_tokens=loaded.image_tokens,
-        units=loaded.frame.units,
+        frame=loaded.frame,
     )
     count = stage.steps * config.grpo.prompts_per_step
     args = grpo_arguments(config, stage.folder, stage.steps, rollout)

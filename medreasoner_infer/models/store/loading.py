@@ -88,7 +88,7 @@ def _served_adapter(candidate: Candidate, base: ModelSpec, url: str) -> Reasoner
         input_size=base.input_size,
         prompt=base.prompt,
         folder=base.source if base.is_local else None,
-        base=base.source,
+        base=base.pinned_source,
         model_type=base.model_type,
         api_key=served_api_key(),
         licence=candidate.licence,

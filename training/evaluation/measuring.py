@@ -122,6 +122,8 @@ def _mask_values(
         values |= {f"dice_{part}": masks.dice(prompt, part) for part in ("points", "box")}
     if measuring.true_prompts:
         values |= _ceiling(case, masks, measuring)
+        if values.get("dice_true_points") is None:  # an answer without points would count 0
+            values["dice_points"] = None
     return values
 
 

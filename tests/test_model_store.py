@@ -288,7 +288,7 @@ def test_an_attempt_cut_short_by_a_crash_does_not_count_and_a_damaged_one_is_an_
     assert two.count_attempt("r2", "b") == 2
     assert two.attempt_number() == 3
     path.write_text("garbage\n" + whole)
-    with pytest.raises(StoreDamagedError, match="Line 1 of .* is no attempt"):
+    with pytest.raises(StoreDamagedError, match=r"Line 1 of .* is no attempt"):
         two.attempt_number()
 
 

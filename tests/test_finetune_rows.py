@@ -154,6 +154,36 @@ def test_a_missing_trace_comes_from_a_template(embedded_prompt):
     )
 
 
+@pytest.mark.parametrize(
+    ("label", "trace", "taught"),
+    [
+        # The true box is (20, 40, 60, 80) of 128 px: in the left half, and in neither height.
+        ("Liver", "A grey region in the middle left of the image.", True),
+        ("Liver", "A grey region in the middle right of the image.", False),
+        ("Liver", "A grey region in the right half of the image.", False),
+        ("Liver", "From the left to the right of the image, left of the image first.", True),
+        ("Liver", "It is in the upper left of the image.", True),
+        ("Left kidney", "A bean on the patient's left.", True),
+        ("Left kidney", "A bean on the patient's right.", False),
+        ("Left kidney", "A bean on the left, beside the right ureter.", True),
+        ("Kidney", "A bean on the patient's right.", True),
+    ],
+)
+def test_a_trace_of_another_side_is_not_taught(embedded_prompt, label, trace, taught):
+    raw = dataclasses.replace(read(make_sample()), reasoning=trace, label=label)
+    text = completion_of(raw, raw.truth, embedded_prompt.template)
+    assert (trace in text) == taught
+    assert "<think>" in text
+
+
+@pytest.mark.parametrize(("word", "taught"), [("upper", True), ("lower", False), ("bottom", False)])
+def test_a_trace_of_another_height_is_not_taught(embedded_prompt, word, taught):
+    raw = read(make_sample())
+    high = dataclasses.replace(raw.truth, bbox_xyxy_px=(20, 4, 60, 40))
+    raw = dataclasses.replace(raw, truth=high, reasoning=f"In the {word} left of the image.")
+    assert (raw.reasoning in completion_of(raw, high, embedded_prompt.template)) == taught
+
+
 def test_the_answer_is_spaced_as_the_prompt_shows_it():
     raw = read(make_sample())
     assert '{"bbox": [20, 40, 60, 80], ' in completion_of(raw, REASONING_PROMPT, FRAME)

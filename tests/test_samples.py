@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 import re
 import subprocess
@@ -202,6 +203,28 @@ def test_the_reasoning_stays_with_the_slice_that_was_asked_about() -> None:
     assert set(traces.values()) == {None}
     assert {s.slice_index for s in samples if s.question.prompts} == {11}
     assert {s.question.inference_id for s in samples} == {"id"}
+
+
+@pytest.mark.parametrize(
+    ("box", "source", "kept"),
+    [
+        ((4, 4, 8, 8), "reasoner", True),
+        ((4, 4, 8, 6), "reasoner", True),
+        ((4, 4, 8, 5.9), "reasoner", False),
+        ((12, 12, 16, 16), "reasoner", False),
+        ((4, 4, 8, 8), "reader", False),
+        (None, None, False),
+    ],
+)
+def test_a_trace_is_dropped_where_the_reader_corrected_its_box(box, source, kept) -> None:
+    """The approved section on the slice that was asked about is the square from 4 to 8 px."""
+    prompts = json.dumps({"bbox_xyxy_slice_px": box, "bbox_source": source})
+    question = Question("Where is bile made?", QuerySource.READER, "Bright.", "id", prompts)
+    mask = block((20, 20, 30), (4, 8), (4, 8), (9, 13))
+    samples = make(make_case(mask, questions=(question,), asked_index=11))
+    (asked,) = [sample.question for sample in samples if sample.slice_index == 11]
+    assert asked.reasoning == ("Bright." if kept else None)
+    assert asked.prompts == prompts
 
 
 def test_several_questions_are_asked_in_turn() -> None:

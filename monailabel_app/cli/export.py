@@ -111,7 +111,11 @@ def _show(manifest: Manifest, console: Console) -> None:
             present, absent = counts.present.get(name, 0), counts.absent.get(name, 0)
             table.add_row(split, Text(name), str(present), str(absent))
     console.print(table)
-    counted = {"Left out": manifest.left_out, "Refused questions": manifest.refused_questions}
+    counted = {
+        "Left out": manifest.left_out,
+        "Refused questions": manifest.refused_questions,
+        "Patients": manifest.notes,
+    }
     for title, entries in counted.items():
         if entries:
             table = Table("label", "reason", "count", title=title)

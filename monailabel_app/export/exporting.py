@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,6 @@ from medreasoner_training.samples import (
     LeftOut,
     SampleDataset,
     SampleSettings,
-    assign_splits,
     open_dataset,
     pseudonym,
     require_free,
@@ -32,6 +31,7 @@ from monailabel_app.export.approved import ApprovedLabel, approved_labels
 from monailabel_app.export.cases import CaseKeys, build_case
 from monailabel_app.export.identity import PatientIdentity, identity_of
 from monailabel_app.export.overlaps import whole_segments
+from monailabel_app.export.patients import PatientTable, read_patients
 from monailabel_app.export.questions import (
     QueryWriter,
     QueryWriterSettings,
@@ -41,6 +41,7 @@ from monailabel_app.export.questions import (
     writer_settings,
 )
 from monailabel_app.export.salt import site_salt
+from monailabel_app.export.sides import Assign, OwnedImage, assign_together, sides_of
 from monailabel_app.export.splits import keep_splits
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
@@ -52,11 +53,12 @@ from monailabel_app.studies.set_aside import SetAside
 
 UNREADABLE = "the image or the label cannot be read"
 NO_IMAGE = "the image is not among the studies any more"
+PATIENT_UNTOLD = "nothing tells whose image it is, so that it counts as a patient of its own"
+NOT_AMONG_STUDIES = "patients.csv names it, but it is not among the studies"
 API_KEY_VARIABLE = "MEDREASONER_QUERY_WRITER_KEY"  # pragma: allowlist secret - a name
 _KEPT_VOXEL_BYTES = 1 << 30
 Tell = Callable[[SetAside], object]
 Progress = Callable[[int, int], None]
-Assign = Callable[[Collection[str], float], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,10 @@ def export_studies(
         if (data_dir / DATABASE_NAME).is_file():
             records = RecordStore(data_dir)
             opened.callback(records.close)
-        salt, assign = site_salt(data_dir), partial(keep_splits, data_dir)
+        salt, patients = site_salt(data_dir), read_patients(paths)
+        assign = partial(keep_splits, data_dir)
         return export_approved(
-            store, records, salt, out, settings, progress, writer, tell, assign=assign
+            store, records, salt, out, settings, progress, writer, tell, patients, assign=assign
         )
 
 
@@ -133,14 +136,15 @@ def export_approved(
     progress: Progress | None = None,
     writer: QueryWriter | None = None,
     tell: Tell | None = None,
+    patients: PatientTable | None = None,
     *,
-    assign: Assign = assign_splits,
+    assign: Assign = assign_together,
 ) -> SampleDataset:
     """Export what is approved in an open datastore.
 
     Args: as of :func:`export_studies`, and
-        assign: who trains and who validates, by pseudonyms and share; the site's memory of it is
-            :func:`keep_splits`.
+        patients: the site's own word on patients.
+        assign: who trains and who validates; the site's memory of it is :func:`keep_splits`.
 
     Raises:
         DatasetFolderError: ``out`` holds something already.
@@ -150,21 +154,27 @@ def export_approved(
         QueryWriterUnreachableError: the language model does not answer.
         MissingExtraError: the packages for writing are not installed.
     """
-    left_out, refused = LeftOut(), LeftOut()
+    left_out, refused, notes = LeftOut(), LeftOut(), LeftOut()
     ask = questions_by_template if writer is None else WrittenQuestions(writer, refused)
     labels = approved_labels(studies, records, left_out)
     aside = _SetAside(left_out, tell or (lambda _: None))
     for one in studies.set_aside():
         aside.tell(one)
-    entries = list(_entries(labels, studies, salt, aside))
-    splits = assign([entry.patient_key for entry in entries], settings.val_share)
+    patients = patients or PatientTable()
+    entries = list(_entries(labels, studies, salt, aside, patients))
+    _note_patients(entries, patients, studies, aside.tell, notes)
+    volumes = VolumeCache(_KEPT_VOXEL_BYTES)
+    images = {
+        entry.case_key: OwnedImage(entry.case_key, entry.source, entry.patient_key)
+        for entry in entries
+    }
+    splits = sides_of(list(images.values()), volumes, settings.val_share, notes, assign)
     names = (TRAIN, VALIDATION) if settings.val_share else (TRAIN,)
     recorded = {"val_share": settings.val_share, **dataclasses.asdict(settings.samples)}
     recorded["query_model"] = None if writer is None else writer.settings.model
-    volumes = VolumeCache(_KEPT_VOXEL_BYTES)
     # In the order of pseudonyms: that of the studies would tell of dates and names.
     entries.sort(key=lambda entry: (entry.case_key, entry.label.label_file.name))
-    with writing_dataset(out, names, recorded, left_out, refused) as dataset:
+    with writing_dataset(out, names, recorded, left_out, refused, notes) as dataset:
         for done, entry in enumerate(entries, start=1):
             split = splits[entry.patient_key]
             with aside.naming(entry.label.image_id):
@@ -197,18 +207,35 @@ class _SetAside:
 
 
 def _entries(
-    labels: list[ApprovedLabel], studies: Studies, salt: bytes, aside: _SetAside
+    labels: list[ApprovedLabel],
+    studies: Studies,
+    salt: bytes,
+    aside: _SetAside,
+    patients: PatientTable,
 ) -> Iterator[_Entry]:
     for label in labels:
         entry = None
         with aside.naming(label.image_id):
-            entry = _entry(label, studies.image_source(label.image_id), studies, salt)
+            entry = _entry(label, studies, salt, patients)
         if entry is not None:
             yield entry
 
 
-def _entry(label: ApprovedLabel, source: ImageSource, studies: Studies, salt: bytes) -> _Entry:
-    identity = identity_of(source, studies.get_image_info(label.image_id))
+def _note_patients(
+    entries: list[_Entry], patients: PatientTable, studies: Studies, tell: Tell, notes: LeftOut
+) -> None:
+    """Count images of which nothing tells the patient, and images of the table that are unknown."""
+    untold = {each.case_key for each in entries if not each.identity.is_told}
+    if untold:
+        notes.add("", PATIENT_UNTOLD, len(untold))
+    for name in patients.unknown(studies.list_images()) if patients.by_image else ():
+        notes.add("", NOT_AMONG_STUDIES)
+        tell(SetAside(name, NOT_AMONG_STUDIES))
+
+
+def _entry(label: ApprovedLabel, studies: Studies, salt: bytes, patients: PatientTable) -> _Entry:
+    source = studies.image_source(label.image_id)
+    identity = identity_of(source, studies.get_image_info(label.image_id), patients)
     return _Entry(
         label,
         source,

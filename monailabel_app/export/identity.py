@@ -14,6 +14,7 @@ from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.formats import ImageFormat, format_of
 from medreasoner_infer.imaging.places import files_below
+from monailabel_app.export.patients import PatientTable
 from monailabel_app.images.source import ImageSource
 
 _TAGS = (
@@ -30,10 +31,14 @@ _SHORTEST = 3
 
 @dataclass(frozen=True)
 class PatientIdentity:
-    """``patient`` stands for the patient; ``texts`` may occur nowhere in a data set."""
+    """``patient`` stands for the patient; ``texts`` may occur nowhere in a data set.
+
+    ``is_told`` is false where nothing tells the patient, so that the image stands for one.
+    """
 
     patient: str
     texts: tuple[str, ...] = ()
+    is_told: bool = True
 
     def occurs_in(self, text: str | None) -> bool:
         """Whether a name or number of the patient stands in ``text`` as a word of its own."""
@@ -43,21 +48,28 @@ class PatientIdentity:
         )
 
 
-def identity_of(source: ImageSource, info: Mapping[str, Any]) -> PatientIdentity:
-    """The Patient ID, else the study, else the image, so that one patient is never taken for two.
+def identity_of(
+    source: ImageSource, info: Mapping[str, Any], patients: PatientTable
+) -> PatientIdentity:
+    """The Patient ID, else what the site says, else the study, else the image.
 
     Images without a DICOM header tell no patient: there one image counts as one patient, unless
-    the datastore's info holds an id.
+    the datastore's info holds an id, or the site says whose it is.
 
     Args:
         source: of the image.
         info: what the datastore knows of the image.
+        patients: the site's own word.
     """
     header = {tag: _text(info.get(tag)) for tag in _TAGS}
     if source.dicom_folder is not None:
         header |= _read_header(source.dicom_folder, source.series_uid)
-    patient = header["PatientID"] or header["StudyInstanceUID"] or source.image_id or ""
-    return PatientIdentity(patient, tuple(dict.fromkeys(_searched(header))))
+    image_id = source.image_id or ""
+    said = None if header["PatientID"] else patients.patient_of(image_id)
+    if said is not None:
+        header["PatientID"] = said
+    told = header["PatientID"] or header["StudyInstanceUID"]
+    return PatientIdentity(told or image_id, tuple(dict.fromkeys(_searched(header))), bool(told))
 
 
 def _read_header(folder: Path, series_uid: str | None) -> dict[str, str]:

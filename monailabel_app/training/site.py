@@ -193,7 +193,10 @@ def _run_sentence(run: Path, resumes: bool, data_set: SampleDataset, options: Tr
         splits[VALIDATION].patients,
         None if record is None else record.fingerprint,
     )
+    notes = "".join(
+        f" Of {each.count} image(s): {each.reason}." for each in data_set.manifest.notes
+    )
     return (
         f"{'Going on with' if resumes else 'New'} run {run.name}: {rows} samples of {patients} "
-        f"patients. {power.sentence}"
+        f"patients. {power.sentence}{notes}"
     )

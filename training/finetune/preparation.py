@@ -17,6 +17,7 @@ from medreasoner_training.finetune.arguments import require_rollout_device
 from medreasoner_training.finetune.config import CONFIG_FILE, FineTuneConfig, read_config
 from medreasoner_training.finetune.errors import NoValidationError
 from medreasoner_training.finetune.expectation import expected_power, store_of
+from medreasoner_training.finetune.held_apart import apart_from
 from medreasoner_training.finetune.record import (
     RunRecord,
     read_record,
@@ -70,6 +71,7 @@ def prepare(run_dir: Path) -> Prepared:
         DatasetFolderError, DatasetChangedError: the data set cannot be used.
         NoValidationError: too few patients are held out for a decision.
         CandidateRefusedError: the store holds a candidate of that name from another run.
+        TooFewSamplesError: every training sample shows a held-out image.
         ModelUnavailableError, UnknownModelError: there is no such model.
     """
     config = read_config(run_dir / CONFIG_FILE)
@@ -89,7 +91,8 @@ def prepare(run_dir: Path) -> Prepared:
     if config.tuning is Tuning.full and start.adapter is not None:
         start = _merged(start, run_dir)
     size = start.settings.input_size
-    training = with_replay(data.load(TRAIN), config.data, run_dir, size)
+    learnt = apart_from(validation, data.load(TRAIN))
+    training = with_replay(learnt, config.data, run_dir, size)
     if config.method is Method.grpo and config.rewards.as_released:
         training = _with_target(training)
     former = former_rows(config.data, run_dir, size)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.imaging import (
     SliceMapping,
     Volume,
@@ -18,6 +20,7 @@ from medreasoner_infer.imaging import (
     slice_mapping,
     slice_values,
 )
+from medreasoner_infer.keypoints import bbox_from_mask
 from medreasoner_infer.slice_choice import is_all_but_black
 from medreasoner_infer.types import SliceImage
 from medreasoner_training.samples.cases import (
@@ -35,6 +38,8 @@ from medreasoner_training.samples.geometry import (
 )
 from medreasoner_training.samples.slices import absent_slices, present_slices, spread
 
+#: Least IoU of the reasoner's box with the approved mask's at which its trace is kept.
+TRACE_IOU = 0.5
 TOO_SMALL = "every section is smaller than the smallest one asked for"
 
 
@@ -111,7 +116,7 @@ def _sample(
     return Sample(
         image=letterbox(_displayed(case, mapping), mapping),
         mask=mask_on_square(section, mapping),
-        question=_question(case, target, mapping.index, number),
+        question=_question(case, target, mapping.index, number, section),
         label_name=target.name,
         bbox_xyxy_px=None if truth is None else truth.bbox_xyxy_px,
         points_xy_px=None if truth is None else truth.points_xy_px,
@@ -124,13 +129,29 @@ def _sample(
     )
 
 
-def _question(case: LabelledCase, target: Target, index: int, number: int) -> Question:
-    """The questions in turn; cases begin at different ones, the same one each time."""
+def _question(
+    case: LabelledCase, target: Target, index: int, number: int, section: NDArray[np.bool_]
+) -> Question:
+    """The questions in turn; cases begin at different ones, the same one each time.
+
+    The trace stays with the slice that was asked about, unless the reader corrected its box.
+    """
     start = zlib.crc32(f"{case.case_key}/{target.name}".encode())
     question = target.questions[(start + number) % len(target.questions)]
-    if index == case.asked_index:
-        return question
-    return replace(question, reasoning=None, prompts=None)
+    if index != case.asked_index:
+        return replace(question, reasoning=None, prompts=None)
+    return question if _box_held(question, section) else replace(question, reasoning=None)
+
+
+def _box_held(question: Question, section: NDArray[np.bool_]) -> bool:
+    """Whether the box that the trace speaks of is the approved mask's, as far as it is told."""
+    prompts = None if question.prompts is None else json.loads(question.prompts)
+    if not isinstance(prompts, dict):
+        return True
+    box, true_box = prompts.get("bbox_xyxy_slice_px"), bbox_from_mask(section)
+    if box is None or true_box is None or prompts.get("bbox_source") != "reasoner":
+        return False
+    return box_iou(tuple(box), true_box) >= TRACE_IOU
 
 
 def _mapping(case: LabelledCase, index: int, settings: SampleSettings) -> SliceMapping:

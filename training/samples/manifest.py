@@ -43,7 +43,8 @@ class Manifest:
     """See the module.
 
     ``left_out`` became no sample, ``refused_questions`` are those that a language model wrote in
-    vain, ``files`` maps a name within the folder to the file's SHA-256.
+    vain, ``notes`` count what whoever trains should know of the patients, ``files`` maps a name
+    within the folder to the file's SHA-256.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -55,6 +56,7 @@ class Manifest:
     left_out: tuple[LeftOutCount, ...]
     files: Mapping[str, str]
     refused_questions: tuple[LeftOutCount, ...] = ()
+    notes: tuple[LeftOutCount, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -97,11 +97,16 @@ def side_of(label_name: str) -> str | None:
 def _sides_told(text: str, plane: Plane) -> Iterator[str]:
     """Sides of the patient that a text speaks of."""
     mirrored = plane in (Plane.AXIAL, Plane.CORONAL)
-    for match in _SIDE.finditer(text):
-        side = match[1].lower()
-        if match["of_image"] and mirrored:
-            side = _LEFT if side == _RIGHT else _RIGHT
-        yield side
+    for side, of_image in sides_in(text):
+        if of_image and mirrored:
+            yield _LEFT if side == _RIGHT else _RIGHT
+        else:
+            yield side
+
+
+def sides_in(text: str) -> Iterator[tuple[str, bool]]:
+    """Each ``left`` or ``right`` of a text, and whether it is said of the image."""
+    return ((match[1].lower(), bool(match["of_image"])) for match in _SIDE.finditer(text))
 
 
 def _stem(word: str) -> str:

@@ -105,6 +105,7 @@ def writing_dataset(
     settings: Mapping[str, Any],
     left_out: LeftOut,
     refused_questions: LeftOut | None = None,
+    notes: LeftOut | None = None,
 ) -> Iterator[DatasetWriter]:
     """Write a data set into a folder that does not exist yet or is empty.
 
@@ -117,6 +118,7 @@ def writing_dataset(
         settings: recorded in the manifest as they are.
         left_out: counted in the manifest; may grow within the block.
         refused_questions: likewise.
+        notes: likewise.
 
     Raises:
         DatasetFolderError: ``out`` holds something already.
@@ -145,6 +147,7 @@ def writing_dataset(
             left_out=_entries(left_out),
             files=files,
             refused_questions=_entries(refused_questions or LeftOut()),
+            notes=_entries(notes or LeftOut()),
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
 

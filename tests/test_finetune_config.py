@@ -81,6 +81,16 @@ def test_shipped_files_are_valid(name):
         ({"grpo": {"steps": None}}, r"either grpo\.steps or grpo\.epochs"),
         ({"grpo": {"generations": 1}}, r"grpo\.generations is 1; expected 2"),
         ({"grpo": {"micro_batch": 7}}, r"grpo\.micro_batch is 7; expected a divisor of the 64"),
+        ({"grpo": {"loss_type": "ppo"}}, r"^grpo\.loss_type: .*, expected one of \[grpo, dr"),
+        (
+            {"grpo": {"sampling_level": "sequence"}},
+            r"loss_type is .*; expected grpo, sapo or luspo",
+        ),
+        ({"grpo": {"loss_type": "luspo"}}, r"sampling_level is .*; expected sequence with luspo"),
+        ({"grpo": {"loss_type": "cispo"}}, r"epsilon_high is None; expected the highest weight"),
+        ({"grpo": {"delta": 1.1}}, r"grpo\.delta is 1\.1; expected more than 1 \+ epsilon_high"),
+        ({"grpo": {"weight_decay": -1}}, r"grpo\.weight_decay is -1\.0; expected 0 or more"),
+        ({"grpo": {"steps_per_rollout": 0}}, r"grpo\.steps_per_rollout is 0; expected 1 or more"),
         ({"grpo": {"learning_rate": float("nan")}}, r"grpo\.learning_rate is nan"),
         ({"method": "sft"}, r"sft\.steps is 0"),
         ({"lora": {"target_modules": "("}}, r"lora\.target_modules is no regular expression"),
@@ -159,6 +169,52 @@ def test_settings_are_handed_on_under_the_library_s_names():
     assert type(handed_on["scale_rewards"]) is str
     assert handed_on["scale_rewards"] == "none"
     assert "prompts_per_step" not in handed_on
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (
+            {"loss_type": "grpo", "sampling_level": "sequence"},
+            {"loss_type": "grpo", "importance_sampling_level": "sequence"},
+        ),
+        (
+            {"loss_type": "cispo", "epsilon_high": 5.0},
+            {"loss_type": "cispo", "epsilon_high": 5.0},
+        ),
+        ({"delta": 3}, {"delta": 3.0}),
+        ({"mask_truncated": True}, {"mask_truncated_completions": True}),
+        ({"weight_decay": 0.01}, {"weight_decay": 0.01}),
+        ({"correct_rollouts": False}, {"vllm_importance_sampling_correction": False}),
+    ],
+)
+def test_losses_and_clips_are_handed_on(ours, theirs):
+    handed_on = their_arguments(config_from_dict({"grpo": ours}).grpo)
+    assert theirs.items() <= handed_on.items()
+
+
+@pytest.mark.parametrize(("shared_out", "generated"), [(1, 32), (2, 64)])
+def test_a_generation_is_shared_out_among_steps(tmp_path, shared_out, generated):
+    pytest.importorskip("trl", reason="the extra 'train' is not installed")
+    from medreasoner_training.finetune.arguments import grpo_arguments
+
+    grpo = {"generations": 4, "micro_batch": 8, "steps_per_rollout": shared_out}
+    config = config_from_dict({"grpo": grpo, "run": {"device": "cpu"}})
+    arguments = grpo_arguments(config, tmp_path, steps=5, longest_rollout=16)
+    assert arguments.gradient_accumulation_steps * arguments.per_device_train_batch_size == 32
+    assert arguments.generation_batch_size == generated
+
+
+def test_the_published_run_is_as_published():
+    config = read_config(shipped_configs()["paper_as_released"])
+    grpo = config.grpo
+    assert (grpo.prompts_per_rollout, grpo.generations, grpo.epochs) == (128, 16, 5.0)
+    assert (grpo.prompts_per_step, grpo.steps_per_rollout, grpo.iterations) == (64, 2, 1)
+    assert (grpo.learning_rate, grpo.weight_decay, grpo.beta) == (1e-6, 0.01, 0.01)
+    assert (grpo.epsilon, grpo.epsilon_high, grpo.delta) == (0.2, None, 3.0)
+    assert grpo.loss_type is LossType.dapo
+    assert config.reward_config.as_released
+    assert grpo.steps_for(1280) == 100  # 5 passes of 20 updates
 
 
 def test_shipped_files_of_accelerate_are_read_by_accelerate():

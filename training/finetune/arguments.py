@@ -48,8 +48,10 @@ def grpo_arguments(
     from trl import GRPOConfig
 
     grpo, by_vllm = config.grpo, config.vllm.mode is not VllmMode.off
+    shared = _shared(config, stage_dir, grpo.rollouts_per_step, grpo.micro_batch)
     return GRPOConfig(
-        **_shared(config, stage_dir, grpo.rollouts_per_step, grpo.micro_batch),
+        **shared,
+        steps_per_generation=shared["gradient_accumulation_steps"] * grpo.steps_per_rollout,
         **their_arguments(grpo),
         **(their_arguments(config.vllm) if by_vllm else {}),
         use_vllm=by_vllm,

@@ -60,7 +60,7 @@ def grpo_trainer(
     for model in (trainer.model, trainer.ref_model):
         if model is not None:
             share_images(model, loaded.family)
-            spare_frozen_encoders(model, config.grpo.prompts_per_step)
+            spare_frozen_encoders(model, config.grpo.prompts_per_rollout)
     return trainer
 
 
@@ -84,7 +84,8 @@ def trainer_parts(
         image_tokens=loaded.image_tokens,
         frame=loaded.frame,
     )
-    count = stage.steps * config.grpo.prompts_per_step
+    generations = -(-stage.steps // config.grpo.steps_per_rollout)
+    count = generations * config.grpo.prompts_per_rollout  # TRL drops rows that fill no generation
     args = grpo_arguments(config, stage.folder, stage.steps, rollout)
     if config.vllm.mode is VllmMode.colocate and args.vllm_max_model_length is None:
         prompt = longest_prompt(questions_of(raw), maker, loaded.processor, loaded.image_tokens)
@@ -136,13 +137,15 @@ def _in_reasoner_px(function: RewardFunction, frame: AnswerFrame) -> RewardFunct
 
 
 def require_samples(samples: int, grpo: GrpoSettings) -> None:
-    """Refuse a data set whose samples would stand several times in one step.
+    """Refuse a data set whose samples would stand several times in one generation.
 
     Raises:
         TooFewSamplesError: in that case.
     """
-    if samples < grpo.prompts_per_step:
+    needed = grpo.prompts_per_rollout
+    if samples < needed:
         raise TooFewSamplesError(
-            f"The data set has {samples} training samples; a step takes {grpo.prompts_per_step} "
-            "different ones. Approve more labels and export again, or lower grpo.prompts_per_step."
+            f"The data set has {samples} training samples; a step takes {needed} different ones. "
+            "Approve more labels and export again, or lower grpo.prompts_per_step (or "
+            "grpo.steps_per_rollout)."
         )

@@ -29,12 +29,23 @@ class VllmMode(str, Enum):
 
 
 class LossType(str, Enum):
-    """How GRPO's token losses are averaged; see ``loss_type`` of TRL's ``GRPOConfig``."""
+    """How GRPO's losses are made and averaged; see ``loss_type`` of TRL's ``GRPOConfig``."""
 
     grpo = "grpo"
     dr_grpo = "dr_grpo"
     dapo = "dapo"
     bnpo = "bnpo"
+    cispo = "cispo"
+    sapo = "sapo"
+    luspo = "luspo"
+    vespo = "vespo"
+
+
+class SamplingLevel(str, Enum):
+    """Of what the probability ratio is taken: of each token, or of whole rollouts (GSPO)."""
+
+    token = "token"
+    sequence = "sequence"
 
 
 class ScaleRewards(str, Enum):

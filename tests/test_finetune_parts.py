@@ -97,6 +97,12 @@ def test_too_little_space_is_told_before_the_start(tmp_path, monkeypatch):
             OutOfMemoryError,
             r"Lower grpo\.micro_batch",
         ),
+        (MemoryError(), OutOfMemoryError, "The machine ran out of memory"),
+        (
+            RuntimeError("probability tensor contains either `inf`, `nan` or element < 0"),
+            NonFiniteLossError,
+            "lower the learning rate",
+        ),
         (OSError(errno.ENOSPC, "No space left on device"), DiskFullError, "ran full"),
         (RuntimeError("PytorchStreamWriter failed writing file"), DiskFullError, "ran full"),
     ],
@@ -158,6 +164,11 @@ def test_a_gradient_or_loss_that_is_not_finite_ends_the_training(value):
     guard.on_log(None, state, None, logs={"loss": 1.0})
     with pytest.raises(NonFiniteLossError, match="loss of step 6"):
         guard.on_log(None, state, None, logs={"loss": value})
+    guard.on_step_end(None, state, None, model=model)
+    with torch.no_grad():
+        model.weight[0, 0] = value
+    with pytest.raises(NonFiniteLossError, match="weights' norm of step 6"):
+        guard.on_step_end(None, state, None, model=model)
 
 
 def test_progress_tells_the_pace_and_keeps_the_best(tmp_path):

@@ -17,7 +17,7 @@ from medreasoner_training.finetune.settings import Method, Tuning
 from monailabel_app.training.data_set import export_settings, input_size_px
 from monailabel_app.training.errors import TrainOptionError
 from monailabel_app.training.options import known_configs, read_options, viewer_options
-from monailabel_app.training.reporting import progress_line, stats
+from monailabel_app.training.reporting import NewsFilter, progress_line, stats
 from monailabel_app.training.trainer import trainer_command
 
 CONFIGS = known_configs()
@@ -133,3 +133,30 @@ def test_progress_in_words_and_as_the_viewers_read_it():
     assert ended["total_time"] == "0:00:00"
     assert (ended["state"], ended["candidate"], ended["best_metric"]) == ("refused", "c", 0.0)
     assert stats(None) == {}
+
+
+def test_a_log_gets_a_line_where_something_has_changed():
+    clock = [0.0]
+    news = NewsFilter(lambda: clock[0])
+
+    def told(count: int, step_s: float, state=State.TRAINING, message="") -> list[int]:
+        found = []
+        for number in range(count):
+            clock[0] += step_s
+            text = message.format(number)
+            if news.is_news(Progress(state, message=text, step=number, total_steps=count)):
+                found.append(number)
+        return found
+
+    assert told(100, 0.1) == [0, *range(5, 100, 5)]
+    assert len(told(1000, 2.0)) == 67  # half a minute each, and the step back to 0 is one
+    answering = told(200, 0.01, State.COMPARING, "Answering, {0} of 200.")
+    assert len(answering) == 20
+    assert told(3, 0.0, State.FAILED) == [0, 1, 2]
+
+
+def test_a_log_is_not_told_the_same_again_and_again():
+    clock = iter(range(0, 100_000, 60))
+    news = NewsFilter(lambda: next(clock))
+    same = Progress(State.PREPARING, message="Reading approved labels.")
+    assert [news.is_news(same) for _ in range(5)] == [True, False, False, False, False]

@@ -235,18 +235,18 @@ def _bars() -> Iterator[OnProgress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    from monailabel_app.training.reporting import progress_line
+    from monailabel_app.training.reporting import NewsFilter, progress_line
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[line]}"))  # fmt: skip  # noqa: E501
     with Bars(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("training", total=None, line="")
+        task, news = bars.add_task("training", total=None, line=""), NewsFilter()
 
         def tell(progress: Progress) -> None:
             line = progress_line(progress)
             bars.update(
                 task, completed=progress.step, total=progress.total_steps or None, line=line
             )
-            if not console.is_terminal:
+            if not console.is_terminal and news.is_news(progress):
                 console.print(Text(line), soft_wrap=True)
 
         yield tell

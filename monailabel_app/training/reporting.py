@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from medreasoner_training.finetune import Progress, State
 
+_LINE_EVERY_S = 30.0
+_LINE_EVERY_PERCENT = 5
+_COUNTED = re.compile(r"(\d+) of (\d+)")
 _DOING = {
     State.PREPARING: "Preparing",
     State.TRAINING: "Training",
@@ -62,3 +68,36 @@ def stats(progress: Progress | None) -> dict[str, Any]:
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds, e.g. ``0:12:30``."""
     return str(timedelta(seconds=round(seconds)))
+
+
+class NewsFilter:
+    """Which lines are worth one in a log: a new kind of line, five percent more, or half a minute.
+
+    Args:
+        now: seconds of a clock that never goes back.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._told: tuple[str, int, str, float] | None = None
+
+    def is_news(self, progress: Progress) -> bool:
+        """Whether this is to be told; what is told counts for the next call."""
+        line, now = progress_line(progress), self._now()
+        kind = f"{progress.state} {re.sub('[0-9]+', '', progress.message or '')}"
+        percent = _percent(progress)
+        if self._told is not None and not progress.state.is_end:
+            old_kind, old_percent, old_line, told_s = self._told
+            is_further = abs(percent - old_percent) >= _LINE_EVERY_PERCENT
+            is_due = line != old_line and now - told_s >= _LINE_EVERY_S
+            if kind == old_kind and not is_further and not is_due:
+                return False
+        self._told = (kind, percent, line, now)
+        return True
+
+
+def _percent(progress: Progress) -> int:
+    """Of what the message counts, else of the steps."""
+    counted = _COUNTED.search(progress.message or "")
+    done, total = map(int, counted.groups()) if counted else (progress.step, progress.total_steps)
+    return 100 * done // total if total else 0

@@ -83,6 +83,24 @@ class FiniteGuard(TrainerCallback):
         norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
         _require_finite("gradient's norm", norm, state.global_step + 1)
 
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **_: Any,
+    ) -> None:
+        """Look at the weights that have learnt, before they answer or are saved.
+
+        Raises:
+            NonFiniteLossError: they are not finite.
+        """
+        weights = () if model is None else model.parameters()
+        learnt = [weight.detach() for weight in weights if weight.requires_grad]
+        norm = float(torch.nn.utils.get_total_norm(learnt)) if learnt else 0.0
+        _require_finite("weights' norm", norm, state.global_step)
+
     def on_log(
         self,
         args: TrainingArguments,

@@ -323,6 +323,15 @@ def test_a_prompt_that_says_nothing_of_coordinates_leaves_them_to_a_model_that_w
         sized.require_told(AnswerFrame(840, THOUSANDTHS))
 
 
+def test_a_model_is_not_trained_by_a_prompt_that_it_could_not_be_asked_by() -> None:
+    pytest.importorskip("datasets")
+    from medreasoner_infer.reasoners.prompts import PromptFile
+    from medreasoner_training.finetune.rows import RowMaker
+
+    with pytest.raises(InputError, match="y1, x1, y2, x2"):
+        RowMaker(PromptFile(OFFICIAL_PROMPT, "rgb", 896), AnswerFrame(896, THOUSANDTHS_Y_FIRST))
+
+
 # ---- models in this process
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -128,11 +127,11 @@ def _in_reasoner_px(function: RewardFunction, frame: AnswerFrame) -> RewardFunct
     if frame.is_reasoner_px:
         return function
 
-    @functools.wraps(function)
     def converted(completions: Sequence[Completion], **columns: object) -> list[float | None]:
         in_px = [frame.in_px(completion_text(completion)) for completion in completions]
         return function(in_px, **columns)
 
+    converted.__name__ = converted.__qualname__ = function.__name__
     return converted
 
 

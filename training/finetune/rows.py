@@ -42,12 +42,18 @@ class RowMaker:
         frame: how the model writes coordinates of a square of ``settings.input_size``.
         image_sizes: what happens to images of another size than ``settings.input_size``.
         augmentation: varies samples; ``None`` leaves them as they are.
+
+    Raises:
+        InputError: the prompt asks for other coordinates than the model's own.
     """
 
     settings: PromptFile
     frame: AnswerFrame
     image_sizes: ImageSizes = ImageSizes.refuse
     augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        self.settings.template.require_told(self.frame)
 
     def __call__(self, sample: RawSample, seed: int) -> dict[str, Any]:
         """The columns of one sample.

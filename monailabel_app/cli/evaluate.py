@@ -149,14 +149,12 @@ def evaluate(
 
 def _unpinned(reasoner: str, segmenter: str) -> tuple[ModelKind, ...]:
     """Which models others may exchange under the same name; the live reasoner is the site's own."""
-    from medreasoner_infer.models.registry import LIVE, resolve_model
+    from medreasoner_infer.models.registry import LIVE, resolve_model, served_reasoner
 
-    named: dict[ModelKind, str] = {"reasoner": reasoner, "segmenter": segmenter}
-    return tuple(
-        kind
-        for kind, name in named.items()
-        if name != LIVE and resolve_model(kind, name).is_unpinned
-    )
+    named = [resolve_model("segmenter", segmenter)]
+    if reasoner != LIVE:  # a server may know names that the registry does not
+        named.insert(0, served_reasoner(reasoner))
+    return tuple(spec.kind for spec in named if spec.is_unpinned)
 
 
 def _held_out(protocol: str | None, names: list[str]) -> list[str]:

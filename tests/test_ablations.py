@@ -121,6 +121,8 @@ def test_figures_are_means_over_seeds_and_questions_of_each_part() -> None:
     assert unknown.against_untouched.difference == pytest.approx((0.1 + 0.3) / 2)
     assert found[UNTOUCHED, "held out"].against_untouched is None
     assert known.means["dice"].low <= known.means["dice"].mean <= known.means["dice"].high
+    assert known.dice_by_seed == pytest.approx(((0.3 + 0.3 + 0.7) / 3, (0.5 + 0.5 + 0.9) / 3))
+    assert " | 43.3, 63.3 | " in markdown(list(found.values()))
 
 
 def test_without_held_out_super_categories_there_is_one_part() -> None:

@@ -39,6 +39,7 @@ class ArmFigures:
         patients: whom they are of.
         means: of each measure, over seeds first and then over questions.
         against_untouched: paired difference in mask Dice; ``None`` of the untouched model itself.
+        dice_by_seed: mean mask Dice of each training, in the order of the seeds.
     """
 
     arm: str
@@ -47,6 +48,7 @@ class ArmFigures:
     patients: int
     means: dict[Measure, Estimate]
     against_untouched: Comparison | None
+    dice_by_seed: tuple[float, ...]
 
 
 def arm_figures(
@@ -91,7 +93,10 @@ def _figures(
         if found is not None:
             means[measure] = found
     against = None if arm == UNTOUCHED else _against_untouched(answers, arm, wanted, config)
-    return ArmFigures(arm, part, int(wanted.sum()), len(np.unique(patients)), means, against)
+    dice = (values_of(run, "dice")[wanted] for run in answers[arm])
+    by_seed = tuple(float(np.nanmean(each)) for each in dice if not np.isnan(each).all())
+    count = int(wanted.sum())
+    return ArmFigures(arm, part, count, len(np.unique(patients)), means, against, by_seed)
 
 
 def _against_untouched(
@@ -110,11 +115,13 @@ def _over_seeds(runs: Sequence[Sequence[Prediction]], measure: Measure) -> NDArr
 
 def table_rows(figures: Sequence[ArmFigures]) -> tuple[list[str], list[list[str]]]:
     """Head and lines of the table, in percent."""
-    head = ["arm", "test questions", "n", *(WORDS[m] for m in MEASURED), "Dice against untouched"]
+    measured = [WORDS[measure] for measure in MEASURED]
+    head = ["arm", "test questions", "n", *measured, "Dice of each seed", "Dice against untouched"]
     lines = []
     for each in figures:
         cells = [_mean(each.means.get(measure)) for measure in MEASURED]
-        lines.append([each.arm, each.part, str(each.questions), *cells, _against(each)])
+        seeds = ", ".join(f"{100 * dice:.1f}" for dice in each.dice_by_seed) or "–"
+        lines.append([each.arm, each.part, str(each.questions), *cells, seeds, _against(each)])
     return head, lines
 
 

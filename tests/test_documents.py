@@ -53,7 +53,16 @@ OTHERS = frozenset({
 })  # fmt: skip
 NOT_OURS = frozenset({"json.tool", "pytest"})
 # Folders that a reader of the documents has or has made when these commands come.
-THERE = ("demo_studies", "report", "report_direct", "report_sam2", "run", "studies")
+THERE = (
+    "demo_studies",
+    "report",
+    "report_direct",
+    "report_sam2",
+    "report_embedded",
+    "report_litemedsam",
+    "run",
+    "studies",
+)
 
 
 def told_commands(document: Path) -> list[Command]:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from monailabel_app.cli.dry_run import LearntData, reckoned
 from monailabel_app.cli.options import usable_folder
 from monailabel_app.cli.train_dataset import DatasetTraining, method_changes, summary_of
 
@@ -61,7 +62,6 @@ def train(
             "--run",
             "--out",
             help="Folder for the run instead of one beside the records.",
-            callback=usable_folder,
         ),
     ] = None,
     fresh: Annotated[
@@ -75,6 +75,18 @@ def train(
     records: Annotated[
         Path | None, typer.Option(help="Folder of the app's records, if it was given a data_dir.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check settings and data and reckon the memory of a card; load nothing, and write "
+            "nothing but the file of --out: JSON, or a table if it ends with .md.",
+        ),
+    ] = False,
+    gpu_gb: Annotated[
+        float | None, typer.Option(min=0.1, help="Memory of a card in 10^9 B, of a dry run.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Cards of a dry run.")] = 1,
     status: Annotated[bool, typer.Option("--status", help="Show the last training.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the running training.")] = False,
 ) -> None:
@@ -83,6 +95,10 @@ def train(
     With --dataset it learns from any data set and needs no studies; see docs/fine_tuning.md.
     Exit status: 0 promoted or finished, 1 failed, 3 refused by the gate, 4 stopped.
     """
+    if dry_run:
+        data = LearntData(dataset, questions, split, val_share)
+        raise typer.Exit(reckoned(_changed(config, change, method)[1], data, gpu_gb, gpus, run))
+    usable_folder(run)
     if dataset is not None:
         if studies is not None or run is None:
             raise typer.BadParameter("give --dataset with --out, and no --studies")

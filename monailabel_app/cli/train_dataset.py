@@ -56,7 +56,7 @@ class DatasetTraining:
         from medreasoner_training.samples import open_dataset
 
         path, out = self.run / CONFIG_FILE, self.run / DATA_FOLDER
-        own = read_config(path) if self.is_begun else self._own(config)
+        own = read_config(path) if self.is_begun else own_config(config)
         start = locate_reasoner(own.model, self.store)
         settings = LearningSettings(start.settings.input_size, self.val_share, self.split)
         if out.is_dir():
@@ -67,22 +67,6 @@ class DatasetTraining:
         if not self.is_begun:
             write_durably(path, _judged_by(own, found).to_yaml())
         return found
-
-    @staticmethod
-    def _own(config: FineTuneConfig) -> FineTuneConfig:
-        """The configuration with the run's own data set and store; nothing goes live.
-
-        The run's store has no live model: ``live`` is the embedded one.
-        """
-        from medreasoner_infer.models.registry import EMBEDDED, LIVE
-
-        is_live = config.model.name == LIVE
-        return replace(
-            config,
-            model=replace(config.model, name=EMBEDDED) if is_live else config.model,
-            data=replace(config.data, folder=DATA_FOLDER),
-            promotion=replace(config.promotion, promote=False, store=STORE_FOLDER),
-        )
 
     def train(self, command: str | None, tell: Callable[[Progress], None]) -> Progress:
         """Run the trainer in the run's folder, or go on with it; how it ended.
@@ -125,6 +109,22 @@ class DatasetTraining:
     def models(self) -> list[Path]:
         """Folders of the candidates that the run has made."""
         return [self.store.candidate(name).folder for name in self.store.names()]
+
+
+def own_config(config: FineTuneConfig) -> FineTuneConfig:
+    """The configuration with the run's own data set and store; nothing goes live.
+
+    The run's store has no live model: ``live`` is the embedded one.
+    """
+    from medreasoner_infer.models.registry import EMBEDDED, LIVE
+
+    is_live = config.model.name == LIVE
+    return replace(
+        config,
+        model=replace(config.model, name=EMBEDDED) if is_live else config.model,
+        data=replace(config.data, folder=DATA_FOLDER),
+        promotion=replace(config.promotion, promote=False, store=STORE_FOLDER),
+    )
 
 
 def _judged_by(config: FineTuneConfig, found: SampleDataset) -> FineTuneConfig:

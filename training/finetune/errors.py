@@ -48,3 +48,7 @@ class NothingLearntError(ServiceError):
 
 class FrozenWeightsChangedError(ServiceError):
     """Weights that must not learn are not those that were loaded."""
+
+
+class UnknownArchitectureError(InputError):
+    """The sizes of a model are not known, so its memory cannot be reckoned."""

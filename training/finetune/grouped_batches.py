@@ -8,9 +8,8 @@ micro-batch has few images, each of which goes through the image encoder once.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-import torch
 from trl import GRPOTrainer
 from trl.trainer.utils import (
     split_pixel_values_by_grid,
@@ -22,15 +21,15 @@ from trl.trainer.utils import (
 class GroupedGRPOTrainer(GRPOTrainer):
     """TRL's trainer without its shuffling within a step."""
 
-    def _prepare_inputs(
-        self, generation_batch: dict[str, torch.Tensor | Any]
-    ) -> dict[str, torch.Tensor | Any]:
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
         """The micro-batch whose turn it is, of rollouts that are made when a step begins."""
-        if not self.model.training:
+        mine = cast("Any", self)  # TRL declares few of its own attributes
+        if not mine.model.training:
             return super()._prepare_inputs(generation_batch)
-        passes = self.args.steps_per_generation
-        if self._buffered_inputs is None or self._step % (passes * self.num_iterations) == 0:
-            made = self._generate_and_score_completions(generation_batch)
-            parts = split_tensor_dict(split_pixel_values_by_grid(made), passes)
-            self._buffered_inputs = [unsplit_pixel_values_by_grid(part) for part in parts]
-        return self._buffered_inputs[self._step % passes]
+        passes = mine.args.steps_per_generation
+        if mine._buffered_inputs is None or mine._step % (passes * mine.num_iterations) == 0:
+            made: Any = mine._generate_and_score_completions(generation_batch)
+            by_image: Any = split_pixel_values_by_grid(made)
+            parts: list[Any] = split_tensor_dict(by_image, passes)
+            mine._buffered_inputs = [unsplit_pixel_values_by_grid(part) for part in parts]
+        return mine._buffered_inputs[mine._step % passes]

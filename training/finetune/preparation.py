@@ -78,7 +78,7 @@ def prepare(run_dir: Path) -> Prepared:
     require_rollout_device(config)
     store = store_of(config, run_dir)
     data = open_dataset(run_dir / config.data.folder)
-    validation = _validation_rows(data, config)
+    validation = validation_rows(data, config)
     record = read_record(run_dir)
     model = config.model if record is None else ModelSettings(record.parent or record.base)
     start = locate_reasoner(model, store)
@@ -117,7 +117,12 @@ def _new_record(config: FineTuneConfig, data: SampleDataset, start: TunableReaso
     return RunRecord(name, start.base, start.parent, config.to_dict(), data.manifest_sha256)
 
 
-def _validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
+def validation_rows(data: SampleDataset, config: FineTuneConfig) -> Dataset:
+    """The rows that a candidate is compared on.
+
+    Raises:
+        NoValidationError: too few patients are held out for a decision.
+    """
     counts = data.manifest.splits.get(VALIDATION)
     if counts is None or not counts.rows:
         raise NoValidationError(

@@ -9,10 +9,19 @@ not be trained on stays out and is counted, see
 from __future__ import annotations
 
 from medreasoner_training.learning.making import (
+    LearningPlan,
     LearningSettings,
     learning_set,
+    planned_learning_set,
     require_same_data,
 )
 from medreasoner_training.learning.permission import why_not_to_train_on
 
-__all__ = ["LearningSettings", "learning_set", "require_same_data", "why_not_to_train_on"]
+__all__ = [
+    "LearningPlan",
+    "LearningSettings",
+    "learning_set",
+    "planned_learning_set",
+    "require_same_data",
+    "why_not_to_train_on",
+]

@@ -122,6 +122,36 @@ def learning_set(
     return open_dataset(out)
 
 
+@dataclass(frozen=True)
+class LearningPlan:
+    """What :func:`learning_set` would write.
+
+    Attributes:
+        rows: of each split.
+        questions: the different ones.
+        left_out: rows that are not, by their reason; a missing mask shows only when one is written.
+    """
+
+    rows: Mapping[str, int]
+    questions: tuple[str, ...]
+    left_out: LeftOut
+
+
+def planned_learning_set(
+    data: str, settings: LearningSettings, *, questions: Path | None = None
+) -> LearningPlan:
+    """Look at a data set as :func:`learning_set` does, and write nothing.
+
+    Raises:
+        EvaluationDataError, DataUnavailableError, NoSamplesError, TooFewPatientsError: as there.
+    """
+    left_out = LeftOut()
+    parts = _parts(data, questions, settings, left_out)
+    rows = Counter(split for part in parts for split in part.split_of.values())
+    asked = {row.question for part in parts for _, row in _rows(part.source, sorted(part.split_of))}
+    return LearningPlan(rows, tuple(sorted(asked)), left_out)
+
+
 def sample_of(row: EvaluationRow, model_size: int, patient_key: str) -> Sample | None:
     """A row on the square that the reasoner reads; ``None`` for a target that has no mask.
 

@@ -155,7 +155,7 @@ def check_python(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_pip(command: Command, _: pytest.MonkeyPatch) -> None:
-    extras = re.fullmatch(r"\.\[([\w,]+)\]", command.words[-1])
+    extras = re.fullmatch(r"\.\[([\w,-]+)\]", command.words[-1])
     assert extras is not None
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     table = declared.partition("[project.optional-dependencies]")[2].partition("\n[")[0]

@@ -23,6 +23,7 @@ from medreasoner_training.finetune.__main__ import main
 from medreasoner_training.finetune.arguments import lora_config
 from medreasoner_training.finetune.config import config_from_dict, read_config, shipped_configs
 from medreasoner_training.finetune.dry_run import Learnt, Weight, dry_run
+from medreasoner_training.finetune.dry_run_table import as_markdown
 from medreasoner_training.finetune.errors import UnknownArchitectureError
 from medreasoner_training.finetune.memory.architecture import architecture_of, published_models
 from medreasoner_training.finetune.memory.estimate import (
@@ -34,7 +35,6 @@ from medreasoner_training.finetune.memory.estimate import (
     key_value_bytes,
 )
 from medreasoner_training.finetune.memory.reckoning import Lengths, reckon
-from medreasoner_training.finetune.memory.table import as_markdown
 from medreasoner_training.finetune.replay import phantom_sample
 from medreasoner_training.samples import TRAIN, VALIDATION, LeftOut, writing_dataset
 

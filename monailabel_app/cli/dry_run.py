@@ -63,7 +63,7 @@ def reckoned(
     """
     from medreasoner_infer.models.store import ReasonerStore
     from medreasoner_training.finetune.dry_run import dry_run
-    from medreasoner_training.finetune.memory.table import show
+    from medreasoner_training.finetune.dry_run_table import show
 
     found = dry_run(
         config if data.data is None else own_config(config),

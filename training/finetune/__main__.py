@@ -47,7 +47,7 @@ def main(
 
 def _dry_run(run_dir: Path, gpu_gb: float | None, gpus: int, out: Path | None) -> int:
     from medreasoner_training.finetune.dry_run import dry_run_of
-    from medreasoner_training.finetune.memory.table import show
+    from medreasoner_training.finetune.dry_run_table import show
 
     try:
         config = read_config(run_dir / CONFIG_FILE)

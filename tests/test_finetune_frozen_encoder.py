@@ -56,7 +56,7 @@ def trainer_of(kind: type[GRPOTrainer], folder: Path) -> GRPOTrainer:
     torch.manual_seed(0)
     loaded = load_trainable(start, Tuning.lora, config.run)
     raw = phantom_rows(PROMPTS, prompt.input_size)
-    maker = RowMaker(prompt, loaded.answer_size)
+    maker = RowMaker(prompt, loaded.frame)
     parts = trainer_parts(config, Stage("grpo", folder, 1), loaded, raw, maker)
     parts["reward_funcs"] = [length_reward]
     trainer = kind(**parts)

@@ -50,7 +50,7 @@ def favour_left(completions, **_):
     [
         *({"loss_type": loss.value, **NEEDED.get(loss, {})} for loss in LossType),
         {"loss_type": "grpo", "sampling_level": "sequence"},
-        {"delta": 3.0, "steps_per_rollout": 2, "weight_decay": 0.01, "beta": 0.01},
+        {"delta": 3.0, "steps_per_rollout": 2, "weight_decay": 0.01},
     ],
     ids=str,
 )

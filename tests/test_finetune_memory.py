@@ -71,7 +71,6 @@ def test_a_model_built_without_weights_has_the_published_number_of_them(name, we
 def test_parts_of_the_larger_model(larger):
     assert larger.vision_weights == 676_550_144
     assert larger.image_tokens(840) == 900
-    assert larger.seen_px(840) == 840
     assert larger.patches(840) == 3600
     assert not larger.learns_vision
 

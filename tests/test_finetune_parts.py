@@ -410,7 +410,9 @@ def test_the_mask_reward_sees_the_answer_on_the_segmenter_s_square():
         "</answer>"
     )
     square, true_mask = Image.new("RGB", (112, 112)), Image.fromarray(mask)
-    assert mask_dice([text], square=[square], mask=[true_mask]) == [0.5]
+    truth = '{"bbox_2d": [10, 10, 20, 20], "point_2d": [[12, 12], [14, 14]]}'
+    columns = {"square": [square], "mask": [true_mask], "ground_truth": [truth]}
+    assert mask_dice([text], **columns) == [0.5]
 
 
 def test_progress_is_frozen():

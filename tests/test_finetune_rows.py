@@ -136,7 +136,8 @@ def test_an_approved_answer_earns_all_that_can_be_earned(embedded_prompt):
     for present in (True, False):
         columns = RowMaker(embedded_prompt, FRAME)(read(make_sample(present=present)), 0)
         text = columns["completion"][0]["content"]
-        assert score(text, columns["ground_truth"], "hard")["score"] == 8.0
+        earned = score(text, columns["ground_truth"], "hard", operating_iou=1.0)
+        assert earned["score"] == 8.0
         assert text.startswith(f"<think>{TRACE}</think>")
 
 
@@ -299,4 +300,5 @@ def test_replayed_phantoms_have_the_embedded_reasoner_s_own_traces(embedded_prom
         sample = read_sample(row)
         columns = RowMaker(embedded_prompt, FRAME)(sample, 0)
         assert sample.reasoning.startswith("The question points to the ")
-        assert score(columns["completion"][0]["content"], columns["ground_truth"])["score"] == 4.0
+        text, truth = columns["completion"][0]["content"], columns["ground_truth"]
+        assert score(text, truth, operating_iou=1.0)["score"] == 4.0

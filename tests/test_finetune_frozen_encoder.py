@@ -15,6 +15,7 @@ from transformers import AutoModelForImageTextToText
 from trl import GRPOTrainer
 
 import medreasoner_infer
+from medreasoner_infer.reasoners.families import family_in
 from medreasoner_infer.reasoners.prompts import load_prompt_file
 from medreasoner_training.finetune.config import config_from_dict
 from medreasoner_training.finetune.frozen_encoder import joined, spare_frozen_encoders
@@ -94,7 +95,7 @@ def plain(tmp_path_factory) -> tuple[dict[str, torch.Tensor], list[int]]:
 
 def sparing_trainer(folder: Path) -> GRPOTrainer:
     trainer = trainer_of(GroupedGRPOTrainer, folder)
-    share_images(trainer.model)
+    share_images(trainer.model, family_in(EMBEDDED))
     spare_frozen_encoders(trainer.model, PROMPTS)
     return trainer
 

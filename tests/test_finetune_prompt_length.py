@@ -44,7 +44,7 @@ def raw():
 
 @pytest.fixture(scope="module")
 def maker(loaded) -> RowMaker:
-    return RowMaker(load_prompt_file(EMBEDDED), loaded.answer_size)
+    return RowMaker(load_prompt_file(EMBEDDED), loaded.frame)
 
 
 def tokens_with_image(row: dict, loaded) -> int:

@@ -172,7 +172,7 @@ def test_a_missing_trace_comes_from_a_template(embedded_prompt):
 )
 def test_a_trace_of_another_side_is_not_taught(embedded_prompt, label, trace, taught):
     raw = dataclasses.replace(read(make_sample()), reasoning=trace, label=label)
-    text = completion_of(raw, raw.truth, embedded_prompt.template)
+    text = completion_of(raw, embedded_prompt.template, FRAME)
     assert (trace in text) == taught
     assert "<think>" in text
 
@@ -182,7 +182,7 @@ def test_a_trace_of_another_height_is_not_taught(embedded_prompt, word, taught):
     raw = read(make_sample())
     high = dataclasses.replace(raw.truth, bbox_xyxy_px=(20, 4, 60, 40))
     raw = dataclasses.replace(raw, truth=high, reasoning=f"In the {word} left of the image.")
-    assert (raw.reasoning in completion_of(raw, high, embedded_prompt.template)) == taught
+    assert (raw.reasoning in completion_of(raw, embedded_prompt.template, FRAME)) == taught
 
 
 def test_the_answer_is_spaced_as_the_prompt_shows_it():

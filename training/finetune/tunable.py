@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model
 from medreasoner_infer.models.store import Candidate, ReasonerStore
 from medreasoner_infer.reasoners.factory import served_settings
-from medreasoner_infer.reasoners.families import ModelFamily, family_in, named_family
+from medreasoner_infer.reasoners.families import ModelFamily, family_in
 from medreasoner_infer.reasoners.prompts import (
     PROMPT_FILE,
     PromptFile,
@@ -70,7 +70,8 @@ def locate_reasoner(model: ModelSettings, store: ReasonerStore) -> TunableReason
     spec = resolve_model("reasoner", name if model.revision is None else f"{name}@{model.revision}")
     folder = locate_model(spec.source, spec.revision)
     pinned = f"{name}@{folder.revision}" if folder.revision and not spec.is_local else name
-    return TunableReasoner(pinned, None, folder.path, None, served_prompt(folder.path, spec))
+    settings = served_prompt(folder.path, spec, family_in(folder.path))
+    return TunableReasoner(pinned, None, folder.path, None, settings)
 
 
 def candidate_of(name: str, store: ReasonerStore) -> Candidate | None:
@@ -85,27 +86,21 @@ def _of_candidate(candidate: Candidate) -> TunableReasoner:
     if candidate.kind == "model":
         if (candidate.folder / PROMPT_FILE).is_file():  # it says itself how it is asked
             base = dataclasses.replace(base, input_size=None, prompt=None)
-        settings = served_prompt(candidate.folder, base)
+        settings = served_prompt(candidate.folder, base, family_in(candidate.folder))
         return TunableReasoner(
             str(candidate.folder), candidate.name, candidate.folder, None, settings
         )
     folder = locate_model(base.source, base.revision).path
-    settings = served_prompt(folder, base)
+    settings = served_prompt(folder, base, family_in(folder))
     return TunableReasoner(
         candidate.provenance.base, candidate.name, folder, candidate.folder, settings
     )
 
 
-def served_prompt(folder: Path | None, spec: ModelSpec) -> PromptFile:
+def served_prompt(folder: Path | None, spec: ModelSpec, family: ModelFamily) -> PromptFile:
     """As a model of that folder and registry entry is asked once it was trained further."""
     own = None if folder is None else load_prompt_file(folder)
-    family = family_at(folder, spec)
     return trained_further(served_settings(own, spec.prompt, spec.input_size, family=family))
-
-
-def family_at(folder: Path | None, spec: ModelSpec) -> ModelFamily:
-    """The family as the folder tells it; without one, as the registry does."""
-    return named_family(spec.model_type) if folder is None else family_in(folder)
 
 
 def training_device(run: RunSettings) -> str:

@@ -105,19 +105,29 @@ def published_models() -> dict[str, Any]:
     return cast("dict[str, Any]", yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
+def published_numbers(source: str) -> dict[str, Any]:
+    """The shipped numbers of a Hugging Face id.
+
+    Raises:
+        UnknownArchitectureError: none are shipped.
+    """
+    shipped = published_models()
+    known = shipped["models"].get(shipped["same_as"].get(source, source))
+    if known is None:
+        raise UnknownArchitectureError(
+            f"The model {source!r} is not on this machine and its sizes are not shipped; expected "
+            f"a folder with config.json as model.name, or one of: {', '.join(shipped['models'])}."
+        )
+    return cast("dict[str, Any]", known)
+
+
 def _values(folder: Path | None, published: str) -> tuple[dict[str, Any], str, int]:
     """Values of ``config.json``, where they come from, and the processor's largest image."""
-    shipped = published_models()
-    known = shipped["models"].get(shipped["same_as"].get(published, published))
     if folder is not None and (folder / "config.json").is_file():
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return values, str(folder / "config.json"), _largest_image_px(folder)
-    if known is not None:
-        return known["config"], known["source"], known["max_pixels"]
-    raise UnknownArchitectureError(
-        f"The model {published!r} is not on this machine and its sizes are not shipped; expected a "
-        f"folder with config.json as model.name, or one of: {', '.join(shipped['models'])}."
-    )
+    known = published_numbers(published)
+    return known["config"], known["source"], known["max_pixels"]
 
 
 def _largest_image_px(folder: Path) -> int:

@@ -9,16 +9,12 @@ from pathlib import Path
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model
 from medreasoner_infer.models.store import ReasonerStore
 from medreasoner_infer.reasoners.coordinates import AnswerFrame
-from medreasoner_infer.reasoners.families import ModelFamily, family_in
+from medreasoner_infer.reasoners.families import ModelFamily, family_in, named_family
 from medreasoner_infer.reasoners.prompts import PromptFile
 from medreasoner_infer.types import ModelSpec
+from medreasoner_training.finetune.memory.architecture import published_numbers
 from medreasoner_training.finetune.settings import ModelSettings
-from medreasoner_training.finetune.tunable import (
-    candidate_of,
-    family_at,
-    locate_reasoner,
-    served_prompt,
-)
+from medreasoner_training.finetune.tunable import candidate_of, locate_reasoner, served_prompt
 
 
 @dataclass(frozen=True)
@@ -73,8 +69,16 @@ def find_model(model: ModelSettings, store: ReasonerStore) -> FoundModel:
     name = EMBEDDED if model.name == LIVE else model.name
     spec = resolve_model("reasoner", name if model.revision is None else f"{name}@{model.revision}")
     folder = _folder_of(spec)
-    settings, family = served_prompt(folder, spec), family_at(folder, spec)
+    family = _family(folder, spec)
+    settings = served_prompt(folder, spec, family)
     return FoundModel(spec.source, folder, None, settings, family, spec.licence)
+
+
+def _family(folder: Path | None, spec: ModelSpec) -> ModelFamily:
+    """As the folder tells it; without one as the registry does, or the shipped numbers."""
+    if folder is not None:
+        return family_in(folder)
+    return named_family(spec.model_type or published_numbers(spec.source)["config"]["model_type"])
 
 
 def _folder_of(spec: ModelSpec) -> Path | None:

@@ -85,7 +85,10 @@ embedded-models: install
 	$(MAKE) --jobs=2 train-reasoner train-segmenter
 	cp $(RUNS)/reasoner_small/model/* $(SHIPPED)/reasoner_small/
 	cp $(RUNS)/reasoner/model/* $(SHIPPED)/reasoner/
-	$(BIN)/python -m medreasoner_training.embedded.segmenter.average \
+	$(BIN)/python -m medreasoner_training.embedded.average \
+	  --first $(RUNS)/reasoner_findings/model/model.safetensors \
+	  --last $(RUNS)/reasoner/model/model.safetensors --out $(SHIPPED)/reasoner/model.safetensors
+	$(BIN)/python -m medreasoner_training.embedded.average \
 	  --first $(RUNS)/segmenter_chain/model.safetensors \
 	  --last $(RUNS)/segmenter_growing/model.safetensors --out $(SHIPPED)/segmenter/model.safetensors
 	$(BIN)/python -m medreasoner_training.embedded.curves --reasoner $(RUNS)/reasoner_small \
@@ -99,7 +102,7 @@ train-reasoner-small: install
 	  --out $(RUNS)/reasoner_small $(REASONER_OPTIONS)
 
 # On top of the small one the clinical vocabulary, first without images on a larger text side, then with
-# them; DATA/real holds public images that may be trained on.
+# them, in three rounds; DATA/real holds public images that may be trained on.
 train-reasoner: train-reasoner-small
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage words \
 	  --init $(RUNS)/reasoner_small/model --out $(RUNS)/reasoner_words \
@@ -109,8 +112,12 @@ train-reasoner: train-reasoner-small
 	  --steps 4800 --beginnings 6 --lr 1e-3 --decay_share 0.8 \
 	  $(REAL_DATA_OPTION) $(REASONER_OPTIONS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage vocabulary \
-	  --init $(RUNS)/reasoner_vocabulary/model --out $(RUNS)/reasoner \
+	  --init $(RUNS)/reasoner_vocabulary/model --out $(RUNS)/reasoner_findings \
 	  --steps 5400 --beginnings 6 --lr 1e-3 --decay_share 0.9 --seed 1142 \
+	  $(REAL_DATA_OPTION) $(REASONER_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m medreasoner_training.embedded.reasoner.train --stage vocabulary \
+	  --init $(RUNS)/reasoner_findings/model --out $(RUNS)/reasoner \
+	  --steps 4600 --beginnings 6 --lr 1e-3 --decay_share 0.9 --seed 2142 \
 	  $(REAL_DATA_OPTION) $(REASONER_OPTIONS)
 
 # Prompted crops first, then clips in which it is prompted with its own last mask, at last longer ones

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medreasoner_training.embedded.segmenter.average import average
+from medreasoner_training.embedded.average import average
 
 
 @pytest.fixture

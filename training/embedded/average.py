@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m medreasoner_training.embedded.segmenter.average``: the mean of two weights files.
+"""``python -m medreasoner_training.embedded.average``: the mean of two weights files.
 
-The mean of a stage's weights and those it started from follows targets better than either (Wortsman
-et al., Robust fine-tuning of zero-shot models, arXiv 2109.01903); the model card says by how much.
+The mean of a stage's weights and those it started from may do better than either (Wortsman et al.,
+Robust fine-tuning of zero-shot models, arXiv 2109.01903); the model cards say by how much.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     settings = command_line(Settings)
     weights = average(Path(settings.first), Path(settings.last), settings.share)
     with replacing(Path(settings.out)) as unfinished:
-        save_file(weights, unfinished)
+        save_file(weights, unfinished, metadata={"format": "pt"})
 
 
 if __name__ == "__main__":

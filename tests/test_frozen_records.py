@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("medreasoner_infer", "monailabel_app", "training")
 COLLECTING = {
-    "Counting", "LeftOut", "LenientReader", "Repairs", "SplitCounts", "TogetherChecks", "_Found",
-    "_Pictures", "_Sample",
+    "Counting", "LeftOut", "LenientReader", "Repairs", "SplitCounts", "Tally", "TogetherChecks",
+    "_Found", "_Pictures", "_Sample",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import signal
@@ -31,6 +32,8 @@ from support.series import ct_study
 from support.servers import Orthanc
 from support.submitting import KeptLabel
 from support.tried_server import TriedServer
+
+from medreasoner_training.embedded.phantom.study import torso_ct
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -263,6 +266,7 @@ def test_orthanc_has_what_was_acknowledged_and_nothing_by_halves(
 
 def test_a_batch_that_is_ended_has_answered_wholly_or_not_at_all(tmp_path) -> None:
     server = Server(tmp_path, images=40)
+    torsos(server.studies)
     with running(server, MEDREASONER_ADMIN_ROUTES="1"):
         url = f"{server.url}/batch/infer/medreasoner"
         httpx.post(url, json={"query": QUESTION, "slice": 2}, timeout=WAIT_S).raise_for_status()
@@ -274,13 +278,22 @@ def test_a_batch_that_is_ended_has_answered_wholly_or_not_at_all(tmp_path) -> No
         listed = {i for i, entry in objects.items() if "params" in _info(entry)}
         with contextlib.closing(sqlite3.connect(server.data / "records.sqlite")) as records:
             rows = records.execute("SELECT image_id, mask_file, outcome FROM inferences").fetchall()
-        # Noise may be no picture of a kind that the model knows, of which no label is kept.
+        # Of a picture of no kind that the model knows no label is kept.
         understood = {image for image, _, outcome in rows if outcome != "not_understood"}
         assert 0 < len(labels) < len(server.images)
         assert labels == listed == understood
         masks = {path.name for path in (server.data / "masks").iterdir()}
         assert masks == {mask for _, mask, _ in rows}
         server.start()
+
+
+def torsos(studies: Path) -> None:
+    """In the place of each image a torso, of which every reasoner understands the question."""
+    torso = torso_ct(3, spacing_mm=(6.4, 6.4, 40.0), matrix=64)
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ torso.ijk_to_lps
+    content = nibabel.Nifti1Image(torso.hu.transpose(2, 1, 0).astype(np.int16), to_ras).to_bytes()
+    for path in studies.glob("*.nii.gz"):
+        path.write_bytes(gzip.compress(content, 1))
 
 
 def _info(entry: dict) -> dict:

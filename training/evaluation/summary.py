@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -139,7 +138,7 @@ def estimate(
     values: NDArray[np.float64], patients: NDArray[np.str_], config: GateConfig
 ) -> Estimate | None:
     """Mean and interval over patients; ``None`` where all values are NaN."""
-    found = _with_known_bounds(lambda: mean_with_interval(values, patients, config, metric=""))
+    found = mean_with_interval(values, patients, config, metric="")
     if found is None:
         return None
     return Estimate(found.candidate_mean, found.low, found.high, found.samples)
@@ -164,23 +163,9 @@ def paired_difference(
         label: name of the group of questions.
     """
     known = ~(np.isnan(first) | np.isnan(second))
-    return _with_known_bounds(
-        lambda: compare_paired(
-            second[known], first[known], patients[known], config, metric=measure, label=label
-        )
+    return compare_paired(
+        second[known], first[known], patients[known], config, metric=measure, label=label
     )
-
-
-def _with_known_bounds(compare: Callable[[], Comparison | None]) -> Comparison | None:
-    """What the gate finds; bounds that scipy tells as NaN, since it finds none, are ``None``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns of such an interval
-        found = compare()
-    if found is None or found.low is None or found.high is None:
-        return found
-    if math.isfinite(found.low) and math.isfinite(found.high):
-        return found
-    return replace(found, low=None, high=None)
 
 
 def _groups(

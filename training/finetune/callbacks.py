@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +80,7 @@ class FiniteGuard(TrainerCallback):
         """
         weights = () if model is None else model.parameters()
         grads = [weight.grad for weight in weights if weight.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
-        _require_finite("gradient's norm", norm, state.global_step + 1)
+        _require_finite("gradient's norm", _norm(grads), state.global_step + 1)
 
     def on_step_end(
         self,
@@ -98,8 +97,7 @@ class FiniteGuard(TrainerCallback):
         """
         weights = () if model is None else model.parameters()
         learnt = [weight.detach() for weight in weights if weight.requires_grad]
-        norm = float(torch.nn.utils.get_total_norm(learnt)) if learnt else 0.0
-        _require_finite("weights' norm", norm, state.global_step)
+        _require_finite("weights' norm", _norm(learnt), state.global_step)
 
     def on_log(
         self,
@@ -116,6 +114,10 @@ class FiniteGuard(TrainerCallback):
         """
         for what in ("loss", "grad_norm"):
             _require_finite(what, float((logs or {}).get(what, 0.0)), state.global_step)
+
+
+def _norm(tensors: Sequence[torch.Tensor]) -> float:
+    return float(torch.nn.utils.get_total_norm(tensors)) if tensors else 0.0
 
 
 def _require_finite(what: str, value: float, step: int) -> None:

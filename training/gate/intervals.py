@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 from medreasoner_training.gate.config import GateConfig
 from medreasoner_training.gate.errors import ScoresError
@@ -148,17 +149,20 @@ def _interval(
     if np.ptp(sums / counts) < _SAME:  # every draw has this mean; BCa's acceleration would be 0/0
         mean = float(_ratio(sums, counts, axis=0))
         return mean, mean
-    interval = bootstrap(
-        (sums, counts),
-        _ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=config.resamples,
-        batch=_BATCH,
-        confidence_level=config.confidence,
-        method="BCa",
-        random_state=np.random.default_rng(config.seed),
-    ).confidence_interval
+    with warnings.catch_warnings():  # of an interval that it does not find scipy warns
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = bootstrap(
+            (sums, counts),
+            _ratio,
+            paired=True,
+            vectorized=True,
+            n_resamples=config.resamples,
+            batch=_BATCH,
+            confidence_level=config.confidence,
+            method="BCa",
+            random_state=np.random.default_rng(config.seed),
+        ).confidence_interval
     if not np.isfinite([interval.low, interval.high]).all():  # too few patients differ
         return None, None
     return float(interval.low), float(interval.high)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patients of the site experiment, and the figures that are drawn from its runs."""
+"""Patients of the synthetic sites."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 
 import nibabel
 import numpy as np
@@ -14,10 +13,7 @@ from medreasoner_infer.imaging import load_volume
 from medreasoner_training.embedded.phantom import Label
 from medreasoner_training.experiments.site_shift import datastore
 from medreasoner_training.experiments.site_shift.datastore import write_site
-from medreasoner_training.experiments.site_shift.measuring import Measured, compare, load, save
-from medreasoner_training.experiments.site_shift.report import draw, read_run, table
 from medreasoner_training.experiments.site_shift.site import SHIFTED, USUAL, marked, patient_volume
-from medreasoner_training.gate import Comparison, GateConfig, HeldOut, ModelScores
 
 # Few slices: the painting of a slice is tested elsewhere, and takes the time.
 FEW_SLICES = (260.0, 320.0)
@@ -98,48 +94,3 @@ def test_the_export_reads_a_written_site(tmp_path):
     assert not data_set.manifest.left_out or {
         entry.reason for entry in data_set.manifest.left_out
     } == {"every section is smaller than the smallest one asked for"}
-
-
-def measured(iou: float) -> Measured:
-    """Two samples a patient, the second asks for something absent."""
-    present = np.tile([True, False], 10)
-    held_out = HeldOut(np.repeat(np.arange(10), 2).astype(str), np.full(20, "liver"), present)
-    no = np.zeros(20, bool)
-    said_absent = ~present & (np.arange(20) < 10)
-    scores = ModelScores("m", no, said_absent, np.where(present, iou, 0.0), np.full(20, 0.5))
-    return Measured(held_out, scores)
-
-
-def test_measures_before_and_after_and_their_difference(tmp_path):
-    save(measured(0.3), tmp_path / "before.npz")
-    found = compare(load(tmp_path / "before.npz"), measured(0.7), GateConfig(resamples=100))
-    line = found["box_iou"]
-    assert (line.live_mean, line.candidate_mean) == pytest.approx((0.3, 0.7))
-    assert (line.low, line.high) == pytest.approx((0.4, 0.4))
-    assert (line.samples, line.patients) == (10, 10)
-    assert found["boxes_above_half"].difference == 1.0
-    assert found["absence"].live_mean == 0.5
-    assert found["mask_dice"].difference == 0.0
-
-
-def write_run(folder, tuning: str, seed: int, gain: float):
-    folder.mkdir()
-    line = Comparison("box_iou", None, 0.3 + gain, 0.3, gain, gain - 0.1, gain + 0.1, 50, 10)
-    sites = {"usual": {"box_iou": asdict(replace(line, difference=-0.05))},
-             "shifted": {"box_iou": asdict(line)}}  # fmt: skip
-    result = {"tuning": tuning, "seed": seed, "settings": {}, "decision": "promoted",
-              "seconds": 600.0, "sites": sites}  # fmt: skip
-    (folder / "result.json").write_text(json.dumps(result))
-    points = [{"step": s, "reward": 2.0 + s, "held_out_iou": None if s else 0.3} for s in range(3)]
-    (folder / "curve.jsonl").write_text("".join(json.dumps(p) + "\n" for p in points))
-    return folder
-
-
-def test_runs_become_a_table_and_a_picture(tmp_path):
-    runs = [read_run(write_run(tmp_path / f"r{s}", "lora", s, 0.2 + 0.1 * s)) for s in range(2)]
-    text = table(runs)
-    assert "| lora | 0 | 0 | 1 | box IoU | 0.300 | 0.500 | +0.200 (+0.100 to +0.300) | 50 |" in text
-    assert "| lora | 0 | 1 | shifted site | 2 | +0.250 | +0.200 | +0.300 |" in text
-    assert "| lora | 0 | 1 | usual site | 2 | -0.050 | -0.050 | -0.050 |" in text
-    draw(runs, tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

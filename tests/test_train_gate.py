@@ -64,7 +64,7 @@ def answers(tmp_path_factory) -> dict[str, Measured]:
             assert run("add", source, "--name", name, "--data", folder / "data").exit_code == 0
         store = ReasonerStore()
         found = {
-            name: measure(folder / "data", served(name, store), segmenter=None)
+            name: measure(folder / "data", served(name, store))
             for name in (SPOILED, SOUND)
         }
         yield {"home": folder / "home", **found}

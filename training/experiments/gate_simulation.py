@@ -41,7 +41,7 @@ class Site:
 
     Mean and spread of the overlap are those of the embedded reasoner at the synthetic shifted site;
     together the scatter gives patients' mean differences a standard deviation of 0.08, the middle
-    of ten fine-tunings that were measured there (docs/site_shift.md).
+    of ten fine-tunings that were measured there.
 
     Attributes:
         patients: held out.

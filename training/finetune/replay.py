@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ from medreasoner_training.samples.schema import features, to_row
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from medreasoner_training.embedded.reasoner.asking import Asker
+    from medreasoner_training.embedded.reasoner.samples import Asked
 
 PHANTOMS = "phantoms"
 _SEED, _HELD_OUT_SEED = 940_000, 941_000
@@ -79,42 +83,46 @@ def former_rows(data: DataSettings, run_dir: Path, size_px: int) -> Dataset | No
 
 
 def phantom_rows(count: int, size_px: int, seed: int = _SEED) -> Dataset:
-    """Synthetic torso sections of the kind that the embedded reasoner was trained on.
+    """Synthetic images and questions of the kinds that the embedded reasoner was trained on.
 
     Every other question asks for a target that is not there, as about half of a site's exported
     questions do: with fewer, the reasoner forgets how to say so.
     """
     from datasets import Dataset
 
-    rows: list[dict] = []
-    while len(rows) < count:
-        rows.append(to_row(phantom_sample(len(rows), size_px, seed), len(rows)))
+    rows = [to_row(phantom_sample(index, size_px, seed), index) for index in range(count)]
     return Dataset.from_list(rows, features=features())
 
 
 def phantom_sample(index: int, size_px: int, seed: int = _SEED) -> Sample:
-    """One question about a synthetic torso section; equal arguments give equal samples."""
-    from medreasoner_training.embedded.queries import known_targets
-    from medreasoner_training.embedded.reasoner.samples import sample_questions
-
+    """One question about a synthetic image; equal arguments give equal samples."""
     rng = np.random.default_rng([seed, index])
-    drawn = sample_questions(rng, _DRAWN_QUESTIONS, size_px)
-    absent = index % 2 == 1
-    fitting = [q for q in drawn.questions if (q.truth is None) == absent] or drawn.questions
-    question, grey = fitting[int(rng.integers(len(fitting)))], drawn.image.grey
-    truth = question.truth
-    trace = question.completion.partition("<think>")[2].partition("</think>")[0]
+    fitting: list[Asked] = []
+    while not fitting:
+        drawn = _asker(size_px).sample(rng, _DRAWN_QUESTIONS, 0)
+        fitting = [q for q in drawn.questions if q.target and (q.truth is None) == bool(index % 2)]
+    asked, grey = fitting[int(rng.integers(len(fitting)))], drawn.image.grey
+    truth = asked.truth
+    trace = asked.completion.partition("<think>")[2].partition("</think>")[0]
     return Sample(
         image=np.repeat(grey[..., None], 3, axis=2),
         mask=np.zeros(grey.shape, bool) if truth is None else truth.mask,
-        question=Question(question.query, QuerySource.TEMPLATE, trace),
-        label_name=known_targets()[question.label].name,
+        question=Question(asked.query, QuerySource.TEMPLATE, trace),
+        label_name=asked.target,
         bbox_xyxy_px=None if truth is None else truth.bbox_xyxy_px,
         points_xy_px=None if truth is None else truth.points_xy_px,
         plane=Plane.AXIAL,
         slice_index=0,
-        modality="CT",
+        modality="CT" if drawn.is_torso else drawn.image.mode,
         window="phantom",
         case_key=f"phantom-{index}",
         patient_key=f"phantom-{index}",
     )
+
+
+@lru_cache(maxsize=1)
+def _asker(size_px: int) -> Asker:
+    from medreasoner_training.embedded.questions import QuestionWriter
+    from medreasoner_training.embedded.reasoner.asking import Asker
+
+    return Asker(QuestionWriter(held_out_languages=()), size_px=size_px)

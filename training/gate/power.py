@@ -12,7 +12,7 @@ from medreasoner_training.gate.config import GateConfig
 from medreasoner_training.gate.levels import attempt_level, standard_errors
 
 #: Standard deviation of patients' mean differences of box IoU where this store has measured none:
-#: ten fine-tunings at a synthetic site had 0.06 to 0.11 (docs/site_shift.md, shifted site).
+#: ten fine-tunings at a synthetic site had 0.06 to 0.11.
 USUAL_PATIENT_SD = 0.10
 PROMOTED_WITH = 0.8
 

@@ -84,12 +84,17 @@ class Asker:
         writer: of the questions.
         pictures: real images that may be trained on; none by default.
         split: of the questions.
+        size_px: side of the reasoner's square.
     """
 
     def __init__(
-        self, writer: QuestionWriter, pictures: Sequence[Picture] = (), split: Split = "train"
+        self,
+        writer: QuestionWriter,
+        pictures: Sequence[Picture] = (),
+        split: Split = "train",
+        size_px: int = SIZE_PX,
     ) -> None:
-        self._writer, self._split = writer, split
+        self._writer, self._split, self._size_px = writer, split, size_px
         self._pictures: dict[str, list[Picture]] = {}
         for picture in pictures:
             self._pictures.setdefault(picture.modality, []).append(picture)
@@ -106,14 +111,14 @@ class Asker:
         """
         draw = rng.random()
         if draw < UNKNOWN_PICTURE_SHARE:
-            grey = unknown_picture(SIZE_PX, rng)
+            grey = unknown_picture(self._size_px, rng)
             image = PhantomImage(grey, np.zeros_like(grey), "none", 0.0)
             asked = [self._refused_picture(rng) for _ in range(whole)]
             return AskedSample(image, {}, tuple(asked), is_torso=False)
         if draw < UNKNOWN_PICTURE_SHARE + PICTURE_SHARE:
             scene = self._picture_scene(rng)
         else:
-            scene = _torso_scene(rng)
+            scene = _torso_scene(rng, self._size_px)
         asked = [self._whole(scene, rng, number) for number in range(whole)]
         asked += [self._beginning(rng) for _ in range(beginnings)]
         is_torso = scene.phantom is not None
@@ -131,7 +136,7 @@ class Asker:
             picture = phantom_picture(kind, rng)
         else:
             picture = of_kind[int(rng.integers(len(of_kind)))]
-        grey, truths = drawn(picture, SIZE_PX, rng)
+        grey, truths = drawn(picture, self._size_px, rng)
         image = PhantomImage(grey, np.zeros_like(grey), picture.modality, 0.0)
         near = {"cardiac MR", "spine MR", "X-ray", "CT"}
         absent = set(ELSEWHERE) if picture.modality in near else self._all_names - {"vertebra"}
@@ -199,9 +204,9 @@ class Asker:
         return _refusal(self._draw(KNOWN_KINDS, rng).text, UNKNOWN_PICTURE)
 
 
-def _torso_scene(rng: np.random.Generator) -> _Scene:
+def _torso_scene(rng: np.random.Generator, size_px: int) -> _Scene:
     while True:
-        image = sample_image(rng, SIZE_PX, AT_FINDING_SHARE)
+        image = sample_image(rng, size_px, AT_FINDING_SHARE)
         truths = visible_targets(image.labels)
         if truths:
             break
@@ -225,7 +230,7 @@ def _answered(scene: _Scene, name: str, query: str, by: str) -> Asked:
         reasoning = picture_reasoning(scene.image.grey, truth, by, name)
     else:
         reasoning = torso_reasoning(scene.image.grey, scene.phantom, truth.label, by, name)
-    return Asked(query, answer_text(reasoning, truth), begin)
+    return Asked(query, answer_text(reasoning, truth), begin, target=name, truth=truth)
 
 
 def _by_name(question: Question, rng: np.random.Generator) -> Question:

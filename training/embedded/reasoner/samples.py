@@ -39,12 +39,16 @@ class Asked:
         completion: what is to be answered.
         stated: the beginning of the completion that the question alone decides.
         whole: whether the completion ends, rather than breaks off where the image would decide.
+        target: asked for, where the image decides; empty otherwise.
+        truth: of the target; ``None`` where the image does not show it.
     """
 
     query: str
     completion: str
     stated: str
     whole: bool = True
+    target: str = ""
+    truth: GroundTruth | None = None
 
 
 @dataclass(frozen=True)

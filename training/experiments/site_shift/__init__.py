@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An experiment: a site whose scanner and patients differ from those that a reasoner knows.
+"""Synthetic sites: one as the reasoner knows it, one whose scanner and patients differ.
 
-Synthetic patients are written as MONAI Label keeps what readers have approved; whoever tunes a
-reasoner on them measures it here, on patients of both sites that it has not seen. The whole
-experiment is ``benchmarks/site_shift.py``.
+Patients are written as MONAI Label keeps what readers have approved, and a reasoner is measured on
+those that it has not seen.
 """
 
 from __future__ import annotations

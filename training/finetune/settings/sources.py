@@ -42,7 +42,8 @@ class DataSettings(Section):
         image_sizes: ``refuse`` or ``scale`` images whose side is not the model's input size;
             scaling moves boxes and points along.
         replay: data set of another site, e.g. of the one before; mixed in so that it is not
-            forgotten. ``phantoms`` makes synthetic torsos, those of the embedded reasoner.
+            forgotten. ``phantoms`` makes synthetic images and questions of the kinds that the
+            embedded reasoner was trained on.
         replay_share: share of replayed samples among all training samples, 0 to below 1.
         augment: vary images by small affine changes, grey levels and noise, never a flip; each
             pass over the samples varies them anew.

@@ -88,6 +88,27 @@ def test_a_batch_refuses_in_its_place_what_one_question_would() -> None:
     assert outcomes == ["absent", "not_understood", "absent"]
 
 
+@pytest.mark.parametrize(
+    ("query", "trace"),
+    [
+        ("Which sac stores bile?", "r It is asked for by its function."),
+        ("What lies behind the stomach?", "r It is asked for by its place."),
+        ("Which organ hurts after a meal?", "r"),
+        ("Where is the gallbladder?", "r"),
+    ],
+)
+def test_the_trace_tells_by_what_a_question_led_to_the_target_that_the_model_was_asked_for(
+    query, trace
+) -> None:
+    recorder = Recorder()
+    known = {name: f"Where is the {name}?" for name in ("gallbladder", "pancreas")}
+    recorder.template = PromptTemplate("s", "{query}", targets=KnownTargets(known))
+    request = ReasonerRequest(IMAGE, query, "")
+    (alone,), (batched,) = recorder.answer(request), recorder.answer_batch([request])
+    assert (alone.grounding.reasoning, batched.grounding.reasoning) == (trace, trace)
+    assert alone.completion == "<think>r</think><answer>null</answer>"
+
+
 def test_the_known_targets_survive_their_file(tmp_path) -> None:
     settings = PromptFile(TEMPLATE, "rgb", 64)
     (tmp_path / "prompt.json").write_text(prompt_json(settings))

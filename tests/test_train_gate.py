@@ -63,10 +63,7 @@ def answers(tmp_path_factory) -> dict[str, Measured]:
         for name, source in ((SPOILED, disturbed_copy(folder / "model")), (SOUND, sound)):
             assert run("add", source, "--name", name, "--data", folder / "data").exit_code == 0
         store = ReasonerStore()
-        found = {
-            name: measure(folder / "data", served(name, store))
-            for name in (SPOILED, SOUND)
-        }
+        found = {name: measure(folder / "data", served(name, store)) for name in (SPOILED, SOUND)}
         yield {"home": folder / "home", **found}
 
 

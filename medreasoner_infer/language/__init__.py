@@ -21,11 +21,13 @@ from medreasoner_infer.language.reading import read_vocabulary, vocabulary
 from medreasoner_infer.language.sides import unsided
 from medreasoner_infer.language.vocabulary import (
     Fact,
+    FactKind,
     Forms,
     Neighbour,
     Outside,
     Target,
     Vocabulary,
+    led_by_sentence,
 )
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "SIDES",
     "SLOTS",
     "Fact",
+    "FactKind",
     "Forms",
     "Language",
     "Name",
@@ -44,6 +47,7 @@ __all__ = [
     "Tongue",
     "Vocabulary",
     "VocabularyError",
+    "led_by_sentence",
     "phrase",
     "plain_text",
     "questions_of",

@@ -29,6 +29,7 @@ from medreasoner_infer.language.spoken import (
     is_unspaced,
     tokens_of,
 )
+from medreasoner_infer.language.vocabulary import FactKind
 from medreasoner_infer.language.words import (
     all_names,
     filler_words,
@@ -60,10 +61,12 @@ class Recognition:
         read: one known target; one thing that is none; several at once; or nothing but words that
             the vocabulary holds nowhere.
         name: in English, with the patient's side, e.g. ``left kidney``; empty for the last two.
+        by: the kind of fact that leads to it; ``None`` where it is called by a name.
     """
 
     read: Read
     name: str
+    by: FactKind | None = None
 
 
 @lru_cache(maxsize=64)  # an engine asks twice: whether to refuse, and what to ask
@@ -91,10 +94,10 @@ def recognised(
         return None if _is_ambiguous(named) else _recognition(named.name, named.side, known)
     by_place = placed(composed) if facts is None else None
     if by_place is not None:
-        return _recognition(by_place[0].name, by_place[1], known)
+        return _recognition(by_place[0].name, by_place[1], known, "place")
     recalled = (facts or all_facts()).recalled(composed)
     if recalled is not None:
-        return _recognition(recalled.target.name, recalled.side, known)
+        return _recognition(recalled.target.name, recalled.side, known, recalled.kind)
     return Recognition("unknown_words", "") if _is_strange(tokens) else None
 
 
@@ -104,10 +107,12 @@ def _is_ambiguous(single: Single) -> bool:
     return target is not None and single.bare in target.ambiguous
 
 
-def _recognition(name: str, side: Side | None, known: frozenset[str]) -> Recognition:
+def _recognition(
+    name: str, side: Side | None, known: frozenset[str], by: FactKind | None = None
+) -> Recognition:
     if name not in known:
-        return Recognition("outside", name)
-    return Recognition("known", f"{side} {name}" if side else name)
+        return Recognition("outside", name, by)
+    return Recognition("known", f"{side} {name}" if side else name, by)
 
 
 def _named(tokens: tuple[Token, ...]) -> Single | None:

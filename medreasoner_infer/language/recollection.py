@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from medreasoner_infer.language.grammar import LANGUAGES, SIDES, Language, Side
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import UNSPACED, Tokens, plain_tokens
-from medreasoner_infer.language.vocabulary import Fact, Target
+from medreasoner_infer.language.vocabulary import Fact, FactKind, Target
 from medreasoner_infer.language.words import first_alike, little_words, pairs_of
 
 LEAST_SIMILARITY = 0.55
@@ -35,6 +35,7 @@ class Recollection:
 
     target: Target
     side: Side | None
+    kind: FactKind
 
 
 class FactIndex:
@@ -62,7 +63,7 @@ class FactIndex:
             side = fact.side or told
             if target.paired and side is None and _speaks_of_sides(tokens, language):
                 return None
-            return Recollection(target, side if target.paired else None)
+            return Recollection(target, side if target.paired else None, fact.kind)
         return None
 
     @cached_property

@@ -13,6 +13,23 @@ from typing import ClassVar, Literal
 from medreasoner_infer.language.grammar import Language, Name, Side, Tongue
 
 FactKind = Literal["function", "appearance", "symptom", "sign", "disease", "procedure", "place"]
+LED_BY: Mapping[FactKind, str] = {
+    "function": "its function",
+    "appearance": "its appearance",
+    "place": "its place",
+    "symptom": "a symptom",
+    "sign": "a sign",
+    "disease": "a disease",
+    "procedure": "a procedure",
+}
+"""What in a question leads to its target, where it is no name."""
+
+
+def led_by_sentence(kind: FactKind | None) -> str:
+    """How a trace tells what in a question led to its target; empty where that is its name."""
+    return f" It is asked for by {LED_BY[kind]}." if kind else ""
+
+
 Where = Literal["right of", "left of", "above", "below", "in front of", "behind"]
 
 

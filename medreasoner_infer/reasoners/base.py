@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -74,6 +75,7 @@ class Reasoner(ABC):
             return (refused,) * request.samples
         count = request.samples if request.temperature > 0 else 1
         answers = self._sample(request, count, on_text, cancelled)
+        answers = tuple(self._led(request, answer) for answer in answers)
         return answers if count == request.samples else answers * request.samples
 
     def _refused(self, request: ReasonerRequest) -> ReasonerAnswer | None:
@@ -84,6 +86,19 @@ class Reasoner(ABC):
             return None
         grounding = ground(completion, AnswerFrame(self.input_size), require_reasoning=True)
         return ReasonerAnswer(completion, grounding, None, 0)
+
+    def _led(self, request: ReasonerRequest, answer: ReasonerAnswer) -> ReasonerAnswer:
+        """The answer with what in the question led to its target, where the model was not told.
+
+        A question that tells a fact of the vocabulary is put to a small model by its target's name.
+        """
+        targets = self.template.targets if self.template else None
+        sentence = targets.led_by(request.query) if targets else ""
+        grounding = answer.grounding
+        if not sentence or not grounding.reasoning:
+            return answer
+        told = replace(grounding, reasoning=grounding.reasoning + sentence)
+        return replace(answer, grounding=told)
 
     @abstractmethod
     def _sample(

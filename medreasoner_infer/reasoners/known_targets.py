@@ -9,7 +9,7 @@ from functools import cached_property
 
 from medreasoner_infer.answer import format_answer
 from medreasoner_infer.errors import InputError
-from medreasoner_infer.language import unsided
+from medreasoner_infer.language import led_by_sentence, unsided
 from medreasoner_infer.language.recognition import Recognition, recognised
 from medreasoner_infer.language.recollection import FactIndex
 
@@ -54,6 +54,13 @@ class KnownTargets:
         """The question as it is put to the model: in its own words, if it asks for one target."""
         found = self._recognised(query)
         return query if found is None else self.questions.get(found.name, query)
+
+    def led_by(self, query: str) -> str:
+        """A sentence on what led to the target that the model is asked for instead; or nothing."""
+        found = self._recognised(query)
+        if found is None or found.name not in self.questions:
+            return ""
+        return led_by_sentence(found.by)
 
     def refusal(self, query: str) -> str | None:
         """The answer to a question that the model need not be asked; ``None`` if it has to be."""

@@ -129,7 +129,8 @@ class TransformersReasoner(Reasoner):
             raise_if_cancelled(cancelled)
             batch = asked[start : start + BATCH_ROWS]
             with self._turn(cancelled):
-                generated += self._generate(self._encode(batch), batch[0], None, cancelled)
+                found = self._generate(self._encode(batch), batch[0], None, cancelled)
+            generated += map(self._led, batch, found)
         answers = iter(generated)
         return tuple(answer or next(answers) for answer in refused)
 

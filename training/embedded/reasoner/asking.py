@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from medreasoner_infer.language import LANGUAGES, SIDES, Language, unsided
+from medreasoner_infer.language import LANGUAGES, SIDES, FactKind, Language, unsided
 from medreasoner_infer.reasoners.known_targets import SEVERAL_TARGETS, UNKNOWN_TARGET
 
 from ..phantom.anatomy import Label
@@ -62,9 +62,9 @@ ELSEWHERE = (
 """Targets that no torso and no heart shows."""
 
 
-def led_by(question: Question, fact_kinds: Mapping[str, str]) -> str:
-    """What in a question leads to its target, a key of ``LED_BY``; empty where it is a name."""
-    return fact_kinds[question.source] if question.source else ""
+def led_by(question: Question, fact_kinds: Mapping[str, FactKind]) -> FactKind | None:
+    """What in a question leads to its target; ``None`` where it is called by a name."""
+    return fact_kinds[question.source] if question.source else None
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Asker:
             self._pictures.setdefault(picture.modality, []).append(picture)
 
     @cached_property
-    def _fact_kinds(self) -> dict[str, str]:
+    def _fact_kinds(self) -> dict[str, FactKind]:
         facts = self._writer.material.facts
         return {item.key: item.fact.kind for items in facts.values() for item in items}
 
@@ -159,7 +159,7 @@ class Asker:
         name = found[0] if found else names[int(rng.integers(len(names)))]
         label = _label_of(name) if scene.phantom is not None else None
         if label is not None and rng.random() < PHRASING_SHARE:
-            return _answered(scene, name, training_query(label, rng), "")
+            return _answered(scene, name, training_query(label, rng), None)
         question = _by_name(self._about(name, rng), rng)
         if question.target != name:  # it leaves the side open
             name = _larger_side(scene, question.target or name)
@@ -221,7 +221,7 @@ def _findings(scene: _Scene) -> list[str]:
     return [known_targets()[label].name for label in scene.phantom or {} if label in FINDINGS]
 
 
-def _answered(scene: _Scene, name: str, query: str, by: str) -> Asked:
+def _answered(scene: _Scene, name: str, query: str, by: FactKind | None) -> Asked:
     truth = scene.truths.get(name)
     begin = f"<think>{stated(name)}"
     if truth is None:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from medreasoner_infer.answer import format_answer
+from medreasoner_infer.language import FactKind, led_by_sentence
 
 from ..phantom.anatomy import Label
 from ..queries import known_targets
@@ -17,16 +18,6 @@ from .targets import GroundTruth
 PRESENCE_WORDS = (" a", " which")
 """First word after the name's comma of a reasoning: of a visible and of an absent target."""
 
-LED_BY = {
-    "function": "its function",
-    "appearance": "its appearance",
-    "place": "its place",
-    "symptom": "a symptom",
-    "sign": "a sign",
-    "disease": "a disease",
-    "procedure": "a procedure",
-}
-"""What in a question leads to its target, where it is no name: the vocabulary's kinds of facts."""
 UNKNOWN_PICTURE = "This is no picture of a kind that this model knows."
 """Reasoning of an answer that is not understood, like those of ``reasoners.known_targets``."""
 
@@ -119,7 +110,11 @@ def present_reasoning(grey: np.ndarray, truths: Mapping[Label, GroundTruth], lab
 
 
 def torso_reasoning(
-    grey: np.ndarray, truths: Mapping[Label, GroundTruth], label: Label, led_by: str, name: str
+    grey: np.ndarray,
+    truths: Mapping[Label, GroundTruth],
+    label: Label,
+    led_by: FactKind | None,
+    name: str,
 ) -> str:
     """The same of an axial slice with the patient's sides, and what in the question led to it.
 
@@ -127,31 +122,29 @@ def torso_reasoning(
         grey: uint8 of shape (S, S).
         truths: the visible targets of this image.
         label: which of them is asked for.
-        led_by: what in the question leads to it, a key of ``LED_BY``, or empty.
+        led_by: the kind of fact that leads to it; ``None`` where it is called by a name.
         name: of the target.
     """
     truth = truths[label]
     where = patient_place_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
     return (
         f"{stated(name)} {seen(grey, truth)} {where}{_neighbour(truths, label, OF_THE_PATIENT)}."
-        f"{_led_by(led_by)}"
+        f"{led_by_sentence(led_by)}"
     )
 
 
-def picture_reasoning(grey: np.ndarray, truth: GroundTruth, led_by: str, name: str) -> str:
+def picture_reasoning(
+    grey: np.ndarray, truth: GroundTruth, led_by: FactKind | None, name: str
+) -> str:
     """What is seen of a target of a picture whose directions are not the patient's."""
     where = position_in_words(*_centre(truth.bbox_xyxy_px), len(grey))
     text = f"{stated(name)} {seen(grey, truth)} in the {where} of the image."
-    return text + _led_by(led_by)
+    return text + led_by_sentence(led_by)
 
 
 def stated(name: str) -> str:
     """The beginning of a reasoning, which the question alone decides."""
     return f"The question points to the {name},"
-
-
-def _led_by(kind: str) -> str:
-    return f" It is asked for by {LED_BY[kind]}." if kind else ""
 
 
 def seen(grey: np.ndarray, truth: GroundTruth) -> str:
@@ -162,7 +155,7 @@ def seen(grey: np.ndarray, truth: GroundTruth) -> str:
 def absent_reasoning(
     truths: Mapping[Label, GroundTruth],
     label: Label | None,
-    led_by: str = "",
+    led_by: FactKind | None = None,
     name: str = "",
 ) -> str:
     """Why the answer is null, and the largest target that the slice shows instead."""
@@ -171,7 +164,7 @@ def absent_reasoning(
     if truths:
         largest = max(truths, key=lambda other: int(truths[other].mask.sum()))
         text = f"{text} of the {known_targets()[largest].name}"
-    return f"{text}.{_led_by(led_by)}"
+    return f"{text}.{led_by_sentence(led_by)}"
 
 
 def answer_text(reasoning: str, truth: GroundTruth | None) -> str:

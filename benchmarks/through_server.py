@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A question through the server beside the bare libraries, and many questions in a row.
+
+Run: ``python benchmarks/through_server.py [--questions 300]``. The peer is a script without this
+project that has the same weights in memory: transformers' ``generate`` on each slice, then SAM2's
+own image predictor on the box of the answer. Slices are new to both. After a first round the server
+answers the questions one after the other; its memory and latency at the end stand beside those
+after the first twenty.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import numpy as np
+import psutil
+import typer
+from latency import QUESTIONS, bare_generate, generated_study, seconds
+from rich.console import Console
+from rich.table import Table
+from serving import serving
+
+from medreasoner_infer.imaging import Volume
+from medreasoner_infer.models.registry import resolve_model
+from medreasoner_infer.pipeline import Pipeline
+
+WARM = 20
+
+
+def answered(url: str, image: str, query: str, index: int) -> float:
+    """Seconds from the request to the reply with the mask of one slice."""
+    start = time.perf_counter()
+    reply = httpx.post(
+        f"{url}/infer/medreasoner",
+        params={"image": image, "output": "json"},
+        data={"params": json.dumps({"query": query, "slice": index})},
+        timeout=120,
+    )
+    reply.raise_for_status()
+    return time.perf_counter() - start
+
+
+def bare(volume: Volume, indices: list[int]) -> list[float]:
+    """Seconds of the peer for each slice."""
+    import torch
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from safetensors.torch import load_file
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+    source = Path(resolve_model("segmenter", "embedded").source)
+    network = instantiate(OmegaConf.load(source / "config.yaml").model).eval()
+    network.load_state_dict(load_file(source / "model.safetensors"))
+    predictor, pipeline = SAM2ImagePredictor(network), Pipeline.from_registry(device="cpu")
+    # The predictor knows SAM2's 1024 px only.
+    predictor._bb_feat_sizes = [(network.image_size // step,) * 2 for step in (4, 8, 16)]
+
+    def segment(index: int) -> None:
+        grey = np.asarray(volume.array[:, :, index], np.float32)
+        picture = np.clip((grey + 160) / 400 * 255, 0, 255).astype(np.uint8)
+        with torch.inference_mode():
+            predictor.set_image(np.repeat(picture[..., None], 3, axis=2))
+            predictor.predict(box=np.array([40, 40, 90, 90]), multimask_output=False)
+
+    found = []
+    for index in indices:
+        generate = bare_generate(pipeline, volume, index)
+        found.append(seconds(generate) + seconds(lambda at=index: segment(at)))
+    return found
+
+
+def serve_study(work: Callable[[str, str, int], None]) -> None:
+    """Run ``work(url, image id, slices)`` against a server on the generated study."""
+    from monailabel_app.cli.quickstart_study import write_quickstart_study
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_quickstart_study(root / "studies", seed=7)
+        with serving(root / "home", "--studies", str(root / "studies")) as url:
+            images = httpx.get(f"{url}/datastore/", params={"output": "all"}, timeout=60).json()
+            (image,) = images["objects"]
+            work(url, image, generated_study().shape_ijk[2])
+
+
+def server_process(url: str) -> psutil.Process:
+    """The process that listens there."""
+    port = httpx.URL(url).port
+    return next(
+        psutil.Process(link.pid)
+        for link in psutil.net_connections("tcp")
+        if link.status == psutil.CONN_LISTEN and link.laddr.port == port
+    )
+
+
+def rows(url: str, image: str, count: int, questions: int) -> Iterator[tuple[str, str, str]]:
+    """Lines of the table."""
+    indices = list(range(count // 4, count // 4 + 9))
+    answered(url, image, QUESTIONS[0], count // 2)
+    ours = statistics.median(answered(url, image, QUESTIONS[0], at) for at in indices)
+    peer = statistics.median(bare(generated_study(), indices))
+    yield "question to mask, new slice", f"{ours:.3f} s", f"{ours / peer:.2f} x bare ({peer:.3f} s)"
+    process = server_process(url)
+    taken, memory = [], 0
+    for number in range(questions):
+        taken.append(answered(url, image, QUESTIONS[number % 2], number % count))
+        if number + 1 == WARM:
+            memory = process.memory_info().rss
+    first, last = (statistics.median(part) for part in (taken[:WARM], taken[-WARM:]))
+    grown = process.memory_info().rss / memory - 1
+    yield (
+        f"{questions} questions, median of the last {WARM}",
+        f"{last:.3f} s",
+        f"{last / first:.2f} x the first",
+    )
+    yield (
+        "memory after them",
+        f"{process.memory_info().rss / 2**20:.0f} MiB",
+        f"{grown:+.1%} since the first {WARM}",
+    )
+
+
+def main(questions: Annotated[int, typer.Option(min=2 * WARM)] = 300) -> None:
+    """Measure and print the table."""
+    table = Table("what", "value", "against")
+
+    def work(url: str, image: str, count: int) -> None:
+        for row in rows(url, image, count, questions):
+            table.add_row(*row)
+
+    serve_study(work)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,18 @@ from medreasoner_infer.reasoners.calibration import (
     CALIBRATION_FILE,
     Calibration,
     Logistic,
+    calibration_of,
     evidence_of,
-    read_calibration,
+    site_calibration_path,
 )
 from medreasoner_infer.types import Evidence
-from medreasoner_training.embedded.reasoner.calibrate import (
+from medreasoner_training.calibrating import (
+    CalibrationError,
     Judged,
     calibration_error,
     figures,
     fit,
+    out_of_fold,
 )
 
 PIECES = ["<think>", "A", " kidney", "</think>", "<answer>", "[32", ",64]", "</answer>"]
@@ -71,23 +74,61 @@ def test_a_fit_gives_the_probabilities_of_scikit_learn() -> None:
     assert ours == pytest.approx(theirs.tolist(), abs=1e-6)
 
 
-def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
-    shifted = Logistic((0.0,) * 6, (1.0,) * 6, (0.0,) * 6, math.log(3))
-    calibration = Calibration(NEUTRAL, shifted, "400 answers")
-    (tmp_path / CALIBRATION_FILE).write_text(json.dumps(asdict(calibration)))
-    read = read_calibration(tmp_path)
-    assert read == calibration
+SHA = "ab" * 32
+THREE_OF_FOUR = Logistic((0.0,) * 6, (1.0,) * 6, (0.0,) * 6, math.log(3))
+
+
+def test_a_calibration_is_read_as_it_was_written_and_a_sites_own_goes_before_it(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
+    assert calibration_of(tmp_path, SHA) is None
+    shipped = Calibration(NEUTRAL, THREE_OF_FOUR, "400 answers")
+    (tmp_path / CALIBRATION_FILE).write_text(json.dumps(asdict(shipped)))
+    read = calibration_of(tmp_path, SHA)
+    assert read == shipped
     found = Evidence(*[-1.0] * 6)
     assert read.probability(found, present=True) == 0.5
     assert read.probability(found, present=False) == pytest.approx(0.75)
+    own = Calibration(THREE_OF_FOUR, NEUTRAL, "ours")
+    site_calibration_path(SHA).parent.mkdir(parents=True)
+    site_calibration_path(SHA).write_text(json.dumps(asdict(own)))
+    assert calibration_of(tmp_path, SHA) == own
+    assert calibration_of(None, SHA) == own
+    assert calibration_of(tmp_path, "cd" * 32) == shipped
 
 
-def test_a_folder_without_one_has_none_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    assert read_calibration(tmp_path) is None
-    for damaged in ("{", "[]", '{"present": {"mean": "x"}}'):
-        (tmp_path / CALIBRATION_FILE).write_text(damaged)
-        with pytest.raises(ModelUnavailableError, match="fit it anew or remove it"):
-            read_calibration(tmp_path)
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"present": {"mean": "x"}}'])
+def test_a_damaged_calibration_is_refused(tmp_path: Path, monkeypatch, damaged: str) -> None:
+    monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
+    (tmp_path / CALIBRATION_FILE).write_text(damaged)
+    with pytest.raises(ModelUnavailableError, match="fit it anew or remove it"):
+        calibration_of(tmp_path, SHA)
+
+
+def test_where_all_answers_are_right_the_probability_is_by_laplace() -> None:
+    judged = [replace(each, right=True) for each in _judged(8)]
+    assert fit(judged).probability(judged[0].evidence) == pytest.approx(9 / 10)
+
+
+def test_no_answer_is_told_by_a_fit_that_has_seen_its_patient() -> None:
+    """Each patient's answers are right or wrong as a whole, and look alike: by heart 1.0."""
+    rng = np.random.default_rng(1)
+    judged = []
+    for patient in range(60):
+        looks, right = rng.normal(size=6), bool(patient % 2)
+        for number in range(4):
+            evidence = Evidence(*(looks + 0.01 * rng.normal(size=6)).tolist())
+            judged.append(Judged(number < 3, 0.9, right, evidence, str(patient)))
+    auroc = figures(out_of_fold(judged))["present"]["auroc"]
+    assert auroc == pytest.approx(0.5, abs=0.2)
+
+
+@pytest.mark.parametrize(("count", "patients"), [(99, 20), (200, 9)])
+def test_too_few_answers_or_patients_are_refused(count: int, patients: int) -> None:
+    judged = [replace(e, patient=str(n % patients)) for n, e in enumerate(_judged(count))]
+    with pytest.raises(CalibrationError, match=f"{count} answers about {patients} patients"):
+        out_of_fold(judged)
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_share() -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a model's own probabilities to the probability that its answer is right.
 
-A model folder may hold ``calibration.json``, fitted on images that took no part in its training:
+A model folder may hold ``calibration.json``, fitted on images that took no part in its training,
+and a site may have fitted one on its own, which goes before it, under the hash of the weights:
 one logistic regression for boxes (right: IoU > 0.5 with the truth) and one for "not present"
-(right: the target is not there). Without it the mean probability of the answer's tokens stands in
-its place, which tells how fluent an answer is and little else.
+(right: the target is not there). Without either the mean probability of the answer's tokens stands
+in its place, which tells how fluent an answer is and little else.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any, ClassVar
 from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_infer.errors import ModelUnavailableError
+from medreasoner_infer.home import home_folder
 from medreasoner_infer.types import XYXY, Evidence
 
 CALIBRATION_FILE = "calibration.json"
+_SITE_FOLDER = "calibrations"
 UNCERTAIN_BELOW = 0.5
 """An answer that is less probably right is called uncertain."""
 _CERTAIN = math.log(0.999999)
@@ -94,19 +97,32 @@ class Calibration:
         return (self.present if present else self.absent).probability(found)
 
 
-def read_calibration(folder: Path) -> Calibration | None:
-    """``calibration.json`` of a model folder; ``None`` where there is none.
+def site_calibration_path(weights_sha256: str) -> Path:
+    """Where a site keeps what it fitted for these weights."""
+    return home_folder() / _SITE_FOLDER / f"{weights_sha256}.json"
+
+
+def calibration_of(folder: Path | None, weights_sha256: str) -> Calibration | None:
+    """The site's own calibration of these weights, else that of the model's folder, if any.
+
+    Args:
+        folder: of the model; ``None`` where its own calibration is not of these weights.
+        weights_sha256: of the weights that answer.
 
     Raises:
-        ModelUnavailableError: the file is damaged.
+        ModelUnavailableError: a file is damaged.
     """
-    path = folder / CALIBRATION_FILE
-    if not path.is_file():
-        return None
+    for path in (site_calibration_path(weights_sha256), folder and folder / CALIBRATION_FILE):
+        if path is not None and path.is_file():
+            return _read(path)
+    return None
+
+
+def _read(path: Path) -> Calibration:
     try:
         return TypeAdapter(Calibration).validate_python(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, ValidationError) as error:
         raise ModelUnavailableError(
-            f"{CALIBRATION_FILE} of the model {folder.name} cannot be read "
-            f"({type(error).__name__}); fit it anew or remove it."
+            f"The calibration {path} cannot be read ({type(error).__name__}); fit it anew or "
+            "remove it."
         ) from error

@@ -59,10 +59,12 @@ def load_transformers_reasoner(
     Raises:
         UnknownFamilyError: if it is not known how such a model writes coordinates.
         ImageSizeChangedError: if its processor would change the image's size.
-        ModelUnavailableError: if the weights are missing or cannot be loaded.
+        ModelUnavailableError: if the weights are missing or cannot be loaded, or a calibration of
+            them is damaged.
         MissingExtraError: if an adapter is given and ``peft`` is not installed.
         InputError: if there is no prompt of that name, or it does not fit the family.
     """
+    from medreasoner_infer.reasoners.calibration import calibration_of
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
     from medreasoner_infer.reasoners.transformers_loading import load_model
     from medreasoner_infer.reasoners.weights import locate_adapter, locate_model, weights_sha256
@@ -76,15 +78,19 @@ def load_transformers_reasoner(
         settings = trained_further(settings)
     loaded = load_model(folder.path, settings.input_size, device=device, adapter=adapter_folder)
     hashed = (folder.path,) if adapter_folder is None else (folder.path, adapter_folder)
+    digest = weights_sha256(*hashed)
     identity = ModelIdentity(
         name=name or Path(source).name,
         source=str(source) if adapter is None else f"{source} + {adapter}",
         revision=folder.revision,
-        weights_sha256=weights_sha256(*hashed),
+        weights_sha256=digest,
         licence=licence,
         notice=notice,
     )
-    return TransformersReasoner(loaded, identity, settings, constrained=asking.constrained)
+    calibration = calibration_of(folder.path if adapter_folder is None else None, digest)
+    return TransformersReasoner(
+        loaded, identity, settings, constrained=asking.constrained, calibration=calibration
+    )
 
 
 def connect_vllm_reasoner(

@@ -26,7 +26,7 @@ from medreasoner_infer.reasoners.base import (
     ground,
 )
 from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
-from medreasoner_infer.reasoners.calibration import evidence_of
+from medreasoner_infer.reasoners.calibration import Calibration, evidence_of
 from medreasoner_infer.reasoners.confidence import answer_confidence
 from medreasoner_infer.reasoners.decoding import (
     FirstRowStreamer,
@@ -63,6 +63,7 @@ class TransformersReasoner(Reasoner):
             where the context is short.
         constrained: ``False`` decodes freely, to measure how well a model keeps to the format.
         prefix_cache_bytes: memory for kept images; 0 keeps none.
+        calibration: of the identity's weights.
 
     Raises:
         InputError: if the prompt asks for other coordinates than the model's own.
@@ -76,8 +77,10 @@ class TransformersReasoner(Reasoner):
         *,
         constrained: bool = True,
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+        calibration: Calibration | None = None,
     ) -> None:
         self.identity = identity
+        self._calibration = calibration
         self.input_size = settings.input_size
         self.image_encoding = settings.image_encoding
         self.takes_follow_ups = settings.template.takes_follow_ups
@@ -266,7 +269,7 @@ class TransformersReasoner(Reasoner):
         grounding = ground(
             completion, self._loaded.frame, require_reasoning=self.template.asks_reasoning
         )
-        size, calibration = self.input_size, self._loaded.calibration
+        size, calibration = self.input_size, self._calibration
         found = evidence_of(pieces, logprobs[:length], grounding.bbox_xyxy_px, size)
         if calibration is None or found is None:
             confidence = answer_confidence(pieces, logprobs[:length])

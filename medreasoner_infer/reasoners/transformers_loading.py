@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
-from medreasoner_infer.reasoners.calibration import Calibration, read_calibration
 from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.families import ImageSizeChangedError, ModelFamily, family_in
 
@@ -24,7 +23,7 @@ class LoadedModel:
     """A model ready to generate, with what the engine must know of it.
 
     ``frame`` is that of its answers, ``image_tokens`` what its image takes of the prompt.
-    ``stop_token_ids`` end a completion. ``calibration`` is that of these very weights.
+    ``stop_token_ids`` end a completion.
     """
 
     model: PreTrainedModel
@@ -36,7 +35,6 @@ class LoadedModel:
     context_tokens: int
     vocabulary_size: int
     stop_token_ids: tuple[int, ...]
-    calibration: Calibration | None
 
 
 def load_model(
@@ -47,8 +45,7 @@ def load_model(
     Raises:
         UnknownFamilyError: if it is not known how such a model writes coordinates.
         ImageSizeChangedError: if its processor would change the image's size.
-        ModelUnavailableError: if the folder holds no complete multimodal model, or a damaged
-            calibration.
+        ModelUnavailableError: if the folder holds no complete multimodal model.
         MissingExtraError: if an adapter is given and ``peft`` is not installed.
     """
     from safetensors import SafetensorError
@@ -81,7 +78,6 @@ def load_model(
         context_tokens=text_config.max_position_embeddings,
         vocabulary_size=text_config.vocab_size,
         stop_token_ids=_own_the_decoding(model, processor),
-        calibration=read_calibration(folder) if adapter is None else None,
     )
 
 

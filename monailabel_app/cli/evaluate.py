@@ -129,7 +129,7 @@ def evaluate(
     from monailabel_app.export.for_evaluation import is_site
 
     held_out = _held_out(protocol, held_out_supercategory or [])
-    found = _site_data_set(data, out, records) if is_site(data) else data
+    found = site_data_set(data, out, records) if is_site(data) else data
     asking = Asking(prompt, cast("Prompting | None", prompting), constrained)
     source = open_rows(found, questions=questions, split=split)
     console.print(f"{source.count} questions, split {source.split}")
@@ -140,7 +140,7 @@ def evaluate(
     settings = RunSettings(limit, batch, Measuring(parts, true_prompts))
     with console.status("Loading the models"):
         run = Run(source, models.reasoner, models.segmenter, settings, out, asking, unpinned)
-    with _progress("Questions") as on_answered:
+    with shown_progress("Questions") as on_answered:
         report = evaluate_run(run, GateConfig(resamples=resamples), on_answered, held_out)
     _show(report)
     for name in sorted(path.name for path in out.iterdir() if path.name.startswith("report.")):
@@ -167,17 +167,18 @@ def _held_out(protocol: str | None, names: list[str]) -> list[str]:
     return names
 
 
-def _site_data_set(studies: str, out: Path, records: Path | None) -> str:
-    """A site's approved masks, exported into the report's folder; a resumed run has them there."""
+def site_data_set(studies: str, out: Path, records: Path | None) -> str:
+    """A site's approved masks, exported into a folder; what is there already is kept."""
     from medreasoner_training.evaluation.running import DATA_SET_NAME
     from monailabel_app.export.for_evaluation import approved_data_set
 
-    with _progress("Approved labels") as on_exported:
+    with shown_progress("Approved labels") as on_exported:
         return str(approved_data_set(studies, out / DATA_SET_NAME, records, on_exported))
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told (done, all)."""
     columns = (
         TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),

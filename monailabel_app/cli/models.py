@@ -15,8 +15,11 @@ from rich.text import Text
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, registered_models
 from medreasoner_infer.models.store import Candidate, ReasonerStore
 from medreasoner_infer.types import ModelSpec
+from monailabel_app.cli.calibrate import calibrate
 
 models = typer.Typer(help="Models that can be asked for by name, and which one is live.")
+
+models.command()(calibrate)
 
 By = Annotated[str | None, typer.Option(help="Who decides; by default the user logged in.")]
 

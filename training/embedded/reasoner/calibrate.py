@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.reasoners import Reasoner, load_transformers_reasoner, prepare_image
-from medreasoner_infer.reasoners.calibration import CALIBRATION_FILE, Calibration, Logistic
-from medreasoner_infer.types import XYXY, Evidence, ReasonerAnswer, ReasonerRequest
+from medreasoner_infer.reasoners.calibration import CALIBRATION_FILE
+from medreasoner_infer.types import XYXY, ReasonerAnswer, ReasonerRequest
+from medreasoner_training.calibrating import (
+    Judged,
+    calibrated,
+    figures,
+    fitted,
+    judged_answer,
+)
 
 from ..questions import QuestionWriter
 from ..required import command_line
@@ -29,7 +35,6 @@ from .pictures import training_pictures
 from .samples import SIZE_PX
 
 SEED = 960_000
-BINS = 10
 _BATCH = 64
 
 
@@ -51,16 +56,6 @@ class Trial:
     grey: np.ndarray
     query: str
     bbox_xyxy_px: XYXY | None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """An answer that says present or absent, and whether that is right."""
-
-    present: bool
-    confidence: float
-    right: bool
-    evidence: Evidence
 
 
 def trials(asker: Asker, count: int, seed: int = SEED) -> Iterator[Trial]:
@@ -86,65 +81,11 @@ def judge(reasoner: Reasoner, asked: Sequence[Trial]) -> list[Judged]:
                 for trial in asked[start : start + _BATCH]
             ]
         )
-    found = []
-    for trial, answer in zip(asked, answers, strict=True):
-        box, evidence = answer.grounding.bbox_xyxy_px, answer.evidence
-        if evidence is None or answer.confidence is None:
-            continue
-        if box is None:
-            right = trial.bbox_xyxy_px is None
-        else:
-            right = trial.bbox_xyxy_px is not None and box_iou(box, trial.bbox_xyxy_px) > 0.5
-        found.append(Judged(box is not None, answer.confidence, right, evidence))
-    return found
-
-
-def fit(judged: Sequence[Judged]) -> Logistic:
-    """A logistic regression of standardised evidence.
-
-    Raises:
-        ValueError: all answers are right, or none is.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    table = np.array([astuple(each.evidence) for each in judged])
-    mean, scale = table.mean(0), np.maximum(table.std(0), 1e-6)
-    right = [each.right for each in judged]
-    model = LogisticRegression(max_iter=1000).fit((table - mean) / scale, right)
-    weights = tuple(float(weight) for weight in model.coef_[0])
-    return Logistic(
-        tuple(mean.tolist()), tuple(scale.tolist()), weights, float(model.intercept_[0])
+    judged = (
+        judged_answer(answer, answer.grounding.bbox_xyxy_px, trial.bbox_xyxy_px)
+        for trial, answer in zip(asked, answers, strict=True)
     )
-
-
-def figures(judged: Sequence[Judged]) -> dict:
-    """AUROC and expected calibration error of the confidence, of boxes and of absences."""
-    from sklearn.metrics import roc_auc_score
-
-    found: dict[str, dict] = {}
-    for name, present in (("present", True), ("absent", False)):
-        part = [each for each in judged if each.present == present]
-        right = [each.right for each in part]
-        chances = [each.confidence for each in part]
-        both = len(set(right)) == 2
-        found[name] = {
-            "n": len(part),
-            "right": round(float(np.mean(right)), 4) if part else None,
-            "auroc": round(float(roc_auc_score(right, chances)), 4) if both else None,
-            "calibration_error": round(calibration_error(chances, right), 4) if part else None,
-        }
-    return found
-
-
-def calibration_error(chances: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
-    """Expected calibration error: the mean gap between confidence and share of right answers.
-
-    Over equally filled bins (Naeini et al., AAAI 2015).
-    """
-    order = np.argsort(chances)
-    p, r = np.asarray(chances)[order], np.asarray(right, float)[order]
-    parts = zip(np.array_split(p, bins), np.array_split(r, bins), strict=True)
-    return float(sum(len(a) * abs(a.mean() - b.mean()) for a, b in parts if len(a)) / len(p))
+    return [each for each in judged if each is not None]
 
 
 def calibrate(settings: Settings) -> dict:
@@ -153,19 +94,13 @@ def calibrate(settings: Settings) -> dict:
     asker = Asker(QuestionWriter(held_out_languages=()), pictures, "validation")
     reasoner = load_transformers_reasoner(settings.model, device="cpu")
     judged = judge(reasoner, list(trials(asker, settings.questions)))
-    calibration = Calibration(
-        fit([each for each in judged if each.present]),
-        fit([each for each in judged if not each.present]),
+    calibration = fitted(
+        judged,
         f"{len(judged)} answers about phantoms and real images, questions of the validation split",
     )
     text = json.dumps(asdict(calibration), indent=1) + "\n"
     write_durably(Path(settings.model) / CALIBRATION_FILE, text)
-    return figures([_calibrated(each, calibration) for each in judged])
-
-
-def _calibrated(judged: Judged, calibration: Calibration) -> Judged:
-    chance = calibration.probability(judged.evidence, present=judged.present)
-    return replace(judged, confidence=chance)
+    return figures([calibrated(each, calibration) for each in judged])
 
 
 def main() -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from enum import Enum
 
 from medreasoner_infer.errors import CancelledError
 from medreasoner_infer.imaging import Plane, Volume
@@ -15,6 +17,25 @@ OnText = Callable[[str], None]
 SliceAnswered = Callable[[InferenceResult, Volume], None]
 Progress = Callable[[str, int, int], None]
 Cancelled = Callable[[], bool]
+
+
+class Work(str, Enum):
+    """What a model is about to compute: each is one piece, between which others may have theirs."""
+
+    SLICE = "slice"
+    """The mask of the one slice that the reader looks at."""
+
+    ANSWER = "answer"
+    """The reasoner's answers on that slice."""
+
+    SEARCH = "search"
+    """The reasoner's answers on some of the slices that are searched."""
+
+    PROPAGATION = "propagation"
+    """The mask of one further slice."""
+
+
+TakeTurn = Callable[[Work], AbstractContextManager["Cancelled | None"]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +49,9 @@ class Hooks:
             the volume is gone through; that mask changes afterwards.
         progress: receives (stage, done, total); stages are ``search`` and ``propagate``.
         cancelled: polled often; once it returns true, :class:`CancelledError` is raised.
+        take_turn: called in between, before each piece of work of a model, which is done within the
+            block; waits until it may be. What it gives is polled there in place of ``cancelled``,
+            in the thread that computes, and may let others have the device for a moment.
     """
 
     slice_chosen: SliceChosen | None = None
@@ -35,6 +59,15 @@ class Hooks:
     slice_answered: SliceAnswered | None = None
     progress: Progress | None = None
     cancelled: Cancelled | None = None
+    take_turn: TakeTurn | None = None
+
+    def turn(self, work: Work) -> AbstractContextManager[Cancelled | None]:
+        """Wait until ``work`` may be done, in the block; gives what to poll meanwhile.
+
+        Raises:
+            CancelledError: if the caller cancelled meanwhile.
+        """
+        return nullcontext(self.cancelled) if self.take_turn is None else self.take_turn(work)
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Tell the caller how far a stage is."""

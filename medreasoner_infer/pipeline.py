@@ -6,10 +6,9 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ from medreasoner_infer.agreement import agreement, record_samples
 from medreasoner_infer.corrections import Correction
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.follow_up import follow_up, follow_up_warnings, without_unused
-from medreasoner_infer.hooks import NO_HOOKS, Hooks
+from medreasoner_infer.hooks import NO_HOOKS, Hooks, Work
 from medreasoner_infer.imaging import (
     Plane,
-    SliceStack,
     Volume,
     choose_window,
     put_mask,
@@ -31,6 +29,7 @@ from medreasoner_infer.imaging import (
     slice_of_mask,
 )
 from medreasoner_infer.language import questions_of
+from medreasoner_infer.masks import Masks, Target, masks_in_turns
 from medreasoner_infer.models.loading import load_reasoner, load_segmenter
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, resolve_model, served_reasoner
 from medreasoner_infer.models.store import LiveReasoner, live_reasoner
@@ -277,28 +276,12 @@ class Pipeline:
             timings_s=watch.timings_s(),
         )
 
-    def _masks(
-        self, reading: _Reading, propagated: bool, hooks: Hooks
-    ) -> Iterator[tuple[int, SliceMask]]:
-        """The masks of slices by their index, that of the prompted slice first."""
+    def _masks(self, reading: _Reading, propagated: bool, hooks: Hooks) -> Masks:
         if reading.prompt is None:
             return iter(())
-        shown, prompt = reading.shown, reading.prompt.prompt
-        segmenter, index = self.segmenter, shown.mapping.index
-        frames = SliceStack(shown.volume, shown.mapping.plane, shown.window)
-        progress, cancelled = partial(hooks.report, "propagate"), hooks.cancelled
-        if reading.correction is not None:
-            mask = reading.correction.apply(segmenter.segment_slice, shown.image)
-            if propagated:
-                return segmenter.propagate_mask(
-                    frames, index, mask, progress=progress, cancelled=cancelled
-                )
-            return iter([(index, mask)])
-        if propagated:
-            return segmenter.propagate(
-                frames, index, prompt, progress=progress, cancelled=cancelled
-            )
-        return iter([(index, segmenter.segment_slice(shown.image, prompt))])
+        prompt = reading.prompt.prompt
+        target = Target(reading.shown, prompt, reading.correction, propagated)
+        return masks_in_turns(self.segmenter, target, hooks)
 
 
 @dataclass(frozen=True)
@@ -404,7 +387,8 @@ def _answer(
 ) -> tuple[ReasonerAnswer, tuple[ReasonerAnswer, ...]]:
     """The greedy answer, and the further samples if any were asked for."""
     question = shown.request(request.query, reasoner.image_encoding, about=request.about)
-    (answer,) = reasoner.answer(question, on_text=hooks.text, cancelled=hooks.cancelled)
+    with hooks.turn(Work.ANSWER) as cancelled:
+        (answer,) = reasoner.answer(question, on_text=hooks.text, cancelled=cancelled)
     if request.samples == 1:
         return answer, ()
     further = shown.request(
@@ -415,7 +399,8 @@ def _answer(
         seed=request.seed,
         about=request.about,
     )
-    return answer, reasoner.answer(further, cancelled=hooks.cancelled)
+    with hooks.turn(Work.ANSWER) as cancelled:
+        return answer, reasoner.answer(further, cancelled=cancelled)
 
 
 def _middle_slice(volume: Volume, plane: Plane) -> tuple[int, SliceChoice]:

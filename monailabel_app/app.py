@@ -22,7 +22,7 @@ from monailabel_app.framework import (
 from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.inference.batch import BatchRun
 from monailabel_app.inference.call import ASK_TASK
-from monailabel_app.inference.gate import InferenceGate
+from monailabel_app.inference.device import Device
 from monailabel_app.inference.service import AnsweringService
 from monailabel_app.inference.strategies import STRATEGY, OfferedImages
 from monailabel_app.inference.tasks import viewer_tasks
@@ -40,8 +40,6 @@ from monailabel_app.training.task import ReasonerTrainTask, make_train_task
 from monailabel_app.web.routes.install import install_routes
 from monailabel_app.web.services import Services, provide
 
-# Put to a reasoner's server at a time; each keeps its volume in memory.
-PARALLEL_QUESTIONS = 4
 SESSIONS_FOLDER = "sessions"
 _SERVER = "monailabel.app"
 
@@ -163,6 +161,7 @@ def _open(paths: SitePaths, own: AppSettings) -> Site:
 
 
 def _answering(site: Site, pipeline: Pipeline, own: AppSettings) -> AnsweringService:
-    device = InferenceGate(own.max_waiting)
-    remote = InferenceGate(own.max_waiting, PARALLEL_QUESTIONS) if own.reasoner_url else None
-    return AnsweringService(pipeline, site.volumes, site.records, device, remote)
+    device = Device(reasons=own.reasoner_url is None)
+    return AnsweringService(
+        pipeline, site.volumes, site.records, device, own.parallel_questions, own.max_waiting
+    )

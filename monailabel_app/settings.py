@@ -44,7 +44,9 @@ class AppSettings:
         reasoner_url: address of a vLLM server that serves the reasoner.
         adapter: folder of a LoRA adapter for a reasoner that is loaded here.
         preload: load the models at start instead of at the first question.
-        max_waiting: questions that may wait while one is answered; more get a 503.
+        parallel_questions: questions that are worked at at a time, each with its volume in memory;
+            they wait for the reasoner's server, or take turns on the device.
+        max_waiting: questions that may wait besides; more get a 503.
         volume_cache_mb: memory for volumes kept between questions.
         keep_masks_mb: disk for the masks kept beside the records; the oldest that no reader
             confirmed go first. 0 keeps none.
@@ -63,6 +65,7 @@ class AppSettings:
     reasoner_url: str | None = None
     adapter: str | None = None
     preload: bool = False
+    parallel_questions: int = 16
     max_waiting: int = 32
     volume_cache_mb: int = 2048
     keep_masks_mb: int = 10240
@@ -135,6 +138,7 @@ def _read(conf: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{key: read_text(conf, key) for key in texts},
         **{key: read_int(conf, key, minimum=0) for key in numbers},
+        "parallel_questions": read_int(conf, "parallel_questions", minimum=1),
         "preload": read_bool(conf, "preload"),
         "data_dir": _folder(conf, "data_dir"),
         "train_configs": _folder(conf, "train_configs"),

@@ -155,12 +155,14 @@ def test_settings_read_the_texts_of_the_command_line() -> None:
     conf = {
         "reasoner": "medreasoner-7b", "device": "cuda:1", "reasoner_url": "http://gpu:8001/v1",
         "preload": "true", "max_waiting": "3", "data_dir": "/srv/records", "segmenter": "",
+        "parallel_questions": "4",
     }  # fmt: skip
     assert AppSettings.from_conf(conf) == AppSettings(
         reasoner="medreasoner-7b",
         device="cuda:1",
         reasoner_url="http://gpu:8001/v1",
         preload=True,
+        parallel_questions=4,
         max_waiting=3,
         data_dir=Path("/srv/records"),
     )
@@ -179,6 +181,7 @@ def test_settings_keep_the_defaults_of_a_sample_app() -> None:
         ({"device": "gpu"}, "device is 'gpu'; expected auto, cpu, mps, cuda or cuda:N"),
         ({"preload": "perhaps"}, "'preload'"),
         ({"max_waiting": "-1"}, "expected 0 or more"),
+        ({"parallel_questions": "0"}, "expected 1 or more"),
         ({"volume_cache_mb": "lots"}, "whole number"),
         ({"reasoner_url": "gpu:8001"}, "http://"),
     ],

@@ -530,7 +530,7 @@ def test_info_answers_while_an_inference_runs(client, pipeline) -> None:
 
 
 def test_concurrent_questions_queue_and_a_full_line_says_so(make_app, pipeline) -> None:
-    gate = make_app(max_waiting="1").answering._clicks[1]
+    line = make_app(parallel_questions="1", max_waiting="1").answering._questions
     client = TestClient(monailabel.app.app, raise_server_exceptions=False)
     pipeline.proceed.clear()
     answers = []
@@ -543,7 +543,7 @@ def test_concurrent_questions_queue_and_a_full_line_says_so(make_app, pipeline) 
             threads[-1].start()
             assert pipeline.started.wait(WAIT_S)
             for _ in range(WAIT_S * 100):
-                if gate.waiting == waiting:
+                if line.waiting == waiting:
                     break
                 threading.Event().wait(0.01)
         refused = ask(client)

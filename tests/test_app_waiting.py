@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places, lines and streams: what is too much is refused, and who leaves frees what they held."""
+"""Places and streams: what is too much is refused, and who leaves frees what they held."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from medreasoner_infer.errors import CancelledError
 from monailabel_app.errors import ServerBusyError
-from monailabel_app.inference.gate import InferenceGate, Places
+from monailabel_app.inference.gate import Places
 
 pytest.importorskip("monailabel")
 
@@ -95,34 +95,6 @@ def test_what_a_reader_waits_for_is_stopped_when_they_leave() -> None:
     with pytest.raises(CancelledError):
         asyncio.run(while_connected(request, work()))
     assert ended == [True]
-
-
-def test_one_gets_ready_while_another_is_answered_and_no_more() -> None:
-    gate = InferenceGate(max_waiting=3)
-    anteroom = gate.anteroom()
-    ready: list[int] = []
-    proceed = threading.Event()
-
-    def work(number: int) -> None:
-        with anteroom.slot():
-            ready.append(number)
-            with gate.slot():
-                assert proceed.wait(CEILING_S)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for number, thread in enumerate(threads):
-        thread.start()
-        for _ in range(CEILING_S * 100):
-            if len(ready) + anteroom.waiting == number + 1:
-                break
-            threading.Event().wait(0.01)
-    assert ready == [0, 1]
-    with pytest.raises(ServerBusyError, match="3 questions are waiting"), anteroom.slot():
-        pass
-    proceed.set()
-    for thread in threads:
-        thread.join(CEILING_S)
-    assert ready == [0, 1, 2, 3]
 
 
 # --- streams -------------------------------------------------------------------------------------

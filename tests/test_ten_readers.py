@@ -7,6 +7,7 @@ A toy pipeline answers with what it sees in the volume, so that an answer tells 
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 from MedReasonerLib.client import Client, Server, Target
 from MedReasonerLib.masks import read_mask
 
+from medreasoner_infer.hooks import Work
 from medreasoner_infer.imaging import Plane, slice_mapping
 from medreasoner_infer.prompting import SourcedPrompt, record_prompt
 from medreasoner_infer.result import InferenceResult, MaskSummary, SliceChoice, SliceRecord
@@ -44,31 +46,32 @@ class SeeingPipeline:
     """Says word by word which value the volume's brightest voxel has, and marks that voxel."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._numbers = itertools.count(1)
         self.at_once = self.most_at_once = 0
 
     def ask(self, volume, request, hooks):
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
         brightest = int(volume.array.max())
-        for word in f"<think>I see {brightest} in {request.query}</think>".split(" "):
-            time.sleep(STEP_S)  # others get their turn between two words
-            hooks.text(word + " ")
+        with hooks.turn(Work.ANSWER):
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            for word in f"<think>I see {brightest} in {request.query}</think>".split(" "):
+                time.sleep(STEP_S)  # others get their turn between two words
+                hooks.text(word + " ")
+            self.at_once -= 1
         result = self._result(volume, request, brightest)
         hooks.report_answer(result, volume)
-        self.at_once -= 1
         return result
 
     def _result(self, volume, request, brightest) -> InferenceResult:
-        self._count += 1
+        number = next(self._numbers)
         mask = (volume.array == brightest).astype(np.uint8)
         i, j, k = np.argwhere(mask)[0].tolist()
         mapping = slice_mapping(volume, Plane.AXIAL, k)
         sourced = SourcedPrompt(SlicePrompt(None, ((i + 0.5, j + 0.5),), (1,)), None, ("reasoner",))
         model = ModelIdentity("toy", "packaged", None, "ab" * 32, "Apache-2.0")
         return InferenceResult(
-            inference_id=f"inference-{self._count}",
-            created_at=f"2026-01-02T03:{self._count // 60:02d}:{self._count % 60:02d}.000+00:00",
+            inference_id=f"inference-{number}",
+            created_at=f"2026-01-02T03:{number // 60:02d}:{number % 60:02d}.000+00:00",
             kind="ask", query=request.query, reasoning=f"I see {brightest}", completion=None,
             present=True, confidence=None, agreement=None, samples=(),
             prompts=record_prompt(sourced, mapping),
@@ -162,7 +165,7 @@ def test_each_reader_gets_the_answers_about_their_own_study(url, pipeline) -> No
         asked = {record["result"]["query"] for record in listed}
         assert asked == {f"question {number}.{round_}" for round_ in range(ROUNDS)}
     assert len(inferences) == READERS * ROUNDS
-    assert pipeline.most_at_once == 1, "the models are used by one question at a time"
+    assert pipeline.most_at_once == 1, "the device is used by one question at a time"
 
 
 def test_the_server_answers_everything_else_while_ten_readers_wait(url, pipeline) -> None:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one way of a question: in line, onto the device, into the records."""
+"""The one way of a question: in line, through the models in turns, into the records."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 
-from medreasoner_infer.hooks import NO_HOOKS, Hooks
+from medreasoner_infer.hooks import NO_HOOKS, Cancelled, Hooks
 from medreasoner_infer.imaging import Volume, write_mask
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import AskRequest
@@ -14,7 +16,9 @@ from medreasoner_infer.result import InferenceResult
 from medreasoner_infer.types import OUTCOME_WORDS
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.inference.call import Call
-from monailabel_app.inference.gate import InferenceGate
+from monailabel_app.inference.device import Device
+from monailabel_app.inference.gate import Places
+from monailabel_app.inference.line import Line
 from monailabel_app.store import RecordStore
 
 logger = logging.getLogger(__name__)
@@ -29,13 +33,14 @@ class Answer:
 
 
 class AnsweringService:
-    """Waits in line, loads the volume, asks the pipeline when its turn comes, records the result.
+    """Loads the volume, asks the pipeline, whose models take turns, and records the result.
 
     Args:
-        gate: before the device.
-        questions: before the reasoner where that is another machine: its answers are waited for
-            without the device, which who only clicks may use meanwhile (the segmenter itself runs
-            one at a time). If not given, questions pass ``gate``.
+        device: what the models compute on.
+        at_once: questions that are worked at at a time, each with its volume in memory; they wait
+            for the reasoner's server, or take turns on the device.
+        max_waiting: questions that may wait besides. Who only clicks waits for the device alone,
+            and so many may at a time.
     """
 
     def __init__(
@@ -43,38 +48,46 @@ class AnsweringService:
         pipeline: Pipeline,
         volumes: VolumeCache,
         records: RecordStore,
-        gate: InferenceGate,
-        questions: InferenceGate | None = None,
+        device: Device,
+        at_once: int,
+        max_waiting: int,
     ) -> None:
         self._pipeline = pipeline
         self._volumes = volumes
         self._records = records
-        self._clicks = (gate.anteroom(), gate)
-        self._questions = (questions.anteroom(), questions) if questions else self._clicks
+        self._device = device
+        self._questions = Line(at_once, max_waiting)
+        self._clicks = Places(max_waiting + 1)
 
     def answer(self, call: Call, hooks: Hooks = NO_HOOKS) -> Answer:
         """Answer a question, or segment what the reader drew, and record it.
-
-        The volume is loaded while another question is still being answered, one ahead at most.
 
         Raises:
             InputError: if the image cannot be read or the request does not fit it.
             ServiceError: if a model is not available, the line is full, or recording fails.
             CancelledError: if the caller left.
         """
-        anteroom, gate = self._questions if call.asks_reasoner else self._clicks
-        with anteroom.slot(hooks.cancelled):
+        # Where nobody logs in, each call stands for a reader.
+        reader = call.asked_by or object()
+        turns = replace(hooks, take_turn=self._device.turns_of(reader, hooks.cancelled))
+        with self._place(call, reader, hooks.cancelled):
             volume = self._volumes.get(call.source)
             request = call.request(volume)
-            with gate.slot(hooks.cancelled):
-                if isinstance(request, AskRequest):
-                    result = self._pipeline.ask(volume, request, hooks)
-                else:
-                    result = self._pipeline.segment(volume, request, hooks)
+            if isinstance(request, AskRequest):
+                result = self._pipeline.ask(volume, request, turns)
+            else:
+                result = self._pipeline.segment(volume, request, turns)
         # Nobody will decide upon the answer to a reader who has left.
         hooks.raise_if_cancelled()
         self._record(call, result, volume)
         return Answer(result, volume)
+
+    def _place(
+        self, call: Call, reader: Hashable, cancelled: Cancelled | None
+    ) -> AbstractContextManager[None]:
+        if call.asks_reasoner:
+            return self._questions.place(reader, cancelled=cancelled)
+        return self._clicks.place()
 
     def _record(self, call: Call, result: InferenceResult, volume: Volume) -> None:
         self._records.add_inference(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line before the models, and the volumes kept in memory."""
+"""The volumes kept in memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medreasoner_infer.errors import CancelledError, UnreadableImageError
+from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import Volume
-from monailabel_app.errors import ServerBusyError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
-from monailabel_app.inference.gate import InferenceGate
 
 WAIT_S = 20
 
@@ -24,98 +22,6 @@ def start(work) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
-
-
-def wait_until_waiting(gate: InferenceGate, count: int) -> None:
-    reached = threading.Event()
-    for _ in range(WAIT_S * 100):
-        if gate.waiting == count:
-            return
-        reached.wait(0.01)
-    raise AssertionError(f"{gate.waiting} wait; expected {count}")
-
-
-def test_one_runs_at_a_time_and_the_line_keeps_its_order() -> None:
-    gate = InferenceGate(max_waiting=8)
-    order: list[int] = []
-    running: list[int] = []
-    most: list[int] = []
-
-    def work(number: int) -> None:
-        with gate.slot():
-            running.append(number)
-            most.append(len(running))
-            order.append(number)
-            running.remove(number)
-
-    with gate.slot():
-        threads = []
-        for number in range(5):
-            threads.append(start(lambda number=number: work(number)))
-            wait_until_waiting(gate, number + 1)
-    for thread in threads:
-        thread.join(WAIT_S)
-    assert order == [0, 1, 2, 3, 4]
-    assert max(most) == 1
-
-
-def test_a_full_line_refuses_and_recovers() -> None:
-    gate = InferenceGate(max_waiting=1)
-    entered = threading.Event()
-
-    def work() -> None:
-        with gate.slot():
-            entered.set()
-
-    with gate.slot():
-        thread = start(work)
-        wait_until_waiting(gate, 1)
-        with pytest.raises(ServerBusyError, match="1 questions are waiting"), gate.slot():
-            pass
-    assert entered.wait(WAIT_S)
-    thread.join(WAIT_S)
-    with gate.slot():
-        pass
-
-
-def test_no_waiting_at_all_still_lets_one_run() -> None:
-    gate = InferenceGate(max_waiting=0)
-    with gate.slot(), pytest.raises(ServerBusyError), gate.slot():
-        pass
-    with gate.slot():
-        pass
-
-
-def test_who_leaves_the_line_frees_the_place() -> None:
-    gate = InferenceGate(max_waiting=1)
-    left = threading.Event()
-    caught: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            with gate.slot(left.is_set):
-                pass
-        except CancelledError as error:
-            caught.append(error)
-
-    with gate.slot():
-        thread = start(work)
-        wait_until_waiting(gate, 1)
-        left.set()
-        thread.join(WAIT_S)
-        assert len(caught) == 1
-        assert gate.waiting == 0
-
-
-def test_a_fault_inside_frees_the_slot() -> None:
-    gate = InferenceGate(max_waiting=0)
-    with pytest.raises(KeyError), gate.slot():
-        raise KeyError("fault")
-    with gate.slot():
-        pass
-
-
-# --- volumes -------------------------------------------------------------------------------------
 
 
 class Reader:

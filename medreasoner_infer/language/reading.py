@@ -7,7 +7,8 @@ language.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -43,11 +44,18 @@ except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
 _T = TypeVar("_T")
+# A cache alone lets all threads that come before the first is done read it, each slower for that.
+_READING = threading.Lock()
+
+
+def vocabulary() -> Vocabulary:
+    """The vocabulary that comes with the package, read by the first thread that needs it."""
+    with _READING:
+        return _packaged()
 
 
 @cache
-def vocabulary() -> Vocabulary:
-    """The vocabulary that comes with the package."""
+def _packaged() -> Vocabulary:
     return read_vocabulary(Path(str(resources.files(__package__))))
 
 
@@ -127,11 +135,17 @@ def _read(path: Path, schema: type[_T]) -> _T:
 
 def _checked(values: Any, schema: type[_T], where: str) -> _T:
     try:
-        return TypeAdapter(schema).validate_python(values)
+        checked: _T = _adapter(schema).validate_python(values)
+        return checked
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
         raise VocabularyError(f"{where}, {key}: {fault['msg']}.") from error
+
+
+@cache
+def _adapter(schema: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
 
 
 def _add(table: dict[str, _T], name: str, entry: _T) -> None:

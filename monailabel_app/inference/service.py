@@ -59,6 +59,11 @@ class AnsweringService:
         self._questions = Line(at_once, max_waiting)
         self._clicks = Places(max_waiting + 1)
 
+    @property
+    def waiting(self) -> int:
+        """How many questions wait in line."""
+        return self._questions.waiting
+
     def answer(self, call: Call, hooks: Hooks = NO_HOOKS) -> Answer:
         """Answer a question, or segment what the reader drew, and record it.
 

@@ -26,7 +26,7 @@ Reply = Callable[["Handler", dict[str, Any]], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers what the test has put into ``server.replies``, else as a healthy server."""
+    """Answers what the test has put into ``server.replies``, else ``server.reply``."""
 
     protocol_version = "HTTP/1.1"
 
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         if "prompt_logprobs" in body:
             self.server.score_reply(self, body)
         else:
-            reply = self.server.replies.pop(0) if self.server.replies else stream()
+            reply = self.server.replies.pop(0) if self.server.replies else self.server.reply
             reply(self, body)
 
     def send(self, status: int, text: str, kind: str = "application/json") -> None:
@@ -55,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Stub(ThreadingHTTPServer):
+    request_queue_size = 64
     daemon_threads = True
     block_on_close = False
 
@@ -62,6 +63,7 @@ class Stub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen: list[dict[str, Any]] = []
         self.replies: list[Reply] = []
+        self.reply: Reply = stream()
         self.models_reply: Callable[[Handler], None] = serves(TINY)
         self.score_reply: Reply = score(PIECES, [0.5] * len(PIECES))
         self.broken_pipes = 0

@@ -9,6 +9,10 @@ own study, its mask lies on that study's grid, and equals what the same question
 The server is ours with the embedded models, in a process of its own. Readers alone and together
 take turns, on different slices, so that both meet the same load of the machine, and no answer is
 quicker because its slice was read before.
+
+``--remote`` (with ``PYTHONPATH=tests``) puts a reasoner's server in place of the embedded reasoner,
+which answers any question after a second, as many at a time as are asked; and it measures clicks
+and ``/info/`` while others search and propagate.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +33,7 @@ import httpx
 import nibabel
 import numpy as np
 import typer
+from beside_others import Reader, Seconds, measure
 from rich.console import Console
 from rich.table import Table
 from serving import START_TIMEOUT_S, serving
@@ -41,6 +47,7 @@ QUESTIONS = (
     "Which vessel carries blood from the heart to the legs?",
 )
 PROBE_EVERY_S = 0.5
+REMOTE_LATENCY_S = 1.0
 _FIRST_SHARE, _LAST_SHARE = 0.3, 0.7
 
 
@@ -259,6 +266,43 @@ def report(alone: Part, together: Part) -> Table:
     return table
 
 
+def busy_report(idle: Seconds, busy: Seconds) -> Table:
+    """What a click and ``/info/`` take, idle and while others search and propagate."""
+    table = Table("", "idle p50 / p95", "others search and propagate p50 / p95", "p95 ratio")
+    for name, alone, beside in (
+        ("click to mask, s", idle.clicks, busy.clicks),
+        ("/info/, s", idle.info, busy.info),
+    ):
+        ratio = np.percentile(beside, 95) / np.percentile(alone, 95)
+        told = (
+            " / ".join(f"{value:.3f}" for value in np.percentile(values, (50, 95)))
+            for values in (alone, beside)
+        )
+        table.add_row(name, *told, f"{ratio:.1f}")
+    return table
+
+
+def beside_others(server: Server, studies: Sequence[Study]) -> tuple[Seconds, Seconds]:
+    """One clicks on the first study; two search and two propagate on others."""
+    clicking, *others = [
+        Reader(study.image_id, _position(study, 0.5), question)
+        for study, question in zip(studies[:5], (*QUESTIONS, QUESTIONS[0]), strict=False)
+    ]
+    return measure(server, clicking, others)
+
+
+@contextmanager
+def slow_reasoner() -> Iterator[str]:
+    """The address of a reasoner's server that answers after a second."""
+    from support.slow_reasoner import answers_after
+    from support.vllm_stub import card, running, serves
+
+    with running() as stub:
+        stub.models_reply = serves(card("embedded", max_model_len=4096))
+        stub.reply = answers_after(REMOTE_LATENCY_S)
+        yield stub.url
+
+
 def percentiles(values: Sequence[float]) -> str:
     return " / ".join(f"{value:.2f}" for value in np.percentile(values, (50, 95, 99)))
 
@@ -267,6 +311,7 @@ def main(
     data: Annotated[Path | None, typer.Option(help="Folder of public test images.")] = None,
     readers: Annotated[int, typer.Option(help="Studies, and readers at once.")] = 10,
     rounds: Annotated[int, typer.Option(help="Questions per reader, alone and together.")] = 3,
+    remote: Annotated[bool, typer.Option(help="Ask a server of one second latency.")] = False,
 ) -> None:
     """Ask alone, then all at once; compare the answers and tell the latencies."""
     console = Console(width=110)
@@ -276,9 +321,14 @@ def main(
         studies = write_studies(folder, data, readers)
         for study in studies:
             console.print(f"{study.image_id} {study.shape_ijk} {study.source}")
-        with serving(Path(scratch) / "home", "--studies", str(folder)) as url:
-            alone, together, faults = run(Server(url), studies, rounds)
+        with slow_reasoner() if remote else nullcontext() as reasoner_url:
+            given = () if reasoner_url is None else ("--reasoner-url", reasoner_url)
+            with serving(Path(scratch) / "home", "--studies", str(folder), *given) as url:
+                alone, together, faults = run(Server(url), studies, rounds)
+                busy = beside_others(Server(url), studies) if remote else None
     console.print(report(alone, together))
+    if busy is not None:
+        console.print(busy_report(*busy))
     masks = sum(told.mask is not None for told in together.told)
     console.print(
         f"{len(together.told)} answers at once, {masks} with a mask, {len(faults)} wrong; load of "

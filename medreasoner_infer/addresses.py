@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 _WEB = ("http://", "https://")
+_BETWEEN = re.compile(r",\s*(?=https?://)")
 UNREADABLE_ADDRESS = "an address that cannot be read"
 
 
@@ -29,3 +31,11 @@ def shown_address(url: str) -> str:
 def is_web_address(text: str) -> bool:
     """Whether ``text`` is an address, and not the path of a folder."""
     return text.startswith(_WEB)
+
+
+def addresses_in(text: str) -> tuple[str, ...]:
+    """The addresses of a text that holds one, or several with commas between; each once.
+
+    A comma before anything but another address belongs to the one before it, maybe to a password.
+    """
+    return tuple(dict.fromkeys(part.strip() for part in _BETWEEN.split(text)))

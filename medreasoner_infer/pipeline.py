@@ -100,7 +100,8 @@ class Pipeline:
                 candidate of the store, and the embedded reasoner while there is none.
             segmenter: registry name, Hugging Face id or local path.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-            reasoner_url: address of a vLLM server that serves the reasoner.
+            reasoner_url: address of a vLLM server that serves the reasoner; several with commas
+                between are replicas.
             adapter: a LoRA adapter's folder for a reasoner that is loaded here.
             asking: what differs from how the model is asked otherwise.
 

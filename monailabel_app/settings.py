@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medreasoner_infer.addresses import is_web_address, shown_address
+from medreasoner_infer.addresses import addresses_in, is_web_address, shown_address
 from medreasoner_infer.errors import InputError
 from monailabel_app.common.fields import read_bool, read_int, read_text, shown
 from monailabel_app.errors import SettingsError
@@ -41,7 +41,8 @@ class AppSettings:
         segmenter: a registered segmenter, maybe from a path of its own (``NAME@PATH``), a folder,
             or a Hugging Face id.
         device: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``.
-        reasoner_url: address of a vLLM server that serves the reasoner.
+        reasoner_url: address of a vLLM server that serves the reasoner; several with commas between
+            are replicas.
         adapter: folder of a LoRA adapter for a reasoner that is loaded here.
         preload: load the models at start instead of at the first question.
         parallel_questions: questions that are worked at at a time, each with its volume in memory;
@@ -114,8 +115,9 @@ class AppSettings:
             raise SettingsError(
                 f"--conf device is {shown(self.device)}; expected auto, cpu, mps, cuda or cuda:N."
             )
-        for key in ("reasoner_url", "orthanc_url"):
-            address = getattr(self, key)
+        addresses = [("orthanc_url", self.orthanc_url)]
+        addresses += [("reasoner_url", each) for each in addresses_in(self.reasoner_url or "")]
+        for key, address in addresses:
             if address and not is_web_address(address):
                 raise SettingsError(
                     f"--conf {key} is {shown_address(address)}; expected an address that starts "

@@ -193,7 +193,7 @@ def test_a_lora_adapter_is_asked_for_by_its_name(server) -> None:
     reasoner.answer(request_of())
     assert server.seen[0]["model"] == "site-a"
     assert reasoner.identity.source.startswith("site-a at ")
-    assert reasoner._server.context_tokens == 1024
+    assert reasoner.servers.reference.context_tokens == 1024
 
 
 def test_without_the_client_package_the_checkout_is_to_be_installed_again(

@@ -29,7 +29,7 @@ def load_reasoner(
     adapter: str | None = None,
     asking: Asking = AS_THE_MODEL_SAYS,
 ) -> Reasoner:
-    """Load a reasoner here, or connect to the vLLM server at ``url`` that serves it.
+    """Load a reasoner here, or connect to the vLLM server (or replicas) at ``url`` that serves it.
 
     The key that such a server may want is ``$MEDREASONER_REASONER_API_KEY``.
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medreasoner_infer.addresses import addresses_in
 from medreasoner_infer.reasoners.families import ModelFamily, family_in, served_family
 from medreasoner_infer.reasoners.prompts import (
     AS_THE_MODEL_SAYS,
@@ -109,11 +111,13 @@ def connect_vllm_reasoner(
     name: str | None = None,
     licence: str = UNKNOWN_LICENCE,
     notice: str | None = None,
+    prepare: Callable[[str], None] = lambda address: None,
 ) -> VllmReasoner:
-    """Connect to a vLLM server and check that it serves the model.
+    """Connect to a vLLM server, or to several, and check that each serves the model.
 
     Args:
-        base_url: e.g. ``http://localhost:8000/v1``; ``/v1`` is added where it is missing.
+        base_url: e.g. ``http://localhost:8000/v1``; ``/v1`` is added where it is missing. Several
+            with commas between are replicas (:mod:`.replicas`), started alike, with one key.
         model: model or LoRA adapter, by the name that the server lists it under or by the path or
             Hugging Face id that the server read it from. ``name`` is tried as a listed name, too.
         input_size: as in :func:`load_transformers_reasoner`.
@@ -132,15 +136,17 @@ def connect_vllm_reasoner(
         name: what the identity calls the model; by default ``model``.
         licence: of the weights, for the identity.
         notice: what a user must know of the weights, for the identity.
+        prepare: makes the server of an address serve the model, each time before that is checked.
 
     Raises:
-        ReasonerUnreachableError: if the server does not answer or does not serve the model.
+        ReasonerUnreachableError: if no server answers and serves the model.
         UnknownFamilyError: if nobody tells how the model writes coordinates.
         ImageSizeChangedError: if the model's processor would change the image's size.
         MissingExtraError: if the ``openai`` package is not installed.
         InputError: if there is no prompt of that name, or it does not fit the family.
     """
-    from medreasoner_infer.reasoners.server_link import REASONER_LIMITS
+    from medreasoner_infer.reasoners.replicas import Replicas
+    from medreasoner_infer.reasoners.server_link import REASONER_LIMITS, RETRIES, api_address
     from medreasoner_infer.reasoners.vllm_engine import VllmReasoner
     from medreasoner_infer.reasoners.vllm_server import VllmServer
     from medreasoner_infer.reasoners.weights import weights_sha256
@@ -150,7 +156,18 @@ def connect_vllm_reasoner(
     bounds = limits or REASONER_LIMITS
     if timeout_s is not None:
         bounds = dataclasses.replace(bounds, silence_s=timeout_s)
-    server = VllmServer.connect(base_url, wanted, api_key=api_key, limits=bounds)
+    addresses = addresses_in(base_url)
+    # A question that fails is put to another replica, and not to the same one again.
+    retries = RETRIES if len(addresses) == 1 else 0
+    by_address = {api_address(address): address for address in addresses}
+
+    def connect(address: str) -> VllmServer:
+        url = by_address[address]
+        prepare(url)
+        return VllmServer.connect(url, wanted, api_key=api_key, limits=bounds, retries=retries)
+
+    servers = Replicas(tuple(by_address), connect)
+    server = servers.reference
     # An adapter's folder holds no config.json, so that what lies beneath it is asked next.
     family = served_family((local, base, model, server.root, server.base), model_type)
     settings = served_settings(
@@ -162,13 +179,13 @@ def connect_vllm_reasoner(
     )
     identity = ModelIdentity(
         name=name or model,
-        source=f"{server.root or model} at {server.base_url}",
+        source=f"{server.root or model} at {', '.join(servers.addresses)}",
         revision=None,
         weights_sha256=weights_sha256(local) if local and server.reads_from(local) else None,
         licence=licence,
         notice=notice,
     )
-    return VllmReasoner(server, identity, settings, family, constrained=asking.constrained)
+    return VllmReasoner(servers, identity, settings, family, constrained=asking.constrained)
 
 
 def served_settings(

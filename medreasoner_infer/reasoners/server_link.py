@@ -55,7 +55,8 @@ REASONER_LIMITS = ReasonerLimits()
 class ServerLink:
     """How a server is reached: a connection for each request, which its caller can cut.
 
-    ``address`` holds no credentials; ``trust_env`` is whether proxies of the environment are used.
+    ``address`` holds no credentials; ``trust_env`` is whether proxies of the environment are used,
+    ``retries`` how often a request that failed at once is sent again.
     """
 
     address: str
@@ -63,6 +64,7 @@ class ServerLink:
     limits: ReasonerLimits
     tls: ssl.SSLContext
     trust_env: bool = True
+    retries: int = RETRIES
 
     @classmethod
     def to(
@@ -72,6 +74,7 @@ class ServerLink:
         limits: ReasonerLimits = REASONER_LIMITS,
         *,
         trust_env: bool = True,
+        retries: int = RETRIES,
     ) -> ServerLink:
         """The link to the server at ``base_url``, which is not asked anything yet.
 
@@ -88,7 +91,7 @@ class ServerLink:
         # A key is always passed, lest one meant for another service be read from the environment.
         key = api_key or "none"
         tls = httpx.create_ssl_context(trust_env=trust_env)
-        return cls(api_address(base_url), key, limits, tls, trust_env)
+        return cls(api_address(base_url), key, limits, tls, trust_env, retries)
 
     def call(
         self,
@@ -120,7 +123,7 @@ class ServerLink:
             timeout=openai.Timeout(
                 self.limits.silence_s, connect=min(self.limits.connect_s, self.limits.silence_s)
             ),
-            max_retries=RETRIES,
+            max_retries=self.retries,
             http_client=openai.DefaultAsyncHttpxClient(
                 verify=self.tls,
                 event_hooks={"response": [bound]},

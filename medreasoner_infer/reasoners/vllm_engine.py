@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reasoner on a vLLM server."""
+"""A reasoner on a vLLM server, or on several."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from medreasoner_infer.reasoners.budget import reasoning_chars
 from medreasoner_infer.reasoners.confidence import answer_confidence
 from medreasoner_infer.reasoners.families import ImageSizeChangedError, ModelFamily
 from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
+from medreasoner_infer.reasoners.replicas import Replicas
 from medreasoner_infer.reasoners.vllm_server import Messages, VllmServer
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
 
@@ -55,8 +56,8 @@ class VllmReasoner(Reasoner):
     would resize is not sent.
 
     Args:
-        server: the server, connected.
-        identity: which weights it serves, as far as it is known.
+        servers: the server, or its replicas.
+        identity: which weights they serve, as far as it is known.
         settings: prompt, image encoding, input size and the bound on the trace, which is lowered
             where the context is short.
         family: how the served model writes coordinates and resizes images.
@@ -70,7 +71,7 @@ class VllmReasoner(Reasoner):
 
     def __init__(
         self,
-        server: VllmServer,
+        servers: Replicas,
         identity: ModelIdentity,
         settings: PromptFile,
         family: ModelFamily,
@@ -82,7 +83,7 @@ class VllmReasoner(Reasoner):
         self.input_size = settings.input_size
         self.image_encoding = settings.image_encoding
         self.takes_follow_ups = settings.template.takes_follow_ups
-        self._server = server
+        self.servers = servers
         self._family = family
         self._frame = family.frame(settings.input_size)
         self.template: PromptTemplate = settings.template
@@ -91,7 +92,7 @@ class VllmReasoner(Reasoner):
         chars = reasoning_chars(
             settings.template,
             settings.max_reasoning_chars,
-            context=server.context_tokens or UNTOLD_CONTEXT_TOKENS,
+            context=servers.reference.context_tokens or UNTOLD_CONTEXT_TOKENS,
             image_tokens=family.resizing.tokens(settings.input_size),
             frame=self._frame,
         )
@@ -106,15 +107,27 @@ class VllmReasoner(Reasoner):
         cancelled: Cancelled | None,
     ) -> tuple[ReasonerAnswer, ...]:
         messages = self._messages(request)
-        samples = [_Sample() for _ in range(count)]
-        most_chars = self._server.link.limits.sample_chars
-        self._server.stream(
-            messages,
-            lambda chunk: _collect(chunk, samples, most_chars, on_text),
-            cancelled,
-            **self._options(request, count),
+        told: list[str] = []
+
+        def tell(text: str) -> None:
+            told.append(text)
+            if on_text is not None:
+                on_text(text)
+
+        def ask(server: VllmServer) -> tuple[ReasonerAnswer, ...]:
+            samples = [_Sample() for _ in range(count)]
+            most_chars = server.link.limits.sample_chars
+            server.stream(
+                messages,
+                lambda chunk: _collect(chunk, samples, most_chars, tell),
+                cancelled,
+                **self._options(request, count),
+            )
+            return tuple(self._read(server, each, messages, cancelled) for each in samples)
+
+        return self.servers.ask(
+            request.image_key, ask, may_begin_anew=lambda: on_text is None or not told
         )
-        return tuple(self._read(sample, messages, cancelled) for sample in samples)
 
     def answer_batch(
         self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
@@ -152,27 +165,33 @@ class VllmReasoner(Reasoner):
         }
 
     def _read(
-        self, sample: _Sample, messages: Messages, cancelled: Cancelled | None
+        self, server: VllmServer, sample: _Sample, messages: Messages, cancelled: Cancelled | None
     ) -> ReasonerAnswer:
         if sample.finish_reason is None:
             raise ReasonerUnreachableError(
-                f"The reasoner's server at {self._server.base_url} broke off in the answer."
+                f"The reasoner's server at {server.base_url} broke off in the answer."
             )
         if sample.finish_reason == "length":
             raise InputError(
                 "The answer did not fit into the server's --max-model-len of "
-                f"{self._server.context_tokens} tokens. Shorten the question, or start the server "
+                f"{server.context_tokens} tokens. Shorten the question, or start the server "
                 "with a longer context."
             )
         completion = "".join(sample.pieces)
         grounding = ground(completion, self._frame, require_reasoning=self.template.asks_reasoning)
-        confidence = self._confidence(messages, completion, cancelled) if self._score else None
+        confidence = (
+            self._confidence(server, messages, completion, cancelled) if self._score else None
+        )
         return ReasonerAnswer(completion, grounding, confidence, sample.tokens)
 
     def _confidence(
-        self, messages: Messages, completion: str, cancelled: Cancelled | None
+        self,
+        server: VllmServer,
+        messages: Messages,
+        completion: str,
+        cancelled: Cancelled | None,
     ) -> float | None:
-        scored = self._server.score(messages, completion, cancelled)
+        scored = server.score(messages, completion, cancelled)
         if not scored:
             return None
         pieces, logprobs = zip(*scored, strict=True)

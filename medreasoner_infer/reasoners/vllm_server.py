@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from medreasoner_infer.errors import ReasonerUnreachableError
 from medreasoner_infer.hooks import Cancelled
-from medreasoner_infer.reasoners.server_link import REASONER_LIMITS, ReasonerLimits, ServerLink
+from medreasoner_infer.reasoners.server_link import (
+    REASONER_LIMITS,
+    RETRIES,
+    ReasonerLimits,
+    ServerLink,
+)
 from medreasoner_infer.waiting import Emit
 
 if TYPE_CHECKING:
@@ -49,6 +54,7 @@ class VllmServer:
         *,
         api_key: str | None = None,
         limits: ReasonerLimits = REASONER_LIMITS,
+        retries: int = RETRIES,
     ) -> VllmServer:
         """Ask the server for its models and find the first of ``wanted`` among them.
 
@@ -58,7 +64,7 @@ class VllmServer:
             ReasonerUnreachableError: if it does not answer or serves none of ``wanted``.
             MissingExtraError: if the ``openai`` package is not installed.
         """
-        link = ServerLink.to(base_url, api_key, limits)
+        link = ServerLink.to(base_url, api_key, limits, retries=retries)
         cards = _served_models(link)
         by_name = {card.get("root"): card for card in cards}
         by_name |= {card["id"]: card for card in cards}

@@ -32,7 +32,8 @@ SegmenterOption = Annotated[
 ReasonerUrlOption = Annotated[
     str | None,
     typer.Option(
-        help="Address of a vLLM server that serves the reasoner, e.g. http://host:8001/v1."
+        help="Address of a vLLM server that serves the reasoner, e.g. http://host:8001/v1; of "
+        "replicas several with commas between."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from support.vllm_stub import Handler, Stub, running, stream
+from support.vllm_stub import Handler, Reply, Stub, running, stream
 
 POLL_S = 0.005
 
@@ -60,13 +63,37 @@ class SlowReasoner:
         finally:
             with self._changed:
                 self.at_once.remove(question)
-        stream(pieces_of(question))(handler, body)
+        stream(pieces_of(body))(handler, body)
 
 
-def pieces_of(question: str) -> list[str]:
-    """An answer whose reasoning repeats the question, with the same box for all."""
-    answer = '{"bbox":[8,8,40,40],"points_1":[20,20],"points_2":[28,28]}'
-    return ["<think>", f"You ask: {question}", "</think>", f"<answer>{answer}</answer>"]
+def pieces_of(body: dict[str, Any]) -> list[str]:
+    """An answer whose reasoning repeats the question; the target is the middle of the image."""
+    image, question = body["messages"][1]["content"]
+    side = _side_of(image["image_url"]["url"])
+    low, middle, high = (side * share // 10 for share in (3, 5, 7))
+    answer = {
+        "bbox": [low, low, high, high],
+        "points_1": [middle, middle],
+        "points_2": [middle + 1, middle + 1],
+    }
+    block = f"<answer>{json.dumps(answer, separators=(',', ':'))}</answer>"
+    return ["<think>", f"You ask: {question['text']}", "</think>", block]
+
+
+def _side_of(png_url: str) -> int:
+    """The width of a PNG, which stands behind its signature and the head of its first chunk."""
+    content = base64.b64decode(png_url.partition(",")[2][:64])
+    return int.from_bytes(content[16:20], "big")
+
+
+def answers_after(latency_s: float) -> Reply:
+    """What a server of this latency does."""
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        time.sleep(latency_s)
+        stream(pieces_of(body))(handler, body)
+
+    return reply
 
 
 def _has_left(connection: socket.socket) -> bool:

@@ -59,8 +59,8 @@ class Stub(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.seen: list[dict[str, Any]] = []
         self.replies: list[Reply] = []
         self.reply: Reply = stream()
@@ -135,9 +135,9 @@ def score(pieces: list[str], chances: list[float]) -> Reply:
 
 
 @contextmanager
-def running() -> Iterator[Stub]:
-    """A server that answers until the block ends."""
-    stub = Stub()
+def running(port: int = 0) -> Iterator[Stub]:
+    """A server that answers until the block ends, on a free port unless one is given."""
+    stub = Stub(port)
     thread = threading.Thread(target=stub.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

@@ -28,7 +28,8 @@ def live_reasoner(
     Args:
         store: by default that of ``$MEDREASONER_HOME``.
         device: as in :func:`~medreasoner_infer.models.loading.load_reasoner`.
-        url: address of a vLLM server; it serves full models itself and is told to load adapters.
+        url: address of a vLLM server, or of replicas, which serve full models themselves and are
+            told to load adapters.
     """
     found = ReasonerStore() if store is None else store
 
@@ -81,7 +82,9 @@ def _full_model(candidate: Candidate, base: ModelSpec) -> ModelSpec:
 def _served_adapter(candidate: Candidate, base: ModelSpec, url: str) -> Reasoner:
     from medreasoner_infer import reasoners
 
-    set_lora_adapter(url, candidate.name, candidate.folder, api_key=served_api_key())
+    def prepare(address: str) -> None:
+        set_lora_adapter(address, candidate.name, candidate.folder, api_key=served_api_key())
+
     return reasoners.connect_vllm_reasoner(
         url,
         candidate.name,
@@ -93,6 +96,7 @@ def _served_adapter(candidate: Candidate, base: ModelSpec, url: str) -> Reasoner
         api_key=served_api_key(),
         licence=candidate.licence,
         notice=candidate.notice,
+        prepare=prepare,
     )
 
 

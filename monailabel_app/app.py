@@ -23,6 +23,7 @@ from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.inference.batch import BatchRun
 from monailabel_app.inference.call import ASK_TASK
 from monailabel_app.inference.device import Device
+from monailabel_app.inference.measures import Measures
 from monailabel_app.inference.service import AnsweringService
 from monailabel_app.inference.strategies import STRATEGY, OfferedImages
 from monailabel_app.inference.tasks import viewer_tasks
@@ -81,7 +82,8 @@ class MedReasonerApp(MONAILabelApp):
         self._lock = hold_folders(paths) if _SERVER in sys.modules else None
         self._pipeline = pipeline or own.make_pipeline()
         self.site = _open(paths, own)
-        self.answering = _answering(self.site, self._pipeline, own)
+        measures = Measures()
+        self.answering = _answering(self.site, self._pipeline, own, measures)
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -92,6 +94,7 @@ class MedReasonerApp(MONAILabelApp):
         self.services = Services(
             site=self.site,
             answering=self.answering,
+            measures=measures,
             models=tuple(self._infers),
             sessions=self._sessions,
             batch=BatchRun(self.site, self.answering),
@@ -160,8 +163,30 @@ def _open(paths: SitePaths, own: AppSettings) -> Site:
     )
 
 
-def _answering(site: Site, pipeline: Pipeline, own: AppSettings) -> AnsweringService:
-    device = Device(reasons=own.reasoner_url is None)
-    return AnsweringService(
-        pipeline, site.volumes, site.records, device, own.parallel_questions, own.max_waiting
+def _answering(
+    site: Site, pipeline: Pipeline, own: AppSettings, measures: Measures
+) -> AnsweringService:
+    device = Device(measures, reasons=own.reasoner_url is None)
+    answering = AnsweringService(
+        pipeline,
+        site.volumes,
+        site.records,
+        device,
+        own.parallel_questions,
+        own.max_waiting,
+        measures,
     )
+    for name, meaning, value in (
+        ("questions_waiting", "Questions in line.", lambda: answering.waiting),
+        ("questions_asked", "Questions that are worked at.", lambda: answering.asked),
+        ("device_waiting", "Pieces of work that wait for the device.", lambda: device.waiting),
+        ("volumes_bytes", "Volumes kept in memory.", lambda: site.volumes.kept_bytes),
+    ):
+        measures.gauge(f"medreasoner_{name}", meaning, value)
+    measures.models(
+        lambda: {
+            "reasoner": pipeline.reasoner_identity,
+            "segmenter": pipeline.segmenter_identity,
+        }
+    )
+    return answering

@@ -16,6 +16,7 @@ from medreasoner_infer.hooks import Work
 from monailabel_app.errors import ServerBusyError
 from monailabel_app.inference.device import Device
 from monailabel_app.inference.line import MOST_PASSED, Line
+from monailabel_app.inference.measures import Measures
 
 WAIT_S = 20
 
@@ -197,7 +198,7 @@ class Working:
 
 
 def test_a_mask_goes_before_answers_and_these_before_searches_and_propagations() -> None:
-    working = Working(Device())
+    working = Working(Device(Measures()))
     begun = [
         working.begin("held", Work.PROPAGATION),
         working.begin("propagation", Work.PROPAGATION),
@@ -211,7 +212,7 @@ def test_a_mask_goes_before_answers_and_these_before_searches_and_propagations()
 
 @pytest.mark.parametrize("work", [Work.ANSWER, Work.SEARCH])
 def test_a_mask_is_made_while_a_reasoner_writes_and_nothing_else_is(work: Work) -> None:
-    working = Working(Device())
+    working = Working(Device(Measures()))
     writing = working.begin("writing", work)
     others = [
         working.begin("answer", Work.ANSWER),
@@ -226,7 +227,7 @@ def test_a_mask_is_made_while_a_reasoner_writes_and_nothing_else_is(work: Work) 
 
 
 def test_two_propagations_take_turns_slice_by_slice() -> None:
-    device, order = Device(), []
+    device, order = Device(Measures()), []
     barrier = threading.Barrier(2)
 
     def propagate(reader: str) -> None:
@@ -244,7 +245,7 @@ def test_two_propagations_take_turns_slice_by_slice() -> None:
 
 
 def test_a_remote_reasoner_takes_no_turn() -> None:
-    working = Working(Device(reasons=False))
+    working = Working(Device(Measures(), reasons=False))
     begun = [working.begin(f"{n}", work) for n, work in enumerate([Work.ANSWER, Work.SEARCH] * 3)]
     begun.append(working.begin("mask", Work.SLICE))
     assert working.order == ["0", "1", "2", "3", "4", "5", "mask"]
@@ -253,7 +254,7 @@ def test_a_remote_reasoner_takes_no_turn() -> None:
 
 @pytest.mark.parametrize("work", Work)
 def test_who_leaves_while_waiting_for_the_device_frees_the_place(work: Work) -> None:
-    working, left = Working(Device()), threading.Event()
+    working, left = Working(Device(Measures())), threading.Event()
     held = working.begin("held", Work.ANSWER, cancelled=lambda: False)
     # A mask would be let pass while the reasoner is asked whether its reader has left.
     working.begin("mask", Work.SLICE)

@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 from support.slow_reasoner import SlowReasoner, slow_reasoner
 
 pytest.importorskip("monailabel")
@@ -31,6 +32,7 @@ from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.inference.call import ASK_TASK, CLICK_TASK, Call
 from monailabel_app.inference.device import Device
+from monailabel_app.inference.measures import Measures
 from monailabel_app.inference.params import InferParams
 from monailabel_app.inference.service import Answer, AnsweringService
 from monailabel_app.store import RecordStore
@@ -106,7 +108,8 @@ class Readers:
         self.records = RecordStore(folder / "records")
         self._folder = folder
         self._pool = ThreadPoolExecutor(32)
-        self.device = Device(reasons=False)
+        self.measures = Measures()
+        self.device = Device(self.measures, reasons=False)
         prompt = PromptTemplate("Ground.", "{query}")
         pipeline = Pipeline(
             lambda: connect_vllm_reasoner(
@@ -115,7 +118,13 @@ class Readers:
             lambda: self.segmenter,
         )
         self.service = AnsweringService(
-            pipeline, VolumeCache(1 << 24), self.records, self.device, at_once, max_waiting
+            pipeline,
+            VolumeCache(1 << 24),
+            self.records,
+            self.device,
+            at_once,
+            max_waiting,
+            self.measures,
         )
 
     def ask(self, reader: int, question: str, hooks=None, **params) -> Future[Answer]:
@@ -292,3 +301,30 @@ def test_who_leaves_while_waiting_for_the_device_frees_it(readers, slow) -> None
         site.segmenter.step()
     assert propagating.result(WAIT_S).result.propagated
     assert site.click(3).result(WAIT_S).result.present
+
+
+def test_what_is_measured_tells_how_much_and_of_nobody(readers, slow) -> None:
+    site = readers(at_once=1, max_waiting=0)
+    asked = site.ask(7, "secret question", propagate=True)
+    eventually(lambda: slow.at_once == ["secret question"])
+    with pytest.raises(ServerBusyError):
+        site.ask(8, "too much").result(WAIT_S)
+    slow.let_all_go()
+    asked.result(WAIT_S)
+    site.click(9).result(WAIT_S)
+    told = site.measures.registry.get_sample_value
+    counts = {
+        stage: told("medreasoner_stage_seconds_count", {"stage": stage})
+        for stage in ("reasoner", "search", "segmenter", "propagation", "record")
+    }
+    # The last turn of a propagation finds that no slice is left.
+    assert counts == {
+        "reasoner": 1, "search": None, "segmenter": 2, "propagation": SLICES, "record": 2,
+    }  # fmt: skip
+    present = {"outcome": "present"}
+    assert told("medreasoner_answers_total", {"kind": "ask"} | present) == 1
+    assert told("medreasoner_answers_total", {"kind": "segment"} | present) == 1
+    assert told("medreasoner_faults_total", {"kind": "ServerBusyError"}) == 1
+    assert told("medreasoner_wait_seconds_count", {"stage": "question"}) == 1
+    text = generate_latest(site.measures.registry).decode()
+    assert not any(word in text for word in ("secret", "too much", "reader-", "image-", ".nii"))

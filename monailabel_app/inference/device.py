@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from medreasoner_infer.hooks import Cancelled, TakeTurn, Work
 from monailabel_app.inference.line import Line
+from monailabel_app.inference.measures import STAGES, Measures
 
 _REASONERS_WORK = (Work.ANSWER, Work.SEARCH)
 # In the line for the device; _RESUMED is a reasoner that has let a click go first.
@@ -27,9 +29,11 @@ class Device:
     Args:
         reasons: whether the reasoner computes on it; else its work, which another machine does,
             takes no turn.
+        measures: gets how long each piece of work waited and took.
     """
 
-    def __init__(self, *, reasons: bool = True) -> None:
+    def __init__(self, measures: Measures, *, reasons: bool = True) -> None:
+        self._measures = measures
         self._computing = Line()
         self._reasoning = Line() if reasons else None
 
@@ -51,18 +55,20 @@ class Device:
     def _turn(
         self, reader: Hashable, cancelled: Cancelled | None, work: Work
     ) -> Iterator[Cancelled | None]:
-        urgency = _URGENCY[work]
-        if work not in _REASONERS_WORK:
-            with self._computing.place(reader, urgency, cancelled):
+        urgency, stage = _URGENCY[work], STAGES[work]
+        reasons = work in _REASONERS_WORK
+        if reasons and self._reasoning is None:
+            with self._measures.working(stage):
                 yield cancelled
-        elif self._reasoning is None:
-            yield cancelled
-        else:
-            with (
-                self._reasoning.place(reader, urgency, cancelled),
-                self._computing.place(reader, urgency, cancelled),
-            ):
-                yield partial(self._let_pass, reader, cancelled)
+            return
+        started = time.perf_counter()
+        with ExitStack() as places:
+            if reasons and self._reasoning is not None:
+                places.enter_context(self._reasoning.place(reader, urgency, cancelled))
+            places.enter_context(self._computing.place(reader, urgency, cancelled))
+            self._measures.waited(stage, time.perf_counter() - started)
+            with self._measures.working(stage):
+                yield partial(self._let_pass, reader, cancelled) if reasons else cancelled
 
     def _let_pass(self, reader: Hashable, cancelled: Cancelled | None) -> bool:
         """Let masks go first; whether the caller has left."""

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from medreasoner_infer.hooks import NO_HOOKS, Cancelled, Hooks
@@ -19,6 +20,7 @@ from monailabel_app.inference.call import Call
 from monailabel_app.inference.device import Device
 from monailabel_app.inference.gate import Places
 from monailabel_app.inference.line import Line
+from monailabel_app.inference.measures import RECORD, Measures
 from monailabel_app.store import RecordStore
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class AnsweringService:
             for the reasoner's server, or take turns on the device.
         max_waiting: questions that may wait besides. Who only clicks waits for the device alone,
             and so many may at a time.
+        measures: gets what is answered, what fails, and how long it takes.
     """
 
     def __init__(
@@ -51,11 +54,13 @@ class AnsweringService:
         device: Device,
         at_once: int,
         max_waiting: int,
+        measures: Measures,
     ) -> None:
         self._pipeline = pipeline
         self._volumes = volumes
         self._records = records
         self._device = device
+        self._measures = measures
         self._questions = Line(at_once, max_waiting)
         self._clicks = Places(max_waiting + 1)
 
@@ -63,6 +68,11 @@ class AnsweringService:
     def waiting(self) -> int:
         """How many questions wait in line."""
         return self._questions.waiting
+
+    @property
+    def asked(self) -> int:
+        """How many questions are worked at."""
+        return self._questions.held
 
     def answer(self, call: Call, hooks: Hooks = NO_HOOKS) -> Answer:
         """Answer a question, or segment what the reader drew, and record it.
@@ -72,6 +82,12 @@ class AnsweringService:
             ServiceError: if a model is not available, the line is full, or recording fails.
             CancelledError: if the caller left.
         """
+        with self._measures.faults():
+            answer = self._answer(call, hooks)
+        self._measures.answered(answer.result)
+        return answer
+
+    def _answer(self, call: Call, hooks: Hooks) -> Answer:
         # Where nobody logs in, each call stands for a reader.
         reader = call.asked_by or object()
         turns = replace(hooks, take_turn=self._device.turns_of(reader, hooks.cancelled))
@@ -84,15 +100,20 @@ class AnsweringService:
                 result = self._pipeline.segment(volume, request, turns)
         # Nobody will decide upon the answer to a reader who has left.
         hooks.raise_if_cancelled()
-        self._record(call, result, volume)
+        with self._measures.working(RECORD):
+            self._record(call, result, volume)
         return Answer(result, volume)
 
-    def _place(
-        self, call: Call, reader: Hashable, cancelled: Cancelled | None
-    ) -> AbstractContextManager[None]:
-        if call.asks_reasoner:
-            return self._questions.place(reader, cancelled=cancelled)
-        return self._clicks.place()
+    @contextmanager
+    def _place(self, call: Call, reader: Hashable, cancelled: Cancelled | None) -> Iterator[None]:
+        if not call.asks_reasoner:
+            with self._clicks.place():
+                yield
+            return
+        started = time.perf_counter()
+        with self._questions.place(reader, cancelled=cancelled):
+            self._measures.waited("question", time.perf_counter() - started)
+            yield
 
     def _record(self, call: Call, result: InferenceResult, volume: Volume) -> None:
         self._records.add_inference(

@@ -27,7 +27,8 @@ from monailabel_app.security.guesses import Logins, TooManyGuessesError
 
 SESSION_COOKIE = "medreasoner_session"
 LOGIN_PATH = "/medreasoner/login"
-PUBLIC_PATHS = frozenset({LOGIN_PATH, "/auth/", "/auth/token"})
+HEALTH_PATH = "/healthz"
+PUBLIC_PATHS = frozenset({LOGIN_PATH, "/auth/", "/auth/token", HEALTH_PATH})
 _NOT_LOGGED_IN = "Log in first: the site's token is missing, wrong or expired."
 
 
@@ -40,7 +41,7 @@ class GuessedTooOftenError(AuthenticationError):
 
 
 class LoginRequired(AuthenticationBackend):
-    """Lets nobody pass without a token or a session, except to the login itself.
+    """Lets nobody pass without a token or a session, except to the login and ``/healthz``.
 
     Args:
         trusts_proxies: whether the site named proxies whose word on the client's address counts.

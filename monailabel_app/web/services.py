@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from monailabel_app.inference.batch import BatchRun
+from monailabel_app.inference.measures import Measures
 from monailabel_app.inference.service import AnsweringService
 from monailabel_app.inference.strategies import OfferedImages
 from monailabel_app.site.opening import Site
@@ -24,6 +25,7 @@ class Services:
     Attributes:
         site: studies, records and results.
         answering: answers questions.
+        measures: what the server counts and times.
         models: names of the models that may be asked.
         sessions: images that viewers sent.
         batch: one question asked of many images.
@@ -34,6 +36,7 @@ class Services:
 
     site: Site
     answering: AnsweringService
+    measures: Measures
     models: tuple[str, ...]
     sessions: Sessions
     batch: BatchRun

@@ -25,6 +25,8 @@ from monailabel_app.web.routes.guard import ExposureGuard
 class NoPipeline:
     """The requests below never reach the models."""
 
+    reasoner_identity = segmenter_identity = None
+
 
 @pytest.fixture
 def studies(tmp_path: Path) -> Path:

@@ -82,6 +82,8 @@ ROUTES = {
     ("GET", "/medreasoner/login"): PUBLIC,
     ("POST", "/medreasoner/login"): PUBLIC,
     ("POST", "/medreasoner/logout"): READER,
+    ("GET", "/metrics"): READER,
+    ("GET", "/healthz"): PUBLIC,
     ("MOUNT", "/medreasoner/ohif"): READER,
 }
 

@@ -25,6 +25,7 @@ from monailabel_app.web.routes import (
     history,
     infer,
     login,
+    monitoring,
     ohif,
     proxy,
     questions,
@@ -56,6 +57,7 @@ _ROUTERS = (
     studies.router,
     ohif.router,
     login.router,
+    monitoring.router,
 )
 _ADMINISTRATION = (administration.router, batch.router)
 

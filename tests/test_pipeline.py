@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,31 @@ def test_prompts_and_mask_lie_where_the_answer_points(volume):
     np.testing.assert_array_equal(result.mask_ijk, expected)
     assert result.mask.slice_area_mm2 == 64 * 4.0
     assert result.mask.volume_mm3 == 64 * 20.0
+
+
+def test_each_mask_takes_a_turn_and_the_caller_is_told_of_it_afterwards(volume):
+    """A caller who is slow to listen must not keep the device."""
+    events = []
+
+    @contextmanager
+    def take_turn(work):
+        events.append(f"begin {work.value}")
+        yield None
+        events.append(f"end {work.value}")
+
+    pipeline, _ = make_pipeline()
+    hooks = Hooks(
+        slice_answered=lambda *_: events.append("told the slice"),
+        progress=lambda stage, done, total: events.append(f"told {done}"),
+        take_turn=take_turn,
+    )
+    asked = AskRequest("Where?", SliceSelection(index=3), propagate=True)
+    pipeline.ask(volume, asked, hooks)
+    further = [["begin propagation", "end propagation", f"told {done}"] for done in (1, 2, 3)]
+    assert events == [
+        "begin answer", "end answer", "begin slice", "end slice", "told the slice",
+        *itertools.chain(*further),
+    ]  # fmt: skip
 
 
 def test_absent_target_gives_an_all_zero_mask_and_no_prompts(volume):

@@ -8,12 +8,12 @@ language.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -135,7 +135,7 @@ def _read(path: Path, schema: type[_T]) -> _T:
 
 def _checked(values: Any, schema: type[_T], where: str) -> _T:
     try:
-        checked: _T = _adapter(schema).validate_python(values)
+        checked: _T = _adapter(cast("Any", schema)).validate_python(values)
         return checked
     except ValidationError as error:
         fault = error.errors()[0]
@@ -144,7 +144,7 @@ def _checked(values: Any, schema: type[_T], where: str) -> _T:
 
 
 @cache
-def _adapter(schema: Hashable) -> TypeAdapter[Any]:
+def _adapter(schema: Any) -> TypeAdapter[Any]:
     return TypeAdapter(schema)
 
 

@@ -10,6 +10,7 @@ import typer
 from medreasoner_infer import __version__
 from monailabel_app.cli.ablate import ablate
 from monailabel_app.cli.ask import ask, segment
+from monailabel_app.cli.batch import batch
 from monailabel_app.cli.compare import compare
 from monailabel_app.cli.dataset import dataset
 from monailabel_app.cli.demo import demo
@@ -53,6 +54,7 @@ def medreasoner(
 for command in (
     ask,
     segment,
+    batch,
     serve,
     demo,
     export,

@@ -34,7 +34,9 @@ from monailabel_app.store import (
     PacsDocument,
     RecordStore,
 )
+from monailabel_app.store.pacs_queue import FINAL
 
+NOT_REVIEWED = "not reviewed"
 _SOP_CLASSES = {"seg": SegmentationStorage, "report": ComprehensiveSRStorage}
 
 
@@ -49,10 +51,11 @@ class MadeDocuments:
 
 @dataclass(frozen=True)
 class _Label:
-    """A label on the images' grid, (I, J, K), and its segments."""
+    """A label on the images' grid, (I, J, K), its segments, and whether no reader submitted it."""
 
     values_ijk: np.ndarray
     segments: list[SegmentSpec]
+    is_draft: bool
 
 
 class DocumentMaker:
@@ -121,7 +124,8 @@ class DocumentMaker:
             return None
         values = [int(value) for value in np.unique(values_ijk) if value]
         answered = None if record is None else Answered(record.id, record.query)
-        return _Label(values_ijk, segments_of(label.info.get("label_info"), values, answered))
+        segments = segments_of(label.info.get("label_info"), values, answered)
+        return _Label(values_ijk, segments, label.tag != FINAL)
 
     def _segmentation(
         self,
@@ -137,7 +141,7 @@ class DocumentMaker:
             label.segments,
             source,
             new_ids(document.version),
-            state=SOURCE_UNKNOWN if record is None else _state(record),
+            state=SOURCE_UNKNOWN if record is None else _state(record, label),
             previous=self._previous(document, "seg"),
         )
 
@@ -159,7 +163,7 @@ class DocumentMaker:
                 codes = segment.codes
                 name = segment.label
         ids, previous = new_ids(document.version), self._previous(document, "report")
-        description = series_description([name], _state(record), ids.version)
+        description = series_description([name], _state(record, label), ids.version)
         content = ReportContent(record, mask, answer, codes, description)
         return write_report(content, source, ids, () if previous is None else (previous,))
 
@@ -199,5 +203,7 @@ def _made(dataset: Dataset) -> MadeObject:
     return MadeObject(*uids, to_bytes(dataset))
 
 
-def _state(record: InferenceRecord) -> str | None:
-    return None if record.decision is None else record.decision.outcome.value
+def _state(record: InferenceRecord, label: _Label | None) -> str | None:
+    if record.decision is not None:
+        return record.decision.outcome.value
+    return NOT_REVIEWED if label is not None and label.is_draft else None

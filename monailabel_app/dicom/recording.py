@@ -99,6 +99,30 @@ class ResultRecorder:
             target=stated_target(submission, join.inference_id),
         )
 
+    def draft(self, submission: LabelSubmission, *, to_archive: bool) -> LabelRecord:
+        """Record the mask of an answer that nobody has looked at; nothing is said of the answer.
+
+        Args:
+            submission: the mask, whose info names the answer.
+            to_archive: queue mask and report, which say that they are not reviewed.
+
+        Raises:
+            InputError: the tag is that of labels which readers have approved.
+            RecordStoreError: it could not be recorded.
+        """
+        if submission.tag == FINAL:
+            raise InputError(f"A draft cannot have the tag {FINAL!r}; give another one.")
+        join = self._records.find_join(submission)
+        return self._records.join_label(submission, to_archive=to_archive, join=join)
+
+    def send_due(self) -> int:
+        """Try once to send what waits for the archive; returns how many documents were sent.
+
+        Raises:
+            RecordStoreError: the queue cannot be read.
+        """
+        return self._submitter.send_due()
+
     def send_label(self, label: LabelRecord) -> PacsDocument | None:
         """Bring a recorded label to the archive, now if it answers, else later.
 

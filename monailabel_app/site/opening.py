@@ -67,6 +67,7 @@ def open_site(
     orthanc_url: str | None = None,
     auto_reload: bool = False,
     read_only: bool = False,
+    copies: bool = True,
 ) -> Site:
     """Open studies, records and archive.
 
@@ -78,12 +79,13 @@ def open_site(
         auto_reload: whether files that come and go are noticed at once.
         read_only: whether a folder of studies is left as it is; one that may not be written to
             always is.
+        copies: whether the DICOM series of a folder get their NIfTI copies for viewers.
 
     Raises:
         StudiesAwayError: there is no folder of studies; it is not made.
         ServiceError: the records cannot be opened.
     """
-    studies = open_studies(paths, auto_reload=auto_reload, read_only=read_only)
+    studies = open_studies(paths, auto_reload=auto_reload, read_only=read_only, copies=copies)
     volumes = VolumeCache(limits.volume_bytes)
     records = RecordStore(paths.data_dir, limits.mask_bytes)
     studies.take_back_unrecorded(records.is_last_label)
@@ -94,7 +96,11 @@ def open_site(
 
 
 def open_studies(
-    paths: SitePaths, *, auto_reload: bool = False, read_only: bool = False
+    paths: SitePaths,
+    *,
+    auto_reload: bool = False,
+    read_only: bool = False,
+    copies: bool = True,
 ) -> Studies:
     """The datastore of a site.
 
@@ -105,7 +111,7 @@ def open_studies(
         return PacsStudies.connect(paths.studies)
     return StudiesFolder(
         Path(paths.studies), paths.series, auto_reload=auto_reload,
-        read_only=read_only or not paths.may_write_studies,
+        read_only=read_only or not paths.may_write_studies, copies=copies,
     )  # fmt: skip
 
 

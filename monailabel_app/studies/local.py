@@ -40,6 +40,7 @@ _NEW_ID = re.compile(r"[\w-]([\w. -]*[\w-])?")
 _MAX_ID_BYTES = 200
 _RESERVED = frozenset({"labels", "datastore_v2", "datastore"})
 _OTHER_EXTENSIONS = (".json", ".dcm", ".dicom", ".py", ".pyc", ".pth", ".so", ".bin", ".gz", ".mhd")
+_UNKNOWN = "The studies hold no image of this id; reload the list."
 _MODALITY = re.compile(r"[A-Z0-9 _]{1,16}")
 
 
@@ -50,6 +51,9 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
     from its folder's name) and whose info holds its UIDs and modality. Viewers download a NIfTI
     copy of it from ``series_folder``; questions are answered on the DICOM files themselves, on the
     same voxel grid. Where a series lies is known from the files alone, never from the index.
+
+    Args:
+        copies: whether those are made; without, a series is first read when it is asked about.
 
     Raises:
         StudiesAwayError: there is no such folder; it is not made.
@@ -64,10 +68,12 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
         *,
         auto_reload: bool = True,
         read_only: bool = False,
+        copies: bool = True,
     ) -> None:
         # MONAI Label joins paths, so that one seen from here would be looked for below itself.
         self._studies, self._series_folder = studies.absolute(), series_folder.absolute()
         self._finder = SeriesFinder(self._studies)
+        self._copies = copies
         self._series: dict[str, DicomSeries] = {}
         self._set_aside_now: tuple[SetAside, ...] = ()
         super().__init__(
@@ -85,12 +91,15 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
         """
         path, series = self.image_file(image_id), self._series.get(image_id)
         entry = self._datastore.objects.get(image_id)
-        if path is None or entry is None:
-            raise UnknownImageError("The studies hold no image of this id; reload the list.")
+        if entry is None:
+            raise UnknownImageError(_UNKNOWN)
         if entry.image.ext != SERIES_EXTENSION:
+            if path is None:
+                raise UnknownImageError(_UNKNOWN)
             return ImageSource(path, image_id, modality=_modality(entry.image.info))
-        if series is None or not inside(self._studies, series.folder):
-            raise UnknownImageError("The studies hold no image of this id; reload the list.")
+        has_copy = path is not None or not self._copies
+        if series is None or not has_copy or not inside(self._studies, series.folder):
+            raise UnknownImageError(_UNKNOWN)
         return ImageSource(
             series.folder,
             image_id,
@@ -156,7 +165,8 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
         readable, unreadable = {}, []
         for series in self._finder.find():
             try:
-                write_nifti_copy(series, self._series_folder)
+                if self._copies:
+                    write_nifti_copy(series, self._series_folder)
                 readable[series.image_id] = series
             except (UnreadableImageError, StudiesWriteError) as error:
                 unreadable.append(SetAside(self._place_of(series), str(error)))

@@ -103,21 +103,26 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         super().__init__(*args, **kwargs)
 
     @classmethod
-    def connect(cls, address: str) -> PacsStudies:
+    def connect(cls, address: str, own_cache: Path | None = None) -> PacsStudies:
         """Open the server at ``address`` with MONAI Label's ``MONAI_LABEL_DICOMWEB_*`` settings.
 
         Where they are not set, series of all image modalities are listed, and lists are kept for
         :data:`CACHE_EXPIRY_S`.
+
+        Args:
+            address: of the DICOMweb server.
+            own_cache: folder for fetched series instead of the viewers', who need NIfTI copies.
         """
         given = settings.model_fields_set
         filtered = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in given
         expires = "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY" in given
+        cache = str(own_cache or settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip())
         return cls(
             client=connect_client(address),
             search_filter=settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if filtered else {},
-            cache_path=settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip() or None,
+            cache_path=cache or None,
             fetch_by_frame=settings.MONAI_LABEL_DICOMWEB_FETCH_BY_FRAME,
-            convert_to_nifti=settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI,
+            convert_to_nifti=settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI and not own_cache,
             expiry_s=settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY if expires else CACHE_EXPIRY_S,
         )
 
@@ -150,6 +155,24 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         """
         images: list[str] = _in_time(self._images)
         return list(images)
+
+    def images_of_study(self, study_uid: str) -> list[str]:
+        """Series Instance UIDs of a study's image series; empty if the server has no such study.
+
+        Raises:
+            UnknownImageError: the id is no UID.
+            PacsUnreachableError: the server does not answer.
+        """
+        if not is_uid(study_uid):
+            raise UnknownImageError("The study's id is no DICOM Study Instance UID.")
+        wanted = {**self._search_filter, "StudyInstanceUID": study_uid}
+        with exchange(self._limits.list_s), pacs_faults():
+            return find_series(self._client, wanted, self._limits.listed)
+
+    def forget(self, image_id: str) -> None:
+        """Remove what was fetched of a series; it is fetched again when it is asked for."""
+        if is_uid(image_id):
+            shutil.rmtree(self._folder(image_id), ignore_errors=True)
 
     def get_labeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
@@ -194,7 +217,8 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
             PacsUnreachableError: if the server does not answer or answers with a fault.
         """
         path = Path(self.get_image_uri(image_id))
-        info = self.get_image_info(image_id)
+        # Of a series without a NIfTI copy nothing is kept.
+        info = self.get_image_info(image_id) or self._about(image_id).info
         known = {key: value for key, value in info.items() if value != _UNKNOWN}
         return ImageSource(
             path,

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs over many studies that are killed, or whose processes die: each pair is answered once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("monailabel")
+
+from support import batches
+from support.batches import (
+    DIE_AT,
+    WithToys,
+    answers_by_key,
+    lines_of,
+    run,
+    settings_of,
+    write_studies,
+)
+
+from monailabel_app.batch.engines import Processes
+from monailabel_app.batch.work import Results
+from monailabel_app.store import RecordStore
+
+IMAGES = 6
+LIST = "question,slice\nWhere is it bright?,4\nWhere is it bright?,0\n"
+PAIRS = 2 * IMAGES
+# Killed while the models are being loaded, then after so many answers of the whole run.
+MOMENTS = (0, 1, 3, 6, 9)
+_LOAD_TIMEOUT_S = 600.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture
+def path_of_tests(monkeypatch) -> None:
+    """So that processes find the models that take no time."""
+    known = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *known]))
+
+
+def listed(tmp_path: Path) -> Path:
+    path = tmp_path / "list.csv"
+    path.write_text(LIST)
+    return path
+
+
+def begin(tmp_path: Path, engine: str) -> subprocess.Popen:
+    command = [
+        sys.executable, batches.__file__, str(tmp_path / "list.csv"), str(tmp_path / "studies"),
+        str(tmp_path / "out"), Results.DATASET.value, engine,
+    ]  # fmt: skip
+    with (tmp_path / "log").open("a") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def kill_after(process: subprocess.Popen, out: Path, answers: int, files: int) -> None:
+    """Kill the process and its children once there are so many answers, and new files of lines."""
+    deadline = time.monotonic() + _LOAD_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it was killed"
+        begun = len(list((out / "journal").glob("*.jsonl")))
+        if begun > files and sum(answers_by_key(out).values()) >= answers:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.01)
+    raise AssertionError("it answered nothing in time")
+
+
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_a_run_that_is_killed_five_times_answers_each_pair_once(
+    tmp_path, path_of_tests, engine
+) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray is absent; install the extra 'ray'")
+    studies, out = write_studies(tmp_path / "studies", IMAGES), tmp_path / "out"
+    listed(tmp_path)
+    for answers in MOMENTS:
+        files = len(list((out / "journal").glob("*.jsonl")))
+        kill_after(begin(tmp_path, engine), out, answers, files)
+    last = begin(tmp_path, engine)
+    assert last.wait(_LOAD_TIMEOUT_S) == 0, (tmp_path / "log").read_text()[-3000:]
+    answered = answers_by_key(out)
+    assert len(answered) == PAIRS
+    assert set(answered.values()) == {1}
+    assert len([line for line in lines_of(out) if "kept" in line]) == PAIRS
+    records = RecordStore(studies / ".medreasoner")
+    for number in range(IMAGES):
+        found = records.list_for_image(f"ct{number}")
+        assert sorted(record.result.slice.index for record in found) == [0, 4]
+        assert all(len(record.labels) == 1 for record in found)
+    assert len(list((studies / "labels").rglob("*.nii.gz"))) == PAIRS
+
+
+@pytest.mark.parametrize("moment", ["begun", "answered", "ct1"])
+def test_a_process_that_dies_takes_no_answer_along(
+    tmp_path, path_of_tests, monkeypatch, moment
+) -> None:
+    monkeypatch.setenv(DIE_AT, moment)
+    studies = write_studies(tmp_path / "studies", 2)
+    settings = settings_of(studies, tmp_path / "out", Results.DATASET)
+    report = run(listed(tmp_path), settings, WithToys(Processes(settings, 2)))
+    fatal = 2 if moment == "ct1" else 0
+    assert report.failed == ({"ProcessEnded": fatal} if fatal else {})
+    assert report.outcomes.total() == 4 - fatal
+    records = RecordStore(settings.data_dir)
+    assert len(records.list_for_image("ct0") + records.list_for_image("ct1")) == 4 - fatal
+    assert set(answers_by_key(settings.out).values()) == {1}

@@ -40,7 +40,7 @@ from monailabel_app.batch.keeping import Recorded
 from monailabel_app.batch.work import Results
 from monailabel_app.cli.app import app
 from monailabel_app.errors import FolderInUseError, StudiesAwayError
-from monailabel_app.site.opening import hold_folders
+from monailabel_app.site.opening import SiteLimits, hold_folders, open_site
 from monailabel_app.site.paths import SitePaths
 from monailabel_app.store import RecordStore
 
@@ -362,6 +362,12 @@ def test_a_segmentation_says_that_nobody_has_reviewed_it(tmp_path) -> None:
     assert {each.VerificationFlag for each in made if each.Modality == "SR"} == {"UNVERIFIED"}
     (segmentation,) = (each for each in made if each.Modality == "SEG")
     assert np.count_nonzero(segmentation.pixel_array) == 8 * 8
+    assert segmentation.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
+    history = open_site(SitePaths.of(str(studies)), SiteLimits(1 << 20, 1 << 20)).results.history(
+        str(segmentation.StudyInstanceUID)
+    )
+    assert len(history.results) == 2
+    assert all(stored.record.decision is None for stored in history.results)
 
 
 def test_a_picture_file_has_no_place_in_an_archive(tmp_path, studies, asked) -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("datasets")
 
 from dicomweb_client import DICOMfileClient
 
+from medreasoner_infer.errors import InputError
 from medreasoner_training.samples import LeftOut, SampleSettings
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.recording import ResultRecorder
@@ -24,7 +25,7 @@ from monailabel_app.errors import PacsUnreachableError
 from monailabel_app.export.approved import approved_labels
 from monailabel_app.export.exporting import ExportSettings, export_approved
 from monailabel_app.images.volumes import VolumeCache
-from monailabel_app.store import RecordStore
+from monailabel_app.store import LabelSubmission, RecordStore
 from monailabel_app.studies.pacs import PacsStudies
 
 GRID = CtGrid((2.0, 2.0, 5.0), (-20.0, 7.0, 100.0), np.eye(3))
@@ -128,3 +129,53 @@ def test_a_server_that_does_not_answer_is_a_typed_error(server, tmp_path) -> Non
     store._client.error = requests.ConnectionError("gone")
     with pytest.raises(PacsUnreachableError, match="try again"):
         approved_labels(store, None, LeftOut())
+
+
+def send_draft(server: Path, series_uid: str, folder: Path) -> PacsStudies:
+    """A mask that no reader has looked at, stored on the server by one workstation."""
+    store = open_store(server, folder / "first")
+    image = nibabel.load(store.image_source(series_uid).path)
+    mask = np.zeros(SHAPE_IJK, np.uint8)
+    mask[2:8, 2:8, 9:12] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, image.affine), folder / "draft.nii.gz")
+    records = RecordStore(folder / "records")
+    keeper = ResultRecorder(
+        records, store.image_source, VolumeCache(1 << 20), store.archive(), store.label_sent
+    )
+    info = {"label_info": [{"name": "Liver", "idx": 1}]}
+    draft = LabelSubmission(series_uid, "original-1", folder / "draft.nii.gz", info)
+    keeper.send_label(keeper.draft(draft, to_archive=True))
+    records.close()
+    return store
+
+
+@pytest.mark.parametrize("cache", ["first", "second"])
+def test_what_nobody_has_reviewed_is_no_label_of_the_server(
+    server, series_uid, tmp_path, cache
+) -> None:
+    send_draft(server, series_uid, tmp_path)
+    stored = [pydicom.dcmread(path) for path in server.glob("*.dcm")]
+    assert [(each.Modality, each.SegmentSequence[0].SegmentAlgorithmType) for each in stored] == [
+        ("SEG", "AUTOMATIC")
+    ]
+    store = open_store(server, tmp_path / cache)
+    assert store.get_labeled_images() == []
+    assert approved_labels(store, None, LeftOut()) == []
+
+
+def test_a_draft_leaves_the_reader_s_label_as_it_was(
+    submitted, server, series_uid, tmp_path
+) -> None:
+    before = open_store(server, tmp_path / "first").get_label_info(series_uid, "final")
+    store = send_draft(server, series_uid, tmp_path)
+    (label,) = approved_labels(store, None, LeftOut())
+    assert label.info["SeriesInstanceUID"] == before["SeriesInstanceUID"]
+    assert store.get_label_info(series_uid, "final") == before
+
+
+def test_a_draft_is_no_final_label(server, series_uid, tmp_path) -> None:
+    store = open_store(server, tmp_path / "first")
+    records = RecordStore(tmp_path / "records")
+    keeper = ResultRecorder(records, store.image_source, VolumeCache(1 << 20), store.archive())
+    with pytest.raises(InputError, match="cannot have the tag 'final'"):
+        keeper.draft(LabelSubmission(series_uid, "final", None, {}), to_archive=True)

@@ -162,7 +162,11 @@ class Ray:
         places = cards or int(found.get("CPU", 1))
         # A task that was begun may have been recorded, so that it is not Ray who begins it again.
         options = {"num_cpus": 1, "num_gpus": 1 if cards else 0, "max_retries": 0}
-        return self._ray.remote(**options)(work), min(self._count or places, places)
+
+        def call(settings: WorkerSettings, task: Any) -> Any:
+            return work(settings, task)
+
+        return self._ray.remote(**options)(call), min(self._count or places, places)
 
     def _told(self, ready: Any) -> Any:
         faults = self._ray.exceptions

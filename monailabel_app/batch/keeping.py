@@ -170,7 +170,8 @@ def draft_of(record: InferenceRecord, question: Question) -> LabelSubmission | N
         return None
     if record.mask_file is None:
         raise RecordStoreError(
-            "The mask is larger than all that is kept of masks, so there is no draft of it."
+            "The mask of the answer is not kept any more, so there is no draft of it. Let the "
+            "server keep more (--conf keep_masks_mb), and ask by a run into a new folder."
         )
     info = {"inference_id": record.id, "label_info": [segment_info(record.id)]}
     return LabelSubmission(record.image_id, draft_tag(question), record.mask_file, info)

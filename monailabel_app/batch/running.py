@@ -135,10 +135,10 @@ class _Run:
     def finished(self) -> list[Pair]:
         """All pairs with what came of them, those of earlier runs too."""
         open_pairs = self._take_over(self._pairs.values())
-        lost = self._ask(open_pairs, together=True)
+        lost = self._ask(open_pairs)
         # Whoever ends a process takes others along; by itself it is known.
         for pair in self._take_over(lost):
-            for again in self._ask([pair], together=False):
+            for again in self._ask([pair]):
                 said = (
                     "The process that read the study ended in the middle of it, e.g. for want of "
                     "memory."
@@ -155,20 +155,20 @@ class _Run:
                 self._done(before)
         return [pair for pair, before in found if before is None]
 
-    def _ask(self, pairs: list[Pair], *, together: bool) -> list[Pair]:
+    def _ask(self, pairs: list[Pair]) -> list[Pair]:
         """Ask; returns the pairs of images whose process has ended."""
-        works = self._works(pairs, together=together)
-        rate = self._batch.per_minute
         lost = []
-        spent = paced(works, rate, cost=lambda work: len(work.questions))
-        for work, told in self._engine.map(answer_image, spent):
+        works = paced(
+            self._works(pairs), self._batch.per_minute, cost=lambda work: len(work.questions)
+        )
+        for work, told in self._engine.map(answer_image, works):
             if told is None:
                 lost += [self._pairs[work.image_id, each.key] for each in work.questions]
             for pair in told or ():
                 self._done(pair)
         return lost
 
-    def _works(self, pairs: list[Pair], *, together: bool) -> Iterator[ImageWork]:
+    def _works(self, pairs: list[Pair]) -> Iterator[ImageWork]:
         """By image, as many questions at once as may be asked in a minute."""
         rate = self._batch.per_minute
         most = len(self._pairs) if rate is None else max(1, int(rate))

@@ -11,7 +11,7 @@ from pathlib import Path
 from monailabel_app.batch.errors import BatchFolderError
 from monailabel_app.batch.keeping import draft_of
 from monailabel_app.batch.questions import Question
-from monailabel_app.batch.work import Pair, Results, WorkerSettings
+from monailabel_app.batch.work import KEPT_MASK_BYTES, Pair, Results, WorkerSettings
 from monailabel_app.errors import StudiesWriteError, UnknownImageError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.site.opening import (
@@ -24,11 +24,8 @@ from monailabel_app.site.opening import (
     prepare_folders,
 )
 from monailabel_app.site.paths import SitePaths, require_studies
-from monailabel_app.store.store import DEFAULT_KEEP_MASK_BYTES
 from monailabel_app.studies.pacs import PacsStudies
 from monailabel_app.studies.set_aside import SetAside
-
-_VOLUME_BYTES = 1 << 30
 
 
 class BatchStudies:
@@ -161,7 +158,7 @@ def opened(settings: WorkerSettings, *, own_records: bool) -> Iterator[BatchStud
     # One process sends what waits; a second one would send it twice.
     lock = hold_folders(paths) if is_archived else None
     try:
-        limits = SiteLimits(_VOLUME_BYTES, DEFAULT_KEEP_MASK_BYTES)
+        limits = SiteLimits(settings.volume_bytes, KEPT_MASK_BYTES)
         site = open_site(paths, limits, read_only=is_archived, copies=False)
         yield BatchStudies(site.studies, site)
     finally:

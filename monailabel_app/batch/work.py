@@ -15,6 +15,8 @@ from medreasoner_infer.types import ModelIdentity
 from monailabel_app.batch.questions import Question
 from monailabel_app.images.source import ImageSource
 
+# Of the masks beside the records none goes for a run's: how many stay is the server's setting.
+KEPT_MASK_BYTES = 1 << 62
 Models = tuple[ModelIdentity | None, ModelIdentity]
 """Reasoner and segmenter."""
 

@@ -24,6 +24,7 @@ from monailabel_app.batch.journal import ProcessJournal
 from monailabel_app.batch.keeping import Archived, Files, Keeper, Recorded
 from monailabel_app.batch.questions import Question
 from monailabel_app.batch.work import (
+    KEPT_MASK_BYTES,
     ImageWork,
     Models,
     Pair,
@@ -94,7 +95,7 @@ class Worker:
     def _open_keeper(self, settings: WorkerSettings) -> Keeper:
         if settings.results is Results.FILES:
             return Files(self._pipeline, self._volumes, settings.out)
-        records = RecordStore(settings.data_dir)
+        records = RecordStore(settings.data_dir, KEPT_MASK_BYTES)
         if settings.results is Results.DATASET:
             return Recorded(self._pipeline, self._volumes, records)
         return Archived(self._pipeline, self._volumes, records, self._images.archive())

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -124,8 +124,10 @@ class DocumentMaker:
             return None
         values = [int(value) for value in np.unique(values_ijk) if value]
         answered = None if record is None else Answered(record.id, record.query)
-        segments = segments_of(label.info.get("label_info"), values, answered)
-        return _Label(values_ijk, segments, label.tag != FINAL)
+        is_draft = label.tag != FINAL
+        described = segments_of(label.info.get("label_info"), values, answered)
+        segments = [replace(segment, is_draft=is_draft) for segment in described]
+        return _Label(values_ijk, segments, is_draft)
 
     def _segmentation(
         self,

@@ -31,6 +31,8 @@ MODEL_NAME = "MedReasoner for MONAI Label"
 # Results of one kind carry the same series number, apart from those of scanners.
 SEG_SERIES_NUMBER = 7001
 REPORT_SERIES_NUMBER = 7002
+# Segment Algorithm Type (PS3.3 C.8.20.2) of what was calculated without a user's assistance.
+AUTOMATIC = "AUTOMATIC"
 _UTF_8 = "ISO_IR 192"
 
 
@@ -79,6 +81,13 @@ def device_attributes() -> DeviceAttributes:
 def device_uid() -> str:
     """The UID of this installation, the same for as long as the machine keeps its name."""
     return stable_uid("device", platform.node())
+
+
+def is_draft(segmentation: Dataset) -> bool:
+    """Whether this is an answer of ours that no reader has submitted; its metadata suffice."""
+    segments = segmentation.get("SegmentSequence") or ()
+    kinds = {segment.get("SegmentAlgorithmType") for segment in segments}
+    return segmentation.get("Manufacturer") == MANUFACTURER and kinds == {AUTOMATIC}
 
 
 def coded(code: ConceptCode) -> CodedConcept:

@@ -46,7 +46,7 @@ class ResultRecorder:
     """Records come first; the archive gets them when it can.
 
     Args:
-        on_sent: told of every document that has reached the archive.
+        on_sent: told of every document that has reached the archive, drafts left out.
     """
 
     def __init__(
@@ -62,7 +62,14 @@ class ResultRecorder:
         self._volumes = volumes
         self._archive = archive
         maker = DocumentMaker(records, find_image, volumes)
-        self._submitter = Submitter(records, maker, archive, on_sent)
+
+        def on_label_sent(document: PacsDocument) -> None:
+            # A draft is no label of the studies, whose final label stays what it was.
+            label = None if document.label_id is None else records.label(document.label_id)
+            if label is None or label.tag == FINAL:
+                on_sent(document)
+
+        self._submitter = Submitter(records, maker, archive, on_label_sent)
         self._worker = OutboxWorker(self._submitter)
 
     def start(self) -> None:

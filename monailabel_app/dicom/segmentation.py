@@ -20,6 +20,7 @@ from monailabel_app.dicom import vocabulary
 from monailabel_app.dicom.codes import SegmentCodes
 from monailabel_app.dicom.colours import cielab, stable_rgb
 from monailabel_app.dicom.encoding import (
+    AUTOMATIC,
     MANUFACTURER,
     SEG_SERIES_NUMBER,
     InstanceIds,
@@ -45,6 +46,7 @@ with needs_extra("highdicom", "pacs"):
     )
 
 SOURCE_UNKNOWN = "source unknown"
+_AUTOMATIC = SegmentAlgorithmTypeValues(AUTOMATIC)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class SegmentSpec:
         model: name and version of the algorithm, ``None`` where it is not known what made the
             mask, which may then be a model or a hand.
         rgb: the colour on the screen; that of the label's name where nothing is told.
+        is_draft: whether no reader has submitted it; see :func:`.encoding.is_draft`.
     """
 
     value: int
@@ -67,6 +70,7 @@ class SegmentSpec:
     tracking: tuple[str, str] | None = None
     model: tuple[str, str] | None = None
     rgb: RGB | None = None
+    is_draft: bool = False
 
 
 def write_segmentation(
@@ -188,7 +192,7 @@ def _described(number: int, segment: SegmentSpec) -> SegmentDescription:
         segment_label=shortened(segment.label),
         segmented_property_category=coded(segment.codes.category),
         segmented_property_type=coded(segment.codes.kind),
-        algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
+        algorithm_type=_AUTOMATIC if segment.is_draft else SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
         algorithm_identification=algorithm,
         tracking_uid=None if segment.tracking is None else segment.tracking[0],
         tracking_id=None if segment.tracking is None else segment.tracking[1],

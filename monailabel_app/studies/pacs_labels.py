@@ -16,6 +16,7 @@ from medreasoner_infer.imaging import write_mask
 from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.places import files_below
+from monailabel_app.dicom.encoding import is_draft
 from monailabel_app.dicom.errors import UnreadableResultError
 from monailabel_app.dicom.seg_reading import SEGMENTATION_LIMITS, read_segment, segment_numbers
 from monailabel_app.dicom.source import open_source
@@ -76,12 +77,17 @@ def newest_segmentations(client: DICOMwebClient, image_ids: Collection[str]) -> 
 def _made_of(
     client: DICOMwebClient, entry: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    """The image series that a segmentation refers to, and the date and time of its content."""
+    """The image series that a segmentation refers to, and the date and time of its content.
+
+    None of an answer that nobody has reviewed, which is no label.
+    """
     from pydicom.dataset import Dataset
 
     uids = uid_of(entry, STUDY_UID), uid_of(entry, SERIES_UID)
     for metadata in client.retrieve_series_metadata(*uids):
         instance = Dataset.from_json(metadata)
+        if is_draft(instance):
+            continue
         made = str(instance.get("ContentDate") or ""), str(instance.get("ContentTime") or "")
         for reference in instance.get("ReferencedSeriesSequence") or ():
             yield str(reference.SeriesInstanceUID), made

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip("monailabel")
@@ -25,8 +26,8 @@ from support.batches import (
     write_studies,
 )
 
-from monailabel_app.batch.engines import Processes
-from monailabel_app.batch.work import Results
+from monailabel_app.batch.engines import Processes, Ray
+from monailabel_app.batch.work import Results, WorkerSettings
 from monailabel_app.store import RecordStore
 
 IMAGES = 6
@@ -114,3 +115,21 @@ def test_a_process_that_dies_takes_no_answer_along(
     records = RecordStore(settings.data_dir)
     assert len(records.list_for_image("ct0") + records.list_for_image("ct1")) == 4 - fatal
     assert set(answers_by_key(settings.out).values()) == {1}
+
+
+def listening(settings: WorkerSettings, _: object) -> set[str]:
+    """Addresses that processes of Ray listen on, seen from one of them."""
+    raylet = psutil.Process().parent()
+    assert raylet is not None
+    found = [raylet, *raylet.children(recursive=True), *raylet.parent().children(recursive=True)]
+    connections = [each for process in found for each in process.net_connections("inet")]
+    return {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+
+
+def test_an_instance_of_ray_is_reached_from_this_machine_only(tmp_path, path_of_tests) -> None:
+    pytest.importorskip("ray", reason="Ray is absent; install the extra 'ray'")
+    settings = settings_of(tmp_path, tmp_path / "out")
+    with Ray(settings, "local", 1) as engine:
+        ((_, addresses),) = engine.map(listening, [None])
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}

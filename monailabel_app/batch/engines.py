@@ -13,6 +13,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any, Protocol, TypeVar
 
+from monailabel_app.batch.errors import BatchProcessError
 from monailabel_app.batch.work import WorkerSettings
 from monailabel_app.common.extras import needs_extra
 
@@ -117,24 +118,34 @@ class Ray:
 
     Raises:
         MissingExtraError: Ray is not installed.
+        BatchProcessError: an instance of its own would listen to other machines.
     """
 
     def __init__(self, settings: WorkerSettings, address: str, count: int | None) -> None:
-        # Read by Ray when it is imported: nothing about a site goes to its makers.
+        # Both are read when Ray is imported: nothing about a site goes to its makers, and an
+        # instance of its own listens on this machine alone, as where Ray knows no clusters.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        if address == LOCAL:
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         with needs_extra("ray", "ray"):
             import ray
         self._ray: Any = ray
         self._settings, self._address, self._count = settings, address, count
 
     def __enter__(self) -> Ray:
-        own = {"num_cpus": self._count, "include_dashboard": False, "_node_ip_address": _LOOPBACK}
+        own = {"num_cpus": self._count, "include_dashboard": False}
         self._ray.init(
             self._address,
             log_to_driver=False,
             logging_level="ERROR",
             **(own if self._address == LOCAL else {}),
         )
+        if self._address == LOCAL and self._ray.util.get_node_ip_address() != _LOOPBACK:
+            self._ray.shutdown()
+            raise BatchProcessError(
+                "This Ray would listen to other machines. Take --processes, or a cluster of your "
+                "own by its address."
+            )
         return self
 
     def __exit__(self, *fault: object) -> None:

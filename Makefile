@@ -3,7 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v p
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/monailabel.txt
-EXTRAS := monailabel,train,pacs,litemedsam,dev,docs
+WHAT_IS_INSTALLED := pyproject.toml setup.py scripts/install.py $(wildcard constraints/*.txt)
+# Packages for NVIDIA GPUs: yes, no, or auto (if there is one); the program that installs: uv or pip.
+GPU ?= auto
+INSTALLER ?= uv
 # Programs of the environment that others start by name: pre-commit's hooks, Node's.
 ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 # medreasoner_training under its own name, for what reads files without importing them.
@@ -12,6 +15,8 @@ STUDIES ?=
 QUERY ?=
 export OMP_NUM_THREADS ?= 2
 export HF_HUB_OFFLINE ?= 1
+# Modules are compiled when they are first imported, not all of them by the installation.
+unexport PYTHONDONTWRITEBYTECODE
 
 # `make embedded-models`: where the trainings keep their checkpoints, public test data to judge by, and
 # options of the trainings for a short trial.
@@ -24,21 +29,27 @@ AREAS ?=
 MUTANTS_OPTIONS ?=
 SHIPPED := medreasoner_infer/embedded
 
-.PHONY: install demo serve test test-fast test-viewers lint docs audit mutants benchmark clean
+.PHONY: install install-run demo serve test test-fast test-viewers lint docs audit mutants benchmark clean
 .PHONY: embedded-models train-reasoner train-reasoner-small train-segmenter evaluate-embedded
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml setup.py $(CONSTRAINTS)
+# What a server needs, without the tools of developers and the trainer.
+install-run: $(VENV)/.installed-run
+
+$(VENV)/.installed-run: $(WHAT_IS_INSTALLED)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
-	  --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	$(BIN)/python scripts/install.py run --gpu $(GPU) --installer $(INSTALLER)
 	touch $@
 
-demo: install
+$(VENV)/.installed: $(VENV)/.installed-run
+	$(BIN)/python scripts/install.py all --gpu $(GPU) --installer $(INSTALLER)
+	touch $@
+
+demo: install-run
 	$(BIN)/medreasoner demo $(if $(STUDIES),--studies '$(STUDIES)') $(if $(QUERY),--query '$(QUERY)')
 
-serve: install
+serve: install-run
 	$(BIN)/medreasoner serve --studies $(or $(STUDIES),demo_studies)
 
 # A file of tests for each core at a time; what a test computes itself takes one core.

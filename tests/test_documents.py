@@ -129,7 +129,8 @@ def check_make(command: Command, _: pytest.MonkeyPatch) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name in (word.partition("=")[0] for word in command.words[1:] if "=" in word):
         assert re.search(rf"^{name} \?=", makefile, re.MULTILINE), f"no variable {name}"
-    tried = ["make", "--dry-run", "--old-file=.venv/.installed", *command.words[1:]]
+    installed = [f"--old-file=.venv/{stamp}" for stamp in (".installed", ".installed-run")]
+    tried = ["make", "--dry-run", *installed, *command.words[1:]]
     done = subprocess.run(tried, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import product
+from itertools import chain, product
 from typing import Generic, TypeVar
 
 from medreasoner_infer.language.grammar import (
@@ -53,23 +53,23 @@ def is_unspaced(word: str) -> bool:
 
 def tokens_of(text: str) -> tuple[Token, ...]:
     """The tokens of a text in composed form (NFC); other marks are dropped."""
-    found = ((_plain(match[0]), *match.span()) for match in _TOKEN.finditer(text))
     return tuple(
-        Token(word, start, end) for plain, start, end in found for word in plain.split() or [plain]
+        Token(word, *match.span()) for match in _TOKEN.finditer(text) for word in _plain(match[0])
     )
 
 
 def plain_tokens(text: str) -> Tokens:
     """Those of a name or form, to be compared."""
-    return tuple(token.plain for token in tokens_of(text))
+    return tuple(chain.from_iterable(map(_plain, _TOKEN.findall(text))))
 
 
 _NARROW = str.maketrans("，；＆＋／", ",;&+/")
 
 
 @lru_cache(maxsize=1 << 14)  # a language's names share most of their words
-def _plain(piece: str) -> str:
-    return plain_text(piece) or piece.translate(_NARROW)
+def _plain(piece: str) -> Tokens:
+    plain = plain_text(piece) or piece.translate(_NARROW)
+    return tuple(plain.split()) or (plain,)
 
 
 _T = TypeVar("_T")

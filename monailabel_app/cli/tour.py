@@ -19,7 +19,7 @@ from medreasoner_infer.result import Inference
 from monailabel_app.errors import ERROR_PREFIX
 
 STUDY_SEED = 7
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 600.0  # a busy machine compiles modules at the first start
 LOCALHOST = "127.0.0.1"
 
 

@@ -58,8 +58,12 @@ def main() -> int:
         help="whether to install what only NVIDIA GPUs need; by default if there is one",
     )
     parser.add_argument("--installer", choices=("uv", "pip"), default="uv")
+    parser.add_argument(
+        "--copy", action="store_true", help="copy the package, so that this folder may go"
+    )
     asked = parser.parse_args()
-    wanted = f"{ROOT}[{','.join(EXTRAS[asked.what])}]"
+    package = f"{ROOT}[{','.join(EXTRAS[asked.what])}]"
+    wanted = (package,) if asked.copy else ("--editable", package)
     gpu = asked.gpu == "yes" or (asked.gpu == "auto" and has_gpu())
     os.environ.setdefault("SAM2_BUILD_CUDA", "0")  # a CUDA kernel that is not used here
     if asked.installer == "uv":
@@ -167,7 +171,7 @@ def as_uv_takes_them(settings: Mapping[str, str]) -> UvSettings:
     return UvSettings(tuple(options), environment)
 
 
-def install_by_uv(wanted: str, settings: UvSettings, *, gpu: bool) -> bool:
+def install_by_uv(wanted: Sequence[str], settings: UvSettings, *, gpu: bool) -> bool:
     """Install torch first, then the rest; returns whether it has worked."""
     command = uv_install(settings, gpu=gpu)
     environment = {**os.environ, **settings.environment}
@@ -177,7 +181,7 @@ def install_by_uv(wanted: str, settings: UvSettings, *, gpu: bool) -> bool:
     if done != 0:
         return False
     with step("Installing the other packages"):
-        return run([*command, *beside, "--editable", wanted], environment) == 0
+        return run([*command, *beside, *wanted], environment) == 0
 
 
 def uv_install(settings: UvSettings, *, gpu: bool) -> list[str]:
@@ -189,12 +193,12 @@ def uv_install(settings: UvSettings, *, gpu: bool) -> list[str]:
     return command if gpu else [*command, "--excludes", str(LEFT_OUT_WITHOUT_GPU)]
 
 
-def install_by_pip(wanted: str) -> int:
+def install_by_pip(wanted: Sequence[str]) -> int:
     """The same by pip, which leaves nothing out."""
     steps = {
         "Installing torch": TORCH,
         "Building SAM2": ("--no-build-isolation", "--no-deps", BUILT_BESIDE_TORCH),
-        "Installing the other packages": ("--editable", wanted),
+        "Installing the other packages": wanted,
     }
     for title, words in steps.items():
         with step(title):

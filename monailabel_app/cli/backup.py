@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``medreasoner backup`` and ``medreasoner restore``: a site's records and models in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+RecordsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the records, if the server was given one.", file_okay=False),
+]
+console = Console()
+
+
+def backup(
+    studies: Annotated[
+        str, typer.Argument(help="Folder of studies, or the address of a DICOMweb server.")
+    ],
+    out: Annotated[Path, typer.Option(help="New file for the backup.", dir_okay=False)],
+    records: RecordsOption = None,
+) -> None:
+    """Save records, labels, masks, results and the site's own models, also while the server runs.
+
+    The images are not in it. The file tells of patients as the records do: keep it as safe.
+    """
+    from medreasoner_infer.models.store.store import default_folder
+    from monailabel_app.site.backup import write_backup
+    from monailabel_app.site.paths import SitePaths
+
+    manifest = write_backup(SitePaths.of(studies, records).data_dir, default_folder(), out)
+    size = sum(file.size for file in manifest.files.values())
+    console.print(Text(f"wrote {out}: {len(manifest.files)} files, {size} bytes"), soft_wrap=True)
+    if not manifest.has_database:
+        console.print("No records.sqlite is there. Records in PostgreSQL are saved by pg_dump.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The backup.")],
+    studies: Annotated[
+        str, typer.Option(help="Folder of studies, or the address of a DICOMweb server.")
+    ],
+    records: RecordsOption = None,
+    without_models: Annotated[
+        bool, typer.Option("--without-models", help="Leave the site's own models as they are.")
+    ] = False,
+) -> None:
+    """Put a backup back; every file is compared with its hash, and nothing is overwritten."""
+    from medreasoner_infer.models.store.store import default_folder
+    from monailabel_app.site.paths import SitePaths, require_studies
+    from monailabel_app.site.restore import restore_backup
+
+    require_studies(studies)
+    paths = SitePaths.of(studies, records)
+    manifest = restore_backup(file, paths.data_dir, None if without_models else default_folder())
+    said = f"restored {len(manifest.files)} files of {manifest.created_at} into {paths.data_dir}"
+    console.print(Text(said), soft_wrap=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medreasoner_infer import __version__
 from medreasoner_infer.agreement import agreement, record_samples
 from medreasoner_infer.corrections import Correction
 from medreasoner_infer.errors import InputError
@@ -341,6 +342,7 @@ class _Reading:
             segmenter=segmenter,
             timings_s=watch.timings_s(),
             warnings=self.warnings,
+            software_version=__version__,
             follow_up=self.follow_up,
         )
 

@@ -164,6 +164,8 @@ class Inference(_Judged):
     always says the same), ``None`` for a single sample; of an answer without a box it is the share
     of samples with the same outcome. ``calibrated`` tells that ``confidence`` is the probability
     that the answer is right, not the model's own. ``timings_s`` maps a stage to seconds.
+    ``software_version`` is that of this package when it answered, ``None`` in records from before
+    it was kept.
     """
 
     inference_id: str
@@ -189,6 +191,7 @@ class Inference(_Judged):
     warnings: tuple[str, ...] = ()
     calibrated: bool = False
     follow_up: FollowUp | None = None
+    software_version: str | None = None
     schema_version: int = RESULT_SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:

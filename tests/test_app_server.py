@@ -8,6 +8,7 @@ import email
 import gzip
 import hashlib
 import html
+import importlib.metadata
 import io
 import json
 import logging
@@ -189,6 +190,8 @@ def affine_ras_of(path: Path) -> np.ndarray:
 def test_info_lists_both_models_with_their_options(client, tmp_path) -> None:
     told = client.get("/info/")
     assert str(tmp_path) not in told.text
+    software = {"name": "medreasoner", "version": importlib.metadata.version("medreasoner")}
+    assert told.json()["software"] == software
     models = told.json()["models"]
     assert {name: (m["type"], m["dimension"]) for name, m in models.items()} == {
         "medreasoner": ("segmentation", 3),

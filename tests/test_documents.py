@@ -45,11 +45,12 @@ DOCUMENTS = documents()
 ELLIPSIS = "…"
 OURS = re.compile(
     r"(medreasoner|make|python|\.venv/bin/python|pip install|monailabel start_server|accelerate)"
-    r"(?= |$)|(\.ci|benchmarks|scripts)/\w"
+    r"(?= |$)|(\.ci|benchmarks|deploy|scripts)/\w"
 )
 # Programs of others, whose options cannot be asked for here.
 OTHERS = frozenset({
-    "cp", "curl", "echo", "mkdir", "pre-commit", "source", "umask", ".venv-vllm/bin/vllm",
+    "cp", "curl", "docker", "echo", "git", "mkdir", "pre-commit", "pg_dump", "sed", "source",
+    "sudo", "systemctl", "umask", ".venv-vllm/bin/vllm",
 })  # fmt: skip
 NOT_OURS = frozenset({"json.tool", "pytest"})
 # Folders that a reader of the documents has or has made when these commands come.
@@ -194,7 +195,7 @@ def check_script(command: Command, _: pytest.MonkeyPatch) -> None:
 
 def checks_of(command: Command) -> Callable[[Command, pytest.MonkeyPatch], None]:
     program = command.words[0]
-    if program.startswith(("scripts/", ".ci/")) and not program.endswith(".py"):
+    if program.startswith(("deploy/", "scripts/", ".ci/")) and not program.endswith(".py"):
         return check_script
     if program.startswith(("benchmarks/", "scripts/")):
         return check_python

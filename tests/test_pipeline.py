@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import json
 from contextlib import contextmanager
@@ -483,6 +484,7 @@ def test_record_is_plain_json_and_holds_all_but_the_mask(volume):
     record = json.loads(json.dumps(result.to_dict()))
     assert "mask_ijk" not in record
     assert record["schema_version"] == 1
+    assert record["software_version"] == importlib.metadata.version("medreasoner")
     assert record["query"] == "Where?"
     assert record["prompts"]["bbox_corners_lps_mm"] == [[7.0, 15.0, 15.0], [23.0, 31.0, 15.0]]
     assert record["reasoner"]["weights_sha256"] == "0" * 64

@@ -40,7 +40,7 @@ def backup(
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The backup.")],
+    file: Annotated[Path, typer.Argument(help="The backup.", dir_okay=False)],
     studies: Annotated[
         str, typer.Option(help="Folder of studies, or the address of a DICOMweb server.")
     ],

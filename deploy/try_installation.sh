@@ -30,7 +30,7 @@ commands() { # the RUN lines of the first stage, in this folder's places
 
 export PIP_CONFIG_FILE=${PIP_CONFIG_FILE:-${XDG_CONFIG_HOME:-$HOME/.config}/pip/pip.conf}
 [ -f "$PIP_CONFIG_FILE" ] || unset PIP_CONFIG_FILE
-export HOME=$folder/home GPU=no UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+export HOME=$folder/home GPU=no
 unset PYTHONPATH VIRTUAL_ENV
 while IFS= read -r line; do
   echo "+ $line"

@@ -58,14 +58,19 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def write_durably(path: Path, text: str) -> None:
+def write_durably(path: Path, text: str, *, private: bool = False) -> None:
     """Replace ``path`` by ``text`` such that even a loss of power leaves the old or the new file.
 
     Call it under a lock: what a crash left unfinished is overwritten the next time.
+
+    Args:
+        path: of the file.
+        text: its new content.
+        private: let the owner alone read it, whatever the process's umask.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
+        with open(unfinished, "w", encoding="utf-8", opener=_private if private else None) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -73,6 +78,12 @@ def write_durably(path: Path, text: str) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _private(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # one that a crash left keeps its mode
+    return descriptor
 
 
 def sync_folder(folder: Path) -> None:

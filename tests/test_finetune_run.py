@@ -21,26 +21,14 @@ pytest.importorskip("datasets", reason="the extra 'train' is not installed")
 pytest.importorskip("trl", reason="the extra 'train' is not installed")
 pytest.importorskip("peft", reason="the extra 'train' is not installed")
 
-from support.runs import make_run_folder
+from support.runs import make_run_folder, make_site
 
 import medreasoner_infer
-from medreasoner_infer.imaging import Plane
 from medreasoner_infer.models.store import ReasonerStore
-from medreasoner_training.embedded.queries import known_targets
-from medreasoner_training.embedded.reasoner.samples import sample_questions
 from medreasoner_training.finetune import State, read_progress
 from medreasoner_training.finetune.checkpoints import newest_complete
 from medreasoner_training.finetune.run import ExitCode, run
 from medreasoner_training.gate import GateReport, ModelScores
-from medreasoner_training.samples import (
-    TRAIN,
-    VALIDATION,
-    LeftOut,
-    QuerySource,
-    Question,
-    Sample,
-    writing_dataset,
-)
 
 pytestmark = pytest.mark.slow
 
@@ -65,34 +53,10 @@ gate: {{min_patients: 2, resamples: 100}}
 """
 
 
-def phantom_sample(index: int, present: bool = True) -> Sample:
-    drawn = sample_questions(np.random.default_rng([77, index]), 6)
-    question = next(q for q in drawn.questions if (q.truth is not None) == present)
-    truth, grey = question.truth, drawn.image.grey
-    return Sample(
-        image=np.repeat(grey[..., None], 3, axis=2),
-        mask=np.zeros(grey.shape, bool) if truth is None else truth.mask,
-        question=Question(question.query, QuerySource.TEMPLATE),
-        label_name=known_targets()[question.label].name,
-        bbox_xyxy_px=None if truth is None else truth.bbox_xyxy_px,
-        points_xy_px=None if truth is None else truth.points_xy_px,
-        plane=Plane.AXIAL,
-        slice_index=index,
-        modality="CT",
-        window="w",
-        case_key=f"{index:016d}",
-        patient_key=f"{index:016d}",
-    )
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     """A folder with a data set of five patients, three of whom train."""
-    folder = tmp_path_factory.mktemp("site")
-    with writing_dataset(folder / "set", (TRAIN, VALIDATION), {}, LeftOut()) as writer:
-        for index in range(5):
-            writer.add(phantom_sample(index), TRAIN if index < 3 else VALIDATION)
-    return folder
+    return make_site(tmp_path_factory.mktemp("site"))
 
 
 def make_run(site: Path, name: str, config: str = CONFIG) -> Path:

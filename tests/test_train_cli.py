@@ -90,6 +90,24 @@ def test_changes_reach_the_configuration_and_a_run_in_a_folder_is_resumed(tmp_pa
     ]
 
 
+@pytest.mark.usefixtures("_exported")
+def test_a_run_is_watched_on_request_only_and_its_page_is_named(tmp_path):
+    own = tmp_path / "own"
+    result = train(tmp_path, "killed", "--run", own)
+    assert "watch:\n  enabled: false" in (own / "config.yaml").read_text()
+    assert "page: file://" not in result.output
+    train(tmp_path, "killed", "--run", own, "--watch")
+    assert "watch:\n  enabled: true" in (own / "config.yaml").read_text()
+    page = own / "watch" / "index.html"
+    page.parent.mkdir()
+    page.touch()
+    result = train(tmp_path, "promotes", "--run", own)
+    assert result.output.count(f"page: {page.as_uri()}") == 1
+    assert page.as_uri() in run("train", "--status").output
+    train(tmp_path, "promotes", "--run", tmp_path / "other", "--watch")
+    assert "watch:\n  enabled: true" in (tmp_path / "other" / "config.yaml").read_text()
+
+
 def test_a_stop_before_the_trainer_starts_has_the_exit_status_of_a_stop(tmp_path, monkeypatch):
     def stopped(*_: object) -> None:
         raise TrainingStoppedError("Stopped before the trainer was started.")

@@ -64,6 +64,8 @@ def test_viewers_texts_change_the_configuration():
         ({"bundle_path": "/studies"}, TrainOptionError, "no option of training"),
         ({"gpus": "0"}, TrainOptionError, "no option of training"),
         ({"run.accelerate_config": "/etc/passwd"}, TrainOptionError, "no option of training"),
+        ({"run.report_to": "wandb"}, TrainOptionError, "no option of training"),
+        ({"watch.enabled": True}, TrainOptionError, "no option of training"),
         ({"lora.target_modules": "(a+)+$"}, TrainOptionError, "no option of training"),
         ({"grpo.generations[0]": 1}, TrainOptionError, "no option of training"),
         ({"grpo." + "a." * 900 + "a": 1}, TrainOptionError, "no option of training"),

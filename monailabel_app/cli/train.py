@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,6 +87,14 @@ def train(
         float | None, typer.Option(min=0.1, help="Memory of a card in 10^9 B, of a dry run.")
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="Cards of a dry run.")] = 1,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Write a page into the run's folder, for your account only, that shows images, "
+            "answers and rewards while it learns.",
+        ),
+    ] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the last training.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the running training.")] = False,
 ) -> None:
@@ -108,7 +116,7 @@ def train(
         if stop:
             on.stop()
         elif not status:
-            _train_on(on, _changed(config, change, method), change, command)
+            _train_on(on, _changed(config, change, method, watch), change, command)
         _show_run(on)
         raise typer.Exit(0 if status or stop else _STATUSES.get(on.progress.state.value, 0))
     folder = _folder(studies, records)
@@ -120,16 +128,18 @@ def train(
     if studies is None:
         raise typer.BadParameter("give the studies to learn from", param_hint="--studies")
     from monailabel_app.training.options import TrainOptions
-    from monailabel_app.training.site import SiteTraining
+    from monailabel_app.training.site import SiteTraining, watch_run
     from monailabel_app.training.trainer import trainer_command
 
     training = SiteTraining(studies, folder, trainer_command(command))
-    with _bars() as tell, _stopped_early(folder):
+    with _bars(folder.latest) as tell, _stopped_early(folder):
         if run is not None and not fresh and (run / "config.yaml").is_file():
             _refuse_changes(run, change)
+            if watch:
+                watch_run(run)
             last = training.resume(run.absolute(), tell)
         else:
-            label, changed = _changed(config, change, method)
+            label, changed = _changed(config, change, method, watch)
             options = TrainOptions(label, changed, fresh, val_share, max_slices)
             place = None if run is None else _free(run)
             last = training.train(options, tell, place)
@@ -173,14 +183,15 @@ def _folder(studies: str | None, records: Path | None) -> TrainingFolder:
 
 
 def _changed(
-    name: str, changes: list[str] | None, method: str | None
+    name: str, changes: list[str] | None, method: str | None, watch: bool = False
 ) -> tuple[str, FineTuneConfig]:
     """What a configuration is called, and the configuration with what the options change."""
     from monailabel_app.training.options import overridden
 
     label, config = _config(name)
     asked = dict(map(_key_and_value, changes or ()))
-    return label, overridden(config, method_changes(config, method) | asked)
+    page = {"watch.enabled": "true"} if watch else {}
+    return label, overridden(config, method_changes(config, method) | asked | page)
 
 
 def _train_on(
@@ -191,8 +202,9 @@ def _train_on(
 ) -> None:
     """Train on a data set, or go on with a run that was begun."""
     from medreasoner_training.finetune import Progress, State
+    from monailabel_app.training.site import watch_run
 
-    with _bars() as tell:
+    with _bars(lambda: on.run.absolute()) as tell:
 
         def on_row(done: int, total: int) -> None:
             if done % _TELL_ROWS == 0 or done == total:
@@ -201,6 +213,8 @@ def _train_on(
 
         if on.is_begun:
             _refuse_changes(on.run, changes)
+            if named[1].watch.enabled:
+                watch_run(on.run)
         found = on.begin(named[1], on_row)
         console.print(Text(f"Learning set: {summary_of(found)}"), soft_wrap=True)
         on.train(command, tell)
@@ -246,8 +260,12 @@ def _free(run: Path) -> Path:
 
 
 @contextmanager
-def _bars() -> Iterator[OnProgress]:
-    """A bar of the optimiser steps, with what the run tells beside it."""
+def _bars(run: Callable[[], Path | None]) -> Iterator[OnProgress]:
+    """A bar of the optimiser steps, with what the run tells beside it, and once where its page is.
+
+    Args:
+        run: gives the run's folder, once it has one.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
@@ -256,6 +274,7 @@ def _bars() -> Iterator[OnProgress]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[line]}"))  # fmt: skip  # noqa: E501
     with Bars(*columns, console=console, transient=True) as bars:
         task, news = bars.add_task("training", total=None, line=""), NewsFilter()
+        pages: list[str] = []
 
         def tell(progress: Progress) -> None:
             line = progress_line(progress)
@@ -264,8 +283,20 @@ def _bars() -> Iterator[OnProgress]:
             )
             if not console.is_terminal and news.is_news(progress):
                 console.print(Text(line), soft_wrap=True)
+            page = None if pages else _page(run())
+            if page is not None:
+                pages.append(page)
+                console.print(Text(f"page: {page}"), soft_wrap=True)
 
         yield tell
+
+
+def _page(run: Path | None) -> str | None:
+    """The address of a run's page, if it has one."""
+    from medreasoner_training.finetune.watch import page_of
+
+    page = None if run is None else page_of(run.absolute())
+    return page.as_uri() if page is not None and page.is_file() else None
 
 
 def _show(folder: TrainingFolder) -> None:
@@ -290,6 +321,9 @@ def _table(run: Path | None, progress: Progress, store: ReasonerStore) -> Any:
     table.add_column(overflow="fold")
     table.add_row("run", Text(str(run)))
     table.add_row("state", Text(progress_line(progress)))
+    page = _page(run)
+    if page is not None:
+        table.add_row("page", Text(page))
     if progress.candidate is not None:
         decided = [e for e in store.history() if e.candidate == progress.candidate]
         for event in decided[-1:]:

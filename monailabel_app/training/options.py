@@ -31,7 +31,7 @@ from monailabel_app.training.errors import TrainOptionError
 
 AS_CONFIGURED = "as configured"
 DEFAULT_CONFIG = "embedded"
-# Model, store, gate and servers are the administrator's: a viewer cannot name other ones.
+# Model, store, gate, servers and the page of a run (watch) are the administrator's.
 _VIEWERS_SECTIONS = frozenset({"grpo", "sft", "lora", "rewards", "augmentation", "run"})
 _OWN = (
     "config", "tuning", "method", "steps", "learning_rate", "seed", "val_share", "max_slices",
@@ -39,9 +39,10 @@ _OWN = (
 )  # fmt: skip
 # Sent by MONAI Label's clients; they mean nothing here.
 _STOCK = frozenset({"model", "client_id", "name"})
-# Of the viewers' sections: a path, a pattern that may take for ever, and the server's hardware.
+# Of the viewers' sections: a path, a pattern that may take for ever, the server's hardware, and
+# where figures are sent.
 _NOT_THE_VIEWERS = frozenset(
-    {"run.accelerate_config", "lora.target_modules", "run.device", "run.gpu_gb"}
+    {"run.accelerate_config", "lora.target_modules", "run.device", "run.gpu_gb", "run.report_to"}
 )
 _MAX_OPTIONS, _MAX_CHARACTERS, _MAX_VALUES, _MAX_DIGITS = 64, 200, 64, 18
 _KEY = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){0,2}")

@@ -15,7 +15,13 @@ from pathlib import Path
 
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.errors import MedReasonerError
-from medreasoner_training.finetune import CONFIG_FILE, FineTuneConfig, Progress, State
+from medreasoner_training.finetune import (
+    CONFIG_FILE,
+    FineTuneConfig,
+    Progress,
+    State,
+    read_config,
+)
 from medreasoner_training.finetune.expectation import expected_power, store_of
 from medreasoner_training.finetune.identity import what_is_learnt
 from medreasoner_training.finetune.progress import clear_stop, stop_requested, write_progress
@@ -168,8 +174,21 @@ def write_config(run: Path, config: FineTuneConfig, data_set: SampleDataset) -> 
     write_durably(run / CONFIG_FILE, _with_data(config, folder).to_yaml())
 
 
+def watch_run(run: Path) -> None:
+    """Have a run that was begun write its page from its next start on; it stays the same run.
+
+    Raises:
+        FineTuneConfigError: its configuration cannot be read.
+    """
+    config = read_config(run / CONFIG_FILE)
+    if not config.watch.enabled:
+        watched = replace(config, watch=replace(config.watch, enabled=True))
+        write_durably(run / CONFIG_FILE, watched.to_yaml())
+
+
 def run_key(config: FineTuneConfig, data_set: SampleDataset) -> str:
-    """Names what a run learns: data and configuration, but not how much memory a step may take.
+    """Names what a run learns: data and configuration, but not how much memory a step may take,
+    nor what is shown of it.
 
     A run that ran out of memory thus goes on with other settings of this kind, which the trainer
     accepts as well.

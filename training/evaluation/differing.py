@@ -74,7 +74,8 @@ def pictured_differences(
             answer_panel(case, one, segmenters[0], _title("first", one)),
             answer_panel(case, two, segmenters[1], _title("second", two)),
         ]
-        drawn.append(PicturedDifference(each, one, two, picture(case, panels)))
+        png = picture(case.shown.image.pixels, panels)
+        drawn.append(PicturedDifference(each, one, two, png))
     return tuple(sorted(drawn, key=lambda each: -each.differing.difference))
 
 

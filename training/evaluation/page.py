@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from medreasoner_infer.atomic import write_durably
-from medreasoner_infer.errors import MissingExtraError
+from medreasoner_training import pages
 from medreasoner_training.evaluation.picked import Pictured
 from medreasoner_training.evaluation.plots import plot_box_and_mask, plot_groups
 from medreasoner_training.evaluation.predictions import Prediction
@@ -81,10 +80,4 @@ def render_page(template_name: str, path: Path, **values: object) -> None:
     Raises:
         MissingExtraError: Jinja is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("jinja2", "train") from error
-    loader = PackageLoader("medreasoner_training.evaluation", ".")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    write_durably(path, pages.get_template(template_name).render(values) + "\n")
+    pages.write_page(__package__, template_name, path, **values)

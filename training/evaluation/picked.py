@@ -71,5 +71,6 @@ def pictured(
     drawn = {}
     for index, case in zip(places, cases(places), strict=True):
         prediction = next(each.prediction for each in found if each.index == index)
-        drawn[index] = picture(case, [true_panel(case), answer_panel(case, prediction, segmenter)])
+        panels = [true_panel(case), answer_panel(case, prediction, segmenter)]
+        drawn[index] = picture(case.shown.image.pixels, panels)
     return tuple(Pictured(each.rank, each.prediction, drawn[each.index]) for each in found)

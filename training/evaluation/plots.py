@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medreasoner_training.evaluation.drawing import ANSWER_COLOUR, TRUE_COLOUR
+from medreasoner_training.evaluation.drawing import ANSWER_COLOUR, TRUE_COLOUR, as_png, new_figure
 from medreasoner_training.evaluation.predictions import Prediction
 from medreasoner_training.evaluation.published import PERCENT
 from medreasoner_training.evaluation.summary import GroupSummary, Measure, values_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _BARS: tuple[tuple[Measure, str, str], ...] = (
     ("dice", ANSWER_COLOUR, "from the reasoner's prompts"),
@@ -29,7 +26,7 @@ _MOST_GROUPS = 30
 def plot_groups(groups: Sequence[GroupSummary]) -> str:
     """Mean Dice of each group with its interval, beside the segmenter's with true prompts."""
     shown = list(groups[:_MOST_GROUPS])
-    figure = _figure(7.0, 1.0 + 0.42 * len(shown))
+    figure = new_figure(7.0, 1.0 + 0.42 * len(shown))
     axes = figure.subplots()
     for number, (measure, colour, words) in enumerate(_BARS):
         _bars(axes, shown, measure, colour, words, (number - 0.5) * 0.4)
@@ -37,7 +34,7 @@ def plot_groups(groups: Sequence[GroupSummary]) -> str:
     axes.invert_yaxis()
     axes.set(xlim=(0, PERCENT), xlabel="mean Dice, %")
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _bars(
@@ -61,25 +58,10 @@ def _bars(
 def plot_box_and_mask(predictions: Sequence[Prediction]) -> str:
     """Dice of each answer's mask over the IoU of its box."""
     found = [each for each in predictions if each.target_present and each.bbox is not None]
-    figure = _figure(4.2, 4.0)
+    figure = new_figure(4.2, 4.0)
     axes = figure.subplots()
     box, mask = (PERCENT * values_of(found, measure) for measure in ("box_iou", "dice"))
     known = ~(np.isnan(box) | np.isnan(mask))
     axes.scatter(box[known], mask[known], s=14, alpha=0.6, color=ANSWER_COLOUR)
     axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="box IoU, %", ylabel="Dice of the mask, %")
-    return _png(figure)
-
-
-def _figure(width_inches: float, height_inches: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure((width_inches, height_inches), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    return base64.b64encode(stream.getvalue()).decode("ascii")
+    return as_png(figure)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -16,9 +16,8 @@ from medreasoner_training.finetune.errors import NonFiniteLossError
 from medreasoner_training.finetune.progress import State, stop_requested
 from medreasoner_training.finetune.progress_writer import ProgressWriter
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
+#: Takes a figure by its name at a step.
+AddFigure = Callable[[str, float, int], None]
 _NON_FINITE = (
     "The {what} of step {step} is {value}. The last good checkpoint and the live model are "
     "untouched; lower the learning rate or grpo.max_grad_norm, then start a new run."
@@ -169,7 +168,7 @@ class HeldOutEvaluation(TrainerCallback):
         evaluate: mean box IoU of the model as it is now.
         every: steps.
         progress: receives the figure.
-        writer: of TensorBoard, likewise.
+        add_figure: likewise, in the main process only.
         first_step: steps that earlier stages of the run have done.
     """
 
@@ -178,13 +177,13 @@ class HeldOutEvaluation(TrainerCallback):
         evaluate: Callable[[], float | None],
         every: int,
         progress: ProgressWriter,
-        writer: SummaryWriter | None,
+        add_figure: AddFigure | None,
         first_step: int,
     ) -> None:
         self._evaluate = evaluate
         self._every = every
         self._progress = progress
-        self._writer = writer
+        self._add_figure = add_figure
         self._first_step = first_step
 
     def on_step_end(
@@ -197,5 +196,5 @@ class HeldOutEvaluation(TrainerCallback):
         self._progress.report(State.EVALUATING, f"Answering held-out samples after step {step}.")
         iou = self._evaluate()
         self._progress.evaluated(iou)
-        if self._writer is not None and iou is not None and state.is_world_process_zero:
-            self._writer.add_scalar("held_out/box_iou", iou, state.global_step)
+        if self._add_figure is not None and iou is not None:
+            self._add_figure("held_out/box_iou", iou, state.global_step)

@@ -31,6 +31,7 @@ from medreasoner_training.finetune.settings import (
     SftSettings,
     Tuning,
     VllmSettings,
+    WatchSettings,
 )
 from medreasoner_training.finetune.settings.section import Section
 from medreasoner_training.gate import GateConfig
@@ -58,6 +59,7 @@ class FineTuneConfig(Section):
         rewards: what is rewarded.
         vllm: who generates the rollouts.
         run: device, seed, checkpoints, evaluation.
+        watch: a page to look at while the model learns.
         promotion: what becomes of the candidate.
         gate: what the candidate must keep to.
 
@@ -76,6 +78,7 @@ class FineTuneConfig(Section):
     rewards: RewardSettings = field(default_factory=RewardSettings)
     vllm: VllmSettings = field(default_factory=VllmSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
     promotion: PromotionSettings = field(default_factory=PromotionSettings)
     gate: GateConfig = field(default_factory=GateConfig)
 

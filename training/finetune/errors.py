@@ -10,6 +10,10 @@ class FineTuneConfigError(InputError):
     """A key of the configuration is unknown, or its value means nothing."""
 
 
+class TrackerMissingError(InputError):
+    """Figures are to go to a tracker whose package is not installed."""
+
+
 class ProgressError(InputError):
     """A run's ``progress.json`` is missing or is none."""
 

@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes two configurations one run: all but the settings that only change memory."""
+"""What makes two configurations one run: all settings that change what is learnt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# They change how much memory a step takes and not what it learns, so that a run which ran out of
-# memory can go on.
-_MEMORY_ONLY = {
+# A run that ran out of memory can go on with less, and one can be looked at that was begun unseen.
+_NOT_LEARNT = {
     "sft": ("micro_batch",),
     "grpo": ("micro_batch",),
-    "run": ("gpu_gb", "gradient_checkpointing"),
+    "run": ("gpu_gb", "gradient_checkpointing", "report_to"),
     "vllm": ("gpu_memory_share", "max_model_length", "sleep", "tensor_parallel"),
 }
+_ONLY_SHOWN = "watch"
 
 
 def what_is_learnt(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values of a configuration without those that only change a step's memory.
+    """The plain values of a configuration without those that change a step's memory or its page.
 
     Args:
         config: as :meth:`~medreasoner_training.finetune.config.FineTuneConfig.to_dict` gives it.
     """
-    return {name: _without(section, _MEMORY_ONLY.get(name, ())) for name, section in config.items()}
+    return {
+        name: _without(section, _NOT_LEARNT.get(name, ()))
+        for name, section in config.items()
+        if name != _ONLY_SHOWN
+    }
 
 
 def _without(section: Any, keys: tuple[str, ...]) -> Any:

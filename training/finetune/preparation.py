@@ -25,6 +25,7 @@ from medreasoner_training.finetune.record import (
     write_record,
 )
 from medreasoner_training.finetune.replay import former_rows, with_replay
+from medreasoner_training.finetune.reporting import require_tracker
 from medreasoner_training.finetune.settings import Method, ModelSettings, Tuning
 from medreasoner_training.finetune.stage import Stage, is_main_process
 from medreasoner_training.finetune.tunable import TunableReasoner, locate_reasoner
@@ -68,6 +69,7 @@ def prepare(run_dir: Path) -> Prepared:
 
     Raises:
         FineTuneConfigError, RunChangedError: the settings mean nothing, or are not the run's.
+        TrackerMissingError: figures are to go to a tracker that is not installed.
         DatasetFolderError, DatasetChangedError: the data set cannot be used.
         NoValidationError: too few patients are held out for a decision.
         CandidateRefusedError: the store holds a candidate of that name from another run.
@@ -76,6 +78,7 @@ def prepare(run_dir: Path) -> Prepared:
     """
     config = read_config(run_dir / CONFIG_FILE)
     require_rollout_device(config)
+    require_tracker(config.run)
     store = store_of(config, run_dir)
     data = open_dataset(run_dir / config.data.folder)
     validation = validation_rows(data, config)

@@ -75,7 +75,7 @@ def write_record(run_dir: Path, record: RunRecord) -> None:
 def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256: str) -> None:
     """Refuse to go on with another configuration or other data than the run was begun with.
 
-    Settings that only change the memory of a step may differ.
+    Settings that change the memory of a step, or what is shown of it, may differ.
 
     Raises:
         RunChangedError: naming what differs.
@@ -84,8 +84,8 @@ def require_same(record: RunRecord, config: dict[str, Any], data_manifest_sha256
     begun_with = config_from_dict(_in_today_s_terms(record.config)).to_dict()
     was, now = what_is_learnt(begun_with), what_is_learnt(config)
     differing = [
-        f"{section} (was {begun_with[section]}, is {value})"
-        for section, value in config.items()
+        f"{section} (was {begun_with[section]}, is {config[section]})"
+        for section in now
         if was[section] != now[section]
     ]
     if record.data_manifest_sha256 != data_manifest_sha256:

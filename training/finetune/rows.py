@@ -66,7 +66,7 @@ class RowMaker:
             ``prompt`` (system and user message), ``image`` (what the reasoner reads),
             ``completion`` (the approved answer, for supervised steps), ``ground_truth`` (JSON in
             reasoner px, ``null`` for an absent target), ``square`` (letterboxed slice before its
-            encoding) and ``mask``, both PIL images of input size.
+            encoding) and ``mask``, both PIL images of input size, and ``query``.
 
         Raises:
             ImageSizeError: the image has another size and must not be scaled.
@@ -84,6 +84,7 @@ class RowMaker:
             "ground_truth": _json_of(asked.truth),
             "square": Image.fromarray(asked.image),
             "mask": Image.fromarray(np.where(asked.mask, 255, 0).astype(np.uint8)),
+            "query": asked.query,
         }
 
     def _varied(self, sample: RawSample, seed: int) -> RawSample:

@@ -17,7 +17,14 @@ from medreasoner_infer.reasoners.base import Reasoner, answers_or_faults
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_infer.scaling import rescale
 from medreasoner_infer.segmenters.base import Segmenter
-from medreasoner_infer.types import XY, Grounding, ReasonerRequest, SliceImage, SlicePrompt
+from medreasoner_infer.types import (
+    XY,
+    Grounding,
+    ReasonerAnswer,
+    ReasonerRequest,
+    SliceImage,
+    SlicePrompt,
+)
 from medreasoner_training.finetune.raw_samples import (
     RawSample,
     read_sample,
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
 
 BATCH = 8
 OnScored = Callable[[int, int], None]
+#: Given the place of a first row and the answers to it and the rows behind it, or their faults.
+OnAnswers = Callable[[int, Sequence[ReasonerAnswer | AnswerError]], None]
 
 
 @dataclass(frozen=True)
@@ -97,17 +106,20 @@ def score_reasoner(
     name: str,
     segmenter: Segmenter | None = None,
     on_scored: OnScored | None = None,
+    on_answers: OnAnswers | None = None,
 ) -> ModelScores:
     """What the gate compares of a reasoner's answers to every row of a split.
 
     Args:
-        reasoner, raw, segmenter, on_scored: as in :func:`answer_rows`.
+        reasoner, raw, segmenter, on_scored, on_answers: as in :func:`answer_rows`.
         name: of the model, for the scores.
 
     Raises:
         ServiceError: the reasoner or the segmenter cannot answer now.
     """
-    outcomes = answer_rows(reasoner, raw, segmenter=segmenter, on_scored=on_scored)
+    outcomes = answer_rows(
+        reasoner, raw, segmenter=segmenter, on_scored=on_scored, on_answers=on_answers
+    )
     return model_scores(outcomes, name, with_masks=segmenter is not None)
 
 
@@ -117,6 +129,7 @@ def answer_rows(
     *,
     segmenter: Segmenter | None = None,
     on_scored: OnScored | None = None,
+    on_answers: OnAnswers | None = None,
 ) -> list[Outcome]:
     """Let a reasoner answer every row of a split greedily.
 
@@ -127,6 +140,7 @@ def answer_rows(
         raw: rows of the data set folder.
         segmenter: makes the mask of each answer; without one ``mask_dice`` is 0.
         on_scored: called with (rows done, all rows).
+        on_answers: called with the answers of each batch, before it is scored.
 
     Raises:
         ServiceError: the reasoner or the segmenter cannot answer now.
@@ -135,7 +149,11 @@ def answer_rows(
     for start in range(0, len(raw), BATCH):
         rows = range(start, min(start + BATCH, len(raw)))
         samples = [read_sample(raw[row]) for row in rows]
-        outcomes += _score_batch(reasoner, samples, segmenter)
+        squares = [scale_image(sample.image, reasoner.input_size) for sample in samples]
+        answers = _ask(reasoner, squares, samples)
+        if on_answers is not None:
+            on_answers(start, answers)
+        outcomes += _score_batch(squares, samples, answers, segmenter)
         if on_scored is not None:
             on_scored(len(outcomes), len(raw))
     return outcomes
@@ -159,28 +177,33 @@ def mean_iou(scores: ModelScores, held_out: HeldOut) -> float | None:
 
 
 def _score_batch(
-    reasoner: Reasoner, samples: Sequence[RawSample], segmenter: Segmenter | None
+    squares: Sequence[np.ndarray],
+    samples: Sequence[RawSample],
+    answers: Sequence[ReasonerAnswer | AnswerError],
+    segmenter: Segmenter | None,
 ) -> Iterator[Outcome]:
-    squares = [scale_image(sample.image, reasoner.input_size) for sample in samples]
-    requests = [
-        ReasonerRequest(prepare_image(square, reasoner.image_encoding), sample.query, "")
-        for square, sample in zip(squares, samples, strict=True)
-    ]
-    for square, sample, grounding in zip(squares, samples, _ask(reasoner, requests), strict=True):
+    for square, sample, answer in zip(squares, samples, answers, strict=True):
+        grounding = None if isinstance(answer, AnswerError) else answer.grounding
         yield _outcome(square, sample, grounding, segmenter)
 
 
-def _ask(reasoner: Reasoner, requests: Sequence[ReasonerRequest]) -> list[Grounding | None]:
-    """One grounding per request; ``None`` for an answer that cannot be read.
+def _ask(
+    reasoner: Reasoner, squares: Sequence[np.ndarray], samples: Sequence[RawSample]
+) -> list[ReasonerAnswer | AnswerError]:
+    """One answer per sample, or why it cannot be read.
 
     Raises:
         InputError: a question does not fit the reasoner.
     """
-    found: list[Grounding | None] = []
+    requests = [
+        ReasonerRequest(prepare_image(square, reasoner.image_encoding), sample.query, "")
+        for square, sample in zip(squares, samples, strict=True)
+    ]
+    found: list[ReasonerAnswer | AnswerError] = []
     for answer in answers_or_faults(reasoner, requests):
         if isinstance(answer, InputError):
             raise answer
-        found.append(None if isinstance(answer, AnswerError) else answer.grounding)
+        found.append(answer)
     return found
 
 

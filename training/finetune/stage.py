@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
+    from medreasoner_training.finetune.scoring import OnAnswers
 
 ADAPTER_FILE = "adapter_model.safetensors"
 _UNWANTED = ("training_args.bin",)
@@ -166,7 +167,11 @@ def trained_reasoner(start: TunableReasoner, stage: Stage) -> TunableReasoner:
 
 
 def held_out_evaluator(
-    trainer: Trainer, loaded: LoadedModel, settings: PromptFile, raw: Dataset
+    trainer: Trainer,
+    loaded: LoadedModel,
+    settings: PromptFile,
+    raw: Dataset,
+    on_answers: OnAnswers | None = None,
 ) -> Callable[[], float | None]:
     """Mean box IoU of the model in training, answering as it would when served.
 
@@ -188,7 +193,7 @@ def held_out_evaluator(
             served = dataclasses.replace(loaded, model=model)
             reasoner = TransformersReasoner(served, identity, settings, prefix_cache_bytes=0)
             try:
-                scores = score_reasoner(reasoner, raw, name=identity.name)
+                scores = score_reasoner(reasoner, raw, name=identity.name, on_answers=on_answers)
             finally:
                 model.train(was_training)
         return mean_iou(scores, held_out)

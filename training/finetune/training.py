@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from medreasoner_infer.models.loading import load_segmenter
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_training.finetune.callbacks import (
+    AddFigure,
     FiniteGuard,
     HeldOutEvaluation,
     MarkComplete,
@@ -18,7 +19,9 @@ from medreasoner_training.finetune.callbacks import (
 from medreasoner_training.finetune.checkpoints import require_space
 from medreasoner_training.finetune.grpo import grpo_trainer
 from medreasoner_training.finetune.progress_writer import ProgressWriter
+from medreasoner_training.finetune.reporting import Reported, Tracking, tensorboard_writer
 from medreasoner_training.finetune.rows import RowMaker, spread_rows
+from medreasoner_training.finetune.settings import ReportTo
 from medreasoner_training.finetune.sft import sft_trainer
 from medreasoner_training.finetune.stage import (
     Stage,
@@ -32,11 +35,16 @@ from medreasoner_training.finetune.stage import (
     run_trainer,
 )
 from medreasoner_training.finetune.tunable import TunableReasoner, load_trainable
+from medreasoner_training.finetune.watch.record import page_of
+from medreasoner_training.finetune.watch.watching import (
+    WatchedStage,
+    Watching,
+    held_out_to_show,
+)
 from medreasoner_training.samples import Augmentation
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from torch.utils.tensorboard import SummaryWriter
     from transformers import Trainer, TrainerCallback
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
@@ -64,11 +72,22 @@ def train_stage(
     )
     require_space(prepared.run_dir, trained, config.run)
     stop = StopOnRequest(prepared.run_dir)
+    rows = _evaluated_rows(prepared)
+    watching = _watching(prepared, stage, loaded, rows, progress)
     evaluate = _counting(
-        prepared, held_out_evaluator(trainer, loaded, start.settings, _evaluated_rows(prepared))
+        prepared,
+        held_out_evaluator(
+            trainer,
+            loaded,
+            start.settings,
+            rows,
+            None if watching is None else watching.answered,
+        ),
     )
     for callback in (stop, *_callbacks(prepared, stage, evaluate, progress)):
         trainer.add_callback(callback)
+    if watching is not None:
+        _watch(trainer, watching)
     if checkpoint is None:
         note_parent(stage, model_of(trainer))
     run_trainer(trainer, checkpoint)
@@ -100,15 +119,6 @@ def segmenter_of(config: FineTuneConfig) -> Segmenter | None:
     return load_segmenter(spec, device=config.run.device)
 
 
-def tensorboard_writer(prepared: Prepared, stage: Stage) -> SummaryWriter | None:
-    """Writes curves into ``RUN_DIR/tensorboard/STAGE``."""
-    if not is_main_process():
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(prepared.run_dir / "tensorboard" / stage.name))
-
-
 def _evaluated_rows(prepared: Prepared) -> Dataset:
     """At most ``eval_samples`` rows, evenly through the validation split."""
     rows = prepared.validation
@@ -138,12 +148,60 @@ def _callbacks(
     evaluate: Callable[[], float | None],
     progress: ProgressWriter,
 ) -> Iterator[TrainerCallback]:
-    from transformers.integrations import TensorBoardCallback
-
     yield from (FiniteGuard(), Reporter(progress, stage.first_step), MarkComplete())
-    writer = tensorboard_writer(prepared, stage)
-    if writer is not None:
-        yield TensorBoardCallback(writer)
+    reporting = _reporting(prepared, stage)
+    if reporting is not None:
+        yield reporting[0]
     every = prepared.config.run.eval_steps
     if every:
-        yield HeldOutEvaluation(evaluate, every, progress, writer, stage.first_step)
+        add_figure = None if reporting is None else reporting[1]
+        yield HeldOutEvaluation(evaluate, every, progress, add_figure, stage.first_step)
+
+
+def _reporting(prepared: Prepared, stage: Stage) -> tuple[TrainerCallback, AddFigure] | None:
+    """What reports the figures of each logged step, and takes a single one."""
+    to = prepared.config.run.report_to
+    if not is_main_process():
+        return None
+    if to is ReportTo.tensorboard:
+        from transformers.integrations import TensorBoardCallback
+
+        writer = tensorboard_writer(prepared.run_dir, stage.name)
+        return TensorBoardCallback(writer), writer.add_scalar
+    name = f"{prepared.record.candidate} {stage.name}"
+    tracker = Reported(prepared.run_dir, stage.folder, name).tracker(to)
+    if tracker is None:
+        return None
+    return Tracking(tracker), lambda name, value, step: tracker.log({name: value}, step)
+
+
+def _watching(
+    prepared: Prepared,
+    stage: Stage,
+    loaded: LoadedModel,
+    rows: Dataset,
+    progress: ProgressWriter,
+) -> Watching | None:
+    """What keeps the page of the run, if it has one."""
+    config = prepared.config
+    if not config.watch.enabled or not is_main_process():
+        return None
+    shown = WatchedStage(
+        prepared.run_dir.name,
+        page_of(prepared.run_dir).parent,
+        config.watch,
+        config.grpo,
+        loaded.frame,
+        stage.first_step,
+    )
+    side = prepared.start.settings.input_size
+    return Watching(shown, held_out_to_show(rows, config.watch.questions, side), progress)
+
+
+def _watch(trainer: Trainer, watching: Watching) -> None:
+    """After the evaluation, whose answers it shows; supervised steps have no rollouts."""
+    from medreasoner_training.finetune.grouped_batches import GroupedGRPOTrainer
+
+    trainer.add_callback(watching)
+    if isinstance(trainer, GroupedGRPOTrainer):
+        trainer.on_rollouts = watching.rollouts

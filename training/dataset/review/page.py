@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medreasoner_infer.atomic import write_durably
-from medreasoner_infer.errors import MissingExtraError
+from medreasoner_training import pages
 from medreasoner_training.dataset.opening import open_case
 from medreasoner_training.dataset.review.table import COLUMNS, DANGEROUS, GUARD
 from medreasoner_training.evaluation import EvaluationRow
@@ -44,18 +43,12 @@ def write_review_page(
         EvaluationDataError: a row cannot be read.
         MissingExtraError: Jinja is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("jinja2", "train") from error
     images: dict[str, str] = {}
     cards: list[dict[str, Any]] = []
     for row in rows:
         cards.append(_card(row, open_case(row), images))
         if on_row is not None:
             on_row(len(cards))
-    loader = PackageLoader("medreasoner_training.dataset.review", ".")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     places = {key: number for number, key in enumerate(images)}
     data = {
         "cards": [{**card, "image": places[card["image"]]} for card in cards],
@@ -65,8 +58,7 @@ def write_review_page(
         "guard": GUARD,
     }
     ids = hashlib.sha256("\0".join(card["id"] for card in cards).encode()).hexdigest()[:16]
-    text = pages.get_template(PAGE_TEMPLATE).render(name=name, data=data, key=ids)
-    write_durably(path, text + "\n")
+    pages.write_page(__package__, PAGE_TEMPLATE, path, name=name, data=data, key=ids)
     return len(cards)
 
 

@@ -11,6 +11,7 @@ from medreasoner_training.finetune.settings.choices import (
     ImageSizes,
     LossType,
     Method,
+    ReportTo,
     SamplingLevel,
     ScaleRewards,
     Tuning,
@@ -30,6 +31,7 @@ from medreasoner_training.finetune.settings.running import (
 )
 from medreasoner_training.finetune.settings.section import their_arguments
 from medreasoner_training.finetune.settings.sources import DataSettings, ModelSettings
+from medreasoner_training.finetune.settings.watching import WatchSettings
 
 __all__ = [
     "LANGUAGE_PROJECTIONS",
@@ -41,6 +43,7 @@ __all__ = [
     "Method",
     "ModelSettings",
     "PromotionSettings",
+    "ReportTo",
     "RewardSettings",
     "RunSettings",
     "SamplingLevel",
@@ -49,5 +52,6 @@ __all__ = [
     "Tuning",
     "VllmMode",
     "VllmSettings",
+    "WatchSettings",
     "their_arguments",
 ]

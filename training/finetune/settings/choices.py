@@ -61,3 +61,12 @@ class ImageSizes(str, Enum):
 
     refuse = "refuse"
     scale = "scale"
+
+
+class ReportTo(str, Enum):
+    """Where the figures of each logged step go, beside ``progress.json``."""
+
+    none = "none"
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+    wandb = "wandb"

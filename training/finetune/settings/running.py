@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from medreasoner_training.finetune.settings.choices import VllmMode
+from medreasoner_training.finetune.settings.choices import ReportTo, VllmMode
 from medreasoner_training.finetune.settings.section import Count, Real, Section, setting
 
 
@@ -59,6 +59,9 @@ class RunSettings(Section):
         eval_steps: steps between two evaluations on held-out samples, of which the first counts as
             an attempt at the gate; 0 evaluates at the end only. No checkpoint is chosen by them.
         eval_samples: held-out samples of such an evaluation; all of them decide at the end.
+        report_to: where the figures of each logged step go as well: ``tensorboard`` (the run's
+            folder), ``mlflow`` (the run's folder, or ``MLFLOW_TRACKING_URI``), ``wandb`` or
+            ``none``. Numbers only are given to any of them.
         gpu_gb: memory of the card that the settings are made for, in 10^9 B; a dry run reckons
             with it, a training takes the card that is there.
         accelerate_config: documents with what ``accelerate launch --config_file`` was given; it is
@@ -76,6 +79,7 @@ class RunSettings(Section):
     keep_checkpoints: Count = setting(2, least=2, theirs="save_total_limit")
     eval_steps: Count = setting(50, least=0)
     eval_samples: Count = setting(64, least=1)
+    report_to: ReportTo = ReportTo.tensorboard
     gpu_gb: Real | None = setting(None, above=0)
     accelerate_config: str | None = None
 

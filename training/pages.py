@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages that need neither a server nor the network, made by Jinja's templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medreasoner_infer.atomic import write_durably
+from medreasoner_infer.errors import MissingExtraError
+
+
+def write_page(
+    package: str, template_name: str, path: Path, *, private: bool = False, **values: object
+) -> None:
+    """Fill a template and write it, whole or not at all; texts are escaped.
+
+    Args:
+        package: that the template lies in.
+        template_name: of its file.
+        path: of the page.
+        private: let the owner alone read it.
+        values: of the template, all that it names.
+
+    Raises:
+        MissingExtraError: Jinja is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("jinja2", "train") from error
+    loader = PackageLoader(package, ".")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    text = pages.get_template(template_name).render(values) + "\n"
+    write_durably(path, text, private=private)

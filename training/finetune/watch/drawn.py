@@ -114,6 +114,7 @@ def draw_curves(curves: Mapping[str, Points], box_ious: Points) -> str:
         axes.set_ylim(0, 1)
     for axes in (rewards, ious, shares):
         axes.set_xlabel("step")
+        axes.locator_params(axis="x", integer=True)
         axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return as_png(figure)
 

@@ -83,6 +83,16 @@ class Fatal(BoxFiller):
         return super().segment_slice(image, prompt)
 
 
+def run_command(arguments: list[str], said: str) -> None:
+    """``medreasoner`` with these arguments; what it says goes into the file ``said``."""
+    from contextlib import redirect_stdout
+
+    from monailabel_app.cli.app import app
+
+    with open(said, "w", encoding="utf-8") as file, redirect_stdout(file):
+        app(arguments)
+
+
 def predict_until_killed(call: int, data: str, out: str, texts: dict[str, str]) -> None:
     from medreasoner_training.evaluation import Run, RunSettings, open_rows
     from medreasoner_training.evaluation.running import predict

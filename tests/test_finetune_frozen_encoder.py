@@ -67,15 +67,18 @@ def trainer_of(kind: type[GRPOTrainer], folder: Path) -> GRPOTrainer:
 
 
 def step_gradients(trainer: GRPOTrainer) -> dict[str, torch.Tensor]:
-    """Of one optimiser step, summed over its micro-batches."""
+    """Of one optimiser step, summed over its micro-batches, and the loss under its own name."""
     torch.manual_seed(0)
     model = trainer.model.train()
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
-    for _ in range(trainer.args.gradient_accumulation_steps):
+    losses = [
         trainer.training_step(model, batch, num_items_in_batch=None)
+        for _ in range(trainer.args.gradient_accumulation_steps)
+    ]
     learning = {n: w.grad for n, w in model.named_parameters() if w.requires_grad}
-    return {name: grad for name, grad in learning.items() if grad is not None}
+    found = {name: grad for name, grad in learning.items() if grad is not None}
+    return {**found, "loss": torch.stack(losses).sum()}
 
 
 def count_images(model: torch.nn.Module) -> list[int]:
@@ -97,6 +100,7 @@ def sparing_trainer(folder: Path) -> GRPOTrainer:
     trainer = trainer_of(GroupedGRPOTrainer, folder)
     share_images(trainer.model, family_in(EMBEDDED))
     spare_frozen_encoders(trainer.model, PROMPTS)
+    trainer.shares_prompts = True
     return trainer
 
 
@@ -117,6 +121,17 @@ def test_each_image_of_a_step_goes_through_the_frozen_encoder_once(plain, tmp_pa
     image = seen[0]
     assert seen == [image] * PROMPTS
     assert sum(theirs) >= 2 * PROMPTS * GENERATIONS * image  # generation, then each micro-batch
+
+
+def test_a_micro_batch_reads_its_prompt_once(tmp_path):
+    trainer, read = sparing_trainer(tmp_path), []
+    trainer.model.get_input_embeddings().register_forward_hook(
+        lambda _, args, out: read.append(args[0].numel()) if torch.is_grad_enabled() else None
+    )
+    step_gradients(trainer)
+    parts = trainer._buffered_inputs
+    prompt, rollout = (parts[0][f"{what}_ids"].shape[1] for what in ("prompt", "completion"))
+    assert read == [prompt - 1 + MICRO * rollout] * (PROMPTS * GENERATIONS // MICRO)
 
 
 def test_a_micro_batch_holds_rollouts_of_one_question(tmp_path):

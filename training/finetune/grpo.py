@@ -19,7 +19,7 @@ from medreasoner_training.finetune.prompt_length import (
 )
 from medreasoner_training.finetune.rows import RowMaker, training_rows
 from medreasoner_training.finetune.scoring import SquareSegmenter
-from medreasoner_training.finetune.settings import GrpoSettings, VllmMode
+from medreasoner_training.finetune.settings import GrpoSettings, Tuning, VllmMode
 from medreasoner_training.finetune.shared_images import share_images
 from medreasoner_training.finetune.stage import Stage
 from medreasoner_training.rewards import (
@@ -56,11 +56,23 @@ def grpo_trainer(
     from medreasoner_training.finetune.grouped_batches import GroupedGRPOTrainer
 
     trainer = GroupedGRPOTrainer(**trainer_parts(config, stage, loaded, raw, maker, segmenter))
+    trainer.shares_prompts = can_share_prompts(config, loaded)
     for model in (trainer.model, trainer.ref_model):
         if model is not None:
             share_images(model, loaded.family)
             spare_frozen_encoders(model, config.grpo.prompts_per_rollout)
     return trainer
+
+
+def can_share_prompts(config: FineTuneConfig, loaded: LoadedModel) -> bool:
+    """Whether rollouts behind one prompt learn what they would learn behind one each.
+
+    Written for Qwen's positions and for torch's attention, which takes any mask. Dropout of the
+    adapter would drop the same of the prompt for all rollouts.
+    """
+    attention = loaded.model.config._attn_implementation
+    has_dropout = config.tuning is Tuning.lora and config.lora.dropout > 0
+    return loaded.family.encoder is not None and attention == "sdpa" and not has_dropout
 
 
 def trainer_parts(

@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 
     from medreasoner_training.finetune.grouped_batches import Rollouts
 
-HeldOut = Mapping[int, RawSample]
+#: Held-out samples by their places among the evaluated rows.
+ShownSamples = Mapping[int, RawSample]
 
 
-def held_out_to_show(rows: Dataset, count: int, input_size: int) -> HeldOut:
+def held_out_to_show(rows: Dataset, count: int, input_size: int) -> ShownSamples:
     """At most ``count`` held-out rows by their places, evenly through ``rows``.
 
     Args:
@@ -81,7 +82,9 @@ class Watching(TrainerCallback):
         progress: of the run; it knows the newest held-out figure.
     """
 
-    def __init__(self, stage: WatchedStage, held_out: HeldOut, progress: ProgressWriter) -> None:
+    def __init__(
+        self, stage: WatchedStage, held_out: ShownSamples, progress: ProgressWriter
+    ) -> None:
         self._stage = stage
         self._held_out = held_out
         self._progress = progress

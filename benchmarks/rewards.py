@@ -4,16 +4,24 @@
 Run: ``python benchmarks/rewards.py``. The completions are drawn with a fixed seed: near misses, far
 misses, malformed answers and refusals, with traces of 60 to 1200 characters. As TRL asks, each
 term's function is called with a step's completions in turn, and the ground truths are JSON texts.
+``--official FOLDER``, a checkout of the paper's code, times its functions on the same completions,
+by turns with ours as released.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import random
 import statistics
 import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -63,7 +71,41 @@ def completions_per_second_by_trl(
     return len(cases) / (time.process_time() - start)
 
 
-def main() -> None:
+def official_scorer(checkout: Path, mode: str) -> Callable[[str, str], object]:
+    """What the paper's code calls for one completion and the JSON text of its ground truth."""
+    if mode == "base":
+        return _module(checkout, "med_base").compute_score
+    compute = _module(checkout, "med_grounding").compute_score
+    return lambda completion, truth: compute(completion, truth, mode)
+
+
+def _module(checkout: Path, name: str) -> ModuleType:
+    """By its file: its package would import the whole of verl."""
+    path = checkout / "verl" / "utils" / "reward_score" / f"{name}.py"
+    if not path.is_file():
+        raise typer.BadParameter(f"{path} is not there; give a checkout of the paper's code.")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def official_completions_per_second(
+    cases: list[tuple[str, dict]], mode: str, checkout: Path
+) -> float:
+    scorer = official_scorer(checkout, mode)
+    given = [(completion, json.dumps(truth)) for completion, truth in cases]
+    start = time.process_time()
+    for completion, truth in given:
+        scorer(completion, truth)
+    return len(cases) / (time.process_time() - start)
+
+
+def main(
+    official: Annotated[
+        Path | None, typer.Option(help="Checkout of the paper's code, to be timed beside ours.")
+    ] = None,
+) -> None:
     """Score completions on one core and print how many a second."""
     draw = random.Random(0)
     cases = [draw_case(draw) for _ in range(COMPLETIONS)]
@@ -72,12 +114,19 @@ def main() -> None:
         *("completions per CPU second (median)", "lowest", "highest"),
     )
     ways = {"score": completions_per_second, "as by TRL": completions_per_second_by_trl}
-    for mode, as_released, way in itertools.product(MODE_TERMS, (False, True), ways):
-        rounds = [ways[way](cases, mode, as_released) for _ in range(ROUNDS)]
-        figures = (statistics.median(rounds), min(rounds), max(rounds))
-        table.add_row(mode, str(as_released), way, *(f"{figure:,.0f}" for figure in figures))
+    for mode, as_released in itertools.product(MODE_TERMS, (False, True)):
+        found: dict[str, list[float]] = {}
+        for _ in range(ROUNDS):
+            for way, measure in ways.items():
+                found.setdefault(way, []).append(measure(cases, mode, as_released))
+            if official is not None and as_released:
+                rate = official_completions_per_second(cases, mode, official)
+                found.setdefault("the paper's code", []).append(rate)
+        for way, rates in found.items():
+            figures = (statistics.median(rates), min(rates), max(rates))
+            table.add_row(mode, str(as_released), way, *(f"{each:,.0f}" for each in figures))
     Console().print(table)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from medreasoner_infer.atomic import write_durably
@@ -10,7 +11,12 @@ from medreasoner_infer.errors import MissingExtraError
 
 
 def write_page(
-    package: str, template_name: str, path: Path, *, private: bool = False, **values: object
+    package: str,
+    template_name: str,
+    path: Path,
+    values: Mapping[str, object],
+    *,
+    private: bool = False,
 ) -> None:
     """Fill a template and write it, whole or not at all; texts are escaped.
 
@@ -18,8 +24,8 @@ def write_page(
         package: that the template lies in.
         template_name: of its file.
         path: of the page.
-        private: let the owner alone read it.
         values: of the template, all that it names.
+        private: let the owner alone read it.
 
     Raises:
         MissingExtraError: Jinja is not installed.

@@ -80,4 +80,4 @@ def render_page(template_name: str, path: Path, **values: object) -> None:
     Raises:
         MissingExtraError: Jinja is not installed.
     """
-    pages.write_page(__package__, template_name, path, **values)
+    pages.write_page(__package__, template_name, path, values)

@@ -58,7 +58,8 @@ def write_review_page(
         "guard": GUARD,
     }
     ids = hashlib.sha256("\0".join(card["id"] for card in cards).encode()).hexdigest()[:16]
-    pages.write_page(__package__, PAGE_TEMPLATE, path, name=name, data=data, key=ids)
+    values = {"name": name, "data": data, "key": ids}
+    pages.write_page(__package__, PAGE_TEMPLATE, path, values)
     return len(cards)
 
 

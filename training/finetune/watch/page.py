@@ -61,15 +61,12 @@ def write_watch_page(
     """
     names = (REWARD, NO_VARIANCE, CUT_OFF)
     curves = {name: points_of(history, name, first_step) for name in names}
-    pages.write_page(
-        __package__,
-        _TEMPLATE,
-        folder / PAGE_FILE,
-        private=True,
-        shown=shown,
-        record=record,
-        newest={name: points[-1][1] if points else None for name, points in curves.items()},
-        curves_png=draw_curves(curves, record.box_ious),
-        reloaded_after_s=_RELOADED_AFTER_S,
-        written=datetime.now().astimezone().strftime("%H:%M:%S"),
-    )
+    values = {
+        "shown": shown,
+        "record": record,
+        "newest": {name: points[-1][1] if points else None for name, points in curves.items()},
+        "curves_png": draw_curves(curves, record.box_ious),
+        "reloaded_after_s": _RELOADED_AFTER_S,
+        "written": datetime.now().astimezone().strftime("%H:%M:%S"),
+    }
+    pages.write_page(__package__, _TEMPLATE, folder / PAGE_FILE, values, private=True)

@@ -58,8 +58,9 @@ class Options:
         default_factory=lambda: ["endoscopy", "ultrasound", "spine MR"],
         metadata={"help": "of the images whose masks are approved"},
     )
-    steps: int = field(default=150, metadata={"help": "optimiser steps of GRPO"})
-    learning_rate: float = 3e-4
+    steps: int = field(default=240, metadata={"help": "optimiser steps of GRPO"})
+    prompts_per_step: int = 4
+    learning_rate: float = 4e-4
     replay_share: float = field(default=0.3, metadata={"help": "of synthetic images"})
     blend: float = field(default=0.85, metadata={"help": "share of the way to the trained weights"})
     min_patients: int = field(default=4, metadata={"help": "that the gate needs for a decision"})
@@ -264,14 +265,13 @@ def overrides(options: Options) -> dict[str, Any]:
     """What differs from the shipped settings of the embedded reasoner."""
     return {
         "grpo.steps": options.steps,
+        "grpo.prompts_per_step": options.prompts_per_step,
         "grpo.learning_rate": options.learning_rate,
         "run.seed": options.seed,
         "gate.min_patients": options.min_patients,
         "promotion.blend": options.blend,
         "data.replay": "phantoms" if options.replay_share else None,
         "data.replay_share": options.replay_share,
-        "augmentation.scale_share": 0.15,
-        "augmentation.translate_share": 0.1,
     }
 
 

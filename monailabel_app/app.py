@@ -77,7 +77,7 @@ class MedReasonerApp(MONAILabelApp):
         quiet_request_logs()
         tell_start_faults()
         own = self.medreasoner = AppSettings.from_conf(conf or {}, self.defaults)
-        paths = SitePaths.of(studies, own.data_dir)
+        paths = SitePaths.of(studies, own.data_dir, own.records_database)
         prepare_folders(paths, own_data_dir=own.data_dir is not None)
         self._lock = hold_folders(paths) if _SERVER in sys.modules else None
         self._pipeline = pipeline or own.make_pipeline()
@@ -147,7 +147,7 @@ class MedReasonerApp(MONAILabelApp):
 
     def _load_sessions(self, load: bool = False) -> Sessions:
         stated = monailabel_settings.MONAI_LABEL_SESSION_PATH.strip()
-        folder = Path(stated) if stated else self.site.paths.data_dir
+        folder = Path(stated) if stated else self.site.paths.own_dir
         # One of our own, as all that lies in it is removed at a start.
         expiry_s = monailabel_settings.MONAI_LABEL_SESSION_EXPIRY
         return Sessions(folder / SESSIONS_FOLDER, expiry_s, forget=self.site.volumes.forget)

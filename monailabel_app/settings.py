@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from medreasoner_infer.addresses import addresses_in, is_web_address, shown_address
 from medreasoner_infer.errors import InputError
+from monailabel_app.common.database_address import checked_database
 from monailabel_app.common.fields import read_bool, read_int, read_text, shown
 from monailabel_app.errors import SettingsError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ADDRESS_VARIABLES = {
     "reasoner_url": "MEDREASONER_REASONER_URL",
     "orthanc_url": "MEDREASONER_ORTHANC_URL",
+    "records_database": "MEDREASONER_RECORDS_DATABASE",
 }
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _OWN_TO_MONAI_LABEL = frozenset({"server_mode"})
@@ -53,6 +55,8 @@ class AppSettings:
             confirmed go first. 0 keeps none.
         data_dir: folder of the records; by default ``.medreasoner`` inside the studies, or
             ``~/.medreasoner/dicomweb/<hash>`` for a DICOMweb server.
+        records_database: address of a PostgreSQL database for the records, without a password, in
+            place of a file in ``data_dir``.
         orthanc_url: address of the REST API of an Orthanc that serves the studies; with it the
             version of a result that a newer one replaces is deleted there.
         train_command: command line of the trainer, which a run's folder is appended to, for another
@@ -71,6 +75,7 @@ class AppSettings:
     volume_cache_mb: int = 2048
     keep_masks_mb: int = 10240
     data_dir: Path | None = None
+    records_database: str | None = None
     orthanc_url: str | None = None
     train_command: str | None = None
     train_configs: Path | None = None
@@ -115,6 +120,8 @@ class AppSettings:
             raise SettingsError(
                 f"--conf device is {shown(self.device)}; expected auto, cpu, mps, cuda or cuda:N."
             )
+        if self.records_database is not None:
+            checked_database(self.records_database)
         addresses = [("orthanc_url", self.orthanc_url)]
         addresses += [("reasoner_url", each) for each in addresses_in(self.reasoner_url or "")]
         for key, address in addresses:
@@ -134,7 +141,7 @@ def addresses_of_environment() -> dict[str, str]:
 def _read(conf: Mapping[str, Any]) -> dict[str, Any]:
     texts = (
         "reasoner", "segmenter", "device", "reasoner_url", "adapter", "orthanc_url",
-        "train_command",
+        "train_command", "records_database",
     )  # fmt: skip
     numbers = ("max_waiting", "volume_cache_mb", "keep_masks_mb")
     return {

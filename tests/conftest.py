@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support.postgres import Postgres, server_programs
 from support.servers import Orthanc
 
 pytest_plugins = ["support.skips"]
@@ -75,6 +76,30 @@ def orthanc(orthanc_factory, tmp_path: Path) -> Iterator[Orthanc]:
     server = orthanc_factory(tmp_path / "orthanc")
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL; a test that needs it skips where it, or its driver, is absent."""
+    programs = server_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is absent; install it with scripts/setup_pacs.sh")
+    pytest.importorskip("psycopg")
+    server = Postgres(programs)
+    try:
+        server.start()
+        server.make_owner()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def records_address(request: pytest.FixtureRequest) -> str | None:
+    """Where records are kept: in their folder (``None``), or in a new database of a server."""
+    if request.param == "sqlite":
+        return None
+    return request.getfixturevalue("postgres").new_database()
 
 
 @pytest.fixture(scope="session")

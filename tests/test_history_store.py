@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decisions, the history of a study, its export and its deletion, on real SQLite files."""
+"""Decisions, the history of a study, its export and its deletion, on real databases."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 @pytest.fixture
-def store(tmp_path: Path, answered):
+def store(tmp_path: Path, answered, records_address):
     """Two answers on two series of study 1.2, one on another study, one on an image of its own."""
-    store = RecordStore(tmp_path / "records")
+    store = RecordStore(tmp_path / "records", address=records_address)
     volume = Volume(np.zeros((6, 5, 4), np.int16), np.eye(4), "CT", "key", tmp_path)
     mask = np.ones((6, 5, 4), np.uint8)
     images = {"a": ("1.2.1", "1.2"), "b": ("1.2.2", "1.2"), "c": ("3.4.1", "3.4"), "d": ("d", None)}
@@ -48,11 +48,11 @@ def test_a_study_holds_the_answers_on_all_its_series(store) -> None:
     assert store.list_for_study("9.9") == []
 
 
-def test_a_decision_is_kept_and_a_later_one_replaces_it(store, tmp_path) -> None:
+def test_a_decision_is_kept_and_a_later_one_replaces_it(store, tmp_path, records_address) -> None:
     store.decide("a", Decision(Outcome.ACCEPTED, None, NOW))
     store.decide("a", Decision(Outcome.REJECTED, "It is the spleen.", NOW, "reader"))
     store.close()
-    again = RecordStore(tmp_path / "records")
+    again = RecordStore(tmp_path / "records", address=records_address)
     assert again.get("a").decision == Decision(Outcome.REJECTED, "It is the spleen.", NOW, "reader")
     assert again.get("b").decision is None
     with pytest.raises(UnknownRecordError):

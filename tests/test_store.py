@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store of inferences and submitted labels, on real SQLite files."""
+"""The store of inferences and submitted labels, on real SQLite files and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from medreasoner_infer.types import ModelIdentity
 
 pytest.importorskip("sqlalchemy")
 
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 
 from monailabel_app.errors import RecordStoreError, UnknownRecordError
 from monailabel_app.store import JoinedBy, LabelSubmission, RecordStore
-from monailabel_app.store.database import open_database, upgrade
+from monailabel_app.store.databases import open_database
+from monailabel_app.store.sqlite import upgrade_file
 
 MODEL = ModelIdentity("toy", "packaged", None, "ab" * 32, "Apache-2.0")
 
@@ -55,8 +56,8 @@ def make_result(
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    store = RecordStore(tmp_path / "records")
+def store(tmp_path: Path, records_address):
+    store = RecordStore(tmp_path / "records", address=records_address)
     yield store
     store.close()
 
@@ -94,11 +95,11 @@ def test_inferences_of_an_image_come_latest_first_and_of_no_other_image(
     assert [record.id for record in store.list_for_image("case", limit=1)] == ["b"]
 
 
-def test_records_survive_reopening(tmp_path: Path) -> None:
-    first = RecordStore(tmp_path)
+def test_records_survive_reopening(tmp_path: Path, records_address) -> None:
+    first = RecordStore(tmp_path, address=records_address)
     first.add_inference(make_result("a"), task="t", image_id="case")
     first.close()
-    second = RecordStore(tmp_path)
+    second = RecordStore(tmp_path, address=records_address)
     assert second.get("a").image_id == "case"
     second.close()
 
@@ -118,8 +119,8 @@ def test_a_committed_record_is_there_though_the_process_never_closed_the_store(
     recovered.close()
 
 
-def test_two_stores_and_many_threads_write_to_one_file(tmp_path: Path) -> None:
-    stores = [RecordStore(tmp_path), RecordStore(tmp_path)]
+def test_two_stores_and_many_threads_write_to_one_database(tmp_path: Path, records_address) -> None:
+    stores = [RecordStore(tmp_path, address=records_address) for _ in range(2)]
 
     def write(number: int) -> None:
         stores[number % 2].add_inference(make_result(f"{number}"), task="t", image_id="case")
@@ -272,9 +273,9 @@ def test_labels_for_training_are_the_latest_final_label_of_each_inference(
 
 
 def test_beyond_the_cap_the_oldest_unconfirmed_masks_go_and_their_hashes_stay(
-    tmp_path: Path,
+    tmp_path: Path, records_address
 ) -> None:
-    store = RecordStore(tmp_path, keep_mask_bytes=250)
+    store = RecordStore(tmp_path, keep_mask_bytes=250, address=records_address)
 
     def add(inference_id: str, second: int) -> None:
         store.add_inference(
@@ -309,34 +310,54 @@ def test_a_cap_of_zero_keeps_no_mask(tmp_path: Path) -> None:
 # --- migrations ----------------------------------------------------------------------------------
 
 
-def test_migrations_make_the_tables_that_the_classes_describe(tmp_path: Path) -> None:
+def test_migrations_make_the_tables_that_the_classes_describe(
+    tmp_path: Path, records_address
+) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
     from monailabel_app.store.tables import Base
 
-    engine = open_database(tmp_path / "records.sqlite")
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+    database = open_database(tmp_path, records_address)
+    options = {
+        "compare_type": True,
+        # That of the folder is the database server's alone.
+        "include_name": lambda name, kind, _: (kind, name) != ("table", "record_folder"),
+    }
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
-    engine.dispose()
+    database.close()
 
 
-def test_upgrading_a_current_database_changes_nothing(tmp_path: Path) -> None:
-    store = RecordStore(tmp_path)
+def test_upgrading_a_current_database_changes_nothing(tmp_path: Path, records_address) -> None:
+    store = RecordStore(tmp_path, address=records_address)
     store.add_inference(make_result("a"), task="t", image_id="case")
-    engine = create_engine(f"sqlite:///{tmp_path / 'records.sqlite'}")
-    upgrade(engine, tmp_path / "records.sqlite")
+    database = open_database(tmp_path, records_address)
     assert store.get("a").id == "a"
-    assert {"alembic_version", "inferences", "labels"} <= set(inspect(engine).get_table_names())
-    engine.dispose()
+    tables = set(inspect(database.engine).get_table_names())
+    assert {"alembic_version", "inferences", "labels"} <= tables
+    database.close()
     store.close()
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(
+    tmp_path: Path, records_address
+) -> None:
+    database = open_database(tmp_path, records_address)
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(RecordStoreError, match=r"newer version .*9999"):
+        RecordStore(tmp_path, address=records_address)
+    with database.engine.connect() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+    database.close()
 
 
 def test_a_database_of_the_first_revision_keeps_its_records(tmp_path: Path) -> None:
     path = tmp_path / "records.sqlite"
     engine = create_engine(f"sqlite:///{path}")
-    upgrade(engine, path, "0001")
+    upgrade_file(engine, path, "0001")
     engine.dispose()
     with sqlite3.connect(path) as connection:
         connection.execute(
@@ -349,11 +370,15 @@ def test_a_database_of_the_first_revision_keeps_its_records(tmp_path: Path) -> N
     store.close()
 
 
-def test_one_damaged_record_takes_no_other_out_of_the_list(store: RecordStore, tmp_path) -> None:
+def test_one_damaged_record_takes_no_other_out_of_the_list(
+    store: RecordStore, tmp_path, records_address
+) -> None:
     for name in ("a", "b"):
         store.add_inference(make_result(name), task="medreasoner", image_id="case")
-    with sqlite3.connect(next(tmp_path.rglob("records.sqlite"))) as connection:
-        connection.execute("UPDATE inferences SET result = '{}' WHERE id = 'a'")
+    database = open_database(tmp_path / "records", records_address)
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE inferences SET result = '{}' WHERE id = 'a'"))
+    database.close()
     assert [record.id for record in store.list_for_image("case")] == ["b"]
     with pytest.raises(RecordStoreError, match="cannot be read"):
         store.get("a")

@@ -182,7 +182,9 @@ class _Images:
             from monailabel_app.studies.pacs import PacsStudies
 
             own = settings.out / FETCHED / uuid.uuid4().hex
-            self._pacs = PacsStudies.connect(settings.studies, own if self._is_own else None)
+            self._pacs = PacsStudies.connect(
+                settings.studies, own_cache=own if self._is_own else None
+            )
 
     def archive(self) -> ResultArchive:
         """Where the results of the studies are kept."""

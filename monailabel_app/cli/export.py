@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from monailabel_app.cli.options import show_set_aside, usable_folder
+from monailabel_app.cli.options import RecordsDatabaseOption, show_set_aside, usable_folder
 from monailabel_app.studies.set_aside import SetAside
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def export(
     records: Annotated[
         Path | None, typer.Option(help="Folder of the app's records, if it was given a data_dir.")
     ] = None,
+    records_database: RecordsDatabaseOption = None,
     query_writer: Annotated[
         str | None,
         typer.Option(
@@ -78,6 +79,7 @@ def export(
         task = bar.add_task("export", total=None)
         dataset = export_studies(
             studies, out, ExportSettings(val_share, samples), data_dir=records,
+            database=records_database,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             query_writer=writer, tell=aside.append,
         )  # fmt: skip

@@ -16,6 +16,7 @@ from medreasoner_infer.errors import InputError
 from medreasoner_infer.modalities import KNOWN_MODALITIES, known_modality
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.types import XY, XYXY, XYZ
+from monailabel_app.settings import ADDRESS_VARIABLES
 from monailabel_app.studies.set_aside import SetAside
 
 ReasonerOption = Annotated[
@@ -73,6 +74,17 @@ ModalityOption = Annotated[
         help="Modality, whatever the file says, where it does not tell or tells wrongly: "
         f"{', '.join(KNOWN_MODALITIES)}.",
         callback=_modality,
+    ),
+]
+
+
+RecordsDatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar=ADDRESS_VARIABLES["records_database"],
+        help="PostgreSQL database of the records, e.g. "
+        "postgresql+psycopg://medreasoner@db.example/medreasoner, without a password (PGPASSWORD "
+        "or PGPASSFILE has it); by default what the folder of the records says.",
     ),
 ]
 

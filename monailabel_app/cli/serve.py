@@ -13,6 +13,7 @@ from monailabel_app.cli.options import (
     DeviceOption,
     ReasonerOption,
     ReasonerUrlOption,
+    RecordsDatabaseOption,
     SegmenterOption,
 )
 
@@ -47,6 +48,7 @@ def serve(
             file_okay=False,
         ),
     ] = None,
+    records_database: RecordsDatabaseOption = None,
     train_configs: Annotated[
         Path | None,
         typer.Option(help="Folder with YAML configurations of training besides the shipped ones."),
@@ -99,6 +101,7 @@ def serve(
             reasoner_url=reasoner_url,
             orthanc_url=orthanc_url,
             records=records,
+            records_database=records_database,
             train_configs=train_configs,
             device=device,
             preload=preload,

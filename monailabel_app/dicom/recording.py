@@ -36,7 +36,6 @@ from monailabel_app.store import (
     RecordStore,
     Target,
 )
-from monailabel_app.store.joining import Join
 from monailabel_app.store.pacs_queue import FINAL
 
 logger = logging.getLogger(__name__)
@@ -93,17 +92,20 @@ class ResultRecorder:
         """Record a label, what it says of its answer, and that it is to be sent: all or nothing.
 
         Raises:
+            ConflictError: another request decided on the answer meanwhile.
             RecordStoreError: if it could not be recorded.
         """
         to_archive = submission.tag == FINAL and self._is_dicom(submission.image_id)
         join = self._records.find_join(submission, self._overlap(submission))
-        decision = self._decision(submission, join)
+        answer = None if join.inference_id is None else self._records.get(join.inference_id)
+        certain = join.joined_by is not JoinedBy.TIME_LATEST
         return self._records.join_label(
             submission,
             to_archive=to_archive,
             join=join,
-            decision=decision,
+            decision=self._decision(submission, answer) if answer and certain else None,
             target=stated_target(submission, join.inference_id),
+            seen=answer,
         )
 
     def draft(self, submission: LabelSubmission, *, to_archive: bool) -> LabelRecord:
@@ -163,13 +165,16 @@ class ResultRecorder:
         Raises:
             UnknownRecordError: if there is no such inference.
             InputError: if an answer is accepted that says nothing.
+            ConflictError: another request decided on the answer meanwhile.
             RecordStoreError: if it could not be recorded.
         """
         answer = self._records.get(inference_id)
         require_acceptable(answer, decision)
         image_id = answer.image_id
         to_archive = image_id is not None and self._is_dicom(image_id)
-        record = self._records.decide(inference_id, decision, target=target, to_archive=to_archive)
+        record = self._records.decide(
+            inference_id, decision, target=target, to_archive=to_archive, seen=answer
+        )
         if not record.pacs:
             return record
         try:
@@ -230,14 +235,11 @@ class ResultRecorder:
 
         return overlap
 
-    def _decision(self, submission: LabelSubmission, join: Join) -> Decision | None:
-        """What the label says of the answer, where it is certain which answer it is of."""
-        if join.inference_id is None or join.joined_by is JoinedBy.TIME_LATEST:
-            return None
-        record = self._records.get(join.inference_id)
+    def _decision(self, submission: LabelSubmission, answer: InferenceRecord) -> Decision | None:
+        """What the label says of the answer that it is certainly of."""
         try:
             volume = self._volumes.get(self._find_image(submission.image_id))
-            return decision_by_label(submission, record, volume)
+            return decision_by_label(submission, answer, volume)
         except (InputError, ServiceError) as error:
             # The label is kept as it is; only what it says of the answer stays open.
             logger.warning("A label could not be compared with the answer: %s", error)

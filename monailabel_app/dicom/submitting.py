@@ -27,7 +27,7 @@ def wait_before_try(tries: int) -> timedelta:
 
 
 class Submitter:
-    """Makes queued documents and sends them; safe to use from several threads.
+    """Makes queued documents and sends them; safe for several threads, and workers of one queue.
 
     Args:
         on_sent: told of every document that has reached the archive.
@@ -49,25 +49,36 @@ class Submitter:
     def send(self, document_id: int) -> PacsDocument:
         """Try to bring one document to the archive; the queue knows what came of it.
 
+        Nothing is done where another worker is sending a version of the same record.
+
         Raises:
             RecordStoreError: if that could not be recorded.
         """
+        queue = self._records.pacs
         with self._sending:
-            document = self._records.pacs.get(document_id)
+            document = queue.get(document_id)
             if document.state is not PacsState.PENDING:
                 return document
-            try:
-                document = self._with_objects(document)
-                self._archive.store(self._records.pacs.objects(document))
-            except (ServiceError, OSError) as error:
-                return self._try_later(document, error)
-            except InputError as error:
-                logger.warning("A result cannot be kept as DICOM: %s", error)
-                return self._records.pacs.mark_failed(document.id, str(error))
-            document = self._records.pacs.mark_sent(document.id)
-            self._on_sent(document)
-            self._remove_previous(document)
-            return document
+            with queue.claimed(document) as is_ours:
+                # Another worker may have sent it before this one had the claim.
+                document = queue.get(document_id)
+                if not is_ours or document.state is not PacsState.PENDING:
+                    return document
+                return self._send(document)
+
+    def _send(self, document: PacsDocument) -> PacsDocument:
+        try:
+            document = self._with_objects(document)
+            self._archive.store(self._records.pacs.objects(document))
+        except (ServiceError, OSError) as error:
+            return self._try_later(document, error)
+        except InputError as error:
+            logger.warning("A result cannot be kept as DICOM: %s", error)
+            return self._records.pacs.mark_failed(document.id, str(error))
+        document = self._records.pacs.mark_sent(document.id)
+        self._on_sent(document)
+        self._remove_previous(document)
+        return document
 
     def send_due(self) -> int:
         """Try every document that is due; returns how many were sent."""

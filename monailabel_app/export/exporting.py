@@ -45,10 +45,9 @@ from monailabel_app.export.sides import Assign, OwnedImage, assign_together, sid
 from monailabel_app.export.splits import keep_splits
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
-from monailabel_app.site.opening import Studies, open_studies
+from monailabel_app.site.opening import Studies, find_records, open_studies
 from monailabel_app.site.paths import SitePaths, require_studies
 from monailabel_app.store import RecordStore
-from monailabel_app.store.store import DATABASE_NAME
 from monailabel_app.studies.set_aside import SetAside
 
 UNREADABLE = "the image or the label cannot be read"
@@ -89,6 +88,7 @@ def export_studies(
     progress: Progress | None = None,
     query_writer: QueryWriterSettings | None = None,
     tell: Tell | None = None,
+    database: str | None = None,
 ) -> SampleDataset:
     """Export everything approved in a folder of studies or on a DICOMweb server.
 
@@ -101,6 +101,7 @@ def export_studies(
         query_writer: the language model that writes questions; by default as
             ``query_writer.yaml`` in the folder of the records says, else none.
         tell: told by name of what cannot be read, which the data set only counts.
+        database: of the records, by default the one that their folder says.
 
     Raises:
         QueryWriterSettingsError: the query writer's settings cannot be used.
@@ -109,16 +110,16 @@ def export_studies(
     quiet_request_logs()
     require_free(out)
     require_studies(studies)
-    paths = SitePaths.of(studies, data_dir)
+    paths = SitePaths.of(studies, data_dir, database)
     data_dir, store = paths.data_dir, open_studies(paths)
     with ExitStack() as opened:
-        writer, records = None, None
+        writer = None
         wanted = query_writer or writer_settings(data_dir)
         if wanted is not None:
             writer = QueryWriter(wanted, data_dir, os.environ.get(API_KEY_VARIABLE))
             opened.callback(writer.close)
-        if (data_dir / DATABASE_NAME).is_file():
-            records = RecordStore(data_dir)
+        records = find_records(paths)
+        if records is not None:
             opened.callback(records.close)
         salt, patients = site_salt(data_dir), read_patients(paths)
         assign = partial(keep_splits, data_dir)

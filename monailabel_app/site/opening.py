@@ -14,6 +14,8 @@ from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.site.paths import SitePaths, require_studies
 from monailabel_app.store import RecordStore
+from monailabel_app.store.sqlite import DATABASE_NAME
+from monailabel_app.store.store import DEFAULT_KEEP_MASK_BYTES
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.pacs import PacsStudies
 from monailabel_app.studies.scratch import Scratch
@@ -87,12 +89,34 @@ def open_site(
     """
     studies = open_studies(paths, auto_reload=auto_reload, read_only=read_only, copies=copies)
     volumes = VolumeCache(limits.volume_bytes)
-    records = RecordStore(paths.data_dir, limits.mask_bytes)
+    records = open_records(paths, limits.mask_bytes)
     studies.take_back_unrecorded(records.is_last_label)
     archive = open_archive(paths, orthanc_url, studies)
     sent = (studies.label_sent,) if isinstance(studies, PacsStudies) else ()
     results = ResultRecorder(records, studies.image_source, volumes, archive, *sent)
     return Site(paths, studies, records, volumes, results, Scratch(paths.scratch))
+
+
+def open_records(paths: SitePaths, mask_bytes: int = DEFAULT_KEEP_MASK_BYTES) -> RecordStore:
+    """The records of a site, wherever they are.
+
+    Raises:
+        ServiceError: they cannot be opened.
+        SettingsError: the database's address cannot be used, or its files lie in another folder.
+        MissingExtraError: the database's driver is not installed.
+    """
+    return RecordStore(paths.data_dir, mask_bytes, paths.database)
+
+
+def find_records(paths: SitePaths) -> RecordStore | None:
+    """The records of a site, ``None`` where nothing was recorded yet.
+
+    Raises:
+        as :func:`open_records`.
+    """
+    if paths.database is None and not (paths.data_dir / DATABASE_NAME).is_file():
+        return None
+    return open_records(paths)
 
 
 def open_studies(
@@ -108,7 +132,7 @@ def open_studies(
         StudiesAwayError: there is no folder of studies; it is not made.
     """
     if paths.is_pacs:
-        return PacsStudies.connect(paths.studies)
+        return PacsStudies.connect(paths.studies, paths.fetched)
     return StudiesFolder(
         Path(paths.studies), paths.series, auto_reload=auto_reload,
         read_only=read_only or not paths.may_write_studies, copies=copies,
@@ -120,7 +144,8 @@ def open_archive(
 ) -> ResultArchive:
     """Where the results of a site are kept; of a folder they are read without its datastore."""
     if paths.is_pacs:
-        pacs = studies if isinstance(studies, PacsStudies) else PacsStudies.connect(paths.studies)
+        pacs = studies if isinstance(studies, PacsStudies) else open_studies(paths)
+        assert isinstance(pacs, PacsStudies)  # nosec B101 # for type checkers
         return pacs.archive(orthanc_url)
     return FolderArchive(Path(paths.studies), paths.results)
 
@@ -133,10 +158,18 @@ def prepare_folders(paths: SitePaths, *, own_data_dir: bool) -> None:
 
     Raises:
         StudiesAwayError: there is no folder of studies; it is not made.
-        SettingsError: the folder of the records cannot be made.
+        SettingsError: the folder of the records cannot be made, or several workers may share the
+            database and the folder is this one's own.
     """
     require_studies(paths.studies)
+    if paths.is_shared and paths.data_dir == paths.own_dir:
+        raise SettingsError(
+            "Several workers may use the records' database, so --records (or --conf data_dir) must "
+            "name the folder that all of them share."
+        )
     try:
+        if paths.is_shared:
+            private_folder(paths.own_dir)
         private_folder(paths.data_dir, parents=paths.is_pacs or own_data_dir)
     except OSError as error:
         raise SettingsError(
@@ -148,11 +181,13 @@ def prepare_folders(paths: SitePaths, *, own_data_dir: bool) -> None:
 def hold_folders(paths: SitePaths) -> ServerLock:
     """Keep other servers off a site's folders, and other accounts off its records.
 
+    A folder that workers share is held by none of them, each holds its own.
+
     Raises:
         FolderInUseError: another server uses the same folders.
     """
     studies = [] if paths.is_pacs else [Path(paths.studies)]
-    lock = ServerLock([paths.data_dir, *(studies if paths.may_write_studies else ())])
+    lock = ServerLock([paths.own_dir, *(studies if paths.may_write_studies else ())])
     Scratch(paths.scratch).empty()
     own = paths.data_dir.resolve()
     if not any(folder.resolve().is_relative_to(own) for folder in studies):

@@ -11,6 +11,7 @@ from pathlib import Path
 from medreasoner_infer.addresses import is_web_address
 from medreasoner_infer.home import home_folder
 from monailabel_app.errors import StudiesAwayError
+from monailabel_app.store.folder_mark import marked_database
 
 HIDDEN_FOLDER = ".medreasoner"
 
@@ -22,20 +23,30 @@ class SitePaths:
     Attributes:
         studies: a folder, or the address of a DICOMweb server.
         data_dir: records and all else that the server writes beside the studies.
+        database: address of the database server with the records; ``None`` where they lie in
+            ``data_dir`` themselves.
     """
 
     studies: str
     data_dir: Path
+    database: str | None = None
 
     @classmethod
-    def of(cls, studies: str, data_dir: Path | None = None) -> SitePaths:
+    def of(
+        cls, studies: str, data_dir: Path | None = None, database: str | None = None
+    ) -> SitePaths:
         """Of these studies, with absolute paths.
 
-        ``data_dir`` is :func:`default_data_dir` unless it is given.
+        ``data_dir`` is :func:`default_data_dir` unless it is given, ``database`` the one that the
+        folder says it belongs to.
+
+        Raises:
+            SettingsError: the folder cannot be asked which that is.
         """
         if not is_web_address(studies):
             studies = os.path.abspath(studies)
-        return cls(studies, (data_dir or default_data_dir(studies)).absolute())
+        data_dir = (data_dir or default_data_dir(studies)).absolute()
+        return cls(studies, data_dir, database or marked_database(data_dir))
 
     @property
     def is_pacs(self) -> bool:
@@ -46,6 +57,21 @@ class SitePaths:
     def may_write_studies(self) -> bool:
         """Whether the folder of studies may be written to; never of a DICOMweb server's."""
         return not self.is_pacs and os.access(self.studies, os.W_OK)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other workers, maybe on other machines, use the same records and files."""
+        return self.is_pacs and self.database is not None
+
+    @property
+    def own_dir(self) -> Path:
+        """What this worker alone writes to: the records' folder unless that is shared."""
+        return default_data_dir(self.studies).absolute() if self.is_shared else self.data_dir
+
+    @property
+    def fetched(self) -> Path | None:
+        """Where workers share what a DICOMweb server gave; ``None`` where MONAI Label says it."""
+        return self.data_dir / "dicomweb" if self.is_shared else None
 
     @property
     def results(self) -> Path:
@@ -60,7 +86,7 @@ class SitePaths:
     @property
     def scratch(self) -> Path:
         """Uploads that nobody has looked at yet."""
-        return self.data_dir / "scratch"
+        return self.own_dir / "scratch"
 
 
 def require_studies(studies: str) -> None:

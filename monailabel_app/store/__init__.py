@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records of every inference and of every label that a reader submitted.
 
-``records.sqlite`` holds the records, ``masks/`` the inferred masks and ``labels/`` the submitted
-ones; all of it may hold patient data, so the folder is readable by its owner only.
+``records.sqlite``, or a database server, holds the records, ``masks/`` the inferred masks and
+``labels/`` the submitted ones; all of it may hold patient data, so the folder is readable by its
+owner only.
 """
 
 from __future__ import annotations

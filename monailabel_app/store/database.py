@@ -1,57 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening the SQLite database: connection settings and migrations."""
+"""Sessions on the database of the records, whose faults are typed."""
 
 from __future__ import annotations
 
-import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 
-from alembic import command
-from alembic.config import Config
-from filelock import FileLock
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from monailabel_app.common.private_files import PRIVATE_FILE, private_file
 from monailabel_app.store.faults import reading
 
 # How long a request waits for another process that writes, and for a free connection.
 BUSY_TIMEOUT_S = 3.0
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATION_LOCK_TIMEOUT_S = 60.0
 
 
-def open_database(path: Path) -> Engine:
-    """Open the database at ``path``, make it if needed, and bring it up to date.
+class Database(ABC):
+    """Where the rows are; :mod:`.sqlite` and :mod:`.postgres` say what differs."""
 
-    Write-ahead logging lets readers read while one writes and keeps every committed record when
-    the process dies; it needs a local disk, not a network share.
-    """
-    # SQLite gives its journals the rights of the database.
-    private_file(path)
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": BUSY_TIMEOUT_S},
-        pool_timeout=BUSY_TIMEOUT_S,
-    )
-    event.listen(engine, "connect", _configure)
-    upgrade(engine, path)
-    return engine
-
-
-class Database:
-    """Sessions on one database file, whose faults are typed.
-
-    SQLite goes on writing to a file that has been removed; here that is a fault.
-    """
-
-    def __init__(self, engine: Engine, path: Path) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self._sessions = sessionmaker(engine, expire_on_commit=False)
-        self._path = path
-        self._file = _identity(path)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -61,7 +31,7 @@ class Database:
             RecordStoreError: the database cannot be read.
         """
         with reading():
-            self._require_file()
+            self._require_usable()
             with self._sessions() as session:
                 yield session
 
@@ -72,40 +42,34 @@ class Database:
         Raises:
             OSError: the database's file is not there any more.
         """
-        self._require_file()
+        self._require_usable()
         with self._sessions.begin() as session:
             yield session
 
-    def _require_file(self) -> None:
-        if _identity(self._path) != self._file:
-            raise FileNotFoundError("The database was removed or replaced while it was open.")
+    @abstractmethod
+    def stand_alone(self, session: Session, what: str) -> None:
+        """Until the transaction ends, no other one that names the same passes here.
 
+        What is read afterwards is what the last one has committed.
+        """
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
+    @abstractmethod
+    def claimed(self, what: str) -> AbstractContextManager[bool]:
+        """Whether this block is the only one, of all workers, that has claimed it.
 
+        A worker that dies has no claims any more.
 
-def upgrade(engine: Engine, path: Path, revision: str = "head") -> None:
-    """Run the migrations that the database has not seen; one process at a time."""
-    lock = FileLock(f"{path}.lock", timeout=_MIGRATION_LOCK_TIMEOUT_S, mode=PRIVATE_FILE)
-    with lock, engine.begin() as connection:
-        config = migration_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        Raises:
+            RecordStoreError: it cannot be told.
+        """
 
+    def close(self) -> None:
+        """Release the connections."""
+        self.engine.dispose()
 
-def migration_config() -> Config:
-    """Alembic's configuration, without an ini file."""
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+    def _require_usable(self) -> None:  # noqa: B027 - most drivers notice it themselves
+        """Check what the driver would not notice.
 
-
-def _configure(connection: sqlite3.Connection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
+        Raises:
+            OSError: the database may not be used.
+        """

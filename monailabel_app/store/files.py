@@ -43,6 +43,10 @@ class FileArchive:
             written.chmod(PRIVATE_FILE)
             return StoredFile(name, sha256_of(written), written.stat().st_size)
 
+    def names(self, prefix: str) -> list[str]:
+        """The names of the files that begin so."""
+        return [path.name for path in self.folder.iterdir() if path.name.startswith(prefix)]
+
     def drop(self, name: str) -> None:
         """Remove a file; one that is gone already is fine."""
         self.path(name).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -36,8 +37,8 @@ class MadeObject:
 class PacsQueue:
     """Documents waiting to be sent, those sent, and what became of the others.
 
-    The encoded objects of a pending document lie beside the database, so that every try sends the
-    same UIDs and an archive that has them already keeps one copy.
+    The encoded objects of a pending document lie beside the records' files, so that every try, of
+    whichever worker, sends the same UIDs and an archive that has them already keeps one copy.
     """
 
     def __init__(self, database: Database, outbox: FileArchive) -> None:
@@ -87,23 +88,34 @@ class PacsQueue:
             row = session.scalars(statement).first()
             return None if row is None else document_of(row)
 
+    def claimed(self, document: PacsDocument) -> AbstractContextManager[bool]:
+        """Whether this block alone, of all workers, sends a version of the document's record.
+
+        Raises:
+            RecordStoreError: it cannot be told.
+        """
+        return self._database.claimed(f"sending {document.key}")
+
     def keep_objects(
         self, document: PacsDocument, study_uid: str, objects: Mapping[str, MadeObject]
     ) -> PacsDocument:
         """Keep the encoded objects, by the names ``seg`` and ``report``, until they are sent.
 
-        The files are there before the UIDs are committed, so UIDs never name missing files.
+        The files are there before the UIDs are committed, so UIDs never name missing files. Those
+        that another worker has kept meanwhile stay.
         """
         with recording(SENDING):
             for name, made in objects.items():
                 write = functools.partial(Path.write_bytes, data=made.content)
-                self._outbox.put(_file_name(document.id, name), write)
+                self._outbox.put(_file_name(document.id, name, made.instance_uid), write)
             with self._database.writing() as session:
+                self._database.stand_alone(session, f"image {document.image_id}")
                 row = _existing(session, document.id)
-                row.study_uid = study_uid
-                for name, made in objects.items():
-                    setattr(row, f"{name}_series_uid", made.series_uid)
-                    setattr(row, f"{name}_instance_uid", made.instance_uid)
+                if not (row.seg_instance_uid or row.report_instance_uid):
+                    row.study_uid = study_uid
+                    for name, made in objects.items():
+                        setattr(row, f"{name}_series_uid", made.series_uid)
+                        setattr(row, f"{name}_instance_uid", made.instance_uid)
                 superseded = _superseded(session, row.key)
                 kept = document_of(row)
             for document_id in superseded:
@@ -113,8 +125,14 @@ class PacsQueue:
     def objects(self, document: PacsDocument) -> list[bytes]:
         """The encoded objects of a pending document, the mask first; empty if not made yet."""
         uids = {"seg": document.seg_instance_uid, "report": document.report_instance_uid}
-        paths = [self._outbox.path(_file_name(document.id, n)) for n, uid in uids.items() if uid]
-        return [path.read_bytes() for path in paths]
+        return [self._kept(document.id, name, uid) for name, uid in uids.items() if uid]
+
+    def _kept(self, document_id: int, name: str, uid: str) -> bytes:
+        try:
+            return self._outbox.path(_file_name(document_id, name, uid)).read_bytes()
+        except FileNotFoundError:
+            # As named by a version whose documents were one server's.
+            return self._outbox.path(f"{document_id}.{name}.dcm").read_bytes()
 
     def mark_sent(self, document_id: int) -> PacsDocument:
         """The archive has it; the kept objects go."""
@@ -133,6 +151,11 @@ class PacsQueue:
     def _change(self, document_id: int, state: PacsState, **changes: object) -> PacsDocument:
         with recording(SENDING), self._database.writing() as session:
             row = _existing(session, document_id)
+            self._database.stand_alone(session, f"image {row.image_id}")
+            session.expire(row)
+            if row.state == PacsState.SENT.value:
+                # By another worker, after this one had lost its claim: what is sent stays so.
+                return document_of(row)
             row.tries += 1
             if state is not PacsState.PENDING or row.state != PacsState.SUPERSEDED.value:
                 row.state = state.value
@@ -145,8 +168,8 @@ class PacsQueue:
 
     def drop_objects(self, document_id: int) -> None:
         """Remove the kept objects; ones that are gone already are fine."""
-        for name in ("seg", "report"):
-            self._outbox.drop(_file_name(document_id, name))
+        for name in self._outbox.names(f"{document_id}."):
+            self._outbox.drop(name)
 
 
 def queue_row(session: Session, key: str, image_id: str) -> PacsDocumentRow:
@@ -225,5 +248,5 @@ def _superseded(session: Session, key: str) -> list[int]:
     return list(session.scalars(statement))
 
 
-def _file_name(document_id: int, name: str) -> str:
-    return f"{document_id}.{name}.dcm"
+def _file_name(document_id: int, name: str, uid: str) -> str:
+    return f"{document_id}.{name}.{uid}.dcm"

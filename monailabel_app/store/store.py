@@ -16,13 +16,13 @@ from medreasoner_infer.errors import MalformedInferenceError
 from medreasoner_infer.result import Inference, InferenceResult
 from monailabel_app.common.private_files import private_folder
 from monailabel_app.errors import UnknownRecordError
-from monailabel_app.store.database import Database, open_database
-from monailabel_app.store.faults import DECISION, DELETION, LABEL, reading, recording
+from monailabel_app.store.databases import open_database
+from monailabel_app.store.deciding import is_decided_so, require_as_seen
+from monailabel_app.store.faults import DECISION, DELETION, LABEL, recording
 from monailabel_app.store.files import FileArchive, StoredFile, copy_bytes
 from monailabel_app.store.joining import Join, choose_join
 from monailabel_app.store.pacs_queue import (
     PacsQueue,
-    approved_label,
     document_of,
     queue_decision,
     queue_label,
@@ -33,7 +33,6 @@ from monailabel_app.store.records import (
     JoinedBy,
     LabelRecord,
     LabelSubmission,
-    PacsState,
     Target,
     TrainingLabel,
 )
@@ -43,7 +42,6 @@ from monailabel_app.store.tables import InferenceRow, LabelRow
 
 logger = logging.getLogger(__name__)
 
-DATABASE_NAME = "records.sqlite"
 DEFAULT_KEEP_MASK_BYTES = 10 << 30
 DEFAULT_LIST_LIMIT = 100
 
@@ -51,30 +49,38 @@ DEFAULT_LIST_LIMIT = 100
 class RecordStore:
     """Every inference, every submitted label, and which belongs to which.
 
-    Safe to use from several threads and processes on one machine.
+    Safe to use from several threads and processes on one machine; with a database server from
+    several machines that share the folder.
 
     Args:
         folder: made if needed, readable by its owner only.
         keep_mask_bytes: cap on the kept inferred masks. Beyond it the oldest masks that no
             submitted label was joined to are removed; their records and hashes stay.
+        address: of a database server, as :func:`.checked_database` takes it; by default the rows
+            lie in an SQLite file in ``folder``.
 
     Raises:
         RecordStoreError: the database cannot be opened.
+        SettingsError: the address cannot be used, or folder and database do not belong together.
+        MissingExtraError: the database's driver is not installed.
     """
 
-    def __init__(self, folder: Path, keep_mask_bytes: int = DEFAULT_KEEP_MASK_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep_mask_bytes: int = DEFAULT_KEEP_MASK_BYTES,
+        address: str | None = None,
+    ) -> None:
         private_folder(folder)
         self._keep_mask_bytes = keep_mask_bytes
         self._masks = FileArchive(folder / "masks")
         self._labels = FileArchive(folder / "labels")
-        with reading():
-            self._engine = open_database(folder / DATABASE_NAME)
-        self._database = Database(self._engine, folder / DATABASE_NAME)
+        self._database = open_database(folder, address)
         self.pacs = PacsQueue(self._database, FileArchive(folder / "outbox"))
 
     def close(self) -> None:
         """Release the database's connections."""
-        self._engine.dispose()
+        self._database.close()
 
     def add_inference(
         self,
@@ -98,6 +104,7 @@ class RecordStore:
             self._mask_kept(result.inference_id, write_mask) as mask,
             self._database.writing() as session,
         ):
+            self._database.stand_alone(session, "the order of inferences")
             row = inference_row(result, task, image_id, mask)
             row.study_uid, row.asked_by = study_uid, asked_by
             session.add(row)
@@ -184,21 +191,34 @@ class RecordStore:
         *,
         target: Target | None = None,
         to_archive: bool = False,
+        seen: InferenceRecord | None = None,
     ) -> InferenceRecord:
         """Record what the reader made of an answer; a later word replaces an earlier one.
 
         With ``to_archive`` it is queued for the archive in the same transaction (:attr:`pacs`).
         The same word once more, from a client that did not get the reply, changes nothing.
 
+        Args:
+            inference_id: of the answer.
+            decision: the reader's word.
+            target: what the reader calls it, where that is told.
+            to_archive: queue it.
+            seen: the answer as this request found it; somebody else's word that has come since
+                is not replaced.
+
         Raises:
             UnknownRecordError: if there is no such inference.
+            ConflictError: somebody else decided since ``seen``.
             RecordStoreError: if it could not be recorded.
         """
         with recording(DECISION), self._database.writing() as session:
             row = session.get(InferenceRow, inference_id)
             if row is None:
                 raise UnknownRecordError("No inference of this id is recorded here.")
-            if not _is_decided_so(row, decision, target, to_archive):
+            self._database.stand_alone(session, f"image {row.image_id or row.id}")
+            session.expire(row)
+            if not is_decided_so(row, decision, target, to_archive):
+                require_as_seen(row, seen, decision)
                 set_decision(row, decision, target)
                 if to_archive and row.image_id is not None:
                     queue_decision(session, row, row.image_id)
@@ -233,6 +253,7 @@ class RecordStore:
         join: Join | None = None,
         decision: Decision | None = None,
         target: Target | None = None,
+        seen: InferenceRecord | None = None,
     ) -> LabelRecord:
         """Record a submitted label, keep a copy of it, and join it to its inference.
 
@@ -245,8 +266,10 @@ class RecordStore:
             join: as :meth:`find_join` found it; found anew if not given.
             decision: what the label says of the answer it is joined to.
             target: what the reader calls that, where it is told.
+            seen: the answer as this request found it, as of :meth:`decide`.
 
         Raises:
+            ConflictError: somebody else decided since ``seen``.
             RecordStoreError: if it could not be recorded.
         """
         name = None if submission.file is None else self._label_name(submission.file)
@@ -256,6 +279,7 @@ class RecordStore:
                 stored = self._labels.put(name, lambda path: copy_bytes(submission.file, path))
             try:
                 with self._database.writing() as session:
+                    self._database.stand_alone(session, f"image {submission.image_id}")
                     row = self._same_label(session, submission, stored.sha256 if stored else None)
                     if row is None:
                         row = label_row(submission, join or choose_join(session, submission))
@@ -266,6 +290,7 @@ class RecordStore:
                         if to_archive:
                             queue_label(session, row)
                         if decision is not None and row.inference is not None:
+                            require_as_seen(row.inference, seen, decision)
                             set_decision(row.inference, decision, target)
                     label = self._label_record(row)
             except BaseException:
@@ -402,21 +427,3 @@ class RecordStore:
             sha256=row.label_sha256,
             file=None if row.label_file is None else self._labels.path(row.label_file),
         )
-
-
-def _is_decided_so(
-    row: InferenceRow, decision: Decision, target: Target | None, to_archive: bool
-) -> bool:
-    """Whether this very decision stands already, and is queued if it is to be."""
-    if target is not None and Target.of(row.target) != target:
-        return False
-    stands = (row.outcome, row.outcome_reason, row.decided_by) == (
-        decision.outcome.value,
-        decision.reason,
-        decision.reader,
-    )
-    if not stands or not to_archive:
-        return False
-    last = row.pacs_documents[-1] if row.pacs_documents else None
-    failed = last is not None and last.state == PacsState.FAILED.value
-    return last is not None and not failed and last.label_id == approved_label(row)

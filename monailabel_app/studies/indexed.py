@@ -34,6 +34,7 @@ class IndexedFolder(KeptIndex):
 
     def image_file(self, image_id: str) -> Path | None:
         """The file of an image, if it is listed and lies inside the studies."""
+        self._take_over()
         entry = self._datastore.objects.get(image_id)
         if entry is None:
             return None
@@ -42,6 +43,7 @@ class IndexedFolder(KeptIndex):
 
     def label_file(self, image_id: str, tag: str) -> Path | None:
         """The file of a label, if it is listed and lies inside the studies."""
+        self._take_over()
         label = self._datastore.label(image_id, tag)
         if label is None:
             return None
@@ -57,6 +59,7 @@ class IndexedFolder(KeptIndex):
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of an image, the server's word before the callers'."""
+        self._take_over()
         entry = self._datastore.objects.get(image_id)
         if entry is None:
             return {}
@@ -64,6 +67,7 @@ class IndexedFolder(KeptIndex):
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is known of a label, the server's word before the callers'."""
+        self._take_over()
         label = self._datastore.label(label_id, _text(label_tag))
         return {} if label is None else merged(label.info)
 
@@ -73,6 +77,7 @@ class IndexedFolder(KeptIndex):
         Args:
             full_path: absolute paths; else names as seen from the folder of the studies.
         """
+        self._take_over()
         root = Path(self._datastore_path).resolve()
         files = [
             (self.image_file(image_id), self.label_file(image_id, _FINAL))
@@ -89,6 +94,7 @@ class IndexedFolder(KeptIndex):
 
     def json(self) -> dict[str, Any]:
         """All entries as viewers read them."""
+        self._take_over()
         shown = {key: _shown(entry) for key, entry in self._datastore.objects.items()}
         model = self._datastore.model_copy(update={"objects": shown})
         fields: dict[str, Any] = model.model_dump(exclude={"base_path"})
@@ -102,6 +108,14 @@ class IndexedFolder(KeptIndex):
     def set_aside(self) -> tuple[SetAside, ...]:
         """What is not offered, and why."""
         return ()
+
+    def get_labeled_images(
+        self, label_tag: str | None = None, labels: list[str] | None = None
+    ) -> list[str]:
+        """Ids of the images that have a label, as MONAI Label's."""
+        self._take_over()
+        found: list[str] = super().get_labeled_images(label_tag, labels)
+        return found
 
     # --- changes ---------------------------------------------------------------------------------
 

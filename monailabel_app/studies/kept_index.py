@@ -41,7 +41,7 @@ Objects = dict[str, ImageLabelModel]
 
 
 class KeptIndex(LocalDatastore):
-    """The entries of a folder, safe for several threads, and for a command beside a server.
+    """The entries of a folder, safe for several threads and processes.
 
     Entries are never changed in place: a change makes new ones, and counts once they are written,
     so that whoever reads meanwhile sees the state before or after it.
@@ -72,6 +72,8 @@ class KeptIndex(LocalDatastore):
         self._read_only = read_only
         self._stamp: Stamp | None = None
         self._unsaved = False
+        self._depth = 0
+        self._counts: Callable[[Mapping[str, Any]], bool] | None = None
         self._changing = threading.RLock()
         self._between_processes = FileLock(
             folder / ".lock", timeout=LOCK_TIMEOUT_S, mode=PRIVATE_FILE, thread_local=False
@@ -110,14 +112,16 @@ class KeptIndex(LocalDatastore):
         self._index.require_folder()
 
     def take_back_interrupted(self, counts: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Take back a change that a killed process was in the middle of, unless it counts."""
+        """Take back a change that a killed process was in the middle of, unless it counts.
+
+        Now, and before each change: another process that shares the folder may be killed later.
+        """
+        self._counts = counts
         if self._read_only or not self._journal.exists():
             return
-        with self._locked(), writing():
-            take_back_interrupted(self._journal, counts)
+        with self._locked():
+            pass
         self._remove_unfinished(self._journal.parent)
-        self._stamp = None
-        self._reload()
         self._reconcile_datastore()
 
     # --- the index -------------------------------------------------------------------------------
@@ -144,10 +148,34 @@ class KeptIndex(LocalDatastore):
                     "Another process keeps the studies locked, so nothing was changed; try again "
                     "in a moment."
                 ) from error
+            self._depth += 1
             try:
+                if self._depth == 1:
+                    self._take_back_left_behind()
                 yield
             finally:
+                self._depth -= 1
                 self._between_processes.release()
+
+    def _take_back_left_behind(self) -> None:
+        """Whoever wrote a journal that is there before a change begins was killed."""
+        if self._counts is None or not self._journal.exists():
+            return
+        with writing():
+            take_back_interrupted(self._journal, self._counts)
+        self._stamp = None
+        self._reload()
+
+    def _take_over(self) -> None:
+        """Before reading: what other workers have written, where they share the folder.
+
+        While this process changes something there is nothing to take over.
+        """
+        if self.own_folder and self._changing.acquire(blocking=False):
+            try:
+                self._reload()
+            finally:
+                self._changing.release()
 
     @contextmanager
     def _changes_in_memory(self) -> Iterator[Objects]:

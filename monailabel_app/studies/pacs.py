@@ -103,7 +103,9 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         super().__init__(*args, **kwargs)
 
     @classmethod
-    def connect(cls, address: str, own_cache: Path | None = None) -> PacsStudies:
+    def connect(
+        cls, address: str, folder: Path | None = None, *, own_cache: Path | None = None
+    ) -> PacsStudies:
         """Open the server at ``address`` with MONAI Label's ``MONAI_LABEL_DICOMWEB_*`` settings.
 
         Where they are not set, series of all image modalities are listed, and lists are kept for
@@ -111,16 +113,19 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
 
         Args:
             address: of the DICOMweb server.
-            own_cache: folder for fetched series instead of the viewers', who need NIfTI copies.
+            folder: for what is fetched, where no setting says another; by default MONAI Label's.
+            own_cache: for fetched series, whatever a setting says, and apart from the viewers, who
+                need NIfTI copies.
         """
+        stated = settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip()
+        kept = str(own_cache or stated or folder or "")
         given = settings.model_fields_set
         filtered = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in given
         expires = "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY" in given
-        cache = str(own_cache or settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip())
         return cls(
             client=connect_client(address),
             search_filter=settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if filtered else {},
-            cache_path=cache or None,
+            cache_path=kept or None,
             fetch_by_frame=settings.MONAI_LABEL_DICOMWEB_FETCH_BY_FRAME,
             convert_to_nifti=settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI and not own_cache,
             expiry_s=settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY if expires else CACHE_EXPIRY_S,

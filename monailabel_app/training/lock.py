@@ -2,7 +2,8 @@
 """The lock that lets one training run at a time, whoever started it.
 
 A file that names the processes: it survives a killed server, and a killed trainer leaves it stale
-rather than locked.
+rather than locked. Several machines may share its folder; what a process of another one does is
+known from its word alone.
 """
 
 from __future__ import annotations
@@ -133,9 +134,17 @@ class HeldLock:
 
 def running_error(holder: Holder) -> TrainingRunsError:
     """The refusal of a second training."""
-    pids = ", ".join(str(mark.pid) for mark in holder.processes if mark.is_alive)
+    alive = [mark for mark in holder.processes if mark.is_alive]
+    pids = ", ".join(str(mark.pid) for mark in alive)
+    elsewhere = sorted({str(mark.host) for mark in alive if not mark.is_here})
+    where = f" on {', '.join(elsewhere)}" if elsewhere else ""
+    gone = (
+        f" If {elsewhere[0]} is gone for good, remove {LOCK_NAME} in the folder of the trainings."
+        if where
+        else ""
+    )
     return TrainingRunsError(
-        f"A training runs already (process {pids}, {holder.folder.name}), and one runs at a time. "
-        "Wait for its end, or stop it with 'medreasoner train --stop' or in the viewer; it can be "
-        "resumed later."
+        f"A training runs already (process {pids}{where}, {holder.folder.name}), and one runs at a "
+        "time. Wait for its end, or stop it with 'medreasoner train --stop' or in the viewer; it "
+        f"can be resumed later.{gone}"
     )

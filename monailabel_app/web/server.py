@@ -41,7 +41,7 @@ class ServerOptions:
     ``token_file``, ``allowed_origins``, ``trusted_proxies`` and ``allow_unauthenticated`` are
     those of :class:`~monailabel_app.security.settings.SecuritySettings`; where they are not given,
     its environment variables count. The certificate and its key are PEM files. ``records`` is the
-    app's ``data_dir``.
+    app's ``data_dir``, ``records_database`` the app's own.
     """
 
     studies: str
@@ -52,6 +52,7 @@ class ServerOptions:
     reasoner_url: str | None = None
     orthanc_url: str | None = None
     records: Path | None = None
+    records_database: str | None = None
     train_configs: Path | None = None
     device: str = "auto"
     preload: bool = True
@@ -82,7 +83,11 @@ def app_conf(options: ServerOptions) -> dict[str, str]:
         "device": options.device,
         "preload": str(options.preload).lower(),
     }
-    addresses = {"reasoner_url": options.reasoner_url, "orthanc_url": options.orthanc_url}
+    addresses = {
+        "reasoner_url": options.reasoner_url,
+        "orthanc_url": options.orthanc_url,
+        "records_database": options.records_database,
+    }
     conf |= {key: url for key, url in addresses.items() if url is not None}
     folders = {"data_dir": options.records, "train_configs": options.train_configs}
     conf |= {key: str(path.absolute()) for key, path in folders.items() if path is not None}
@@ -158,7 +163,8 @@ def _configured_app(
     settings.MONAI_LABEL_STUDIES = studies
     settings.MONAI_LABEL_APP_CONF = dict(conf)
     app = secured_app()
-    close_folders(_folders_of_patients(settings, SitePaths.of(studies, options.records)))
+    paths = SitePaths.of(studies, options.records, options.records_database)
+    close_folders(_folders_of_patients(settings, paths))
     return app
 
 
@@ -195,6 +201,7 @@ def _folders_of_patients(settings: Any, paths: SitePaths) -> list[Path]:
         Path(settings.MONAI_LABEL_SESSION_PATH or cached / "sessions"),
         Path(settings.MONAI_LABEL_DICOMWEB_CACHE_PATH or cached / "dicom"),
         paths.data_dir,
+        paths.own_dir,
     ]
 
 

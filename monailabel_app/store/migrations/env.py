@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alembic runs this; the connection comes from :func:`monailabel_app.store.database.upgrade`."""
+"""Alembic runs this; the connection comes from :func:`monailabel_app.store.migrating.upgrade`."""
 
 from __future__ import annotations
 

@@ -16,10 +16,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add both columns; SQLite's row ids are the order of what is there already."""
+    """Add both columns; SQLite's row ids are the order of what is there, others are new here."""
     op.add_column("inferences", sa.Column("sequence", sa.Integer()))
     op.add_column("inferences", sa.Column("asked_by", sa.String()))
-    op.execute("UPDATE inferences SET sequence = rowid")
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("UPDATE inferences SET sequence = rowid")
     op.create_index("ix_inferences_sequence", "inferences", ["sequence"], unique=True)
 
 

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which folder of files and which database belong together.
+
+A worker with another folder would not find the masks and labels that the records name. So the
+database knows a mark that a file in the folder repeats; the file also tells commands where the
+records are.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sqlalchemy import Column, Connection, MetaData, String, Table, insert, select
+
+from medreasoner_infer.atomic import replacing
+from monailabel_app.common.database_address import checked_database, shown_database
+from monailabel_app.common.private_files import PRIVATE_FILE
+from monailabel_app.errors import SettingsError
+from monailabel_app.store.sqlite import DATABASE_NAME
+from monailabel_app.store.tables import InferenceRow, LabelRow
+
+MARK_NAME = "records_database.json"
+# Not among the tables of the migrations, as SQLite's file lies in its folder.
+_MARKS = Table("record_folder", MetaData(), Column("mark", String(32), primary_key=True))
+
+
+@dataclass(frozen=True)
+class FolderMark:
+    """What the file says: the mark, and the database's address, which holds no password."""
+
+    mark: str
+    address: str
+
+
+def marked_database(folder: Path) -> str | None:
+    """The database whose files a folder holds, ``None`` where the records lie in it themselves.
+
+    Raises:
+        SettingsError: the file that says so is damaged.
+    """
+    mark = _read(folder)
+    return None if mark is None else mark.address
+
+
+def require_own_folder(connection: Connection, folder: Path, address: str) -> FolderMark:
+    """The mark of a folder that belongs to the database, which a new database is given.
+
+    Raises:
+        SettingsError: the folder belongs to other records.
+    """
+    _MARKS.create(connection, checkfirst=True)
+    known, told = connection.scalar(select(_MARKS.c.mark)), _read(folder)
+    if known is not None and told is not None and told.mark == known:
+        return told
+    if told is not None or (known is not None and _has_records(connection)):
+        raise SettingsError(
+            f"The files of {shown_database(address)} do not lie in {folder}. Give --records the "
+            "folder that this database's other workers use, mounted here."
+        )
+    if (folder / DATABASE_NAME).exists():
+        raise SettingsError(
+            f"{folder} has records in {DATABASE_NAME}. Move them with 'medreasoner records move', "
+            "or give --records another folder."
+        )
+    if known is None:
+        known = uuid.uuid4().hex
+        connection.execute(insert(_MARKS).values(mark=known))
+    return FolderMark(known, address)
+
+
+def write_mark(folder: Path, mark: FolderMark) -> None:
+    """Say in the folder which database it belongs to, unless it does already."""
+    path = folder / MARK_NAME
+    if path.exists():
+        return
+    # Several workers may start at once; what they write is the same.
+    with replacing(path, durable=True) as unfinished:
+        unfinished.touch(PRIVATE_FILE)
+        unfinished.write_text(json.dumps(asdict(mark), indent=2) + "\n", encoding="utf-8")
+
+
+def _has_records(connection: Connection) -> bool:
+    first = (select(table.id).limit(1) for table in (InferenceRow, LabelRow))
+    return any(connection.scalar(statement) is not None for statement in first)
+
+
+def _read(folder: Path) -> FolderMark | None:
+    path = folder / MARK_NAME
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return FolderMark(str(told["mark"]), checked_database(told["address"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(
+            f"{path} cannot be read ({type(error).__name__}). Restore it from a backup; it says "
+            "which database the files belong to."
+        ) from error

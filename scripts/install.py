@@ -28,7 +28,7 @@ LEFT_OUT = ROOT / "constraints" / "left_out.txt"
 LEFT_OUT_WITHOUT_GPU = ROOT / "constraints" / "left_out_without_gpu.txt"
 EXTRAS = {
     "run": ("monailabel", "pacs"),
-    "all": ("monailabel", "train", "pacs", "litemedsam", "dev", "docs"),
+    "all": ("monailabel", "train", "pacs", "postgres", "ray", "litemedsam", "dev", "docs"),
 }
 # sam2 asks for any torch to be built with: in isolation, that would be a second, newer one.
 BUILT_BESIDE_TORCH = "sam2"

@@ -20,6 +20,7 @@ from monailabel_app.cli.evaluate import evaluate
 from monailabel_app.cli.export import export
 from monailabel_app.cli.history import history
 from monailabel_app.cli.models import models
+from monailabel_app.cli.records import records
 from monailabel_app.cli.reward import reward
 from monailabel_app.cli.robustness import robustness
 from monailabel_app.cli.serve import serve
@@ -72,4 +73,5 @@ for command in (
     app.command()(command)
 app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")
+app.add_typer(records, name="records")
 app.add_typer(reward, name="reward")

@@ -19,7 +19,7 @@ from medreasoner_infer.advice import download_command, install_command
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.models.registry import registered_models
 from medreasoner_infer.types import ModelSpec
-from monailabel_app.cli.options import show_set_aside
+from monailabel_app.cli.options import RecordsDatabaseOption, show_set_aside
 
 REQUIRED = ("torch", "torchvision", "transformers", "sam2", "xgrammar", "SimpleITK", "pydicom")
 BY_EXTRA = {
@@ -27,6 +27,7 @@ BY_EXTRA = {
     "vllm": ("vllm",),
     "train": ("trl", "peft", "datasets"),
     "pacs": ("highdicom", "dicomweb_client"),
+    "postgres": ("psycopg",),
 }
 
 
@@ -47,10 +48,12 @@ def doctor(
     records: Annotated[
         Path | None, typer.Option(help="Folder of the app's records, if it was given one.")
     ] = None,
+    records_database: RecordsDatabaseOption = None,
 ) -> None:
     """Check the installation; the exit status is 1 if something needed is missing.
 
-    With --studies every image is read as the server reads it, and what cannot be offered is named.
+    With --studies every image is read as the server reads it, and what cannot be offered is named;
+    where the records are in a database, it is asked how many there are.
     """
     findings = [*_packages(), _device(), *_weights()]
     table = Table(show_header=False, box=None)
@@ -61,21 +64,28 @@ def doctor(
     console.print(f"Python {platform.python_version()} on {platform.platform()}", highlight=False)
     console.print(table)
     if studies is not None:
-        _look_through(studies, records, console)
+        _look_through(studies, records, records_database, console)
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
 
-def _look_through(studies: str, records: Path | None, console: Console) -> None:
+def _look_through(
+    studies: str, records: Path | None, database: str | None, console: Console
+) -> None:
     from monailabel_app.common.privacy import quiet_request_logs
     from monailabel_app.site.opening import open_studies
     from monailabel_app.site.paths import SitePaths, require_studies
+    from monailabel_app.store.databases import look_at_database
     from monailabel_app.studies.looking import look_through
 
     require_studies(studies)
     quiet_request_logs()
+    paths = SitePaths.of(studies, records, database)
+    if paths.database is not None:
+        said = look_at_database(paths.data_dir, paths.database)
+        console.print(f"Records: {said}", highlight=False, soft_wrap=True)
     with console.status("Reading the studies"):
-        looked = look_through(open_studies(SitePaths.of(studies, records), read_only=True))
+        looked = look_through(open_studies(paths, read_only=True))
     console.print(f"Studies: {looked.offered} image(s) offered, {len(looked.set_aside)} set aside")
     show_set_aside(looked.set_aside, console)
 

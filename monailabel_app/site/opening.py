@@ -14,6 +14,7 @@ from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.site.paths import SitePaths, require_studies
 from monailabel_app.store import RecordStore
+from monailabel_app.store.moving import Moved, move_records
 from monailabel_app.store.sqlite import DATABASE_NAME
 from monailabel_app.store.store import DEFAULT_KEEP_MASK_BYTES
 from monailabel_app.studies.local import StudiesFolder
@@ -117,6 +118,24 @@ def find_records(paths: SitePaths) -> RecordStore | None:
     if paths.database is None and not (paths.data_dir / DATABASE_NAME).is_file():
         return None
     return open_records(paths)
+
+
+def move_to_database(data_dir: Path, address: str) -> Moved:
+    """Move the records of a folder into a database server, while no server uses the folder.
+
+    Raises:
+        FolderInUseError: a server does.
+        SettingsError: there is nothing to move, or the database cannot take it.
+        RecordStoreError: it could not be done; the records are as before.
+        MissingExtraError: the database's driver is not installed.
+    """
+    if not data_dir.is_dir():
+        raise SettingsError(f"There is no folder {data_dir}; give the one of the records.")
+    lock = ServerLock([data_dir])
+    try:
+        return move_records(data_dir, address)
+    finally:
+        lock.release()
 
 
 def open_studies(

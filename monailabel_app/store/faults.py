@@ -19,6 +19,7 @@ LABEL = "The label could not be recorded, so it was not taken; what was there be
 DECISION = "The decision could not be recorded; the earlier one, if any, still counts"
 DELETION = "The records could not be deleted; they are there as before"
 SENDING = "What became of a result on its way to the archive could not be recorded"
+MOVING = "The records could not be moved; those that were there are as before"
 _ADVICE = "Check the disk space and the rights of the records' folder, and try again"
 _AWAY = "the database's server does not answer"
 _AWAY_ADVICE = (

@@ -13,7 +13,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, insert, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select
 
 from medreasoner_infer.atomic import replacing
 from monailabel_app.common.database_address import checked_database, shown_database
@@ -65,10 +65,25 @@ def require_own_folder(connection: Connection, folder: Path, address: str) -> Fo
             f"{folder} has records in {DATABASE_NAME}. Move them with 'medreasoner records move', "
             "or give --records another folder."
         )
+    return make_mark(connection, address)
+
+
+def make_mark(connection: Connection, address: str) -> FolderMark:
+    """The mark of the database, whichever folder it is to be written into."""
+    _MARKS.create(connection, checkfirst=True)
+    known = connection.scalar(select(_MARKS.c.mark))
     if known is None:
         known = uuid.uuid4().hex
         connection.execute(insert(_MARKS).values(mark=known))
     return FolderMark(known, address)
+
+
+def belongs_to(connection: Connection, folder: Path) -> bool:
+    """Whether a database that has a mark has that of the folder; nothing is changed."""
+    if not inspect(connection).has_table(_MARKS.name):
+        return _read(folder) is None
+    known, told = connection.scalar(select(_MARKS.c.mark)), _read(folder)
+    return known is None or (told is not None and told.mark == known)
 
 
 def write_mark(folder: Path, mark: FolderMark) -> None:

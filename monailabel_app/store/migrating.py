@@ -24,7 +24,7 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
         RecordStoreError: a newer version of this package has written the records.
     """
     config = migration_config()
-    _require_known(connection, ScriptDirectory.from_config(config))
+    require_known(connection)
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
 
@@ -37,7 +37,16 @@ def migration_config() -> Config:
     return config
 
 
-def _require_known(connection: Connection, script: ScriptDirectory) -> None:
+def require_known(connection: Connection) -> bool:
+    """Check that no newer version has written the records; nothing is changed.
+
+    Returns:
+        Whether there are tables at all.
+
+    Raises:
+        RecordStoreError: a newer version has written them.
+    """
+    script = ScriptDirectory.from_config(migration_config())
     known = {revision.revision for revision in script.walk_revisions()}
     there = set(MigrationContext.configure(connection).get_current_heads())
     if there - known:
@@ -46,3 +55,4 @@ def _require_known(connection: Connection, script: ScriptDirectory) -> None:
             f"{', '.join(sorted(there - known))}, known here are those up to "
             f"{script.get_current_head()}). Nothing was changed; install that version here."
         )
+    return bool(there)

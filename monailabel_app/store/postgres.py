@@ -52,7 +52,7 @@ class PostgresDatabase(Database):
         database = cls.connect(address)
         try:
             with database.engine.begin() as connection:
-                _wait_for_turn(connection)
+                wait_for_turn(connection)
                 upgrade(connection)
                 mark = require_own_folder(connection, folder, address)
         except BaseException:
@@ -112,7 +112,7 @@ def _unlock(connection: Connection, number: int) -> None:
         connection.invalidate()
 
 
-def _wait_for_turn(connection: Connection) -> None:
+def wait_for_turn(connection: Connection) -> None:
     """Let one worker at a time change the tables; the transaction's end frees the next."""
     connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_TIMEOUT_S:.0f}s'"))
     connection.execute(select(func.pg_advisory_xact_lock(_lock_number("migration"))))

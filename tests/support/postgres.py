@@ -85,6 +85,9 @@ class Postgres:
         self._databases += 1
         name = f"records{self._databases}"
         self.execute(f"CREATE DATABASE {name} OWNER {OWNER}")
+        return self.address_of(name)
+
+    def address_of(self, name: str) -> str:
         return f"postgresql+psycopg://{OWNER}@/{name}?host={self.folder}&port={self.port}"
 
     def on_loopback(self, address: str) -> str:

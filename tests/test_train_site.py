@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nibabel
@@ -34,6 +34,7 @@ from monailabel_app.training.errors import (
 )
 from monailabel_app.training.folder import INTERRUPTED, TrainingFolder, last_training
 from monailabel_app.training.options import TrainOptions, overridden
+from monailabel_app.training.processes import ProcessMark
 from monailabel_app.training.site import SiteTraining
 from monailabel_app.training.stopping import stop_training
 
@@ -311,3 +312,21 @@ def test_a_trainer_that_does_not_exist_is_a_sentence(studies):
     with pytest.raises(InputError, match="train_command"):
         site.train(OPTIONS, nobody)
     assert site.folder.progress().state is State.FAILED
+
+
+def test_a_training_of_another_machine_holds_the_lock_and_is_never_signalled(studies):
+    """Its process cannot be looked at from here; one of this machine may have its number."""
+    site = training(studies, "promotes")
+    site.folder.root.mkdir(parents=True)
+    started = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    mark = {**asdict(ProcessMark.of(started.pid)), "host": "another-machine"}
+    text = json.dumps({"folder": "/somewhere/run-1", "processes": [mark]})
+    (site.folder.root / "lock.json").write_text(text)
+    with pytest.raises(TrainingRunsError, match=r"on another-machine.*remove lock\.json"):
+        site.train(OPTIONS, nobody)
+    (held,) = site.folder.lock.holder().processes
+    held.signal_group(signal.SIGKILL)
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.wait(0.5)
+    ProcessMark.of(started.pid).signal_group(signal.SIGKILL)
+    assert started.wait(60) == -signal.SIGKILL

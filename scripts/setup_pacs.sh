@@ -3,9 +3,10 @@
 #
 # Install what the PACS tests use, on Debian and Ubuntu: scripts/setup_pacs.sh [PACKAGE...]
 #
-# Orthanc with DICOMweb is the archive, dciodvfy (dicom3tools) and dsrdump (dcmtk) are validators;
-# further Debian packages may be named. The server itself needs none of them. What is there already
-# is not installed again. Ends with status 69 where packages cannot be installed at all.
+# Orthanc with DICOMweb is the archive, dciodvfy (dicom3tools) and dsrdump (dcmtk) are validators,
+# PostgreSQL keeps records that several workers share; further Debian packages may be named. The
+# server itself needs none of them. What is there already is not installed again. Ends with status
+# 69 where packages cannot be installed at all.
 set -euo pipefail
 
 readonly UNAVAILABLE=69 # EX_UNAVAILABLE of sysexits.h
@@ -27,6 +28,11 @@ missing=()
 for package in orthanc orthanc-dicomweb dcmtk dicom3tools "$@"; do
   is_installed "$package" || missing+=("$package")
 done
+own_postgresql=
+if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+  missing+=(postgresql)
+  own_postgresql=1
+fi
 [ ${#missing[@]} -eq 0 ] && exit
 
 command -v apt-get >/dev/null || unavailable "This is no Debian or Ubuntu."
@@ -36,7 +42,9 @@ as_root env DEBIAN_FRONTEND=noninteractive \
   apt-get install --quiet --yes --no-install-recommends "${missing[@]}" ||
   unavailable "apt could not install the packages."
 
-# The package starts an Orthanc of its own, which tests do not use.
-if command -v systemctl >/dev/null && systemctl is-active --quiet orthanc 2>/dev/null; then
-  as_root systemctl disable --now orthanc
-fi
+# The packages start servers of their own, which tests do not use.
+for service in orthanc ${own_postgresql:+postgresql}; do
+  if command -v systemctl >/dev/null && systemctl is-active --quiet "$service" 2>/dev/null; then
+    as_root systemctl disable --now "$service"
+  fi
+done

@@ -85,6 +85,21 @@ def volume():
     return Volume(values, np.diag([2.0, 2.0, 5.0, 1.0]), "CT", "key", Path("known.nii.gz"))
 
 
+def test_a_promoted_model_answers_at_every_worker_that_shares_the_store(store, tmp_path):
+    """Each worker has a home, in which the store is a link to the shared one."""
+    stores = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "models").symlink_to(store.folder)
+        stores.append(ReasonerStore(tmp_path / name / "models"))
+    answering = [LiveReasoner(shared, Loader()) for shared in stores]
+    assert [live().identity.name for live in answering] == ["fallback"] * 2
+    stores[0].promote("b", by="test")
+    assert [live().identity.name for live in answering] == ["b"] * 2
+    stores[1].rollback(by="test")
+    assert [live().identity.name for live in answering] == ["fallback"] * 2
+
+
 def test_next_question_is_answered_by_the_promoted_model(store, volume):
     pipeline = Pipeline(LiveReasoner(store, Loader()), EmptySegmenter)
     request = AskRequest("Where?", SliceSelection(index=1))

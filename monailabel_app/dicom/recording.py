@@ -97,13 +97,14 @@ class ResultRecorder:
         """
         to_archive = submission.tag == FINAL and self._is_dicom(submission.image_id)
         join = self._records.find_join(submission, self._overlap(submission))
-        answer = None if join.inference_id is None else self._records.get(join.inference_id)
-        certain = join.joined_by is not JoinedBy.TIME_LATEST
+        answer = None
+        if join.inference_id is not None and join.joined_by is not JoinedBy.TIME_LATEST:
+            answer = self._records.get(join.inference_id)
         return self._records.join_label(
             submission,
             to_archive=to_archive,
             join=join,
-            decision=self._decision(submission, answer) if answer and certain else None,
+            decision=None if answer is None else self._decision(submission, answer),
             target=stated_target(submission, join.inference_id),
             seen=answer,
         )

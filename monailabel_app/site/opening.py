@@ -208,7 +208,7 @@ def hold_folders(paths: SitePaths) -> ServerLock:
     studies = [] if paths.is_pacs else [Path(paths.studies)]
     lock = ServerLock([paths.own_dir, *(studies if paths.may_write_studies else ())])
     Scratch(paths.scratch).empty()
-    own = paths.data_dir.resolve()
+    own = paths.own_dir.resolve()
     if not any(folder.resolve().is_relative_to(own) for folder in studies):
-        close_to_others(paths.data_dir)
+        close_to_others(paths.own_dir)
     return lock

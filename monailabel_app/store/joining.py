@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monailabel_app.store.records import JoinedBy, LabelSubmission
-from monailabel_app.store.tables import InferenceRow
+from monailabel_app.store.tables import InferenceRow, LabelRow
 
 
 @dataclass(frozen=True)
@@ -97,3 +97,24 @@ def _by_time(candidates: Sequence[InferenceRow]) -> Join:
         return Join(latest.id, JoinedBy.TIME_ONLY, text)
     text = f"Inferred by time: the latest of {count} inferences on this image that found something."
     return Join(latest.id, JoinedBy.TIME_LATEST, text)
+
+
+def same_label(
+    session: Session, submission: LabelSubmission, sha256: str | None
+) -> LabelRow | None:
+    """The image's last label of this tag, if it is this very submission.
+
+    Args:
+        session: that reads.
+        submission: what was submitted; its file is not looked at.
+        sha256: of the label's file, ``None`` where there is none.
+    """
+    statement = (
+        select(LabelRow)
+        .where(LabelRow.image_id == submission.image_id, LabelRow.tag == submission.tag)
+        .order_by(LabelRow.id.desc())
+    )
+    last = session.scalars(statement.limit(1)).first()
+    if last is None or sha256 is None or last.label_sha256 != sha256:
+        return None
+    return last if last.info == dict(submission.info) else None

@@ -22,7 +22,7 @@ from monailabel_app.store.migrating import MIGRATION_LOCK_TIMEOUT_S, upgrade
 # The server notices within a minute that a worker's machine is gone, and frees what it claimed.
 _SESSION_MS = {
     "lock_timeout": 1000 * BUSY_TIMEOUT_S,
-    "idle_in_transaction_session_timeout": 60_000,
+    "idle_in_transaction_session_timeout": 300_000,
 }
 _SESSION_KEEPALIVES = {
     "tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3,

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from medreasoner_infer.errors import MalformedInferenceError
 from medreasoner_infer.result import Inference, InferenceResult
@@ -20,7 +19,7 @@ from monailabel_app.store.databases import open_database
 from monailabel_app.store.deciding import is_decided_so, require_as_seen
 from monailabel_app.store.faults import DECISION, DELETION, LABEL, recording
 from monailabel_app.store.files import FileArchive, StoredFile, copy_bytes
-from monailabel_app.store.joining import Join, choose_join
+from monailabel_app.store.joining import Join, choose_join, same_label
 from monailabel_app.store.pacs_queue import (
     PacsQueue,
     document_of,
@@ -36,6 +35,7 @@ from monailabel_app.store.records import (
     Target,
     TrainingLabel,
 )
+from monailabel_app.store.retention import forget_old_masks
 from monailabel_app.store.rows import decision_of, inference_row, label_row, set_decision
 from monailabel_app.store.studies import Deleted, delete_study, inferences_of
 from monailabel_app.store.tables import InferenceRow, LabelRow
@@ -110,7 +110,7 @@ class RecordStore:
             session.add(row)
             session.flush()
             session.refresh(row, ["labels", "pacs_documents"])
-            dropped = self._forget_old_masks(session)
+            dropped = forget_old_masks(session, self._keep_mask_bytes)
             record = self._inference_record(row)
         for name in dropped:
             self._masks.drop(name)
@@ -280,7 +280,7 @@ class RecordStore:
             try:
                 with self._database.writing() as session:
                     self._database.stand_alone(session, f"image {submission.image_id}")
-                    row = self._same_label(session, submission, stored.sha256 if stored else None)
+                    row = same_label(session, submission, stored.sha256 if stored else None)
                     if row is None:
                         row = label_row(submission, join or choose_join(session, submission))
                         if stored:
@@ -309,21 +309,7 @@ class RecordStore:
             sha256: of the label's file.
         """
         with self._database.reading() as session:
-            return self._same_label(session, submission, sha256) is not None
-
-    def _same_label(
-        self, session: Session, submission: LabelSubmission, sha256: str | None
-    ) -> LabelRow | None:
-        """The image's last label of this tag, if it is this very submission."""
-        statement = (
-            select(LabelRow)
-            .where(LabelRow.image_id == submission.image_id, LabelRow.tag == submission.tag)
-            .order_by(LabelRow.id.desc())
-        )
-        last = session.scalars(statement.limit(1)).first()
-        if last is None or sha256 is None or last.label_sha256 != sha256:
-            return None
-        return last if last.info == dict(submission.info) else None
+            return same_label(session, submission, sha256) is not None
 
     def labels_for_training(self, tag: str = "final") -> list[TrainingLabel]:
         """The latest label of each inference under ``tag``, oldest first; files must be there."""
@@ -366,27 +352,6 @@ class RecordStore:
     def _label_name(self, file: Path) -> str:
         suffixes = "".join(s for s in file.suffixes[-2:] if s.strip(".").isalpha())
         return f"{uuid.uuid4().hex}{suffixes}"
-
-    def _forget_old_masks(self, session: Session) -> list[str]:
-        kept_bytes = session.scalar(
-            select(func.sum(InferenceRow.mask_bytes)).where(InferenceRow.mask_file.is_not(None))
-        )
-        excess = (kept_bytes or 0) - self._keep_mask_bytes
-        unconfirmed_oldest_first = (
-            select(InferenceRow)
-            .where(InferenceRow.mask_file.is_not(None), ~InferenceRow.labels.any())
-            .order_by(InferenceRow.sequence)
-        )
-        dropped: list[str] = []
-        if excess <= 0:
-            return dropped
-        for row in session.scalars(unconfirmed_oldest_first):
-            if excess <= 0 or row.mask_file is None:
-                break
-            excess -= row.mask_bytes or 0
-            dropped.append(row.mask_file)
-            row.mask_file = None
-        return dropped
 
     def _readable(self, rows: Iterable[InferenceRow]) -> Iterator[InferenceRecord]:
         """The records of rows; one that is damaged takes no other along."""

@@ -91,7 +91,7 @@ def add_label(store: RecordStore, file: Path, name: str):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("postgresql+psycopg://ann:hunter2@db/records", "PGPASSFILE"),
+        ("postgresql+psycopg://ann:hunter2@db/records", "PGPASSFILE"),  # pragma: allowlist secret
         ("postgresql+psycopg://ann@db/records?password=hunter2", "PGPASSFILE"),
         ("postgresql+psycopg://ann@db/records?options=hunter2", "not taken"),
         ("postgresql+psycopg://ann:hun/ter2@db/records", "cannot be used"),

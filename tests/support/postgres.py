@@ -13,7 +13,8 @@ from pathlib import Path
 
 from support.servers import free_port
 
-OWNER, PASSWORD = "medreasoner", "a-password-of-a-test"
+OWNER = "medreasoner"
+PASSWORD = "a-password-of-a-test"  # pragma: allowlist secret - made up
 _ACCOUNT = "postgres"
 _WAIT_S = "60"
 _SETTINGS = {

@@ -236,6 +236,24 @@ def test_labels_for_training_are_the_latest_final_label_of_each_inference(
     assert example.label.sha256 == hashlib.sha256(b"corrected").hexdigest()
 
 
+def test_a_label_sent_again_is_the_same_though_another_readers_came_between(
+    store: RecordStore, tmp_path: Path
+) -> None:
+    def submit(inference_id: str, content: bytes) -> int:
+        file = tmp_path / "label.nii.gz"
+        file.write_bytes(content)
+        info = {"inference_id": inference_id}
+        return store.join_label(LabelSubmission("case", "final", file, info)).id
+
+    for inference_id in ("a", "b"):
+        store.add_inference(make_result(inference_id), task="t", image_id="case")
+    first, other = submit("a", b"liver"), submit("b", b"spleen")
+    assert (submit("a", b"liver"), submit("b", b"spleen")) == (first, other)
+    corrected = submit("a", b"larger liver")
+    assert corrected not in (first, other)
+    assert submit("a", b"liver") not in (first, other, corrected)
+
+
 # --- retention -----------------------------------------------------------------------------------
 
 

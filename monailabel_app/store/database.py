@@ -12,9 +12,6 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from monailabel_app.store.faults import reading
 
-# How long a request waits for another process that writes, and for a free connection.
-BUSY_TIMEOUT_S = 3.0
-
 
 class Database(ABC):
     """Where the rows are; :mod:`.sqlite` and :mod:`.postgres` say what differs."""

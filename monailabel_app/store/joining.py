@@ -102,7 +102,10 @@ def _by_time(candidates: Sequence[InferenceRow]) -> Join:
 def same_label(
     session: Session, submission: LabelSubmission, sha256: str | None
 ) -> LabelRow | None:
-    """The image's last label of this tag, if it is this very submission.
+    """The last label of this tag, if it is this very submission.
+
+    The last one of the answer that the submission names: meanwhile another reader may have
+    submitted a label for another answer on the image. Else the last one of the image.
 
     Args:
         session: that reads.
@@ -114,6 +117,8 @@ def same_label(
         .where(LabelRow.image_id == submission.image_id, LabelRow.tag == submission.tag)
         .order_by(LabelRow.id.desc())
     )
+    if submission.inference_id is not None:
+        statement = statement.where(LabelRow.inference_id == submission.inference_id)
     last = session.scalars(statement.limit(1)).first()
     if last is None or sha256 is None or last.label_sha256 != sha256:
         return None

@@ -14,14 +14,16 @@ from sqlalchemy.orm import Session
 
 from monailabel_app.common.database_address import checked_database
 from monailabel_app.common.extras import needs_extra
-from monailabel_app.store.database import BUSY_TIMEOUT_S, Database
+from monailabel_app.store.database import Database
 from monailabel_app.store.faults import reading
 from monailabel_app.store.folder_mark import require_own_folder, write_mark
 from monailabel_app.store.migrating import MIGRATION_LOCK_TIMEOUT_S, upgrade
 
+# Who waits for a lock or a connection stands in a line, which many workers make longer.
+_WAIT_S = 20.0
 # The server notices within a minute that a worker's machine is gone, and frees what it claimed.
 _SESSION_MS = {
-    "lock_timeout": 1000 * BUSY_TIMEOUT_S,
+    "lock_timeout": 1000 * _WAIT_S,
     "idle_in_transaction_session_timeout": 300_000,
 }
 _SESSION_KEEPALIVES = {
@@ -78,7 +80,7 @@ class PostgresDatabase(Database):
             checked_database(address),
             connect_args={**_CLIENT, "options": options},
             pool_pre_ping=True,
-            pool_timeout=BUSY_TIMEOUT_S,
+            pool_timeout=_WAIT_S,
             hide_parameters=True,
         )
         return cls(engine)

@@ -14,10 +14,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from monailabel_app.common.private_files import PRIVATE_FILE, private_file
-from monailabel_app.store.database import BUSY_TIMEOUT_S, Database
+from monailabel_app.store.database import Database
 from monailabel_app.store.migrating import MIGRATION_LOCK_TIMEOUT_S, upgrade
 
 DATABASE_NAME = "records.sqlite"
+# How long a request waits for another process that writes, and for a free connection.
+BUSY_TIMEOUT_S = 3.0
 
 
 class SqliteDatabase(Database):

@@ -302,7 +302,7 @@ class RecordStore:
             return label
 
     def is_last_label(self, submission: LabelSubmission, sha256: str) -> bool:
-        """Whether the last label recorded of its image and tag is this one.
+        """Whether the last label recorded of its answer, or image, and tag is this one.
 
         Args:
             submission: what was submitted; its file is not looked at.

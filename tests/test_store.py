@@ -252,6 +252,7 @@ def test_a_label_sent_again_is_the_same_though_another_readers_came_between(
     corrected = submit("a", b"larger liver")
     assert corrected not in (first, other)
     assert submit("a", b"liver") not in (first, other, corrected)
+    assert submit("gone", b"kidney") == submit("gone", b"kidney")
 
 
 # --- retention -----------------------------------------------------------------------------------

@@ -117,9 +117,10 @@ def same_label(
         .where(LabelRow.image_id == submission.image_id, LabelRow.tag == submission.tag)
         .order_by(LabelRow.id.desc())
     )
-    if submission.inference_id is not None:
-        statement = statement.where(LabelRow.inference_id == submission.inference_id)
-    last = session.scalars(statement.limit(1)).first()
+    of_answer = statement.where(LabelRow.inference_id == submission.inference_id)
+    last = session.scalars(of_answer.limit(1)).first() if submission.inference_id else None
+    # What names an answer that is not recorded here was joined to none.
+    last = last or session.scalars(statement.limit(1)).first()
     if last is None or sha256 is None or last.label_sha256 != sha256:
         return None
     return last if last.info == dict(submission.info) else None

@@ -45,12 +45,12 @@ DOCUMENTS = documents()
 ELLIPSIS = "…"
 OURS = re.compile(
     r"(medreasoner|make|python|\.venv/bin/python|pip install|monailabel start_server|accelerate)"
-    r"(?= |$)|(\.ci|benchmarks|deploy|scripts)/\w"
+    r"(?= |$)|(\.ci|benchmarks|scripts)/\w|deploy/\w+\.sh"
 )
 # Programs of others, whose options cannot be asked for here.
 OTHERS = frozenset({
-    "cp", "curl", "docker", "echo", "git", "mkdir", "pre-commit", "pg_dump", "sed", "source",
-    "sudo", "systemctl", "umask", ".venv-vllm/bin/vllm",
+    "cp", "curl", "docker", "echo", "mkdir", "pre-commit", "rm", "source", "sudo",
+    "umask", ".venv-vllm/bin/vllm",
 })  # fmt: skip
 NOT_OURS = frozenset({"json.tool", "pytest"})
 # Folders that a reader of the documents has or has made when these commands come.

@@ -25,7 +25,7 @@ from medreasoner_infer import __version__
 from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import InputError, ServiceError
 from monailabel_app.common.private_files import PRIVATE_FILE, private_file
-from monailabel_app.store.store import DATABASE_NAME
+from monailabel_app.store.sqlite import DATABASE_NAME
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"

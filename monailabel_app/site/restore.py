@@ -27,7 +27,7 @@ from monailabel_app.site.backup import (
     Manifest,
     SavedFile,
 )
-from monailabel_app.store.store import DATABASE_NAME
+from monailabel_app.store.sqlite import DATABASE_NAME
 
 _CHUNK = 1 << 20
 

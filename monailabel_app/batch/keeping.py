@@ -20,7 +20,8 @@ from monailabel_app.errors import RecordStoreError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
 from monailabel_app.inference.call import ASK_TASK, Call
-from monailabel_app.inference.gate import InferenceGate
+from monailabel_app.inference.device import Device
+from monailabel_app.inference.measures import Measures
 from monailabel_app.inference.service import AnsweringService
 from monailabel_app.labels.segments import segment_info
 from monailabel_app.store import InferenceRecord, LabelSubmission, RecordStore
@@ -103,9 +104,17 @@ class Recorded:
 
     def __init__(self, pipeline: Pipeline, volumes: VolumeCache, records: RecordStore) -> None:
         self._records = records
+        measures = Measures()
         # Nobody else asks this process.
-        gate = InferenceGate(max_waiting=0)
-        self._answering = AnsweringService(pipeline, volumes, records, gate)
+        self._answering = AnsweringService(
+            pipeline,
+            volumes,
+            records,
+            Device(measures),
+            at_once=1,
+            max_waiting=0,
+            measures=measures,
+        )
 
     def ask(self, source: ImageSource, question: Question, key: str, begun: OnBegun) -> Kept:
         """Ask, record, and keep."""

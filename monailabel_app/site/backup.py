@@ -153,7 +153,7 @@ def _add_file(archive: tarfile.TarFile, path: Path, name: str, files: dict[str, 
 def _add(archive: tarfile.TarFile, stream: IO[bytes] | _Hashing, name: str, size: int) -> None:
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, PRIVATE_FILE
-    archive.addfile(member, stream)  # type: ignore[arg-type] # reads, no more
+    archive.addfile(member, stream)
 
 
 class _Hashing:

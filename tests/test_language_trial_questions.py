@@ -29,6 +29,10 @@ MENTIONS = (
 )
 
 
+Asked = tuple[bool, bool]
+"""Whether a question is in English, and whether it asks for a target."""
+
+
 def outcome(target: str, question: str) -> str:
     """``right``, ``wrong``, ``model`` if left to it, or ``refused`` against a target."""
     found = recognised(question, known_names())
@@ -41,24 +45,27 @@ def outcome(target: str, question: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> Counter[tuple[str, bool, str]]:
-    """Questions by whether they are English, whether they ask for a target, and outcome."""
-    rows = (line.split("\t") for line in FILE.read_text(encoding="utf-8").splitlines())
-    return Counter(
-        (language == "en", bool(target), outcome(target, question))
-        for language, target, question in rows
-    )
+def outcomes() -> Counter[tuple[Asked, str]]:
+    counts: Counter[tuple[Asked, str]] = Counter()
+    for line in FILE.read_text(encoding="utf-8").splitlines():
+        language, target, question = line.split("\t")
+        counts[(language == "en", bool(target)), outcome(target, question)] += 1
+    return counts
 
 
 @pytest.mark.parametrize(
-    ("english", "asks_for_a_target", "questions", "least_right"),
-    [(True, True, 113, 43), (False, True, 43, 26), (True, False, 38, 22), (False, False, 18, 12)],
+    ("asked", "questions", "least_right"),
+    [
+        ((True, True), 113, 42),
+        ((False, True), 43, 26),
+        ((True, False), 38, 22),
+        ((False, False), 18, 12),
+    ],
 )
 def test_trial_questions_are_read_right_or_left_to_the_model(
-    outcomes, english, asks_for_a_target, questions, least_right
+    outcomes, asked, questions, least_right
 ) -> None:
-    asked = (english, asks_for_a_target)
-    found = {result: count for (*of, result), count in outcomes.items() if tuple(of) == asked}
+    found = {result: count for (of, result), count in outcomes.items() if of == asked}
     assert sum(found.values()) == questions
     assert found["right"] >= least_right
     assert found.get("wrong", 0) == 0

@@ -49,8 +49,8 @@ OURS = re.compile(
 )
 # Programs of others, whose options cannot be asked for here.
 OTHERS = frozenset({
-    "cp", "curl", "docker", "echo", "mkdir", "pre-commit", "rm", "source", "sudo",
-    "umask", ".venv-vllm/bin/vllm",
+    "cp", "createdb", "createuser", "curl", "docker", "echo", "ln", "mkdir", "pg_dump",
+    "pg_restore", "pre-commit", "psql", "rm", "source", "sudo", "umask", ".venv-vllm/bin/vllm",
 })  # fmt: skip
 NOT_OURS = frozenset({"json.tool", "pytest"})
 # Folders that a reader of the documents has or has made when these commands come.

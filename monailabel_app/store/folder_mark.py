@@ -107,7 +107,7 @@ def _read(folder: Path) -> FolderMark | None:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         return FolderMark(str(told["mark"]), checked_database(told["address"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(

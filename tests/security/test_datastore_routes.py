@@ -341,7 +341,7 @@ def test_a_reader_removes_nothing(as_role, studies, role) -> None:
 
 def labels_of(client) -> list[dict]:
     records = app_instance().site.records
-    with sqlite3.connect(records._engine.url.database) as connection:
+    with sqlite3.connect(records._database.engine.url.database) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute("SELECT * FROM labels ORDER BY id")]
 

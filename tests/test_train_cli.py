@@ -91,8 +91,7 @@ def test_changes_reach_the_configuration_and_a_run_in_a_folder_is_resumed(tmp_pa
 
 
 @pytest.mark.usefixtures("_exported")
-def test_a_run_is_watched_on_request_only_and_its_page_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")  # no longer path of a page is cut
+def test_a_run_is_watched_on_request_only_and_its_page_is_named(tmp_path):
     own = tmp_path / "own"
     result = train(tmp_path, "killed", "--run", own)
     assert "watch:\n  enabled: false" in (own / "config.yaml").read_text()

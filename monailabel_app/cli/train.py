@@ -309,6 +309,9 @@ def _show(folder: TrainingFolder) -> None:
     from medreasoner_infer.models.store import ReasonerStore
 
     console.print(_table(folder.latest(), progress, ReasonerStore()))
+    page = _page(folder.latest())
+    if page is not None:  # outside the table, which would break it
+        console.print(Text(f"page: {page}"), soft_wrap=True)
 
 
 def _table(run: Path | None, progress: Progress, store: ReasonerStore) -> Any:
@@ -321,9 +324,6 @@ def _table(run: Path | None, progress: Progress, store: ReasonerStore) -> Any:
     table.add_column(overflow="fold")
     table.add_row("run", Text(str(run)))
     table.add_row("state", Text(progress_line(progress)))
-    page = _page(run)
-    if page is not None:
-        table.add_row("page", Text(page))
     if progress.candidate is not None:
         decided = [e for e in store.history() if e.candidate == progress.candidate]
         for event in decided[-1:]:

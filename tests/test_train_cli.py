@@ -102,7 +102,8 @@ def test_a_run_is_watched_on_request_only_and_its_page_is_named(tmp_path):
     page.parent.mkdir()
     page.touch()
     result = train(tmp_path, "promotes", "--run", own)
-    assert result.output.count(f"page: {page.as_uri()}") == 1
+    # Once it is there, and at the end.
+    assert result.output.count(f"page: {page.as_uri()}") == 2
     assert page.as_uri() in run("train", "--status").output
     train(tmp_path, "promotes", "--run", tmp_path / "other", "--watch")
     assert "watch:\n  enabled: true" in (tmp_path / "other" / "config.yaml").read_text()

@@ -68,10 +68,17 @@ def main() -> int:
     os.environ.setdefault("SAM2_BUILD_CUDA", "0")  # a CUDA kernel that is not used here
     if asked.installer == "uv":
         settings = settings_for_uv()
-        if settings is not None and install_by_uv(wanted, settings, gpu=gpu):
+        if settings is not None and install_by_uv(wanted, settings, left_out_of(asked.what, gpu)):
             return 0
         print("pip installs it now, which takes longer.", flush=True)
     return install_by_pip(wanted)
+
+
+def left_out_of(what: str, gpu: bool) -> tuple[Path, ...]:
+    """Lists of packages that such an installation does without; tests and checks take all."""
+    if what == "all":
+        return ()
+    return (LEFT_OUT,) if gpu else (LEFT_OUT, LEFT_OUT_WITHOUT_GPU)
 
 
 def has_gpu() -> bool:
@@ -171,9 +178,11 @@ def as_uv_takes_them(settings: Mapping[str, str]) -> UvSettings:
     return UvSettings(tuple(options), environment)
 
 
-def install_by_uv(wanted: Sequence[str], settings: UvSettings, *, gpu: bool) -> bool:
+def install_by_uv(
+    wanted: Sequence[str], settings: UvSettings, left_out: Sequence[Path] = ()
+) -> bool:
     """Install torch first, then the rest; returns whether it has worked."""
-    command = uv_install(settings, gpu=gpu)
+    command = uv_install(settings, left_out)
     environment = {**os.environ, **settings.environment}
     beside = ["--no-build-isolation-package", BUILT_BESIDE_TORCH]
     with step("Installing torch"):
@@ -184,13 +193,15 @@ def install_by_uv(wanted: Sequence[str], settings: UvSettings, *, gpu: bool) -> 
         return run([*command, *beside, *wanted], environment) == 0
 
 
-def uv_install(settings: UvSettings, *, gpu: bool) -> list[str]:
+def uv_install(settings: UvSettings, left_out: Sequence[Path] = ()) -> list[str]:
     """The command that installs what is named behind it; versions are chosen as pip chooses."""
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
     command = [uv, "pip", "install", "--python", sys.executable]
     command += ["--index-strategy", "unsafe-best-match", *settings.options]
-    command += ["--constraint", str(CONSTRAINTS), "--excludes", str(LEFT_OUT)]
-    return command if gpu else [*command, "--excludes", str(LEFT_OUT_WITHOUT_GPU)]
+    command += ["--constraint", str(CONSTRAINTS)]
+    for path in left_out:
+        command += ["--excludes", str(path)]
+    return command
 
 
 def install_by_pip(wanted: Sequence[str]) -> int:

@@ -98,7 +98,11 @@ def test_a_machine_without_network_installs_from_a_folder(
     configuration.write_text(f"[global]\nno-index = 1\nfind-links = {wheels}\n", encoding="utf-8")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     settings = install.as_uv_takes_them(install.pip_settings())
-    command = [*install.uv_install(settings, gpu=False), "--target", str(tmp_path / "there")]
+    command = [
+        *install.uv_install(settings, (install.LEFT_OUT,)),
+        "--target",
+        str(tmp_path / "there"),
+    ]
     subprocess.run([*command, "smallest"], check=True, timeout=300)
     assert (tmp_path / "there" / "smallest.py").read_text() == "here = True\n"
 

@@ -227,7 +227,9 @@ def test_a_server_that_comes_back_with_other_weights_stays_aside(two, caplog) ->
 
 
 def test_the_identity_names_all_servers_and_no_password(two) -> None:
-    urls = [server.url.replace("http://", "http://user:hunter2@") for server in two]
+    urls = [
+        server.url.replace("http://", "http://user:hunter2@") for server in two
+    ]  # pragma: allowlist secret
     reasoner = connect(*urls)
     first, second = two
     assert reasoner.identity.source == f"tiny at {first.url}/v1, {second.url}/v1"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -41,6 +42,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture
+def skip_without_ray() -> None:
+    """Without importing it: Ray reads its environment then, which the engine sets before."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is absent; install the extra 'ray'")
+
+
 def path_of_tests(monkeypatch) -> None:
     """So that processes find the models that take no time."""
     known = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
@@ -81,7 +88,7 @@ def test_a_run_that_is_killed_five_times_answers_each_pair_once(
     tmp_path, path_of_tests, engine
 ) -> None:
     if engine == "ray":
-        pytest.importorskip("ray", reason="Ray is absent; install the extra 'ray'")
+        skip_without_ray()
     studies, out = write_studies(tmp_path / "studies", IMAGES), tmp_path / "out"
     listed(tmp_path)
     for answers in MOMENTS:
@@ -127,7 +134,7 @@ def listening(settings: WorkerSettings, _: object) -> set[str]:
 
 
 def test_an_instance_of_ray_is_reached_from_this_machine_only(tmp_path, path_of_tests) -> None:
-    pytest.importorskip("ray", reason="Ray is absent; install the extra 'ray'")
+    skip_without_ray()
     settings = settings_of(tmp_path, tmp_path / "out")
     with Ray(settings, "local", 1) as engine:
         ((_, addresses),) = engine.map(listening, [None])

@@ -288,7 +288,9 @@ def test_a_pacs_with_one_of_each_bad_thing_is_listed_and_exported(
 
     told = []
     monkeypatch.setattr(
-        PacsStudies, "connect", classmethod(lambda cls, address: _connected(cls, address, tmp_path))
+        PacsStudies,
+        "connect",
+        classmethod(lambda cls, address, *_: _connected(cls, address, tmp_path)),
     )
     out = export_studies(orthanc.dicom_web, tmp_path / "set", SMALL, tell=told.append)
     assert {row["extra_info"]["category"] for row in out.load("train")} == {

@@ -128,8 +128,9 @@ def train(
     if studies is None:
         raise typer.BadParameter("give the studies to learn from", param_hint="--studies")
     from monailabel_app.training.options import TrainOptions
-    from monailabel_app.training.site import SiteTraining, watch_run
+    from monailabel_app.training.site import SiteTraining
     from monailabel_app.training.trainer import trainer_command
+    from monailabel_app.training.watching import watch_run
 
     training = SiteTraining(studies, folder, trainer_command(command))
     with _bars(folder.latest) as tell, _stopped_early(folder):
@@ -202,7 +203,7 @@ def _train_on(
 ) -> None:
     """Train on a data set, or go on with a run that was begun."""
     from medreasoner_training.finetune import Progress, State
-    from monailabel_app.training.site import watch_run
+    from monailabel_app.training.watching import watch_run
 
     with _bars(lambda: on.run.absolute()) as tell:
 

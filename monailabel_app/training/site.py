@@ -20,7 +20,6 @@ from medreasoner_training.finetune import (
     FineTuneConfig,
     Progress,
     State,
-    read_config,
 )
 from medreasoner_training.finetune.expectation import expected_power, store_of
 from medreasoner_training.finetune.identity import what_is_learnt
@@ -172,18 +171,6 @@ def write_config(run: Path, config: FineTuneConfig, data_set: SampleDataset) -> 
     run.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = os.path.relpath(data_set.folder, run)
     write_durably(run / CONFIG_FILE, _with_data(config, folder).to_yaml())
-
-
-def watch_run(run: Path) -> None:
-    """Have a run that was begun write its page from its next start on; it stays the same run.
-
-    Raises:
-        FineTuneConfigError: its configuration cannot be read.
-    """
-    config = read_config(run / CONFIG_FILE)
-    if not config.watch.enabled:
-        watched = replace(config, watch=replace(config.watch, enabled=True))
-        write_durably(run / CONFIG_FILE, watched.to_yaml())
 
 
 def run_key(config: FineTuneConfig, data_set: SampleDataset) -> str:

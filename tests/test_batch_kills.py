@@ -41,13 +41,13 @@ _LOAD_TIMEOUT_S = 600.0
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-@pytest.fixture
 def skip_without_ray() -> None:
     """Without importing it: Ray reads its environment then, which the engine sets before."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is absent; install the extra 'ray'")
 
 
+@pytest.fixture
 def path_of_tests(monkeypatch) -> None:
     """So that processes find the models that take no time."""
     known = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("sqlalchemy")
 
+from medreasoner_infer.home import models_folder
+from medreasoner_infer.reasoners.calibration import site_calibration_path
 from monailabel_app.cli.app import app
 from monailabel_app.site.backup import BackupError, write_backup
 from monailabel_app.site.restore import restore_backup
@@ -75,6 +77,15 @@ def test_what_is_restored_is_what_was_saved(records: Path, models: Path, tmp_pat
     reopened = RecordStore(there / "records")
     assert reopened.label(1).image_id == "image0"
     reopened.close()
+
+
+def test_a_sites_calibrations_are_saved_with_its_models(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
+    fitted = site_calibration_path("ab" * 32)
+    fitted.parent.mkdir(parents=True)
+    fitted.write_text("{}")
+    saved = write_backup(tmp_path / "records", models_folder(), tmp_path / "site.backup")
+    assert list(saved.files) == [f"models/calibrations/{'ab' * 32}.json"]
 
 
 def test_uploads_links_and_locks_stay_behind(records: Path, models: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def calibrate(data, tmp_path, monkeypatch):
 def test_a_confidence_that_holds_on_unseen_patients_is_kept_for_the_weights(calibrate, tmp_path):
     result = calibrate(tells=True)
     assert result.exit_code == 0, result.output
-    (kept,) = (tmp_path / "home" / "calibrations").iterdir()
+    (kept,) = (tmp_path / "home" / "models" / "calibrations").iterdir()
     assert kept.stem == "ab" * 32
     told = json.loads(kept.read_text())["fitted_on"]
     assert f"{ROWS} answers about {ROWS} patients of data" in told
@@ -81,4 +81,4 @@ def test_a_reasoner_that_tells_no_probabilities_is_refused(calibrate, tmp_path):
     result = calibrate(reasoner=Scripted)
     assert result.exit_code != 0
     assert "tells no probabilities" in str(result.exception or result.output)
-    assert not (tmp_path / "home" / "calibrations").exists()
+    assert not (tmp_path / "home" / "models" / "calibrations").exists()

@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 from safetensors.numpy import save_file
 
+from medreasoner_infer.home import models_folder
 from medreasoner_infer.models.store import (
     CandidateChangedError,
     CandidateRefusedError,
@@ -24,7 +25,6 @@ from medreasoner_infer.models.store import (
     ReasonerStore,
     StoreDamagedError,
     UnknownCandidateError,
-    default_folder,
 )
 
 PROVENANCE = Provenance("embedded", "d" * 64, "1.2.3", 7, {"lr": 1e-6}, {"box_iou": 0.5})
@@ -307,7 +307,7 @@ def test_switch_need_not_wait_for_a_model_that_is_being_copied(two):
 
 def test_store_lies_in_the_home_of_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "models"
+    assert models_folder() == tmp_path / "models"
 
 
 def test_importing_the_store_loads_nothing_heavy():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import pytest
 pytest.importorskip("monailabel")
 pytest.importorskip("psycopg")
 
-from support import workers
+from support import batches, workers
 from support.postgres import PASSWORD, Postgres
 from support.results import make_result
 
 from medreasoner_infer.errors import MissingExtraError
+from medreasoner_infer.pipeline import Pipeline
+from monailabel_app.batch.work import Results
 from monailabel_app.common.database_address import shown_database
 from monailabel_app.errors import RecordStoreError, SettingsError
 from monailabel_app.settings import AppSettings
@@ -160,6 +163,28 @@ def test_records_in_sqlite_are_not_lost_sight_of(folder, address) -> None:
     RecordStore(folder).close()
     with pytest.raises(SettingsError, match="records move"):
         RecordStore(folder, address=address)
+
+
+def test_records_in_a_database_are_never_begun_anew_beside_it(store, folder, address) -> None:
+    with pytest.raises(SettingsError, match=r"records_database\.json"):
+        RecordStore(folder)
+    assert not (folder / "records.sqlite").exists()
+
+
+def test_a_batch_records_where_the_sites_records_are(store, folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Pipeline, "from_registry", batches.toys)
+    studies = batches.write_studies(tmp_path / "studies", 2)
+    questions = tmp_path / "list.csv"
+    questions.write_text("question,slice\nWhere is it bright?,4\n")
+    settings = replace(
+        batches.settings_of(studies, tmp_path / "out", Results.DATASET), data_dir=folder
+    )
+    report = batches.run(questions, settings, own_records=True)
+    assert dict(report.outcomes) == {"present": 2}
+    for image in ("ct0", "ct1"):
+        (record,) = store.list_for_image(image)
+        assert record.result.outcome == "present"
+    assert not (folder / "records.sqlite").exists()
 
 
 def test_commands_find_the_database_by_the_folder(store, folder, address, tmp_path) -> None:

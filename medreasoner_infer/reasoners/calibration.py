@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_infer.errors import ModelUnavailableError
-from medreasoner_infer.home import home_folder
+from medreasoner_infer.home import models_folder
 from medreasoner_infer.types import XYXY, Evidence
 
 CALIBRATION_FILE = "calibration.json"
@@ -98,8 +98,8 @@ class Calibration:
 
 
 def site_calibration_path(weights_sha256: str) -> Path:
-    """Where a site keeps what it fitted for these weights."""
-    return home_folder() / _SITE_FOLDER / f"{weights_sha256}.json"
+    """Where a site keeps what it fitted for these weights: with its models, and saved with them."""
+    return models_folder() / _SITE_FOLDER / f"{weights_sha256}.json"
 
 
 def calibration_of(folder: Path | None, weights_sha256: str) -> Calibration | None:

@@ -34,8 +34,8 @@ from monailabel_app.batch.work import (
 )
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
+from monailabel_app.site.opening import open_archive, open_records
 from monailabel_app.site.paths import SitePaths
-from monailabel_app.store import RecordStore
 
 if TYPE_CHECKING:
     from monailabel_app.dicom.archive import ResultArchive
@@ -95,7 +95,7 @@ class Worker:
     def _open_keeper(self, settings: WorkerSettings) -> Keeper:
         if settings.results is Results.FILES:
             return Files(self._pipeline, self._volumes, settings.out)
-        records = RecordStore(settings.data_dir, KEPT_MASK_BYTES)
+        records = open_records(self._images.paths, KEPT_MASK_BYTES)
         if settings.results is Results.DATASET:
             return Recorded(self._pipeline, self._volumes, records)
         return Archived(self._pipeline, self._volumes, records, self._images.archive())
@@ -173,12 +173,12 @@ class _Images:
     """Where the voxels of an image lie; of a PACS they are fetched, and removed afterwards."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self._paths = SitePaths.of(settings.studies, settings.data_dir)
+        self.paths = SitePaths.of(settings.studies, settings.data_dir)
         self._pacs: PacsStudies | None = None
         # Whoever reviews a draft needs its images anyway, so they stay with the viewers' ones.
         self._is_own = settings.results is not Results.DATASET
         self._needs_dicom = settings.results is Results.SEG
-        if self._paths.is_pacs:
+        if self.paths.is_pacs:
             from monailabel_app.studies.pacs import PacsStudies
 
             own = settings.out / FETCHED / uuid.uuid4().hex
@@ -188,9 +188,7 @@ class _Images:
 
     def archive(self) -> ResultArchive:
         """Where the results of the studies are kept."""
-        from monailabel_app.site.opening import open_archive
-
-        return open_archive(self._paths, studies=self._pacs)
+        return open_archive(self.paths, studies=self._pacs)
 
     @contextmanager
     def source(self, work: ImageWork) -> Iterator[ImageSource]:

@@ -28,11 +28,11 @@ def backup(
 
     The images are not in it. The file tells of patients as the records do: keep it as safe.
     """
-    from medreasoner_infer.models.store.store import default_folder
+    from medreasoner_infer.home import models_folder
     from monailabel_app.site.backup import write_backup
     from monailabel_app.site.paths import SitePaths
 
-    manifest = write_backup(SitePaths.of(studies, records).data_dir, default_folder(), out)
+    manifest = write_backup(SitePaths.of(studies, records).data_dir, models_folder(), out)
     size = sum(file.size for file in manifest.files.values())
     console.print(Text(f"wrote {out}: {len(manifest.files)} files, {size} bytes"), soft_wrap=True)
     if not manifest.has_database:
@@ -50,12 +50,12 @@ def restore(
     ] = False,
 ) -> None:
     """Put a backup back; every file is compared with its hash, and nothing is overwritten."""
-    from medreasoner_infer.models.store.store import default_folder
+    from medreasoner_infer.home import models_folder
     from monailabel_app.site.paths import SitePaths, require_studies
     from monailabel_app.site.restore import restore_backup
 
     require_studies(studies)
     paths = SitePaths.of(studies, records)
-    manifest = restore_backup(file, paths.data_dir, None if without_models else default_folder())
+    manifest = restore_backup(file, paths.data_dir, None if without_models else models_folder())
     said = f"restored {len(manifest.files)} files of {manifest.created_at} into {paths.data_dir}"
     console.print(Text(said), soft_wrap=True)

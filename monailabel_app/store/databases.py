@@ -11,7 +11,7 @@ from monailabel_app.common.database_address import shown_database
 from monailabel_app.errors import SettingsError
 from monailabel_app.store.database import Database
 from monailabel_app.store.faults import reading
-from monailabel_app.store.folder_mark import belongs_to
+from monailabel_app.store.folder_mark import MARK_NAME, belongs_to, marked_database
 from monailabel_app.store.migrating import require_known
 from monailabel_app.store.postgres import PostgresDatabase
 from monailabel_app.store.records import PacsState
@@ -54,9 +54,16 @@ def open_database(folder: Path, address: str | None = None) -> Database:
 
     Raises:
         RecordStoreError: it cannot be opened, or a newer version has written it.
-        SettingsError: the address cannot be used, or folder and database do not belong together.
+        SettingsError: the address cannot be used, or folder and database do not belong together, as
+            where no address is given for a folder whose records are in a database server.
         MissingExtraError: the driver is not installed.
     """
+    elsewhere = marked_database(folder)
+    if address is None and elsewhere is not None:
+        raise SettingsError(
+            f"The records of {folder} are in {shown_database(elsewhere)}, as its file "
+            f"{MARK_NAME} says; they have to be opened there."
+        )
     with reading():
         if address is None:
             return SqliteDatabase.open(folder / DATABASE_NAME)

@@ -25,7 +25,7 @@ from medreasoner_infer.models.store.history import Event
 from medreasoner_infer.models.store.live import LiveReasoner
 from medreasoner_infer.models.store.loading import live_reasoner, load_candidate
 from medreasoner_infer.models.store.lora_route import set_lora_adapter
-from medreasoner_infer.models.store.store import ANY_LIVE, ReasonerStore, default_folder
+from medreasoner_infer.models.store.store import ANY_LIVE, ReasonerStore
 
 __all__ = [
     "ANY_LIVE",
@@ -41,7 +41,6 @@ __all__ = [
     "ReasonerStore",
     "StoreDamagedError",
     "UnknownCandidateError",
-    "default_folder",
     "live_reasoner",
     "load_candidate",
     "set_lora_adapter",

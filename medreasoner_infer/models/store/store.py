@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from medreasoner_infer.atomic import sync_folder, write_durably
 from medreasoner_infer.hashing import files_sha256
-from medreasoner_infer.home import home_folder
+from medreasoner_infer.home import models_folder
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, registered_models, resolve_model
 from medreasoner_infer.models.store.attempts import (
     Attempt,
@@ -46,11 +46,6 @@ ANY_LIVE = "*"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-def default_folder() -> Path:
-    """``$MEDREASONER_HOME/models``, by default ``~/.medreasoner/models``."""
-    return home_folder() / "models"
-
-
 class ReasonerStore:
     """Candidates of one site; safe to use from several processes and after a crash at any moment.
 
@@ -58,7 +53,7 @@ class ReasonerStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = default_folder() if folder is None else folder
+        self.folder = models_folder() if folder is None else folder
         self._candidates = self.folder / "candidates"
         self._incoming = self.folder / "incoming"
         self._pointer = self.folder / "live.json"

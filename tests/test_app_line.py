@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import eventually
 
 from medreasoner_infer.errors import CancelledError
 from medreasoner_infer.hooks import Work
@@ -19,14 +20,6 @@ from monailabel_app.inference.line import MOST_PASSED, Line
 from monailabel_app.inference.measures import Measures
 
 WAIT_S = 20
-
-
-def eventually(reached: Callable[[], bool]) -> None:
-    for _ in range(WAIT_S * 200):
-        if reached():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("It did not come to that.")
 
 
 class Queueing:

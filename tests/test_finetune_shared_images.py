@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.tiny_families import save_tiny_qwen3
+from support.tiny_families import EMBEDDED, qwen_folder
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-import medreasoner_infer
 from medreasoner_infer.reasoners.families import family_in, named_family
 from medreasoner_training.finetune.shared_images import distinct_images, share_images
 
-EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
 GRIDS = [[1, 8, 8], [1, 4, 8], [1, 8, 8]]
 # Rollouts of three questions, in no order; the third image is as large as the first.
 ORDER = [0, 2, 0, 1, 2, 0]
@@ -23,11 +21,7 @@ ORDER = [0, 2, 0, 1, 2, 0]
 
 @pytest.fixture(params=["embedded", "qwen3_vl"])
 def folder(request, tmp_path) -> Path:
-    """Of a Qwen2.5-VL, and of a Qwen3-VL, whose encoder feeds the language model's first layers."""
-    if request.param == "embedded":
-        return EMBEDDED
-    save_tiny_qwen3(tmp_path)
-    return tmp_path
+    return qwen_folder(request.param, tmp_path)
 
 
 @pytest.fixture

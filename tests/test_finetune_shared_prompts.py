@@ -11,11 +11,10 @@ import torch
 
 pytest.importorskip("trl", reason="the extra 'train' is not installed")
 
-from support.tiny_families import save_tiny_qwen3
+from support.tiny_families import EMBEDDED, qwen_folder
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl.trainer.utils import add_fused_lm_head
 
-import medreasoner_infer
 from medreasoner_training.finetune.shared_prompts import (
     Branches,
     asked_of,
@@ -23,16 +22,12 @@ from medreasoner_training.finetune.shared_prompts import (
     model_inputs,
 )
 
-EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
 ROLLOUTS = 4
 
 
 @pytest.fixture(params=["embedded", "qwen3_vl"])
 def folder(request, tmp_path) -> Path:
-    if request.param == "embedded":
-        return EMBEDDED
-    save_tiny_qwen3(tmp_path)
-    return tmp_path
+    return qwen_folder(request.param, tmp_path)
 
 
 @pytest.fixture

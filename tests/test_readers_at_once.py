@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from prometheus_client import generate_latest
 from support.slow_reasoner import SlowReasoner, slow_reasoner
+from support.waiting import eventually
 
 pytest.importorskip("monailabel")
 pytest.importorskip("openai")
@@ -160,14 +161,6 @@ def readers(slow, tmp_path) -> Iterator[Callable[..., Readers]]:
         for _ in range(100):
             each.segmenter.step()
         each.close()
-
-
-def eventually(reached: Callable[[], bool]) -> None:
-    for _ in range(WAIT_S * 200):
-        if reached():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("It did not come to that.")
 
 
 def test_ten_readers_are_answered_beside_each_other_and_each_their_own(readers, slow) -> None:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from support.slow_reasoner import SlowReasoner
 from support.vllm_stub import Stub, card, running, serves, status, stream
+from support.waiting import eventually
 
 pytest.importorskip("openai")
 
@@ -22,7 +22,6 @@ from medreasoner_infer.reasoners.replicas import LOYALTY
 from medreasoner_infer.types import ReasonerRequest
 
 SIZE = 56
-WAIT_S = 30
 
 
 @pytest.fixture
@@ -49,14 +48,6 @@ def request_of(image: str = "", query: str = "What stores bile?") -> ReasonerReq
 
 def questions(server: Stub) -> int:
     return sum("stream" in body for body in server.seen)
-
-
-def eventually(reached: Callable[[], bool]) -> None:
-    for _ in range(WAIT_S * 200):
-        if reached():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("It did not come to that.")
 
 
 def test_one_image_stays_with_one_server_and_images_are_spread(two) -> None:

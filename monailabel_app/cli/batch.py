@@ -4,21 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +23,7 @@ from monailabel_app.cli.options import (
     SegmenterOption,
     show_set_aside,
 )
+from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from monailabel_app.batch.engines import Engine
@@ -107,7 +99,7 @@ def batch(
     )  # fmt: skip
     engine = _engine(settings, processes, ray)
     asked = Batch(questions, settings, engine, limit, rate, own_records=records is not None)
-    with _progress() as on_done:
+    with shown_progress(console, "Answers") as on_done:
         report = run_batch(asked, on_done)
     paths_written = write_report(report, out)
     _show(report)
@@ -142,17 +134,6 @@ def _threads(processes: int) -> int | None:
     if processes == 1 or "OMP_NUM_THREADS" in os.environ:
         return None
     return max(1, len(os.sched_getaffinity(0)) // processes)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    columns = (
-        TextColumn("Answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("Answers", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _show(report: Report) -> None:

@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from monailabel_app.cli.data_options import (
+    LimitOption,
+    QuestionsOption,
+    RecordsOption,
+    SplitOption,
+    opened_rows,
+)
 from monailabel_app.cli.options import DeviceOption
+from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,19 +46,10 @@ def calibrate(
             "that the model has not learnt from."
         ),
     ],
-    questions: Annotated[
-        Path | None, typer.Option(help="CSV or parquet table of questions about a folder's images.")
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="Split to take, or all; test or validation by default, if there is one."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="So many questions, spread evenly over the data.")
-    ] = None,
-    records: Annotated[
-        Path | None, typer.Option(help="Folder of a site's records, if it was given a data_dir.")
-    ] = None,
+    questions: QuestionsOption = None,
+    split: SplitOption = None,
+    limit: LimitOption = None,
+    records: RecordsOption = None,
     device: DeviceOption = "auto",
     keep_anyway: Annotated[
         bool, typer.Option(help=f"Keep it even if it is wrong by more than {MOST_ERROR:g}.")
@@ -59,18 +58,15 @@ def calibrate(
     """Fit the probability that an answer is right, and keep it for these very weights."""
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_training.calibrating import figures, out_of_fold
-    from medreasoner_training.evaluation import open_rows
     from medreasoner_training.evaluation.judging import judge_rows
-    from monailabel_app.cli.evaluate import shown_progress, site_data_set
-    from monailabel_app.export.for_evaluation import is_site
 
     with tempfile.TemporaryDirectory() as folder:
-        found = site_data_set(data, Path(folder), records) if is_site(data) else data
-        source = open_rows(found, questions=questions, split=split)
-        console.print(f"{source.count} questions, split {source.split}")
+        source = opened_rows(
+            data, Path(folder), console, questions=questions, split=split, records=records
+        )
         with console.status("Loading the model"):
             reasoner = Pipeline.from_registry(model, device=device).reasoner
-        with shown_progress("Questions") as on_answered:
+        with shown_progress(console, "Questions") as on_answered:
             judged = judge_rows(reasoner, source, limit, on_answered)
     unseen = figures(out_of_fold(judged))
     _show(unseen)

@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from monailabel_app.cli.options import usable_folder
+from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from medreasoner_training.dataset import CheckReport
@@ -90,7 +89,7 @@ def build(
     source = _source(questions, writer, model, writer_public, languages, out)
     wanted = Wanted(implicit, explicit, absent)
     made = Build(read_pairs(images, labels), source, out, wanted, seed)
-    with _progress("Images") as on_image:
+    with shown_progress(console, "Images") as on_image:
         built = build_dataset(made, on_image)
     table = Table("label", "reason", "count", title="Rejected", box=SIMPLE)
     for label, reason, count in built.rejected:
@@ -116,7 +115,7 @@ def check(
     from medreasoner_training.evaluation import open_rows
 
     source = open_rows(data, questions=questions, split="all")
-    with _progress("Rows") as on_row:
+    with shown_progress(console, "Rows") as on_row:
         report = check_dataset(source, all_implicit=all_implicit, on_row=on_row)
     _show_check(report)
     if out is not None:
@@ -142,7 +141,7 @@ def convert(
     if to not in FORMATS:
         raise typer.BadParameter(f"{to!r}; expected {', '.join(FORMATS)}.")
     source = open_rows(data, questions=questions, split="all")
-    with _progress("Rows") as on_row:
+    with shown_progress(console, "Rows") as on_row:
         rows = convert_dataset(source, to, out, allow_loss=allow_loss, on_row=on_row)
     console.print(Text(f"{rows} questions read, written to {out}"))
 
@@ -185,7 +184,7 @@ def review(
         console.print(Text(f"{count} rows written to {export}"))
     if page is not None:
         shown = spread(everything, limit)
-        with _progress("Rows") as on_row:
+        with shown_progress(console, "Rows") as on_row:
             count = write_review_page(
                 source.name, source.read(shown), page, lambda done: on_row(done, len(shown))
             )
@@ -205,7 +204,7 @@ def _import(
     if undecided not in ("keep", "drop"):
         raise typer.BadParameter(f"{undecided!r}; expected keep or drop.")
     source = open_rows(data, questions=questions, split="all")
-    with _progress("Rows") as on_row:
+    with shown_progress(console, "Rows") as on_row:
         found = apply_review(
             source, read_decisions(table), out,
             undecided=cast("Undecided", undecided), on_row=on_row,
@@ -252,14 +251,6 @@ def _by_model(url: str, model: str, public: bool, out: Path) -> QuestionSource:
     settings = QueryWriterSettings(url, model, allow_public=public)
     chat = SiteChat(settings, os.environ.get(API_KEY_VARIABLE))
     return WrittenByModel(chat, model, lambda: working_folder(out) / "descriptions.jsonl")
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _show_check(report: CheckReport) -> None:

@@ -3,25 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
+from monailabel_app.cli.data_options import (
+    LimitOption,
+    QuestionsOption,
+    RecordsOption,
+    SplitOption,
+    opened_rows,
+)
 from monailabel_app.cli.options import (
     DEFAULT_MODEL,
     DeviceOption,
@@ -30,6 +28,7 @@ from monailabel_app.cli.options import (
     SegmenterOption,
     usable_folder,
 )
+from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.prompts import Prompting
@@ -87,16 +86,9 @@ def evaluate(
             help="Hold every answer to the format, or let the model refuse and break it.",
         ),
     ] = True,
-    questions: Annotated[
-        Path | None, typer.Option(help="CSV or parquet table of questions about a folder's images.")
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="Split to take, or all; test or validation by default, if there is one."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="So many questions, spread evenly over the data.")
-    ] = None,
+    questions: QuestionsOption = None,
+    split: SplitOption = None,
+    limit: LimitOption = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Questions that the reasoner gets at once.")
     ] = 8,
@@ -116,23 +108,18 @@ def evaluate(
     held_out_supercategory: Annotated[
         list[str] | None, typer.Option(help="One of them; may be repeated.")
     ] = None,
-    records: Annotated[
-        Path | None, typer.Option(help="Folder of a site's records, if it was given a data_dir.")
-    ] = None,
+    records: RecordsOption = None,
 ) -> None:
     """Measure a reasoner and a segmenter on a data set; writes predictions and reports."""
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_infer.reasoners.prompts import Asking
-    from medreasoner_training.evaluation import Measuring, Run, RunSettings, open_rows
+    from medreasoner_training.evaluation import Measuring, Run, RunSettings
     from medreasoner_training.evaluation import evaluate as evaluate_run
     from medreasoner_training.gate import GateConfig
-    from monailabel_app.export.for_evaluation import is_site
 
     held_out = _held_out(protocol, held_out_supercategory or [])
-    found = site_data_set(data, out, records) if is_site(data) else data
     asking = Asking(prompt, cast("Prompting | None", prompting), constrained)
-    source = open_rows(found, questions=questions, split=split)
-    console.print(f"{source.count} questions, split {source.split}")
+    source = opened_rows(data, out, console, questions=questions, split=split, records=records)
     models = Pipeline.from_registry(
         reasoner, segmenter, device=device, reasoner_url=reasoner_url, asking=asking
     )
@@ -140,7 +127,7 @@ def evaluate(
     settings = RunSettings(limit, batch, Measuring(parts, true_prompts))
     with console.status("Loading the models"):
         run = Run(source, models.reasoner, models.segmenter, settings, out, asking, unpinned)
-    with shown_progress("Questions") as on_answered:
+    with shown_progress(console, "Questions") as on_answered:
         report = evaluate_run(run, GateConfig(resamples=resamples), on_answered, held_out)
     _show(report)
     for name in sorted(path.name for path in out.iterdir() if path.name.startswith("report.")):
@@ -165,27 +152,6 @@ def _held_out(protocol: str | None, names: list[str]) -> list[str]:
             f"give {OOD} with --held-out-supercategory, or neither", param_hint="--protocol"
         )
     return names
-
-
-def site_data_set(studies: str, out: Path, records: Path | None) -> str:
-    """A site's approved masks, exported into a folder; what is there already is kept."""
-    from medreasoner_training.evaluation.running import DATA_SET_NAME
-    from monailabel_app.export.for_evaluation import approved_data_set
-
-    with shown_progress("Approved labels") as on_exported:
-        return str(approved_data_set(studies, out / DATA_SET_NAME, records, on_exported))
-
-
-@contextmanager
-def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told (done, all)."""
-    columns = (
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _show(report: Report) -> None:

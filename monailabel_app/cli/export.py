@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from monailabel_app.cli.options import RecordsDatabaseOption, show_set_aside, usable_folder
+from monailabel_app.cli.progress import shown_progress
 from monailabel_app.studies.set_aside import SetAside
 
 if TYPE_CHECKING:
@@ -74,13 +74,11 @@ def export(
     )
     writer = _writer(query_writer, query_model, query_writer_public)
     console, aside = Console(), list[SetAside]()
-    columns = (TextColumn("Approved labels"), BarColumn(), MofNCompleteColumn())
-    with _naming(aside, console), Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("export", total=None)
+    with _naming(aside, console), shown_progress(console, "Approved labels") as on_label:
         dataset = export_studies(
             studies, out, ExportSettings(val_share, samples), data_dir=records,
             database=records_database,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=on_label,
             query_writer=writer, tell=aside.append,
         )  # fmt: skip
     _show(dataset.manifest, console)

@@ -14,6 +14,10 @@ import torch
 import transformers
 from support.tiny_qwen import save_tiny_qwen
 
+import medreasoner_infer
+
+EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded" / "reasoner"
+
 _TURNS = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}IMAGE{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
@@ -240,3 +244,12 @@ TINY: dict[str, tuple[Callable[..., None], int]] = {
     "gemma3": (save_tiny_gemma3, 64),
     "internvl": (save_tiny_internvl, 64),
 }
+
+
+def qwen_folder(name: str, folder: Path) -> Path:
+    """Of the embedded Qwen2.5-VL, or of a tiny Qwen3-VL made in ``folder``, whose encoder feeds the
+    language model's first layers."""
+    if name == "embedded":
+        return EMBEDDED
+    save_tiny_qwen3(folder)
+    return folder

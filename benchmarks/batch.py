@@ -67,6 +67,7 @@ def measured(folder: Path, studies: int, asked: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure, print the table, and keep the figures where that is asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--asked", type=int, default=10)

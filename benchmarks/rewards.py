@@ -93,6 +93,7 @@ def _module(checkout: Path, name: str) -> ModuleType:
 def official_completions_per_second(
     cases: list[tuple[str, dict]], mode: str, checkout: Path
 ) -> float:
+    """How many the paper's own scorer of a mode scores, by the process's CPU time."""
     scorer = official_scorer(checkout, mode)
     given = [(completion, json.dumps(truth)) for completion, truth in cases]
     start = time.process_time()

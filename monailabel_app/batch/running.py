@@ -95,6 +95,7 @@ class _Asked:
 
     @classmethod
     def of(cls, batch: Batch, studies: BatchStudies) -> _Asked:
+        """What a batch asks of these studies, image by image."""
         chosen: list[tuple[Question, set[str]]] = []
         unknown = []
         for question in batch.questions:
@@ -112,6 +113,7 @@ class _Asked:
         return cls(wanted, tuple(unknown), len(every) - len(single))
 
     def pairs(self, models: Models) -> list[Pair]:
+        """The same as pairs of these models, nothing of which is answered yet."""
         return [Pair(pair_key(image, q, models), image, q) for image, q in self.images]
 
 

@@ -63,7 +63,7 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def claimed(self, what: str) -> Iterator[bool]:
-        """Always: one server holds the folder, and commands send nothing."""
+        """Always: one server or one batch holds the folder, whose processes each send their own."""
         yield True
 
     def _require_usable(self) -> None:

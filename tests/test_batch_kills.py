@@ -124,11 +124,18 @@ def test_a_process_that_dies_takes_no_answer_along(
     assert set(answers_by_key(settings.out).values()) == {1}
 
 
-def listening(settings: WorkerSettings, _: object) -> set[str]:
-    """Addresses that processes of Ray listen on, seen from one of them."""
+def listening(settings: WorkerSettings, others: frozenset[int]) -> set[str]:
+    """Addresses that processes of Ray listen on, seen from one of them.
+
+    Args:
+        settings: unused.
+        others: process identifiers that were children of Ray's parent before it began.
+    """
     raylet = psutil.Process().parent()
     assert raylet is not None
-    found = [raylet, *raylet.children(recursive=True), *raylet.parent().children(recursive=True)]
+    siblings = raylet.parent().children(recursive=True)
+    found = [process for process in siblings if process.pid not in others]
+    assert raylet in found
     connections = [each for process in found for each in process.net_connections("inet")]
     return {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
 
@@ -136,7 +143,8 @@ def listening(settings: WorkerSettings, _: object) -> set[str]:
 def test_an_instance_of_ray_is_reached_from_this_machine_only(tmp_path, path_of_tests) -> None:
     skip_without_ray()
     settings = settings_of(tmp_path, tmp_path / "out")
+    others = frozenset(each.pid for each in psutil.Process().children(recursive=True))
     with Ray(settings, "local", 1) as engine:
-        ((_, addresses),) = engine.map(listening, [None])
+        ((_, addresses),) = engine.map(listening, [others])
     assert addresses
     assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}

@@ -26,7 +26,8 @@ from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.request import AskRequest, Click, SegmentRequest, SliceSelection
 
 ROUNDS = 7
-QUESTIONS = ("Which organ is scarred in cirrhosis?", "Which organ filters aged red blood cells?")
+# In the words that the model was taught, so that the peer is asked alike.
+QUESTIONS = ("Where is the liver?", "Where is the spleen?")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -61,7 +62,9 @@ class FirstToken:
             self.seconds = time.perf_counter() - self.start
 
 
-def bare_generate(pipeline: Pipeline, volume: Volume, index: int) -> Callable[[], object]:
+def bare_generate(
+    pipeline: Pipeline, volume: Volume, index: int, question: str
+) -> Callable[[], str]:
     """The peer: the same model through plain ``generate`` on the same image and question."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -78,20 +81,24 @@ def bare_generate(pipeline: Pipeline, volume: Volume, index: int) -> Callable[[]
     shown = DisplayedSlice.of(
         volume, default_plane(volume), index, choose_window(volume), model_size=reasoner.input_size
     )
-    image = shown.request(QUESTIONS[0], reasoner.image_encoding).image
+    image = shown.request(question, reasoner.image_encoding).image
     system, user = load_prompt_file(folder).template.render(
-        QUESTIONS[0], AnswerFrame(reasoner.input_size)
+        question, AnswerFrame(reasoner.input_size)
     )
     messages = [
         {"role": "system", "content": system},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": user}]},
     ]
 
-    def run() -> object:
+    def run() -> str:
         text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         inputs = processor(text=[text], images=[image], return_tensors="pt")
         with torch.inference_mode():
-            return model.generate(**inputs, max_new_tokens=160, do_sample=False)
+            tokens = model.generate(**inputs, max_new_tokens=160, do_sample=False)
+        (answer,) = processor.batch_decode(
+            tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        return answer
 
     return run
 
@@ -116,7 +123,7 @@ def measure(volume: Volume) -> list[tuple[str, str, str]]:
         inside = Click((volume.shape_ijk[0] / 2, volume.shape_ijk[1] / 2, index))
         click = SegmentRequest(selection, clicks=(inside,))
         clicked.append(seconds(partial(pipeline.segment, volume, click)))
-    peer_run = bare_generate(pipeline, volume, indices[0])
+    peer_run = bare_generate(pipeline, volume, indices[0], QUESTIONS[0])
     peer_run()
     peer = statistics.median(seconds(peer_run) for _ in range(ROUNDS))
     median = statistics.median

@@ -3,9 +3,11 @@
 
 Run: ``python benchmarks/through_server.py [--questions 300]``. The peer is a script without this
 project that has the same weights in memory: transformers' ``generate`` on each slice, then SAM2's
-own image predictor on the box of the answer. Slices are new to both. After a first round the server
-answers the questions one after the other; its memory and latency at the end stand beside those
-after the first twenty.
+own image predictor on the box of the server's answer. Slices are new to both, and both are asked in
+the words that the model was taught; how many of the peer's texts are the server's is told. After a
+first round the server answers the questions one after the other, always about the slices of the
+first twenty, so that its caches are full then; its memory and latency at the end stand beside those
+after these twenty.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +25,7 @@ import httpx
 import numpy as np
 import psutil
 import typer
-from latency import QUESTIONS, bare_generate, generated_study, seconds
+from latency import QUESTIONS, bare_generate, generated_study
 from rich.console import Console
 from rich.table import Table
 from serving import serving
@@ -30,12 +33,22 @@ from serving import serving
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.pipeline import Pipeline
+from medreasoner_infer.result import Inference
+from medreasoner_infer.types import XYXY
 
 WARM = 20
 
 
-def answered(url: str, image: str, query: str, index: int) -> float:
-    """Seconds from the request to the reply with the mask of one slice."""
+@dataclass(frozen=True)
+class Reply:
+    """What the server answered, and the seconds from the request to the reply."""
+
+    inference: Inference
+    seconds: float
+
+
+def answered(url: str, image: str, query: str, index: int) -> Reply:
+    """The answer about one slice, with its mask."""
     start = time.perf_counter()
     reply = httpx.post(
         f"{url}/infer/medreasoner",
@@ -43,12 +56,12 @@ def answered(url: str, image: str, query: str, index: int) -> float:
         data={"params": json.dumps({"query": query, "slice": index})},
         timeout=120,
     )
-    reply.raise_for_status()
-    return time.perf_counter() - start
+    taken = time.perf_counter() - start
+    return Reply(Inference.from_dict(reply.raise_for_status().json()["medreasoner"]), taken)
 
 
-def bare(volume: Volume, indices: list[int]) -> list[float]:
-    """Seconds of the peer for each slice."""
+def bare(volume: Volume, replies: list[Reply]) -> list[tuple[float, bool]]:
+    """Seconds of the peer for the slice and box of each reply, and whether its text is the same."""
     import torch
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
@@ -62,17 +75,21 @@ def bare(volume: Volume, indices: list[int]) -> list[float]:
     # The predictor knows SAM2's 1024 px only.
     predictor._bb_feat_sizes = [(network.image_size // step,) * 2 for step in (4, 8, 16)]
 
-    def segment(index: int) -> None:
+    def segment(index: int, bbox_xyxy_px: XYXY) -> None:
         grey = np.asarray(volume.array[:, :, index], np.float32)
         picture = np.clip((grey + 160) / 400 * 255, 0, 255).astype(np.uint8)
         with torch.inference_mode():
             predictor.set_image(np.repeat(picture[..., None], 3, axis=2))
-            predictor.predict(box=np.array([40, 40, 90, 90]), multimask_output=False)
+            predictor.predict(box=np.array(bbox_xyxy_px), multimask_output=False)
 
     found = []
-    for index in indices:
-        generate = bare_generate(pipeline, volume, index)
-        found.append(seconds(generate) + seconds(lambda at=index: segment(at)))
+    for reply in replies:
+        answer, index = reply.inference, reply.inference.slice.index
+        ask = bare_generate(pipeline, volume, index, QUESTIONS[0])
+        start = time.perf_counter()
+        text = ask()
+        segment(index, answer.prompts.bbox_xyxy_slice_px)
+        found.append((time.perf_counter() - start, text.strip() == answer.completion.strip()))
     return found
 
 
@@ -101,15 +118,19 @@ def server_process(url: str) -> psutil.Process:
 
 def rows(url: str, image: str, count: int, questions: int) -> Iterator[tuple[str, str, str]]:
     """Lines of the table."""
-    indices = list(range(count // 4, count // 4 + 9))
     answered(url, image, QUESTIONS[0], count // 2)
-    ours = statistics.median(answered(url, image, QUESTIONS[0], at) for at in indices)
-    peer = statistics.median(bare(generated_study(), indices))
+    replies = [answered(url, image, QUESTIONS[0], at) for at in range(count) if at != count // 2]
+    replies = [reply for reply in replies if reply.inference.present]
+    ours = statistics.median(reply.seconds for reply in replies)
+    found = bare(generated_study(), replies)
+    peer = statistics.median(taken for taken, _ in found)
+    same = sum(is_same for _, is_same in found)
     yield "question to mask, new slice", f"{ours:.3f} s", f"{ours / peer:.2f} x bare ({peer:.3f} s)"
+    yield "texts that both wrote alike", f"{same}", f"of {len(replies)} slices with a target"
     process = server_process(url)
     taken, memory = [], 0
     for number in range(questions):
-        taken.append(answered(url, image, QUESTIONS[number % 2], number % count))
+        taken.append(answered(url, image, QUESTIONS[number % 2], number % WARM).seconds)
         if number + 1 == WARM:
             memory = process.memory_info().rss
     first, last = (statistics.median(part) for part in (taken[:WARM], taken[-WARM:]))

@@ -37,7 +37,7 @@ from medreasoner_infer.pipeline import Pipeline
 from monailabel_app.batch.errors import BatchFolderError, BatchRunningError
 from monailabel_app.batch.journal import ProcessJournal
 from monailabel_app.batch.keeping import Recorded
-from monailabel_app.batch.work import Results
+from monailabel_app.batch.results import Results
 from monailabel_app.cli.app import app
 from monailabel_app.errors import FolderInUseError, StudiesAwayError
 from monailabel_app.site.opening import SiteLimits, hold_folders, open_site

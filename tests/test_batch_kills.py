@@ -28,7 +28,8 @@ from support.batches import (
 )
 
 from monailabel_app.batch.engines import Processes, Ray
-from monailabel_app.batch.work import Results, WorkerSettings
+from monailabel_app.batch.results import Results
+from monailabel_app.batch.work import WorkerSettings
 from monailabel_app.store import RecordStore
 
 IMAGES = 6

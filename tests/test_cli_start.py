@@ -10,6 +10,7 @@ import sys
 import pytest
 
 SLOW = {"torch", "torchvision", "transformers", "monai", "monailabel", "matplotlib", "SimpleITK"}
+SLOW |= {"sqlalchemy", "alembic", "nibabel", "pydicom"}
 PROGRAM = """
 import json, sys
 sys.argv = ["medreasoner", *{arguments!r}]

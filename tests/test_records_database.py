@@ -21,7 +21,7 @@ from support.results import make_result
 
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.pipeline import Pipeline
-from monailabel_app.batch.work import Results
+from monailabel_app.batch.results import Results
 from monailabel_app.common.database_address import shown_database
 from monailabel_app.errors import RecordStoreError, SettingsError
 from monailabel_app.settings import AppSettings

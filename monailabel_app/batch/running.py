@@ -23,8 +23,9 @@ from monailabel_app.batch.journal import ProcessJournal, read_journal
 from monailabel_app.batch.pace import paced
 from monailabel_app.batch.questions import Question
 from monailabel_app.batch.report import Report
+from monailabel_app.batch.results import Results
 from monailabel_app.batch.studies import BatchStudies, opened
-from monailabel_app.batch.work import ImageWork, Models, Pair, Results, WorkerSettings, pair_key
+from monailabel_app.batch.work import ImageWork, Models, Pair, WorkerSettings, pair_key
 from monailabel_app.batch.worker import FETCHED, answer_image, models_of
 from monailabel_app.common.private_files import PRIVATE_FILE, private_folder
 

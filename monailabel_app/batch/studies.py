@@ -11,7 +11,8 @@ from pathlib import Path
 from monailabel_app.batch.errors import BatchFolderError
 from monailabel_app.batch.keeping import draft_of
 from monailabel_app.batch.questions import Question
-from monailabel_app.batch.work import KEPT_MASK_BYTES, Pair, Results, WorkerSettings
+from monailabel_app.batch.results import Results
+from monailabel_app.batch.work import KEPT_MASK_BYTES, Pair, WorkerSettings
 from monailabel_app.errors import StudiesWriteError, UnknownImageError
 from monailabel_app.images.source import ImageSource
 from monailabel_app.site.opening import (

@@ -7,31 +7,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.types import ModelIdentity
 from monailabel_app.batch.questions import Question
+from monailabel_app.batch.results import Results
 from monailabel_app.images.source import ImageSource
 
 # Of the masks beside the records none goes for a run's: how many stay is the server's setting.
 KEPT_MASK_BYTES = 1 << 62
 Models = tuple[ModelIdentity | None, ModelIdentity]
 """Reasoner and segmenter."""
-
-
-class Results(str, Enum):
-    """What becomes of an answer.
-
-    FILES: answer, mask and picture in the folder of the run. DATASET: a record of the site and a
-    draft among the labels of its studies. SEG: a record of the site, and a segmentation and a
-    report in the PACS or the folder of DICOM results.
-    """
-
-    FILES = "files"
-    DATASET = "dataset"
-    SEG = "seg"
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from medreasoner_infer.result import InferenceResult
 from monailabel_app.batch.journal import ProcessJournal
 from monailabel_app.batch.keeping import Archived, Files, Keeper, Recorded
 from monailabel_app.batch.questions import Question
+from monailabel_app.batch.results import Results
 from monailabel_app.batch.work import (
     KEPT_MASK_BYTES,
     ImageWork,
     Models,
     Pair,
-    Results,
     WorkerSettings,
     pair_key,
 )

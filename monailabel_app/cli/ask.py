@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from medreasoner_infer.language import questions_of
 from medreasoner_infer.request import (
     MAX_NAME_CHARACTERS,
     AskRequest,
@@ -95,6 +94,7 @@ def ask(
     )
     volume = _load(image, modality, series)
     from medreasoner_infer.hooks import Hooks
+    from medreasoner_infer.language import questions_of
     from medreasoner_infer.pipeline import Pipeline
 
     pipeline = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)

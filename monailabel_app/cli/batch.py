@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monailabel_app.batch.work import Results
+from monailabel_app.batch.results import Results
 from monailabel_app.cli.options import (
     DEFAULT_MODEL,
     DeviceOption,

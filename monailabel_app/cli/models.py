@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, registered_models
-from medreasoner_infer.models.store import Candidate, ReasonerStore
 from medreasoner_infer.types import ModelSpec
 from monailabel_app.cli.calibrate import calibrate
+
+if TYPE_CHECKING:
+    from medreasoner_infer.models.store import Candidate, ReasonerStore
 
 models = typer.Typer(help="Models that can be asked for by name, and which one is live.")
 
@@ -40,7 +42,7 @@ def list_models() -> None:
         for spec in registered_models(kind).values():
             table.add_row(*_row(spec))
         console.print(table)
-    store = ReasonerStore()
+    store = _store()
     if store.names():
         console.print(_candidates(store))
     console.print(
@@ -54,7 +56,7 @@ def list_models() -> None:
 def history() -> None:
     """Show every promotion, refusal and rollback of the site's own reasoners."""
     table = _table("History", "at", "what", "candidate", "then live", "by", "reasons")
-    for event in ReasonerStore().history():
+    for event in _store().history():
         row = (event.at, event.action, event.candidate, event.live or EMBEDDED, event.by)
         table.add_row(*map(Text, (*row, "\n".join(event.reasons))))
     Console().print(table)
@@ -78,7 +80,7 @@ def promote(
     """Make a candidate live, if the gate's report says so; servers need no restart."""
     if (report is None) == (without_gate is None):
         raise typer.BadParameter("give either --report or --without-gate with a reason")
-    store = ReasonerStore()
+    store = _store()
     if report is not None:
         _promote_by_report(store, name, report, by or getpass.getuser())
     else:
@@ -95,7 +97,7 @@ def rollback(
 ) -> None:
     """Make live again what was live before the last promotion."""
     reasons = (reason,) if reason else ()
-    event = ReasonerStore().rollback(by=by or getpass.getuser(), reasons=reasons)
+    event = _store().rollback(by=by or getpass.getuser(), reasons=reasons)
     Console().print(Text(f"{event.candidate} is replaced by {event.live or EMBEDDED}."))
 
 
@@ -124,7 +126,7 @@ def add(
     provenance = provenance_of(
         folder, base=base, data=data, parent=parent, seed=seed, code_version=code_version
     )
-    candidate = ReasonerStore().add(folder, provenance, name=name)
+    candidate = _store().add(folder, provenance, name=name)
     Console().print(
         Text(f"Added the {candidate.kind} {candidate.name}, licence {candidate.licence}. ")
         + Text(f"Compare it by the gate, then: medreasoner models promote {candidate.name} …")
@@ -143,6 +145,12 @@ def merge(
     from medreasoner_training.finetune.merge import merge_adapter
 
     Console().print(Text(f"Wrote {merge_adapter(adapter, out, base=base)}."))
+
+
+def _store() -> ReasonerStore:
+    from medreasoner_infer.models.store import ReasonerStore
+
+    return ReasonerStore()
 
 
 def _overridden(store: ReasonerStore, name: str) -> tuple[str, ...]:

@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medreasoner_infer.errors import ServiceError
-from medreasoner_infer.result import Inference
 from monailabel_app.errors import ERROR_PREFIX
+
+if TYPE_CHECKING:
+    from medreasoner_infer.result import Inference
 
 STUDY_SEED = 7
 START_TIMEOUT_S = 600.0  # a busy machine compiles modules at the first start
@@ -152,6 +155,8 @@ class DemoClient:
 
     def ask(self, image_id: str, question: DemoQuestion) -> tuple[Inference, Path]:
         """Ask a question; returns the record and the mask's file."""
+        from medreasoner_infer.result import Inference
+
         params = {"query": question.query, "propagate": question.propagate}
         params["result_extension"] = ".nii.gz"
         mask, body = self._client.infer("medreasoner", image_id, params)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from medreasoner_infer.addresses import is_web_address
 from medreasoner_infer.home import home_folder
+from monailabel_app.common.records_mark import marked_database
 from monailabel_app.errors import StudiesAwayError
-from monailabel_app.store.folder_mark import marked_database
 
 HIDDEN_FOLDER = ".medreasoner"
 

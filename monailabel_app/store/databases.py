@@ -8,10 +8,11 @@ from pathlib import Path
 from sqlalchemy import func, select, text
 
 from monailabel_app.common.database_address import shown_database
+from monailabel_app.common.records_mark import MARK_NAME, marked_database
 from monailabel_app.errors import SettingsError
 from monailabel_app.store.database import Database
 from monailabel_app.store.faults import reading
-from monailabel_app.store.folder_mark import MARK_NAME, belongs_to, marked_database
+from monailabel_app.store.folder_mark import belongs_to
 from monailabel_app.store.migrating import require_known
 from monailabel_app.store.postgres import PostgresDatabase
 from monailabel_app.store.records import PacsState

@@ -2,47 +2,24 @@
 """Which folder of files and which database belong together.
 
 A worker with another folder would not find the masks and labels that the records name. So the
-database knows a mark that a file in the folder repeats; the file also tells commands where the
-records are.
+database knows a mark that a file in the folder repeats (:mod:`monailabel_app.common.records_mark`).
 """
 
 from __future__ import annotations
 
-import json
 import uuid
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select
 
-from medreasoner_infer.atomic import replacing
-from monailabel_app.common.database_address import checked_database, shown_database
-from monailabel_app.common.private_files import PRIVATE_FILE
+from monailabel_app.common.database_address import shown_database
+from monailabel_app.common.records_mark import FolderMark, read_mark
 from monailabel_app.errors import SettingsError
 from monailabel_app.store.sqlite import DATABASE_NAME
 from monailabel_app.store.tables import InferenceRow, LabelRow
 
-MARK_NAME = "records_database.json"
 # Not among the tables of the migrations, as SQLite's file lies in its folder.
 _MARKS = Table("record_folder", MetaData(), Column("mark", String(32), primary_key=True))
-
-
-@dataclass(frozen=True)
-class FolderMark:
-    """What the file says: the mark, and the database's address, which holds no password."""
-
-    mark: str
-    address: str
-
-
-def marked_database(folder: Path) -> str | None:
-    """The database whose files a folder holds, ``None`` where the records lie in it themselves.
-
-    Raises:
-        SettingsError: the file that says so is damaged.
-    """
-    mark = _read(folder)
-    return None if mark is None else mark.address
 
 
 def require_own_folder(connection: Connection, folder: Path, address: str) -> FolderMark:
@@ -52,7 +29,7 @@ def require_own_folder(connection: Connection, folder: Path, address: str) -> Fo
         SettingsError: the folder belongs to other records.
     """
     _MARKS.create(connection, checkfirst=True)
-    known, told = connection.scalar(select(_MARKS.c.mark)), _read(folder)
+    known, told = connection.scalar(select(_MARKS.c.mark)), read_mark(folder)
     if known is not None and told is not None and told.mark == known:
         return told
     if told is not None or (known is not None and _has_records(connection)):
@@ -81,36 +58,11 @@ def make_mark(connection: Connection, address: str) -> FolderMark:
 def belongs_to(connection: Connection, folder: Path) -> bool:
     """Whether a database that has a mark has that of the folder; nothing is changed."""
     if not inspect(connection).has_table(_MARKS.name):
-        return _read(folder) is None
-    known, told = connection.scalar(select(_MARKS.c.mark)), _read(folder)
+        return read_mark(folder) is None
+    known, told = connection.scalar(select(_MARKS.c.mark)), read_mark(folder)
     return known is None or (told is not None and told.mark == known)
-
-
-def write_mark(folder: Path, mark: FolderMark) -> None:
-    """Say in the folder which database it belongs to, unless it does already."""
-    path = folder / MARK_NAME
-    if path.exists():
-        return
-    # Several workers may start at once; what they write is the same.
-    with replacing(path, durable=True) as unfinished:
-        unfinished.touch(PRIVATE_FILE)
-        unfinished.write_text(json.dumps(asdict(mark), indent=2) + "\n", encoding="utf-8")
 
 
 def _has_records(connection: Connection) -> bool:
     first = (select(table.id).limit(1) for table in (InferenceRow, LabelRow))
     return any(connection.scalar(statement) is not None for statement in first)
-
-
-def _read(folder: Path) -> FolderMark | None:
-    path = folder / MARK_NAME
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return FolderMark(str(told["mark"]), checked_database(told["address"]))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SettingsError(
-            f"{path} cannot be read ({type(error).__name__}). Restore it from a backup; it says "
-            "which database the files belong to."
-        ) from error

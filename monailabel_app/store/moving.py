@@ -10,9 +10,10 @@ from pathlib import Path
 from sqlalchemy import Connection, Table, func, insert, select
 
 from monailabel_app.common.database_address import shown_database
+from monailabel_app.common.records_mark import write_mark
 from monailabel_app.errors import SettingsError
 from monailabel_app.store.faults import MOVING, recording
-from monailabel_app.store.folder_mark import make_mark, write_mark
+from monailabel_app.store.folder_mark import make_mark
 from monailabel_app.store.migrating import upgrade
 from monailabel_app.store.postgres import PostgresDatabase, wait_for_turn
 from monailabel_app.store.sqlite import DATABASE_NAME, SqliteDatabase

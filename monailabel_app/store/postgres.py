@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 
 from monailabel_app.common.database_address import checked_database
 from monailabel_app.common.extras import needs_extra
+from monailabel_app.common.records_mark import write_mark
 from monailabel_app.store.database import Database
 from monailabel_app.store.faults import reading
-from monailabel_app.store.folder_mark import require_own_folder, write_mark
+from monailabel_app.store.folder_mark import require_own_folder
 from monailabel_app.store.migrating import MIGRATION_LOCK_TIMEOUT_S, upgrade
 
 # Who waits for a lock or a connection stands in a line, which many workers make longer.

@@ -25,8 +25,9 @@ from monailabel_app.batch.engines import Engine, Processes, Ray
 from monailabel_app.batch.journal import ProcessJournal
 from monailabel_app.batch.questions import read_questions
 from monailabel_app.batch.report import Report, write_report
+from monailabel_app.batch.results import Results
 from monailabel_app.batch.running import Batch, run_batch
-from monailabel_app.batch.work import Results, WorkerSettings
+from monailabel_app.batch.work import WorkerSettings
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
 AFFINE = np.diag([-2.0, -1.5, 4.0, 1.0])

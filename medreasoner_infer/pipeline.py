@@ -47,6 +47,7 @@ from medreasoner_infer.records import record_slice, summarise_mask
 from medreasoner_infer.request import SAMPLING_TEMPERATURE, AskRequest, SegmentRequest
 from medreasoner_infer.result import FollowUp, InferenceResult, SampleRecord, SliceChoice
 from medreasoner_infer.segmenters.base import Segmenter
+from medreasoner_infer.sided_answers import with_side
 from medreasoner_infer.slice_choice import (
     DisplayedSlice,
     fixed_choice,
@@ -265,18 +266,20 @@ class Pipeline:
                 _put(first, index, shown, mask_ijk)
                 predicted_iou = first.predicted_iou
         result = reading.result(mask_ijk, predicted_iou, self.segmenter.identity, watch)
+        result = with_side(result, shown.volume)
         hooks.report_answer(result, shown.volume)
         if not propagated:
             return result
         with watch.stage("segment"):
             for index, slice_mask in masks:
                 _put(slice_mask, index, shown, mask_ijk)
-        return replace(
+        result = replace(
             result,
             propagated=True,
             mask=summarise_mask(mask_ijk, shown.mapping, predicted_iou),
             timings_s=watch.timings_s(),
         )
+        return with_side(result, shown.volume)
 
     def _masks(self, reading: _Reading, propagated: bool, hooks: Hooks) -> Masks:
         if reading.prompt is None:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_infer.errors import MalformedInferenceError
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, Window, slice_mapping
+from medreasoner_infer.laterality import Laterality
 from medreasoner_infer.types import (
     DERIVED,
     XY,
@@ -165,7 +166,7 @@ class Inference(_Judged):
     of samples with the same outcome. ``calibrated`` tells that ``confidence`` is the probability
     that the answer is right, not the model's own. ``timings_s`` maps a stage to seconds.
     ``software_version`` is that of this package when it answered, ``None`` in records from before
-    it was kept.
+    it was kept. ``laterality`` compares the side that the question tells with that of the mask.
     """
 
     inference_id: str
@@ -193,6 +194,7 @@ class Inference(_Judged):
     follow_up: FollowUp | None = None
     software_version: str | None = None
     schema_version: int = RESULT_SCHEMA_VERSION
+    laterality: Laterality | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types (tuples become lists)."""

@@ -64,14 +64,14 @@ class CodeTable:
         A pair of organs that is named without its side is coded without laterality.
         """
         words = _normalised(name)
-        side = _SIDE.search(words)
+        sides = set(_SIDE.findall(words))
         entry = self._entries.get(words)
         if entry is not None:
             return entry[0]
-        if side is not None:
+        if len(sides) == 1:
             codes, sided = self._entries.get(_normalised(_SIDE.sub(" ", words)), (None, False))
             if codes is not None and sided:
-                laterality = self._laterality[side.group()]
+                laterality = self._laterality[sides.pop()]
                 return SegmentCodes(codes.category, codes.kind, codes.region, laterality)
         return self.unspecified
 

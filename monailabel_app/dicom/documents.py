@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from medreasoner_infer.imaging import Volume, load_volume
+from medreasoner_infer.laterality import stated_name
 from monailabel_app.dicom.codes import code_table
 from monailabel_app.dicom.encoding import new_ids, series_description, to_bytes
 from monailabel_app.dicom.errors import DicomResultError
@@ -21,6 +22,7 @@ from monailabel_app.dicom.segmentation import (
     SegmentSpec,
     write_segmentation,
 )
+from monailabel_app.dicom.sides import with_checked_sides
 from monailabel_app.dicom.source import SourceSeries, open_source
 from monailabel_app.images.source import ImageSource
 from monailabel_app.images.volumes import VolumeCache
@@ -51,11 +53,15 @@ class MadeDocuments:
 
 @dataclass(frozen=True)
 class _Label:
-    """A label on the images' grid, (I, J, K), its segments, and whether no reader submitted it."""
+    """A label on the images' grid, (I, J, K), its segments, and whether no reader submitted it.
+
+    ``warnings`` are sentences about sides that its masks contradict.
+    """
 
     values_ijk: np.ndarray
     segments: list[SegmentSpec]
     is_draft: bool
+    warnings: tuple[str, ...]
 
 
 class DocumentMaker:
@@ -127,7 +133,8 @@ class DocumentMaker:
         is_draft = label.tag != FINAL
         described = segments_of(label.info.get("label_info"), values, answered)
         segments = [replace(segment, is_draft=is_draft) for segment in described]
-        return _Label(values_ijk, segments, is_draft)
+        checked = with_checked_sides(segments, values_ijk, volume)
+        return _Label(values_ijk, checked.segments, is_draft, checked.warnings)
 
     def _segmentation(
         self,
@@ -157,6 +164,7 @@ class DocumentMaker:
     ) -> Dataset:
         answer = mask = None
         name = target_name(None if record.target is None else record.target.name, record.query)
+        name = stated_name(name, record.result.laterality)
         codes = code_table().unspecified
         for number, segment in enumerate(() if label is None else label.segments, start=1):
             if segment.tracking is not None and label is not None and segmentation is not None:
@@ -166,6 +174,7 @@ class DocumentMaker:
                 name = segment.label
         ids, previous = new_ids(document.version), self._previous(document, "report")
         description = series_description([name], _state(record, label), ids.version)
+        record = record if label is None else _warned(record, label.warnings)
         content = ReportContent(record, mask, answer, codes, description)
         return write_report(content, source, ids, () if previous is None else (previous,))
 
@@ -198,6 +207,13 @@ def submitted_values(label: LabelRecord | LabelSubmission, volume: Volume) -> np
             "that was made on this image."
         )
     return values_ijk
+
+
+def _warned(record: InferenceRecord, warnings: tuple[str, ...]) -> InferenceRecord:
+    """The record as its report tells it, with what is to be said of the reader's mask."""
+    told = (*record.result.warnings, *warnings)
+    result = replace(record.result, warnings=tuple(dict.fromkeys(told)))
+    return replace(record, result=result)
 
 
 def _made(dataset: Dataset) -> MadeObject:

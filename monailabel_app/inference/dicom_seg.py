@@ -12,6 +12,7 @@ from medreasoner_infer.result import InferenceResult
 from monailabel_app.dicom.encoding import new_ids, to_bytes
 from monailabel_app.dicom.label_segments import Answered, segments_of
 from monailabel_app.dicom.segmentation import write_segmentation
+from monailabel_app.dicom.sides import with_checked_sides
 from monailabel_app.dicom.source import open_source
 from monailabel_app.images.source import ImageSource
 from monailabel_app.labels.segments import LABEL_VALUE, segment_info
@@ -56,8 +57,9 @@ def dicom_seg_of(
         )
     answered = Answered(result.inference_id, result.query)
     segments = segments_of(_checked(label_info), [LABEL_VALUE], answered)
+    checked = with_checked_sides(segments, result.mask_ijk, volume)
     series = open_source(folder, volume, source.series_uid)
-    return to_bytes(write_segmentation(result.mask_ijk, segments, series, new_ids()))
+    return to_bytes(write_segmentation(result.mask_ijk, checked.segments, series, new_ids()))
 
 
 def _checked(label_info: Any) -> list[dict[str, Any]]:

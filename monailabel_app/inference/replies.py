@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medreasoner_infer.imaging import Volume, write_mask
+from medreasoner_infer.laterality import stated_name
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.dicom.codes import code_table
 from monailabel_app.inference.call import Call
@@ -26,16 +27,17 @@ def result_params(result: InferenceResult) -> dict[str, Any]:
 
     ``medreasoner`` holds the whole result (:meth:`InferenceResult.to_dict`). The others repeat what
     viewers look at: ``inference_id``, ``present``, ``outcome``, ``target`` (as the question names
-    it), ``reasoning``, ``warnings``, ``label_names`` (segment name to label value, read by 3D
-    Slicer), ``label_info`` (to be sent back with a submitted label, so that it is coded and finds
-    its inference) and ``latencies`` in seconds.
+    it, without a side that the mask contradicts), ``reasoning``, ``warnings``, ``label_names``
+    (segment name to label value, read by 3D Slicer), ``label_info`` (to be sent back with a
+    submitted label, so that it is coded and finds its inference) and ``latencies`` in seconds.
     """
+    name = code_table().named_by(result.query)
     return {
         RESULT_KEY: result.to_dict(),
         "inference_id": result.inference_id,
         "present": result.present,
         "outcome": result.outcome,
-        "target": {"name": code_table().named_by(result.query)},
+        "target": {"name": None if name is None else stated_name(name, result.laterality)},
         "reasoning": result.reasoning,
         "warnings": list(result.warnings),
         "label_names": {SEGMENT_NAME: LABEL_VALUE},

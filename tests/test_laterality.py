@@ -10,6 +10,7 @@ asks for it, or for the other one. What comes out is read back by pydicom and ni
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -510,3 +511,59 @@ def test_a_question_without_a_side_has_no_laterality(pipeline, opened) -> None:
     request = AskRequest("Where is the kidney?", SliceSelection("axial", window=WINDOW))
     result = pipeline.ask(volume, request)
     assert (result.laterality, result.warnings) == (None, volume.warnings)
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "modality", "table"),
+    [
+        ("example_ct", "example_seg_fast_force_split", "CT", "total ("),
+        ("example_mr_sm", "example_seg_mr", "MR", "total_mr ("),
+    ],
+)
+def test_no_structure_of_a_real_image_is_told_to_be_on_the_wrong_side(
+    image, labels, modality, table, shared_data
+) -> None:
+    """TotalSegmentator named them; with the other side's name none of them agrees."""
+    folder = shared_data / "totalsegmentator"
+    volume = load_volume(folder / f"{image}.nii.gz", modality=modality)
+    values_ijk = load_volume(folder / f"{labels}.nii.gz").array
+    groups = json.loads((shared_data / "manifest.json").read_text())["label_names"]
+    names = next(group for title, group in groups.items() if title.startswith(table))
+    judged = 0
+    for value, name in names.items():
+        told, mask = told_side(name), values_ijk == int(value)
+        if told is None or not mask.any():
+            continue
+        right, wrong = (judge_side(side, mask, volume).verdict for side in (told, OTHER[told]))
+        assert (right, wrong) in (("agrees", "contradicts"), ("not_judged", "not_judged")), name
+        judged += right == "agrees"
+    assert judged >= 8
+
+
+# --- with weights --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("query", ["Where is the left kidney?", "Wo ist die rechte Lunge?"])
+def test_the_embedded_models_find_one_place_however_the_file_is_stored(query, tmp_path) -> None:
+    """Whatever they answer, it is the same place in the patient, and its side the one by LPS."""
+    study = torso_ct(5, spacing_mm=(3.2, 3.2, 15.0), matrix=128, z_range_mm=(180.0, 480.0))
+    affine = LPS_OF_RAS @ study.ijk_to_lps
+    image = nibabel.as_closest_canonical(nibabel.Nifti1Image(study.hu.transpose(2, 1, 0), affine))
+    middle = LPS_OF_RAS @ image.affine @ [*(np.array(image.shape) // 2), 1]
+    selection = SliceSelection("axial", position_lps_mm=tuple(middle[:3]))
+    pipeline, masks = Pipeline.from_registry(), []
+    for letters in ORIENTATIONS[::5]:
+        path = tmp_path / f"{letters}.nii"
+        nibabel.save(reoriented(image, letters), path)
+        result = pipeline.ask(load_volume(path, modality="CT"), AskRequest(query, selection))
+        stored = nibabel.Nifti1Image(result.mask_ijk, nibabel.load(path).affine)
+        masks.append(np.asarray(nibabel.as_closest_canonical(stored).dataobj))
+        found = result.laterality
+        if found is not None and found.found in SIDES:
+            x_mm = -(image.affine @ [*np.argwhere(masks[-1]).mean(axis=0), 1])[0]
+            assert found.found == ("left" if x_mm > 0 else "right")
+            warned = any("body's middle" in text for text in result.warnings)
+            assert warned == (found.found != found.told)
+    for mask in masks[1:]:
+        np.testing.assert_array_equal(mask, masks[0])

@@ -38,8 +38,8 @@ def with_checked_sides(
 ) -> CheckedSegments:
     """Take the side from the name and the code of each segment that its mask contradicts.
 
-    Where the image does not tell the patient's sides, the code's goes and the name stays as it was
-    said.
+    Where the image does not tell the patient's sides, or name and code tell different ones, the
+    code's goes and the name stays as it was said.
 
     Args:
         segments: of the label.
@@ -56,7 +56,8 @@ def with_checked_sides(
         if warning is not None:
             warnings.append(warning)
             segment = replace(segment, label=without_side(segment.label))
-        if verdict in ("contradicts", "unspecified"):
+        is_other = told is not None and _coded_side(segment.codes) not in (None, told)
+        if is_other or verdict in ("contradicts", "unspecified"):
             segment = replace(segment, codes=_without_side(segment.codes, code_table()))
         checked.append(segment)
     return CheckedSegments(checked, tuple(warnings))

@@ -27,6 +27,7 @@ setup(
         ]
         + ["embedded/*/*/*.json", "language/*/*.yaml", "models/*.yaml", "py.typed"],
         "monailabel_app": [
+            "audit/*.html",
             "dicom/*.yaml",
             "py.typed",
             "viewers/ohif/static/*",

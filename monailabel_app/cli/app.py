@@ -10,6 +10,7 @@ import typer
 from medreasoner_infer import __version__
 from monailabel_app.cli.ablate import ablate
 from monailabel_app.cli.ask import ask, segment
+from monailabel_app.cli.audit import audit
 from monailabel_app.cli.backup import backup, restore
 from monailabel_app.cli.batch import batch
 from monailabel_app.cli.compare import compare
@@ -61,6 +62,7 @@ for command in (
     demo,
     export,
     history,
+    audit,
     backup,
     restore,
     train,

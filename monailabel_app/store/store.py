@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import select
 
-from medreasoner_infer.errors import MalformedInferenceError
-from medreasoner_infer.result import Inference, InferenceResult
+from medreasoner_infer.result import InferenceResult
 from monailabel_app.common.private_files import private_folder
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.store.databases import open_database
@@ -22,25 +20,22 @@ from monailabel_app.store.files import FileArchive, StoredFile, copy_bytes
 from monailabel_app.store.joining import Join, choose_join, same_label
 from monailabel_app.store.pacs_queue import (
     PacsQueue,
-    document_of,
     queue_decision,
     queue_label,
 )
+from monailabel_app.store.reading import DamagedRecord, RowReader, Wanted, wanted_ids
 from monailabel_app.store.records import (
     Decision,
     InferenceRecord,
-    JoinedBy,
     LabelRecord,
     LabelSubmission,
     Target,
     TrainingLabel,
 )
 from monailabel_app.store.retention import forget_old_masks
-from monailabel_app.store.rows import decision_of, inference_row, label_row, set_decision
+from monailabel_app.store.rows import inference_row, label_row, set_decision
 from monailabel_app.store.studies import Deleted, delete_study, inferences_of
 from monailabel_app.store.tables import InferenceRow, LabelRow
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_KEEP_MASK_BYTES = 10 << 30
 DEFAULT_LIST_LIMIT = 100
@@ -75,6 +70,7 @@ class RecordStore:
         self._keep_mask_bytes = keep_mask_bytes
         self._masks = FileArchive(folder / "masks")
         self._labels = FileArchive(folder / "labels")
+        self._rows = RowReader(self._masks, self._labels)
         self._database = open_database(folder, address)
         self.pacs = PacsQueue(self._database, FileArchive(folder / "outbox"))
 
@@ -111,7 +107,7 @@ class RecordStore:
             session.flush()
             session.refresh(row, ["labels", "pacs_documents"])
             dropped = forget_old_masks(session, self._keep_mask_bytes)
-            record = self._inference_record(row)
+            record = self._rows.inference(row)
         for name in dropped:
             self._masks.drop(name)
         return record
@@ -126,7 +122,7 @@ class RecordStore:
             row = session.get(InferenceRow, inference_id)
             if row is None:
                 raise UnknownRecordError("No inference of this id is recorded here.")
-            return self._inference_record(row)
+            return self._rows.inference(row)
 
     def find(self, inference_id: str) -> InferenceRecord | None:
         """The inference of that id, ``None`` if there is none."""
@@ -145,7 +141,7 @@ class RecordStore:
             row = session.get(LabelRow, label_id)
             if row is None:
                 raise UnknownRecordError("No label of this id is recorded here.")
-            return self._label_record(row)
+            return self._rows.label(row)
 
     def list_for_image(
         self, image_id: str, limit: int = DEFAULT_LIST_LIMIT, asked_by: str | None = None
@@ -156,7 +152,7 @@ class RecordStore:
             statement = statement.where(InferenceRow.asked_by == asked_by)
         statement = statement.order_by(InferenceRow.sequence.desc()).limit(limit)
         with self._database.reading() as session:
-            return list(self._readable(session.scalars(statement)))
+            return list(self._rows.readable(session.scalars(statement)))
 
     def list_for_study(self, study: str, asked_by: str | None = None) -> list[InferenceRecord]:
         """The inferences of a study (its UID, or an image's id), the latest first.
@@ -165,7 +161,24 @@ class RecordStore:
             asked_by: only those that this reader asked for.
         """
         with self._database.reading() as session:
-            return list(self._readable(inferences_of(session, study, asked_by)))
+            return list(self._rows.readable(inferences_of(session, study, asked_by)))
+
+    def ids_of(self, wanted: Wanted) -> list[str]:
+        """Ids of the inferences that are wanted, in the order of recording.
+
+        Raises:
+            RecordStoreError: the database cannot be read.
+        """
+        with self._database.reading() as session:
+            return wanted_ids(session, wanted)
+
+    def each(self, ids: Sequence[str]) -> Iterator[InferenceRecord | DamagedRecord]:
+        """The inferences of these ids; of many at any time no more than a page is in memory.
+
+        Raises:
+            RecordStoreError: the database cannot be read.
+        """
+        return self._rows.each(self._database, ids)
 
     def delete_study(self, study: str) -> Deleted:
         """Delete all records, masks and labels of a study; what an archive has of it stays there.
@@ -224,7 +237,7 @@ class RecordStore:
                     queue_decision(session, row, row.image_id)
                     session.flush()
                     session.refresh(row, ["pacs_documents"])
-            return self._inference_record(row)
+            return self._rows.inference(row)
 
     def find_join(
         self, submission: LabelSubmission, overlap: Callable[[Path], float | None] | None = None
@@ -292,7 +305,7 @@ class RecordStore:
                         if decision is not None and row.inference is not None:
                             require_as_seen(row.inference, seen, decision)
                             set_decision(row.inference, decision, target)
-                    label = self._label_record(row)
+                    label = self._rows.label(row)
             except BaseException:
                 if name is not None:
                     self._labels.drop(name)
@@ -323,8 +336,8 @@ class RecordStore:
             latest = {row.inference_id: row for row in session.scalars(statement)}
             return [
                 TrainingLabel(
-                    self._inference_record(row.inference),
-                    self._label_record(row),
+                    self._rows.inference(row.inference),
+                    self._rows.label(row),
                     self._labels.path(row.label_file),
                 )
                 for row in sorted(latest.values(), key=lambda row: row.id)
@@ -352,43 +365,3 @@ class RecordStore:
     def _label_name(self, file: Path) -> str:
         suffixes = "".join(s for s in file.suffixes[-2:] if s.strip(".").isalpha())
         return f"{uuid.uuid4().hex}{suffixes}"
-
-    def _readable(self, rows: Iterable[InferenceRow]) -> Iterator[InferenceRecord]:
-        """The records of rows; one that is damaged takes no other along."""
-        for row in rows:
-            try:
-                yield self._inference_record(row)
-            except MalformedInferenceError as error:
-                logger.error("A record is left out of a list. %s", error)
-
-    def _inference_record(self, row: InferenceRow) -> InferenceRecord:
-        return InferenceRecord(
-            id=row.id,
-            created_at=row.created_at,
-            task=row.task,
-            image_id=row.image_id,
-            present=row.present,
-            result=Inference.from_dict(row.result),
-            mask_sha256=row.mask_sha256,
-            mask_file=None if row.mask_file is None else self._masks.path(row.mask_file),
-            labels=tuple(self._label_record(label) for label in row.labels),
-            study_uid=row.study_uid,
-            decision=decision_of(row),
-            pacs=tuple(document_of(document) for document in row.pacs_documents),
-            asked_by=row.asked_by,
-            target=Target.of(row.target),
-        )
-
-    def _label_record(self, row: LabelRow) -> LabelRecord:
-        return LabelRecord(
-            id=row.id,
-            submitted_at=row.submitted_at,
-            image_id=row.image_id,
-            tag=row.tag,
-            inference_id=row.inference_id,
-            joined_by=JoinedBy(row.joined_by),
-            explanation=row.join_explanation,
-            info=row.info,
-            sha256=row.label_sha256,
-            file=None if row.label_file is None else self._labels.path(row.label_file),
-        )

@@ -27,7 +27,7 @@ class Deleted:
 
 def inferences_of(session: Session, study: str, asked_by: str | None = None) -> list[InferenceRow]:
     """The inferences of a study, the latest first; all, or those that one reader asked for."""
-    statement = select(InferenceRow).where(_in_study(study))
+    statement = select(InferenceRow).where(in_study(study))
     if asked_by is not None:
         statement = statement.where(InferenceRow.asked_by == asked_by)
     return list(session.scalars(statement.order_by(InferenceRow.sequence.desc())))
@@ -71,5 +71,6 @@ def delete_study(session: Session, study: str) -> Deleted:
     return deleted
 
 
-def _in_study(study: str) -> ColumnElement[bool]:
+def in_study(study: str) -> ColumnElement[bool]:
+    """Whether an inference is about a study."""
     return or_(InferenceRow.study_uid == study, InferenceRow.image_id == study)

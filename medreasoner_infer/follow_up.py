@@ -36,15 +36,24 @@ def follow_up(volume: Volume, about: EarlierTarget | None, reasoner: Reasoner) -
     """
     if about is None:
         return None
-    mapping = slice_mapping(volume, Plane.parse(about.plane), about.index)
+    require_on_image(volume, about)
+    return FollowUp(about, used=reasoner.takes_follow_ups)
+
+
+def require_on_image(volume: Volume, earlier: EarlierTarget) -> None:
+    """Refuse a target of another image.
+
+    Raises:
+        InputError: it lies on no slice of the image, or its box beyond that.
+    """
+    mapping = slice_mapping(volume, Plane.parse(earlier.plane), earlier.index)
     height, width = mapping.shape_hw
-    box = about.bbox_xyxy_slice_px
+    box = earlier.bbox_xyxy_slice_px
     if box is not None and not _is_within(box, width, height):
         raise InputError(
             f"The box of the earlier target is {box}; its slice has {width} x {height} px. Send "
             "the box of an answer about this image."
         )
-    return FollowUp(about, used=reasoner.takes_follow_ups)
 
 
 def without_unused(request: AskRequest, followed: FollowUp | None) -> AskRequest:

@@ -16,9 +16,17 @@ from numpy.typing import NDArray
 
 from medreasoner_infer import __version__
 from medreasoner_infer.agreement import agreement, record_samples
+from medreasoner_infer.checks import Checks
+from medreasoner_infer.checks.checking import check_statements
+from medreasoner_infer.checks.removal import removal_test
 from medreasoner_infer.corrections import Correction
 from medreasoner_infer.errors import InputError
-from medreasoner_infer.follow_up import follow_up, follow_up_warnings, without_unused
+from medreasoner_infer.follow_up import (
+    follow_up,
+    follow_up_warnings,
+    require_on_image,
+    without_unused,
+)
 from medreasoner_infer.hooks import NO_HOOKS, Hooks, Work
 from medreasoner_infer.imaging import (
     Plane,
@@ -56,7 +64,13 @@ from medreasoner_infer.slice_choice import (
     search_slice,
 )
 from medreasoner_infer.stopwatch import Stopwatch
-from medreasoner_infer.types import ModelIdentity, Outcome, ReasonerAnswer, SliceMask
+from medreasoner_infer.types import (
+    EarlierTarget,
+    ModelIdentity,
+    Outcome,
+    ReasonerAnswer,
+    SliceMask,
+)
 
 _SAID_WITHOUT_BOX: dict[Outcome, str] = {
     "absent": "The reasoner sees no target on this slice",
@@ -188,6 +202,9 @@ class Pipeline:
         with watch.stage("load_models"):
             reasoner, _ = self.reasoner, self.segmenter
         followed = follow_up(volume, request.about, reasoner)
+        for target in request.known:
+            require_on_image(volume, target)
+        known = (*request.known, *(() if request.about is None else (request.about,)))
         request = without_unused(on_one_slice(volume, request), followed)
         with watch.stage("choose_slice"):
             shown, choice = _slice_for_question(volume, request, reasoner, hooks)
@@ -211,13 +228,21 @@ class Pipeline:
             samples=record_samples(answer, samples, shown.mapping),
             reasoner=reasoner.identity,
             follow_up=followed,
+            known=known,
             warnings=(
                 *follow_up_warnings(followed),
                 *_warnings(volume, answer, prompt),
                 *_list_warning(request.query),
             ),
         )
-        return self._segmented(reading, request.propagate, hooks, watch)
+        result = self._segmented(reading, request.propagate, hooks, watch)
+        if not request.removal_test:
+            return result
+        with watch.stage("removal_test"):
+            mask_hw = slice_of_mask(result.mask_ijk, shown.mapping)
+            removal = removal_test(reasoner, shown, request, grounding, mask_hw, hooks)
+        checks = replace(result.checks or Checks(()), removal=removal)
+        return replace(result, checks=checks, timings_s=watch.timings_s())
 
     def segment(
         self, volume: Volume, request: SegmentRequest, hooks: Hooks = NO_HOOKS
@@ -307,6 +332,7 @@ class _Reading:
     samples: tuple[SampleRecord, ...] = ()
     reasoner: ModelIdentity | None = None
     follow_up: FollowUp | None = None
+    known: tuple[EarlierTarget, ...] = ()
     correction: Correction | None = None
     last_mask_ijk: NDArray[Any] | None = None
     warnings: tuple[str, ...] = ()
@@ -347,7 +373,16 @@ class _Reading:
             warnings=self.warnings,
             software_version=__version__,
             follow_up=self.follow_up,
+            checks=self._checks(mask_ijk, outcome),
         )
+
+    def _checks(self, mask_ijk: NDArray[np.uint8], outcome: Outcome) -> Checks | None:
+        """Of what was reasoned; there is nothing to check where only the segmenter was asked."""
+        if self.reasoning is None:
+            return None
+        mask_hw = slice_of_mask(mask_ijk, self.shown.mapping)
+        query = self.query or ""
+        return check_statements(self.reasoning, query, outcome, self.shown, mask_hw, self.known)
 
 
 def _mask_to_fill(reading: _Reading, propagated: bool) -> NDArray[np.uint8]:

@@ -16,6 +16,8 @@ MAX_QUERY_CHARACTERS = 2000
 MAX_SAMPLES = 16
 # Of the target of an earlier answer: as much as DICOM takes for a label (LO, PS3.5 6.2).
 MAX_NAME_CHARACTERS = 64
+# Other targets that a reasoning is checked by.
+MAX_KNOWN = 32
 # The segmenter's work grows with each point, and nobody makes more by hand.
 MAX_POINTS = 256
 # Of a lasso; finer than any screen draws it.
@@ -82,7 +84,9 @@ class AskRequest:
 
     With ``samples`` > 1 the first answer is greedy and stays the answer; the others are drawn at
     :data:`SAMPLING_TEMPERATURE` and tell how far the model agrees with itself. ``about`` says which
-    earlier answer a follow-up question goes on from.
+    earlier answer a follow-up question goes on from. ``known`` are targets of other answers about
+    the image, by which the reasoning is checked. With ``removal_test`` the question is asked again
+    without the region that the answer points to.
 
     Raises:
         InputError: if the question is empty or too long, there are too many clicks, the number of
@@ -96,6 +100,8 @@ class AskRequest:
     seed: int = 0
     clicks: tuple[Click, ...] = ()
     about: EarlierTarget | None = None
+    known: tuple[EarlierTarget, ...] = ()
+    removal_test: bool = False
 
     def __post_init__(self) -> None:
         if not self.query.strip():
@@ -112,6 +118,12 @@ class AskRequest:
             raise PromptError("A contour corrects a mask, and a question has none; send clicks.")
         if self.about is not None:
             _check_earlier_target(self.about)
+        if len(self.known) > MAX_KNOWN:
+            raise InputError(
+                f"{len(self.known)} known targets were given; at most {MAX_KNOWN} are accepted."
+            )
+        for target in self.known:
+            _check_earlier_target(target)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from medreasoner_infer.checks.record import Checks
 from medreasoner_infer.errors import MalformedInferenceError
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, Window, slice_mapping
 from medreasoner_infer.laterality import Laterality
@@ -167,6 +168,7 @@ class Inference(_Judged):
     that the answer is right, not the model's own. ``timings_s`` maps a stage to seconds.
     ``software_version`` is that of this package when it answered, ``None`` in records from before
     it was kept. ``laterality`` compares the side that the question tells with that of the mask.
+    ``checks`` says which statements of the reasoning hold.
     """
 
     inference_id: str
@@ -195,6 +197,7 @@ class Inference(_Judged):
     software_version: str | None = None
     schema_version: int = RESULT_SCHEMA_VERSION
     laterality: Laterality | None = None
+    checks: Checks | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types (tuples become lists)."""

@@ -21,7 +21,7 @@ from medreasoner_infer.language.words import description_words, filler_words, re
 
 
 @dataclass(frozen=True)
-class _Relation:
+class Relation:
     """``where`` a target lies from a named one; the words from ``start`` to before ``end``."""
 
     where: Where
@@ -38,14 +38,15 @@ def placed(text: str) -> tuple[Target, Side | None] | None:
     """
     tokens = plain_tokens(text)
     for language in LANGUAGES:
-        relations = list(_relations(tokens, language))
+        relations = list(relations_in(tokens, language))
         if relations and _says_no_more(tokens, relations, language):
             found = [*_targets_at(relations)]
             return found[0] if len(found) == 1 else None
     return None
 
 
-def _relations(tokens: Tokens, language: Language) -> Iterator[_Relation]:
+def relations_in(tokens: Tokens, language: Language) -> Iterator[Relation]:
+    """What a text says of where something lies from named targets or terms, in its order."""
     names, at = spoken_names(language), 0
     while at < len(tokens):
         name = names.longest_at(tokens, at)
@@ -60,7 +61,7 @@ def _relations(tokens: Tokens, language: Language) -> Iterator[_Relation]:
 
 def _relation(
     tokens: Tokens, start: int, end: int, named: Single, language: Language
-) -> _Relation | None:
+) -> Relation | None:
     """The longest form of a relation that stands around a name."""
     fitting = [
         (len(before) + len(after), where, before, after)
@@ -70,7 +71,7 @@ def _relation(
     if not fitting:
         return None
     _, where, before, after = max(fitting, key=lambda fit: fit[0])
-    return _Relation(where, named, start - len(before), end + len(after))
+    return Relation(where, named, start - len(before), end + len(after))
 
 
 def _ends_with(tokens: Tokens, before: Tokens, language: Language) -> bool:
@@ -96,7 +97,7 @@ def _forms(language: Language) -> tuple[tuple[Where, Tokens, Tokens], ...]:
     )
 
 
-def _says_no_more(tokens: Tokens, relations: list[_Relation], language: Language) -> bool:
+def _says_no_more(tokens: Tokens, relations: list[Relation], language: Language) -> bool:
     within = {at for relation in relations for at in range(relation.start, relation.end)}
     left = [token for at, token in enumerate(tokens) if at not in within and token.isalnum()]
     if language in UNSPACED:
@@ -111,18 +112,18 @@ def _letters_of_descriptions(language: Language) -> frozenset[str]:
     return description_words(language) | words
 
 
-def _targets_at(relations: list[_Relation]) -> Iterator[tuple[Target, Side | None]]:
+def _targets_at(relations: list[Relation]) -> Iterator[tuple[Target, Side | None]]:
     for target in vocabulary().targets.values():
         for side in target.sides:
             if all(_lies(target, side, relation) for relation in relations):
                 yield target, side
 
 
-def _lies(target: Target, side: Side | None, relation: _Relation) -> bool:
+def _lies(target: Target, side: Side | None, relation: Relation) -> bool:
     return any(_is_told(neighbour, side, relation) for neighbour in target.neighbours)
 
 
-def _is_told(neighbour: Neighbour, side: Side | None, relation: _Relation) -> bool:
+def _is_told(neighbour: Neighbour, side: Side | None, relation: Relation) -> bool:
     sides_agree = None in (neighbour.to_side, relation.of.side) or (
         neighbour.to_side == relation.of.side
     )

@@ -22,6 +22,7 @@ from medreasoner_infer.request import (
     SliceSelection,
 )
 from medreasoner_infer.types import EarlierTarget, SlicePrompt
+from monailabel_app.cli.checks import checks_as_lines
 from monailabel_app.cli.options import (
     DEFAULT_MODEL,
     DeviceOption,
@@ -64,6 +65,13 @@ def ask(
     samples: Annotated[
         int, typer.Option(help="Answers drawn; more than one also measures agreement.")
     ] = 1,
+    removal_test: Annotated[
+        bool,
+        typer.Option(
+            "--removal-test",
+            help="Ask again without the region that the answer points to; costs a second answer.",
+        ),
+    ] = False,
     about: Annotated[
         Path | None,
         typer.Option(
@@ -91,6 +99,7 @@ def ask(
         propagate=propagate,
         samples=samples,
         about=None if about is None else _earlier_target(about),
+        removal_test=removal_test,
     )
     volume = _load(image, modality, series)
     from medreasoner_infer.hooks import Hooks
@@ -250,6 +259,9 @@ def _progress() -> Iterator:
 def _show(result: InferenceResult) -> None:
     if result.reasoning is not None:
         console.print(Text.assemble(("Reasoning ", "bold"), result.reasoning))
+    if result.checks is not None:
+        for line in checks_as_lines(result.checks, result.reasoning or ""):
+            console.print(line)
     console.print(Text(result.slice_choice.explanation))
     if result.outcome == "absent":
         console.print(Text("The target is not present on this slice.", "bold yellow"))

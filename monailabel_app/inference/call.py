@@ -71,4 +71,6 @@ class Call:
             seed=params.seed,
             clicks=params.clicks,
             about=params.about,
+            known=params.known,
+            removal_test=params.removal_test,
         )

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from medreasoner_infer.imaging import Plane
 from medreasoner_infer.request import (
     MAX_CONTOUR_POINTS,
+    MAX_KNOWN,
     MAX_NAME_CHARACTERS,
     MAX_POINTS,
     MAX_QUERY_CHARACTERS,
@@ -125,6 +126,8 @@ class QuestionBody(GivenOnly, ViewerKeys):
     means not given); ``position`` a patient position in LPS millimetres, as DICOM and ITK have it
     (3D Slicer's RAS needs its first two signs changed); ``foreground`` and ``background`` are
     clicks in voxel coordinates (IJK); ``about`` is what a follow-up question goes on from.
+    ``known`` are other targets of the image, by which the reasoning is checked; ``removal_test``
+    asks again without the region that the answer points to.
     """
 
     query: (
@@ -140,6 +143,8 @@ class QuestionBody(GivenOnly, ViewerKeys):
     foreground: Annotated[_Points, _by(read_points, "foreground", _VOXELS)] = ()
     background: Annotated[_Points, _by(read_points, "background", _VOXELS)] = ()
     about: AboutBody | None = None
+    known: Annotated[tuple[AboutBody, ...], Field(max_length=MAX_KNOWN, strict=False)] = ()
+    removal_test: Annotated[bool, _by(read_bool, "removal_test")] | None = None
 
 
 class InferBody(QuestionBody):
@@ -223,6 +228,8 @@ class InferParams:
     samples: int = 1
     seed: int = 0
     about: EarlierTarget | None = None
+    known: tuple[EarlierTarget, ...] = ()
+    removal_test: bool = False
     inference_id: str | None = None
     output: OutputFormat = field(default_factory=OutputFormat)
 
@@ -250,6 +257,8 @@ class InferParams:
             samples=1 if body.samples is None else body.samples,
             seed=body.seed or 0,
             about=_about(body.about),
+            known=tuple(map(_earlier, body.known)),
+            removal_test=body.removal_test or False,
             inference_id=body.inference_id if isinstance(body, InferBody) else None,
             output=_output(body) if isinstance(body, InferBody) else OutputFormat(),
         )
@@ -273,7 +282,11 @@ def _clicks(body: QuestionBody) -> tuple[Click, ...]:
 
 
 def _about(body: AboutBody | None) -> EarlierTarget | None:
-    return None if body is None else EarlierTarget(body.name, body.plane, body.slice, body.box)
+    return None if body is None else _earlier(body)
+
+
+def _earlier(body: AboutBody) -> EarlierTarget:
+    return EarlierTarget(body.name, body.plane, body.slice, body.box)
 
 
 def _output(body: InferBody) -> OutputFormat:

@@ -25,6 +25,7 @@ _OPTIONS: dict[str, Any] = {
     "position": "",
     "propagate": False,
     "samples": 1,
+    "removal_test": False,
 }
 
 

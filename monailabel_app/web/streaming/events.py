@@ -42,6 +42,7 @@ _ANSWER_KEYS = (
     "slice_choice",
     "warnings",
     "follow_up",
+    "checks",
     "inference_id",
 )
 _TAG = re.compile(r"</?think>")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tab: what the reader does goes to the server, what it answers goes to page and viewport.
 
+import { knownTargets } from './checks.js';
 import { nrrdOf } from './nrrd.js';
 import { Overlay, isInsideMode } from './overlay.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
@@ -12,6 +13,7 @@ import {
   allowed,
   followedUp,
   initialState,
+  listed,
   reduce,
   shown,
 } from './session.js';
@@ -263,14 +265,17 @@ export class Panel {
     const propagate = this.#view.propagate.checked;
     const samples = Number(this.#view.times.value);
     const about = this.#about(series);
-    const values = { propagate, samples, ...place, ...this.#viewer.window, ...about };
+    const removal_test = this.#view.removal.checked;
+    const asking = { propagate, samples, removal_test };
+    const values = { ...asking, ...place, ...this.#viewer.window, ...about };
     await this.#draw();
     const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });
     for (const query of await this.#questionsOf(question, signal)) {
       signal.throwIfAborted();
       this.#dispatch({ type: 'asked', question: query, series, search });
-      await this.#consume(signal, () => this.#api.ask(series, { ...values, query }, signal));
+      const known = knownTargets(listed(this.#state), series);
+      await this.#consume(signal, () => this.#api.ask(series, { ...values, known, query }, signal));
       await this.#list();
       this.#channel.postMessage('recorded');
       if (this.#state.phase === FAILED) break;

@@ -19,6 +19,7 @@ import {
   withModel,
   withModelOnSlice,
 } from './target.js';
+import { withChecks } from './checks.js';
 import { sameRuns } from './runs.js';
 
 export const IDLE = 'idle';
@@ -193,7 +194,8 @@ const EVENTS = {
     const { kind, target } = state.draft;
     const ended = { phase: IDLE, step: null, draft: null };
     if (!isQuestion(state)) return { ...ended, ...done(state, kind, target.id, target.edit) };
-    const named = calledAs(target, data.target ?? {});
+    const checked = withChecks(target, data.medreasoner?.checks);
+    const named = calledAs(checked, data.target ?? {});
     const answered = {
       ...named,
       inferenceId: data.inference_id,

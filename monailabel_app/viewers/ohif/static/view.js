@@ -10,6 +10,7 @@ import {
   followedUp,
   listed,
 } from './session.js';
+import { checksOf, describeChecks, markedTrace } from './checks.js';
 import { LONGEST_NAME, aboutOf, marksOf } from './target.js';
 import {
   describeAbout,
@@ -117,7 +118,12 @@ export class View {
     answer.hidden = target === null || (target.reasoning === '' && target.edit.answer === null);
     correct.hidden = !target?.edit.answer;
     decide.hidden = target === null || target.inferenceId === null;
-    this.#set(this.reasoning, target?.reasoning ?? '');
+    const checks = target === null ? null : checksOf(target);
+    const reasoning = target?.reasoning ?? '';
+    this.#list(this.reasoning, [reasoning, checks], () => markedTrace(reasoning, checks));
+    this.#list(this.checks, [reasoning, checks], () =>
+      describeChecks(reasoning, checks).map(line)
+    );
     this.#set(this.models, target?.models ? `${describeModels(target.models)} ` : '');
     this.#list(this.facts, target?.edit, () =>
       target?.edit.answer ? describeAnswer(target.edit.answer, target.edit.sizes).map(line) : []
@@ -215,6 +221,7 @@ export class View {
     this.again.addEventListener('change', () => this.#takeQuestion());
     this.propagate = element('input', { type: 'checkbox', checked: true });
     this.search = element('input', { type: 'checkbox' });
+    this.removal = element('input', { type: 'checkbox' });
     this.reason = element('input', {
       type: 'text',
       id: 'medreasoner-reason',
@@ -227,6 +234,7 @@ export class View {
     this.error = element('p', { className: 'error', attributes: { role: 'alert' } });
     this.targets = element('ul', { className: 'targets' });
     this.reasoning = element('p', { className: 'reasoning' });
+    this.checks = element('ul', { attributes: { 'aria-label': 'Checked statements' } });
     this.facts = element('ul', { attributes: { 'aria-label': 'About the answer' } });
     this.points = element('ul', { className: 'points', attributes: { 'aria-label': 'Your points' } });
     this.decision = element('ul', { attributes: { 'aria-label': 'Decision', 'aria-live': 'polite' } });
@@ -411,12 +419,13 @@ export class View {
         hint('medreasoner-hint', 'Shift+Enter makes a new line. Alt+Q comes back here.'),
         element('label', { className: 'choice' }, [this.search, 'Find the slice in the whole series']),
         element('label', { className: 'choice' }, [this.propagate, 'Segment through the volume']),
+        element('label', { className: 'choice' }, [this.removal, 'Ask again without what it points to']),
         row(ask, this.times, cancel, this.again),
         this.status,
         this.error,
       ],
       targets: [row(heading('Targets'), undo, redo), this.targets],
-      answer: [row(heading('Answer'), followUp, jump), this.reasoning, this.facts],
+      answer: [row(heading('Answer'), followUp, jump), this.reasoning, this.checks, this.facts],
       correct: [
         heading('Correct the mask'),
         row(...Object.values(this.modes), this.box, reset),

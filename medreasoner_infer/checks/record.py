@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was checked of an answer, as it is kept with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+StatementKind = Literal["side", "position", "brightness", "size", "shape", "neighbour"]
+Verdict = Literal["holds", "does not hold", "cannot be checked"]
+
+
+@dataclass(frozen=True)
+class StatementCheck:
+    """One statement of a reasoning about the image, tested.
+
+    Attributes:
+        kind: what it speaks of.
+        start: of its first character in the reasoning, counted in Unicode code points.
+        end: behind its last character, likewise.
+        claim: what it says, in English and always the same words: ``the patient's left``.
+        verdict: whether it holds.
+        measured: what was measured, with its unit; or why nothing could be.
+    """
+
+    kind: StatementKind
+    start: int
+    end: int
+    claim: str
+    verdict: Verdict
+    measured: str
+
+
+@dataclass(frozen=True)
+class RemovalTest:
+    """The same question, asked of the slice without the region that the answer points to.
+
+    Attributes:
+        depends: whether the answer went with the region: the target is no longer present, or its
+            box is another one (IoU below 0.5).
+        outcome: of the second answer.
+        bbox_iou: of the two boxes, 0...1; ``None`` where the second answer has none.
+        removed_px: how many slice px were filled.
+        explanation: a sentence for the reader.
+    """
+
+    depends: bool
+    outcome: Literal["present", "absent", "not_understood"]
+    bbox_iou: float | None
+    removed_px: int
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What was checked of an answer; ``removal`` is ``None`` where it was not asked for."""
+
+    statements: tuple[StatementCheck, ...]
+    removal: RemovalTest | None = None
+
+    def count(self, verdict: Verdict) -> int:
+        """How many statements got a verdict."""
+        return sum(statement.verdict == verdict for statement in self.statements)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each kind of statement, tested: whether it holds, and what was measured.
+
+The limits are in ``docs/checked_reasoning.md``. They are wide: a statement that does not hold is
+wrong, not imprecise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from medreasoner_infer.checks.measures import BodyOffset, PatientAxis, Scene
+from medreasoner_infer.checks.neighbours import neighbour_verdict
+from medreasoner_infer.checks.record import StatementCheck, StatementKind, Verdict
+from medreasoner_infer.checks.statements import Statement
+from medreasoner_infer.types import EarlierTarget
+
+Found = tuple[Verdict, str]
+
+MIDLINE_SHARE: Final = 0.02
+"""Nearer to the middle than this share of the body's width no side can be told."""
+MIDDLE_SHARE: Final = 0.25
+"""Of the body's width or depth on either side: what is nearer is in the middle."""
+BRIGHTER_GREY, ALIKE_GREY = 10.0, 20.0
+"""Displayed grey levels by which bright and dark differ from the surroundings at least, grey at
+most."""
+ROUND_AT_MOST, OVAL, ELONGATED_FROM = 1.4, (1.1, 2.1), 1.6
+FILLED_FROM, IRREGULAR_AT_MOST = 0.5, 0.6
+SMALL_AT_MOST, LARGE_FROM = 0.08, 0.03
+"""Shares of the body's area on the slice."""
+
+_SIDES: Mapping[str, tuple[PatientAxis, int]] = {
+    "left": ("L", 1), "right": ("L", -1), "back": ("P", 1), "front": ("P", -1),
+    "head": ("S", 1), "foot": ("S", -1),
+}  # fmt: skip
+_WAYS: Mapping[PatientAxis, tuple[str, str, str]] = {
+    "L": ("right of", "left of", "the midline of the body"),
+    "P": ("in front of", "behind", "the middle of the body"),
+    "S": ("below", "above", "the middle of the body"),
+}
+
+
+def verdict_of(
+    statement: Statement,
+    scene: Scene | None,
+    known: Sequence[EarlierTarget] = (),
+) -> StatementCheck:
+    """A statement, tested.
+
+    Args:
+        statement: of a reasoning.
+        scene: the mask that the reasoning led to; ``None`` without one.
+        known: targets of other answers about the image, by which relations can be tested.
+    """
+    if statement.subject:
+        found: Found = "cannot be checked", f"said of the {statement.subject}, not of the target"
+    elif scene is None:
+        found = "cannot be checked", "there is no mask to measure"
+    elif statement.other:
+        found = neighbour_verdict(statement, scene, known)
+    else:
+        found = _TESTS[statement.kind](statement, scene)
+    verdict, measured = found
+    return StatementCheck(
+        statement.kind, statement.start, statement.end, statement.claim, verdict, measured
+    )
+
+
+def _place(statement: Statement, scene: Scene) -> Found:
+    if statement.frame == "image":
+        return _image_place(statement, scene)
+    found = [_patient_place(value, scene) for value in statement.values]
+    measured = "; ".join(dict.fromkeys(said for _, said in found))
+    return _all_of([verdict for verdict, _ in found]), measured
+
+
+def _all_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of parts that are claimed together."""
+    if "does not hold" in verdicts:
+        return "does not hold"
+    return "cannot be checked" if "cannot be checked" in verdicts else "holds"
+
+
+def _patient_place(value: str, scene: Scene) -> Found:
+    axis, sign = _SIDES.get(value, ("L", 0))
+    measured = scene.body_offset(axis)
+    if isinstance(measured, str):
+        return "cannot be checked", measured
+    said, share = _offset_in_words(measured, axis, scene.unit), measured.offset / measured.width
+    if not sign:
+        return _holds(abs(share) <= MIDDLE_SHARE), said
+    if abs(share) < MIDLINE_SHARE:
+        return "cannot be checked", f"{said}, too near to tell a side"
+    return _holds(share * sign > 0), said
+
+
+def _offset_in_words(measured: BodyOffset, axis: PatientAxis, unit: str) -> str:
+    low, high, middle = _WAYS[axis]
+    way = high if measured.offset > 0 else low
+    return f"centre {abs(measured.offset):.0f} {unit} {way} {middle}"
+
+
+def _image_place(statement: Statement, scene: Scene) -> Found:
+    x, y = scene.box_centre_share
+    said = f"centre at {100 * x:.0f} % of the image's width and {100 * y:.0f} % of its height"
+    tests: Mapping[str, bool] = {
+        "left": x < 0.5, "right": x > 0.5, "upper": y < 0.5, "lower": y > 0.5,
+    }  # fmt: skip
+    others = [value for value in statement.values if value not in tests]
+    vertical = {"upper", "lower"} & set(statement.values)
+    horizontal = {"left", "right"} & set(statement.values)
+    middles = ([] if vertical else [y]) + ([] if horizontal else [x])
+    is_middle = not others or all(abs(share - 0.5) <= MIDDLE_SHARE for share in middles)
+    holds = all(tests[value] for value in statement.values if value in tests)
+    return _holds(holds and is_middle), said
+
+
+def _brightness(statement: Statement, scene: Scene) -> Found:
+    measured = scene.brightness
+    if measured is None:
+        return "cannot be checked", "the mask has no surroundings on this slice"
+    is_ct = scene.shown.volume.modality == "CT" and not scene.shown.volume.is_picture
+    said = (
+        f"mean {measured.value_inside:.0f} HU inside, {measured.value_around:.0f} HU around"
+        if is_ct
+        else f"mean grey {measured.grey_inside:.0f} inside, {measured.grey_around:.0f} around"
+    )
+    difference = measured.difference
+    holds = {
+        "bright": difference > BRIGHTER_GREY,
+        "dark": difference < -BRIGHTER_GREY,
+        "grey": abs(difference) <= ALIKE_GREY,
+    }[statement.values[0]]
+    return _holds(holds), said
+
+
+def _shape(statement: Statement, scene: Scene) -> Found:
+    form = scene.form
+    said = (
+        f"box {form.box_aspect:.1f} times as long as wide, {100 * form.filled:.0f} % of it filled"
+    )
+    is_full = form.filled >= FILLED_FROM
+    holds = {
+        "round": is_full and form.box_aspect <= ROUND_AT_MOST,
+        "oval": is_full and OVAL[0] <= form.box_aspect <= OVAL[1],
+        "elongated": max(form.box_aspect, form.axis_ratio) >= ELONGATED_FROM,
+        "irregular": form.filled <= IRREGULAR_AT_MOST,
+    }[statement.values[0]]
+    return _holds(holds), said
+
+
+def _size(statement: Statement, scene: Scene) -> Found:
+    if statement.values[0] == "largest":
+        return "cannot be checked", "that needs the masks of all others"
+    share = scene.share_of_body
+    holds = share <= SMALL_AT_MOST if statement.values[0] == "small" else share >= LARGE_FROM
+    return _holds(holds), f"{100 * share:.1f} % of the body's area on this slice"
+
+
+def _holds(holds: bool) -> Verdict:
+    return "holds" if holds else "does not hold"
+
+
+_TESTS: Mapping[StatementKind, Callable[[Statement, Scene], Found]] = {
+    "side": _place,
+    "position": _place,
+    "brightness": _brightness,
+    "shape": _shape,
+    "size": _size,
+}

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asked again without what an answer points to: what is filled, what is said, what is counted."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medreasoner_infer.checks import Checks
+from medreasoner_infer.checks.removal import elsewhere, filled, pointed_at
+from medreasoner_infer.errors import InputError
+from medreasoner_infer.hooks import Hooks
+from medreasoner_infer.imaging import Plane, Volume
+from medreasoner_infer.pipeline import Pipeline
+from medreasoner_infer.reasoners.base import Reasoner
+from medreasoner_infer.request import AskRequest, SliceSelection
+from medreasoner_infer.result import Inference
+from medreasoner_infer.slice_choice import DisplayedSlice
+from medreasoner_infer.types import (
+    EarlierTarget,
+    Grounding,
+    ModelIdentity,
+    ReasonerAnswer,
+    SliceMask,
+)
+
+IDENTITY = ModelIdentity("known", "nowhere", None, "0" * 64, "Apache-2.0")
+SIDE = 64
+ABSENT = Grounding("It is not here.", None, None)
+SEEN_BOX = (16.0, 16.0, 32.0, 32.0)
+SEEN = Grounding("A bright square.", SEEN_BOX, ((20.0, 20.0), (28.0, 28.0)))
+
+
+class SeesBright(Reasoner):
+    """Points at the bright square where it sees one; a blind one points there all the same."""
+
+    identity, input_size, image_encoding = IDENTITY, SIDE, "rgb"
+
+    def __init__(self, is_blind=False):
+        self.is_blind = is_blind
+        self.asked = []
+
+    def _sample(self, request, count, on_text, cancelled):
+        self.asked.append(request)
+        bright = request.image[16:32, 16:32].mean() > 200
+        return (ReasonerAnswer("text", SEEN if bright or self.is_blind else ABSENT, 0.5, 3),)
+
+
+class BoxSegmenter:
+    identity = IDENTITY
+
+    def segment_slice(self, image, prompt):
+        mask = np.zeros(image.pixels.shape[:2], bool)
+        x1, y1, x2, y2 = map(int, prompt.bbox_xyxy_px)
+        mask[y1:y2, x1:x2] = True
+        return SliceMask(mask, 0.9)
+
+
+@pytest.fixture
+def volume() -> Volume:
+    """64 x 64 px of 1 mm in one slice: a bright square in grey."""
+    values = np.full((SIDE, SIDE, 1), 90, np.uint8)
+    values[16:32, 16:32] = 250
+    return Volume(values, np.eye(4), "OT", "square", Path("square.png"), is_picture=True)
+
+
+def asked(volume, reasoner, hooks=None, **request):
+    pipeline = Pipeline(lambda: reasoner, BoxSegmenter)
+    request = AskRequest("Where is the square?", SliceSelection(index=0), **request)
+    return pipeline.ask(volume, request, *([hooks] if hooks else []))
+
+
+def test_an_answer_that_reads_the_image_goes_with_the_region(volume) -> None:
+    reasoner = SeesBright()
+    result = asked(volume, reasoner, removal_test=True)
+    removal = result.checks.removal
+    assert (removal.depends, removal.outcome, removal.bbox_iou) == (True, "absent", None)
+    assert removal.removed_px >= 16 * 16
+    assert "depends on what is there" in removal.explanation
+    first, second = reasoner.asked
+    assert first.query == second.query
+    assert first.image_key != second.image_key  # engines keep what they computed of an image
+    assert result.reasoning == "A bright square."
+    assert "removal_test" in result.timings_s
+    assert Inference.from_dict(result.record().to_dict()) == result.record()
+
+
+def test_an_answer_that_stays_is_said_not_to_depend_on_it(volume) -> None:
+    removal = asked(volume, SeesBright(is_blind=True), removal_test=True).checks.removal
+    assert (removal.depends, removal.outcome, removal.bbox_iou) == (False, "present", 1.0)
+    assert "does not depend on what is there" in removal.explanation
+
+
+def test_the_test_is_made_only_if_it_is_asked_for_and_takes_a_turn_of_its_own(volume) -> None:
+    turns = []
+    hooks = Hooks(take_turn=lambda work: nullcontext(turns.append(work.value)))
+    reasoner = SeesBright()
+    assert asked(volume, reasoner, hooks).checks.removal is None
+    assert turns.count("answer") == len(reasoner.asked) == 1
+    turns.clear()
+    asked(volume, reasoner, hooks, removal_test=True)
+    assert turns.count("answer") == 2
+
+
+def test_an_answer_that_points_nowhere_is_not_asked_again(volume) -> None:
+    reasoner = SeesBright()
+    dark = Volume(
+        np.full((SIDE, SIDE, 1), 90, np.uint8), np.eye(4), "OT", "dark", Path("d"), is_picture=True
+    )
+    assert asked(dark, reasoner, removal_test=True).checks.removal is None
+    assert len(reasoner.asked) == 1
+
+
+@pytest.mark.parametrize("colours", [(), (3,)])
+def test_what_is_filled_looks_like_what_surrounds_it(colours) -> None:
+    """A bright disc on a ramp from 40 to 168 with grain: gone, and nothing else has changed."""
+    rng = np.random.default_rng(3)
+    ramp = np.linspace(40, 168, SIDE)[None, :] + rng.normal(0, 4, (SIDE, SIDE))
+    rows, columns = np.ogrid[:SIDE, :SIDE]
+    disc = np.hypot(rows - 30, columns - 30) <= 8
+    pixels = np.where(disc, 250, ramp).astype(np.uint8)
+    pixels = np.broadcast_to(pixels.reshape(*pixels.shape, *(1 for _ in colours)),
+                             (SIDE, SIDE, *colours)).copy()  # fmt: skip
+    region = pointed_at(disc, (0, 0, 0, 0))
+    assert region[disc].all()
+    made = filled(pixels, region)
+    np.testing.assert_array_equal(made[~region], pixels[~region])
+    inside = made[region].reshape(region.sum(), -1)[:, 0].astype(float)
+    assert abs(inside.mean() - ramp[region].mean()) < 10
+    assert 1 < (inside - np.broadcast_to(ramp, region.shape)[region]).std() < 15
+    np.testing.assert_array_equal(filled(pixels, region), made)
+
+
+def test_a_region_elsewhere_is_as_large_and_overlaps_nothing() -> None:
+    region = np.zeros((SIDE, SIDE), bool)
+    region[10:20, 12:30] = True
+    content = np.ones_like(region)
+    content[:, 40:] = False
+    for seed in range(20):
+        moved = elsewhere(region, content, seed)
+        assert moved.sum() == region.sum()
+        assert not (moved & region).any()
+        assert content[moved].mean() >= 0.5
+    assert elsewhere(np.ones_like(region), content, 0) is None
+
+
+def test_without_a_mask_the_box_is_what_is_pointed_at() -> None:
+    region = pointed_at(np.zeros((SIDE, SIDE), bool), SEEN_BOX)
+    assert region[24, 24]
+    assert not region[10, 10]
+
+
+def test_known_targets_of_another_image_are_refused(volume) -> None:
+    beyond = EarlierTarget("liver", "acquired", 5, None)
+    with pytest.raises(InputError, match="Slice 5"):
+        asked(volume, SeesBright(), known=(beyond,))
+    with pytest.raises(InputError, match="at most 32"):
+        AskRequest("Where?", known=(beyond,) * 33)
+
+
+def test_statements_are_checked_with_every_answer(volume) -> None:
+    checks = asked(volume, SeesBright()).checks
+    (bright,) = checks.statements
+    assert (bright.claim, bright.verdict) == ("bright", "holds")
+    assert checks.count("holds") == 1
+
+
+def test_faithfulness_tells_a_blind_model_from_one_that_reads(volume) -> None:
+    from medreasoner_training.evaluation.faithfulness import CheckedAnswer, faithfulness_of
+
+    def answers():
+        for number, (at, patient) in enumerate((((16, 16), "a"), ((40, 40), "b"))):
+            values = np.full((SIDE, SIDE, 1), 90, np.uint8)
+            values[at[0] : at[0] + 16, at[1] : at[1] + 16] = 250
+            image = Volume(values, np.eye(4), "OT", f"{number}", Path("x"), is_picture=True)
+            shown = DisplayedSlice.of(image, Plane.ACQUIRED, 0, None, model_size=SIDE)
+            mask = values[:, :, 0].T > 200
+            yield CheckedAnswer(shown, "Where?", SEEN, mask, Checks(()), number == 0, patient, "OT")
+
+    for is_blind, flips, same in ((False, 1, 0), (True, 0, 1)):
+        found = faithfulness_of(SeesBright(is_blind), list(answers()))
+        assert (found.answers, found.removal_flips.n) == (2, 1)
+        assert found.removal_flips.share == flips
+        assert found.elsewhere_flips.share == 0
+        assert found.shuffled_same_box.share == found.shuffled_same_trace.share == same

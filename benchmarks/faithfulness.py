@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks of a reasoning, judged by the truth of phantoms: ``python benchmarks/faithfulness.py``.
+"""Checks of a reasoning, judged by the truth of phantoms: ``python benchmarks/faithfulness.py``.
 
 A reasoner is asked for what the slices of generated CT examinations show. Each statement of its
 reasonings is tested by the product and, by code of its own here, from the phantom's label map and
@@ -85,7 +85,11 @@ def cases(phantoms: int, per_phantom: int) -> Iterator[Asked]:
     for number in range(phantoms):
         study = torso_ct(FIRST_SEED + number, SPACING_MM)
         volume = Volume(
-            study.hu.transpose(2, 1, 0), study.ijk_to_lps, "CT", f"phantom-{number}", Path("phantom")
+            study.hu.transpose(2, 1, 0),
+            study.ijk_to_lps,
+            "CT",
+            f"phantom-{number}",
+            Path("phantom"),
         )
         rng = np.random.default_rng(number)
         labels = [label for label in known_targets() if (study.labels == label).any()]
@@ -214,9 +218,7 @@ def checked(asked: Asked, result: InferenceResult, model_size: int) -> CheckedAn
     prompts = result.prompts
     box = shown.mapping.slice_box_to_reasoner_px(prompts.bbox_xyxy_slice_px)
     points = [shown.mapping.slice_px_to_reasoner_px(point) for point in prompts.points_xy_slice_px]
-    grounding = Grounding(
-        result.reasoning, box, tuple((float(x), float(y)) for x, y in points[:2])
-    )
+    grounding = Grounding(result.reasoning, box, tuple((float(x), float(y)) for x, y in points[:2]))
     return CheckedAnswer(
         shown, asked.query, grounding, result.mask_ijk[:, :, asked.index].T > 0, result.checks,
         box_iou(prompts.bbox_xyxy_slice_px, box_of(asked.truth)) >= 0.5,
@@ -252,8 +254,8 @@ def main() -> None:
         found = list(judged(asked, result))
         pairs += found
         wrong += [
-            f"{asked.number}/{asked.index} {result.reasoning} | {check.kind} {check.claim}: program "
-            f"{check.verdict} ({check.measured}), truth {truth}"
+            f"{asked.number}/{asked.index} {result.reasoning} | {check.kind} {check.claim}: "
+            f"program {check.verdict} ({check.measured}), truth {truth}"
             for check, truth in found
             if (check.verdict == "holds") != truth
         ]

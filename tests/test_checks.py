@@ -201,7 +201,9 @@ def test_a_body_that_is_cut_off_has_no_known_midline() -> None:
 def test_no_side_is_told_of_what_lies_on_the_midline() -> None:
     volume, mask = torso()
     # 60 mm of 2 mm voxels to the patient's right: onto the midline
-    found = verdicts("At the patient's left, in the patient's middle.", volume, np.roll(mask, -30, 0))
+    found = verdicts(
+        "At the patient's left, in the patient's middle.", volume, np.roll(mask, -30, 0)
+    )
     assert found["the patient's left"][0] == "cannot be checked"
     assert found["the patient's midline"][0] == "holds"
 

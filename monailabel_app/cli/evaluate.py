@@ -33,6 +33,7 @@ from monailabel_app.cli.progress import shown_progress
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.prompts import Prompting
     from medreasoner_infer.types import ModelKind
+    from medreasoner_training.evaluation.faithfulness import Faithfulness
     from medreasoner_training.evaluation.report import Report
     from medreasoner_training.evaluation.summary import Errors, GroupSummary, Measure
 
@@ -108,6 +109,14 @@ def evaluate(
     held_out_supercategory: Annotated[
         list[str] | None, typer.Option(help="One of them; may be repeated.")
     ] = None,
+    faithfulness: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many answers are checked: statements, removal, shuffled images. Costs up to "
+            "four answers each.",
+        ),
+    ] = 0,
     records: RecordsOption = None,
 ) -> None:
     """Measure a reasoner and a segmenter on a data set; writes predictions and reports."""
@@ -128,7 +137,8 @@ def evaluate(
     with console.status("Loading the models"):
         run = Run(source, models.reasoner, models.segmenter, settings, out, asking, unpinned)
     with shown_progress(console, "Questions") as on_answered:
-        report = evaluate_run(run, GateConfig(resamples=resamples), on_answered, held_out)
+        config = GateConfig(resamples=resamples)
+        report = evaluate_run(run, config, on_answered, held_out, faithfulness)
     _show(report)
     for name in sorted(path.name for path in out.iterdir() if path.name.startswith("report.")):
         console.print(Text(f"wrote {out / name}"), soft_wrap=True)
@@ -180,6 +190,8 @@ def _show(report: Report) -> None:
     console.print(_answered(report))
     if summary.errors is not None:
         _show_errors(summary.errors)
+    if report.faithfulness is not None:
+        _show_faithfulness(report.faithfulness)
     for kind in report.run["unpinned"]:
         model = report.run[kind]
         loaded = f" {model['revision']} was loaded." if model["revision"] else ""
@@ -214,6 +226,17 @@ def _show_errors(errors: Errors) -> None:
             f"gave no box and {wrong} where its box and points were wrong."
         )
     )
+
+
+def _show_faithfulness(found: Faithfulness) -> None:
+    from medreasoner_training.evaluation.page import FAITHFULNESS_WORDS
+
+    table = Table("faithfulness", "percent", "of", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name, said in FAITHFULNESS_WORDS.items():
+        share = getattr(found, name)
+        percent = "–" if share.share is None else f"{100 * share.share:.1f}"
+        table.add_row(said, percent, str(share.n))
+    console.print(table)
 
 
 def _caption(report: Report) -> str:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from medreasoner_training.evaluation.checked import faithfulness_of_run
 from medreasoner_training.evaluation.page import write_page
 from medreasoner_training.evaluation.picked import picked, pictured
 from medreasoner_training.evaluation.pictures import Case
@@ -18,6 +20,7 @@ def evaluate(
     config: GateConfig,
     on_answered: OnAnswered | None = None,
     held_out_super_categories: Sequence[str] = (),
+    faithfulness: int = 0,
 ) -> Report:
     """Answer what is still to be answered, and write ``predictions.parquet`` and both reports.
 
@@ -26,6 +29,7 @@ def evaluate(
         config: confidence, resamples and seed of the intervals.
         on_answered: called with (questions done, all questions).
         held_out_super_categories: whose figures are told apart, see :mod:`.protocols`.
+        faithfulness: so many answers are checked as :mod:`.faithfulness` says; 0 checks none.
 
     Raises:
         EvaluationRunError: the folder holds another evaluation, another process writes into it, or
@@ -37,6 +41,9 @@ def evaluate(
     predictions = predict(run, on_answered)
     told = {**run.record(), "unpinned": list(run.unpinned)}
     report = make_report(told, predictions, config, held_out_super_categories)
+    if faithfulness:
+        checked = faithfulness_of_run(run, predictions, faithfulness, on_answered)
+        report = replace(report, faithfulness=checked)
 
     def cases(indices: Sequence[int]) -> Iterator[Case]:
         places = run.places

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a model's reasoning holds, and whether its answers come from what they point to.
 
-Each answer's statements are tested (:mod:`medreasoner_infer.checks`). Each right answer is asked for
-three times more: without the region that it points to, without a region of the same size elsewhere,
-and on an image of the same kind of another patient. What flips without the region depends on it; what
-flips without another one is a false alarm; what comes for another patient as well was not read.
+Each answer's statements are tested (:mod:`medreasoner_infer.checks`). Each right answer is asked
+for three times more: without the region that it points to, without a region of the same size
+elsewhere, and on an image of the same kind of another patient. What flips without the region
+depends on it; what flips without another one is a false alarm; what comes for another patient as
+well was not read.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +73,10 @@ class Share:
         """0...1."""
         return self.yes / self.n if self.n else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """With the share itself."""
+        return {"yes": self.yes, "n": self.n, "share": self.share}
+
 
 @dataclass(frozen=True)
 class Faithfulness:
@@ -95,6 +101,17 @@ class Faithfulness:
     elsewhere_flips: Share
     shuffled_same_box: Share
     shuffled_same_trace: Share
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in ``report.json``: of each figure how many, of how many, and the share."""
+        values: dict[str, Any] = {"answers": self.answers}
+        for each in fields(self)[1:]:
+            found = getattr(self, each.name)
+            is_share = isinstance(found, Share)
+            values[each.name] = (
+                found.to_dict() if is_share else {k: v.to_dict() for k, v in found.items()}
+            )
+        return values
 
 
 def faithfulness_of(

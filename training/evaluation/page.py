@@ -23,6 +23,14 @@ COLUMNS: tuple[Measure, ...] = (
 FURTHER: tuple[Measure, ...] = (
     "dice_true_points", "dice_true_box", "dice_jittered_box", "surface_dice", "hausdorff95_px",
 )  # fmt: skip
+FAITHFULNESS_WORDS = {
+    "statements_hold": "statements that hold, of those that can be checked",
+    "not_checkable": "statements that cannot be checked, of all",
+    "removal_flips": "right answers that go when what they point to is filled in",
+    "elsewhere_flips": "right answers that go when another region of that size is: false alarms",
+    "shuffled_same_box": "right answers whose box comes for another patient's image as well",
+    "shuffled_same_trace": "right answers whose reasoning does, word for word",
+}
 GROUPING_WORDS = {
     "super_category": "By super-category",
     "category": "By category",
@@ -67,6 +75,7 @@ def write_page(
         further=FURTHER,
         words=WORDS,
         grouping_words=GROUPING_WORDS,
+        faithfulness_words=FAITHFULNESS_WORDS,
         percent=percent,
         interval=interval,
         jitter=JITTER,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medreasoner_infer.atomic import write_durably
+from medreasoner_training.evaluation.faithfulness import Faithfulness
 from medreasoner_training.evaluation.predictions import Prediction
 from medreasoner_training.evaluation.protocols import OOD, OutOfDistribution, out_of_distribution
 from medreasoner_training.evaluation.published import Published, published
@@ -36,6 +37,7 @@ class Report:
         config: of the intervals.
         published: the paper's figures.
         protocol: the same figures by what was held out from training, if that was asked for.
+        faithfulness: whether reasoning and answers hold to the image, likewise.
     """
 
     run: Mapping[str, Any]
@@ -46,6 +48,7 @@ class Report:
     config: GateConfig
     published: Published
     protocol: OutOfDistribution | None = None
+    faithfulness: Faithfulness | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``."""
@@ -67,6 +70,7 @@ class Report:
                 "drawn": "patients",
             },
             "protocol": None if self.protocol is None else {"name": OOD, **asdict(self.protocol)},
+            "faithfulness": None if self.faithfulness is None else self.faithfulness.to_dict(),
             "published": asdict(self.published),
         }
 

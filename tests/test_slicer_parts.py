@@ -513,6 +513,16 @@ def test_what_the_answer_follows_up_on_is_said_where_it_counted() -> None:
     assert not [line for line in unused if "follows up" in line.text]
 
 
+def test_what_was_checked_is_told_by_sign_and_word() -> None:
+    statement = {"start": 2, "end": 6, "verdict": "does not hold", "measured": "34 mm right"}
+    removal = {"explanation": "It does not depend on it.", "depends": False}
+    checks = {"statements": [statement], "removal": removal}
+    answer = {**ANSWER, "reasoning": "A left one.", "checks": checks}
+    lines = {line.text: line.alert for line in describe_answer(answer)}
+    assert lines["✗ “left” does not hold: 34 mm right"]
+    assert lines["It does not depend on it."]
+
+
 def test_each_target_has_a_colour_and_a_short_name() -> None:
     targets = [Segment.of(str(n), "  which\norgan makes bile and lies under the right dome? ", n)
                for n in range(6)]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 _LOW_AGREEMENT = 0.5
 _LOW_CONFIDENCE = 0.5
+_SIGNS = {"holds": "✓", "does not hold": "✗", "cannot be checked": "?"}
 TILT_TOLD_DEGREES = 5.0
 
 
@@ -40,7 +41,20 @@ def describe_answer(answer: Mapping[str, Any]) -> list[Line]:
     certainty = _certainty(answer)
     if certainty is not None:
         lines.append(certainty)
+    lines += describe_checks(answer)
     return lines + [Line(text, alert=True) for text in answer.get("warnings") or ()]
+
+
+def describe_checks(answer: Mapping[str, Any]) -> list[Line]:
+    """Which statements of the reasoning hold, and whether the answer needs what it points to."""
+    checks, reasoning = answer.get("checks") or {}, answer.get("reasoning") or ""
+    removal = checks.get("removal")
+    lines = [] if removal is None else [Line(removal["explanation"], not removal["depends"])]
+    for statement in checks.get("statements", ()):
+        verdict, said = statement["verdict"], reasoning[statement["start"] : statement["end"]]
+        text = f"{_SIGNS[verdict]} “{said}” {verdict}: {statement['measured']}"
+        lines.append(Line(text, verdict == "does not hold"))
+    return lines
 
 
 def _certainty(answer: Mapping[str, Any]) -> Line | None:

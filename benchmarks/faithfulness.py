@@ -34,7 +34,7 @@ from medreasoner_training.embedded.phantom.study import PhantomStudy, torso_ct
 from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.evaluation.faithfulness import CheckedAnswer, Share, faithfulness_of
 
-FIRST_SEED = 730_000
+FIRST_SEED = 740_000
 MIN_PX = 80
 SPACING_MM = (1.6, 1.6, 10.0)
 TRACE = re.compile(
@@ -157,7 +157,7 @@ class Truth:
                     near[rows + down, columns + right] = True
         difference = self.grey[self.mask].mean() - self.grey[near & ~self.mask].mean()
         return bool(
-            {"bright": difference > 10, "dark": difference < -10, "grey": abs(difference) <= 20}[
+            {"bright": difference > 5, "dark": difference < -5, "grey": abs(difference) <= 20}[
                 claim
             ]
         )
@@ -171,10 +171,10 @@ class Truth:
         )
         return bool(
             {
-                "round": filled >= 0.5 and aspect <= 1.4,
-                "oval": filled >= 0.5 and 1.1 <= aspect <= 2.1,
+                "round": filled >= 0.4 and aspect <= 1.5,
+                "oval": filled >= 0.4 and 1.1 <= aspect <= 2.2,
                 "elongated": max(aspect, long / short) >= 1.6,
-                "irregular": filled <= 0.6,
+                "irregular": filled <= 0.65,
             }[claim]
         )
 

@@ -140,7 +140,10 @@ def test_the_patients_sides_do_not_depend_on_how_the_image_is_stored(flips) -> N
 def test_values_are_those_of_mask_and_ring() -> None:
     volume, mask = torso()
     found = verdicts("A bright, dark, grey region.", volume, mask)
-    assert found["bright"] == ("holds", "mean 100 HU inside, 0 HU around")
+    assert found["bright"] == (
+        "holds",
+        "mean 100 HU inside, 0 HU around; grey 166 inside, 102 around as displayed",
+    )  # by the window: 260 and 160 of 400 HU
     assert found["dark"][0] == found["grey"][0] == "does not hold"
     shape = verdicts("A round, oval, elongated, irregular, small, large region.", volume, mask)
     assert {claim for claim, found in shape.items() if found[0] == "holds"} == {"round", "small"}

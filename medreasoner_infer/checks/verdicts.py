@@ -22,11 +22,11 @@ MIDLINE_SHARE: Final = 0.02
 """Nearer to the middle than this share of the body's width no side can be told."""
 MIDDLE_SHARE: Final = 0.25
 """Of the body's width or depth on either side: what is nearer is in the middle."""
-BRIGHTER_GREY, ALIKE_GREY = 10.0, 20.0
+BRIGHTER_GREY, ALIKE_GREY = 5.0, 20.0
 """Displayed grey levels by which bright and dark differ from the surroundings at least, grey at
 most."""
-ROUND_AT_MOST, OVAL, ELONGATED_FROM = 1.4, (1.1, 2.1), 1.6
-FILLED_FROM, IRREGULAR_AT_MOST = 0.5, 0.6
+ROUND_AT_MOST, OVAL, ELONGATED_FROM = 1.5, (1.1, 2.2), 1.6
+FILLED_FROM, IRREGULAR_AT_MOST = 0.4, 0.65
 SMALL_AT_MOST, LARGE_FROM = 0.08, 0.03
 """Shares of the body's area on the slice."""
 
@@ -120,12 +120,10 @@ def _brightness(statement: Statement, scene: Scene) -> Found:
     measured = scene.brightness
     if measured is None:
         return "cannot be checked", "the mask has no surroundings on this slice"
-    is_ct = scene.shown.volume.modality == "CT" and not scene.shown.volume.is_picture
-    said = (
-        f"mean {measured.value_inside:.0f} HU inside, {measured.value_around:.0f} HU around"
-        if is_ct
-        else f"mean grey {measured.grey_inside:.0f} inside, {measured.grey_around:.0f} around"
-    )
+    said = f"grey {measured.grey_inside:.0f} inside, {measured.grey_around:.0f} around as displayed"
+    if scene.shown.volume.modality == "CT" and not scene.shown.volume.is_picture:
+        inside, around = measured.value_inside, measured.value_around
+        said = f"mean {inside:.0f} HU inside, {around:.0f} HU around; {said}"
     difference = measured.difference
     holds = {
         "bright": difference > BRIGHTER_GREY,

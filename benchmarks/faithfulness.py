@@ -34,7 +34,6 @@ from medreasoner_training.embedded.phantom.study import PhantomStudy, torso_ct
 from medreasoner_training.embedded.queries import known_targets
 from medreasoner_training.evaluation.faithfulness import CheckedAnswer, Share, faithfulness_of
 
-FIRST_SEED = 740_000
 MIN_PX = 80
 SPACING_MM = (1.6, 1.6, 10.0)
 TRACE = re.compile(
@@ -80,10 +79,10 @@ def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
     )  # fmt: skip
 
 
-def cases(phantoms: int, per_phantom: int) -> Iterator[Asked]:
+def cases(phantoms: int, per_phantom: int, first_seed: int) -> Iterator[Asked]:
     """Every phantom's visible targets, each on a slice that shows much of it."""
     for number in range(phantoms):
-        study = torso_ct(FIRST_SEED + number, SPACING_MM)
+        study = torso_ct(first_seed + number, SPACING_MM)
         volume = Volume(
             study.hu.transpose(2, 1, 0),
             study.ijk_to_lps,
@@ -240,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reasoner", default="embedded")
     parser.add_argument("--phantoms", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=740_000)
     parser.add_argument("--per-phantom", type=int, default=8)
     parser.add_argument(
         "--asked-again", type=int, default=60, help="right answers that are asked for again"
@@ -249,7 +249,7 @@ def main() -> None:
     begun = time.monotonic()
     pipeline = Pipeline.from_registry(settings.reasoner, device="cpu")
     pairs, of_right, answers, wrong, outcomes = [], [], [], [], Counter()
-    for asked in cases(settings.phantoms, settings.per_phantom):
+    for asked in cases(settings.phantoms, settings.per_phantom, settings.first_seed):
         result = ask(pipeline, asked)
         outcomes[result.outcome] += 1
         if not result.present:

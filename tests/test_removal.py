@@ -165,7 +165,6 @@ def test_statements_are_checked_with_every_answer(volume) -> None:
     checks = asked(volume, SeesBright()).checks
     (bright,) = checks.statements
     assert (bright.claim, bright.verdict) == ("bright", "holds")
-    assert checks.count("holds") == 1
 
 
 def test_faithfulness_tells_a_blind_model_from_one_that_reads(volume) -> None:

@@ -57,7 +57,3 @@ class Checks:
 
     statements: tuple[StatementCheck, ...]
     removal: RemovalTest | None = None
-
-    def count(self, verdict: Verdict) -> int:
-        """How many statements got a verdict."""
-        return sum(statement.verdict == verdict for statement in self.statements)

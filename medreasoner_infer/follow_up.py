@@ -15,8 +15,8 @@ import numpy as np
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, slice_mapping
 from medreasoner_infer.reasoners.base import Reasoner
-from medreasoner_infer.request import AskRequest
-from medreasoner_infer.result import FollowUp
+from medreasoner_infer.request import MAX_NAME_CHARACTERS, AskRequest
+from medreasoner_infer.result import FollowUp, Inference
 from medreasoner_infer.types import XYXY, EarlierTarget, EarlierTargetInView
 
 # Documents keep a box in single precision.
@@ -28,8 +28,26 @@ UNUSED = (
 )
 
 
-def follow_up(volume: Volume, about: EarlierTarget | None, reasoner: Reasoner) -> FollowUp | None:
-    """What a question follows up on, and whether the reasoner can be told.
+def about_answer(answer: Inference, name: str | None = None) -> EarlierTarget:
+    """What a question is about that goes on from an answer.
+
+    Args:
+        answer: the earlier one.
+        name: what the reader calls its target; by default as it was asked for.
+    """
+    reading = answer.reading
+    said = name or (reading and reading.target) or answer.query or "the earlier target"
+    box = None if answer.prompts is None else answer.prompts.bbox_xyxy_slice_px
+    one_line = " ".join(said.split())[:MAX_NAME_CHARACTERS]
+    return EarlierTarget(one_line, answer.slice.plane, answer.slice.index, box)
+
+
+def follow_up(
+    volume: Volume, about: EarlierTarget | None, reasoner: Reasoner, *, is_read: bool = False
+) -> FollowUp | None:
+    """What a question follows up on, and whether that counts.
+
+    It does where the question was rewritten by it, or the reasoner can be told.
 
     Raises:
         InputError: the earlier target lies on no slice of the image, or its box beyond that.
@@ -37,7 +55,7 @@ def follow_up(volume: Volume, about: EarlierTarget | None, reasoner: Reasoner) -
     if about is None:
         return None
     require_on_image(volume, about)
-    return FollowUp(about, used=reasoner.takes_follow_ups)
+    return FollowUp(about, used=is_read or reasoner.takes_follow_ups)
 
 
 def require_on_image(volume: Volume, earlier: EarlierTarget) -> None:
@@ -56,9 +74,11 @@ def require_on_image(volume: Volume, earlier: EarlierTarget) -> None:
         )
 
 
-def without_unused(request: AskRequest, followed: FollowUp | None) -> AskRequest:
+def without_unused(request: AskRequest, reasoner: Reasoner) -> AskRequest:
     """The request as the reasoner takes it."""
-    return request if followed is None or followed.used else replace(request, about=None)
+    if request.about is None or reasoner.takes_follow_ups:
+        return request
+    return replace(request, about=None)
 
 
 def follow_up_warnings(followed: FollowUp | None) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ from medreasoner_infer.prompting import (
 )
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.reasoners.prompts import AS_THE_MODEL_SAYS, Asking
-from medreasoner_infer.records import record_slice, summarise_mask
+from medreasoner_infer.records import now, record_slice, summarise_mask
 from medreasoner_infer.request import SAMPLING_TEMPERATURE, AskRequest, SegmentRequest
 from medreasoner_infer.result import FollowUp, InferenceResult, SampleRecord, SliceChoice
 from medreasoner_infer.segmenters.base import Segmenter
@@ -64,6 +63,8 @@ from medreasoner_infer.slice_choice import (
     search_slice,
 )
 from medreasoner_infer.stopwatch import Stopwatch
+from medreasoner_infer.talk.answering import read_question, with_sizes
+from medreasoner_infer.talk.record import FollowUpReading
 from medreasoner_infer.types import (
     EarlierTarget,
     ModelIdentity,
@@ -199,13 +200,20 @@ class Pipeline:
             CancelledError: if the caller cancelled.
         """
         watch = Stopwatch()
+        query = request.query
+        read = read_question(
+            volume, request, lambda: self.reasoner, lambda: self.segmenter.identity, hooks
+        )
+        if read.answer is not None:
+            return read.answer
         with watch.stage("load_models"):
             reasoner, _ = self.reasoner, self.segmenter
-        followed = follow_up(volume, request.about, reasoner)
+        is_read = read.reading is not None
+        followed = follow_up(volume, read.request.about, reasoner, is_read=is_read)
         for target in request.known:
             require_on_image(volume, target)
         known = (*request.known, *(() if request.about is None else (request.about,)))
-        request = without_unused(on_one_slice(volume, request), followed)
+        request = without_unused(on_one_slice(volume, read.request), reasoner)
         with watch.stage("choose_slice"):
             shown, choice = _slice_for_question(volume, request, reasoner, hooks)
         with watch.stage("reason"):
@@ -218,7 +226,7 @@ class Pipeline:
             shown=shown,
             choice=choice,
             prompt=prompt,
-            query=request.query,
+            query=query,
             reasoning=grounding.reasoning,
             completion=answer.completion,
             outcome=grounding.outcome,
@@ -229,13 +237,16 @@ class Pipeline:
             reasoner=reasoner.identity,
             follow_up=followed,
             known=known,
+            read_as=read.reading,
             warnings=(
+                *read.warnings,
                 *follow_up_warnings(followed),
                 *_warnings(volume, answer, prompt),
                 *_list_warning(request.query),
             ),
         )
         result = self._segmented(reading, request.propagate, hooks, watch)
+        result = with_sizes(result, volume)
         if not request.removal_test:
             return result
         with watch.stage("removal_test"):
@@ -333,6 +344,7 @@ class _Reading:
     reasoner: ModelIdentity | None = None
     follow_up: FollowUp | None = None
     known: tuple[EarlierTarget, ...] = ()
+    read_as: FollowUpReading | None = None
     correction: Correction | None = None
     last_mask_ijk: NDArray[Any] | None = None
     warnings: tuple[str, ...] = ()
@@ -349,7 +361,7 @@ class _Reading:
         outcome: Outcome = self.outcome or ("present" if mask_ijk.any() else "absent")
         return InferenceResult(
             inference_id=str(uuid.uuid4()),
-            created_at=_now(),
+            created_at=now(),
             kind=self.kind,
             query=self.query,
             reasoning=self.reasoning,
@@ -374,6 +386,7 @@ class _Reading:
             software_version=__version__,
             follow_up=self.follow_up,
             checks=self._checks(mask_ijk, outcome),
+            reading=self.read_as,
         )
 
     def _checks(self, mask_ijk: NDArray[np.uint8], outcome: Outcome) -> Checks | None:
@@ -470,7 +483,3 @@ def _list_warning(query: str) -> tuple[str, ...]:
         f"The question names {len(questions)} targets, and an answer marks one; ask one by one: "
         f"{'; '.join(questions)}",
     )
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.imaging import SliceMapping, slice_count
 from medreasoner_infer.result import MaskSummary, SliceRecord
 from medreasoner_infer.slice_choice import DisplayedSlice
+
+
+def now() -> str:
+    """The time in UTC, as records keep it (ISO 8601 with milliseconds)."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def record_slice(shown: DisplayedSlice) -> SliceRecord:

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError, PromptError
+from medreasoner_infer.result import InferenceResult
 from medreasoner_infer.types import XYZ, EarlierTarget, PromptSources, SlicePrompt
 
 MAX_QUERY_CHARACTERS = 2000
@@ -84,9 +85,10 @@ class AskRequest:
 
     With ``samples`` > 1 the first answer is greedy and stays the answer; the others are drawn at
     :data:`SAMPLING_TEMPERATURE` and tell how far the model agrees with itself. ``about`` says which
-    earlier answer a follow-up question goes on from. ``known`` are targets of other answers about
-    the image, by which the reasoning is checked. With ``removal_test`` the question is asked again
-    without the region that the answer points to.
+    earlier target a follow-up question goes on from; ``earlier`` is the answer itself, so that its
+    mask can be measured, and says it where ``about`` does not. ``known`` are targets of other
+    answers about the image, by which the reasoning is checked. With ``removal_test`` the question
+    is asked again without the region that the answer points to.
 
     Raises:
         InputError: if the question is empty or too long, there are too many clicks, the number of
@@ -102,6 +104,7 @@ class AskRequest:
     about: EarlierTarget | None = None
     known: tuple[EarlierTarget, ...] = ()
     removal_test: bool = False
+    earlier: InferenceResult | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.query.strip():

@@ -20,6 +20,7 @@ from medreasoner_infer.checks.record import Checks
 from medreasoner_infer.errors import MalformedInferenceError
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, Window, slice_mapping
 from medreasoner_infer.laterality import Laterality
+from medreasoner_infer.talk.record import FollowUpReading
 from medreasoner_infer.types import (
     DERIVED,
     XY,
@@ -113,8 +114,8 @@ class CandidateSlice(_Judged):
 class SliceChoice:
     """How the slice was chosen, and a sentence that tells the reader.
 
-    ``method`` is ``"index"``, ``"position"``, ``"click"``, ``"single"``, ``"middle"`` or
-    ``"search"``.
+    ``method`` is ``"index"``, ``"position"``, ``"click"``, ``"single"``, ``"middle"``,
+    ``"search"`` or ``"earlier"``.
     """
 
     method: str
@@ -169,6 +170,8 @@ class Inference(_Judged):
     ``software_version`` is that of this package when it answered, ``None`` in records from before
     it was kept. ``laterality`` compares the side that the question tells with that of the mask.
     ``checks`` says which statements of the reasoning hold.
+    ``kind`` is ``ask``, ``segment`` or ``measure``: the mask of an earlier answer
+    again, with its sizes. ``reading`` is how a question that refers to an earlier answer was read.
     """
 
     inference_id: str
@@ -198,6 +201,7 @@ class Inference(_Judged):
     schema_version: int = RESULT_SCHEMA_VERSION
     laterality: Laterality | None = None
     checks: Checks | None = None
+    reading: FollowUpReading | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types (tuples become lists)."""
@@ -252,6 +256,12 @@ class InferenceResult(Inference):
     """
 
     mask_ijk: NDArray[np.uint8] = field(kw_only=True)
+
+    @classmethod
+    def of(cls, record: Inference, mask_ijk: NDArray[np.uint8]) -> InferenceResult:
+        """A record together with its mask (I, J, K), which is kept beside it."""
+        values = {known.name: getattr(record, known.name) for known in fields(Inference)}
+        return cls(**values, mask_ijk=mask_ijk)
 
     def record(self) -> Inference:
         """The record alone."""

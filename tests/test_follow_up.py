@@ -40,7 +40,7 @@ EMBEDDED = Path(__file__).parents[1] / "medreasoner_infer" / "embedded" / "reaso
 class NotedReasoner:
     """Points at the middle of the image, and notes what it was told."""
 
-    identity, input_size, image_encoding = IDENTITY, 64, "rgb"
+    identity, input_size, image_encoding, template = IDENTITY, 64, "rgb", None
 
     def __init__(self, takes_follow_ups):
         self.takes_follow_ups = takes_follow_ups
@@ -69,10 +69,10 @@ def volume() -> Volume:
     return Volume(values, np.diag([2.0, 2.0, 5.0, 1.0]), "CT", "key", Path("known.nii.gz"))
 
 
-def asked(volume, takes_follow_ups, **selection):
+def asked(volume, takes_follow_ups, query="Its left lobe?", **selection):
     reasoner = NotedReasoner(takes_follow_ups)
     pipeline = Pipeline(lambda: reasoner, FullSegmenter)
-    request = AskRequest("Its left lobe?", SliceSelection(**selection), samples=2, about=LIVER)
+    request = AskRequest(query, SliceSelection(**selection), samples=2, about=LIVER)
     return pipeline.ask(volume, request), reasoner.requests
 
 
@@ -96,7 +96,7 @@ def test_a_reasoner_that_takes_follow_ups_is_told_with_each_look(volume) -> None
 
 
 def test_a_reasoner_that_does_not_is_not_told_and_the_answer_says_so(volume) -> None:
-    result, requests = asked(volume, False, index=4)
+    result, requests = asked(volume, False, "Where is the spleen?", index=4)
     assert [request.about for request in requests] == [None, None]
     assert result.follow_up == FollowUp(LIVER, used=False)
     assert result.warnings[0] == UNUSED

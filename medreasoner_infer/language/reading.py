@@ -68,15 +68,15 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     """
     written: dict[str, tuple[str, _TargetEntry]] = {}
     for path in _files(folder / "targets"):
-        for name, entry in _read(path, dict[str, _TargetEntry]).items():
+        for name, entry in read_checked(path, dict[str, _TargetEntry]).items():
             _add(written, name, (path.stem, entry))
     targets = {name: _target(name, *pair, written) for name, pair in written.items()}
     outside: dict[str, Outside] = {}
     for path in _files(folder / "outside"):
-        for row in _read(path, list[tuple[str | None, ...]]):
+        for row in read_checked(path, list[tuple[str | None, ...]]):
             term = _outside(row, path.stem)
             _add(outside, term.name, term)
-    forms = {lang: _read(folder / "forms" / f"{lang}.yaml", Forms) for lang in LANGUAGES}
+    forms = {lang: read_checked(folder / "forms" / f"{lang}.yaml", Forms) for lang in LANGUAGES}
     return Vocabulary(targets, outside, forms)
 
 
@@ -123,7 +123,12 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, schema: type[_T]) -> _T:
+def read_checked(path: Path, schema: type[_T]) -> _T:
+    """A file of the vocabulary as what its schema says.
+
+    Raises:
+        VocabularyError: it is missing, no YAML or of another form.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=SafeLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:

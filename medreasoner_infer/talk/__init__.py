@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Talk: what a question refers to in an earlier answer, told without a model."""

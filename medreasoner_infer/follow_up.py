@@ -16,7 +16,7 @@ from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, slice_mapping
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.request import MAX_NAME_CHARACTERS, AskRequest
-from medreasoner_infer.result import FollowUp, Inference
+from medreasoner_infer.result import MEASURE, FollowUp, Inference
 from medreasoner_infer.types import XYXY, EarlierTarget, EarlierTargetInView
 
 # Documents keep a box in single precision.
@@ -35,8 +35,8 @@ def about_answer(answer: Inference, name: str | None = None) -> EarlierTarget:
         answer: the earlier one.
         name: what the reader calls its target; by default as it was asked for.
     """
-    reading = answer.reading
-    said = name or (reading and reading.target) or answer.query or "the earlier target"
+    repeated = answer.follow_up if answer.kind == MEASURE else None
+    said = name or (repeated and repeated.target.name) or answer.asks_for or "earlier target"
     box = None if answer.prompts is None else answer.prompts.bbox_xyxy_slice_px
     one_line = " ".join(said.split())[:MAX_NAME_CHARACTERS]
     return EarlierTarget(one_line, answer.slice.plane, answer.slice.index, box)

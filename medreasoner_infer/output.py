@@ -23,6 +23,7 @@ from medreasoner_infer.imaging import (
 )
 from medreasoner_infer.reasoners.calibration import UNCERTAIN_BELOW
 from medreasoner_infer.result import Inference
+from medreasoner_infer.types import XY
 
 
 def write_result(
@@ -104,7 +105,15 @@ def overlay_content(
         models=tuple(f"{role}: {model.name}" for role, model in known.items()),
         notice=" ".join(notices) or None,
         warnings=inference.warnings,
+        diameters_px=_diameters(inference),
     )
+
+
+def _diameters(inference: Inference) -> tuple[tuple[XY, XY], ...]:
+    measured = None if inference.reading is None else inference.reading.measured
+    if measured is None:
+        return ()
+    return measured.longest.ends_xy_slice_px, measured.perpendicular.ends_xy_slice_px
 
 
 def _caption(inference: Inference) -> str:

@@ -34,6 +34,8 @@ from medreasoner_infer.types import (
 )
 
 RESULT_SCHEMA_VERSION = 1
+MEASURE = "measure"
+"""``kind`` of a record that repeats the mask of an earlier answer, with its sizes."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,11 @@ class Inference(_Judged):
         """Seconds from the call to the result."""
         stages = [seconds for name, seconds in self.timings_s.items() if name != "total"]
         return round(self.timings_s.get("total", sum(stages)), 3)
+
+    @property
+    def asks_for(self) -> str | None:
+        """The question; where it refers to an earlier answer, the name of what that comes to."""
+        return (self.reading and self.reading.target) or self.query
 
     def mapping(self, volume: Volume) -> SliceMapping:
         """The coordinate chain of the slice that was read, on ``volume``'s grid.

@@ -140,10 +140,10 @@ def test_a_follow_up_gives_one_record_on_all_three_ways(
         "name": "liver", "plane": "axial", "slice": 4,
         "box": first["prompts"]["bbox_xyxy_slice_px"],
     }  # fmt: skip
-    values = {"query": "And here?", "slice": 5, "about": about}
+    values = {"query": "Where is the spleen?", "slice": 5, "about": about}
     inferred = by_infer(client, "ct", values, "medreasoner")
     streamed = by_stream(client, "ct", values)
-    arguments = ["And here?", "--slice", "5", "--about", str(earlier)]
+    arguments = ["Where is the spleen?", "--slice", "5", "--about", str(earlier)]
     commanded = by_command(tmp_path, images["ct"], "ask", *arguments)
     assert lasting(inferred) == lasting(streamed) == lasting(commanded)
     assert inferred["follow_up"]["used"] is used
@@ -242,7 +242,7 @@ def test_one_answer_to_a_list_says_which_questions_to_ask_one_by_one(client) -> 
 @pytest.mark.parametrize(("query", "made"), [(LIST, MADE), (QUERY, [QUERY]), ("", [""])])
 def test_viewers_are_told_which_questions_a_text_makes(client, query, made) -> None:
     answer = client.post("/medreasoner/questions", json={"query": query})
-    assert answer.json() == {"questions": made}
+    assert answer.json() == {"questions": made, "follows_up": False}
 
 
 @pytest.mark.parametrize("body", [{}, {"query": 1}, {"query": "a" * 2001}, {"query": "a", "b": 1}])

@@ -33,6 +33,7 @@ class OverlayContent:
         models: names of the models that answered.
         notice: restriction of use, e.g. ``"Not for clinical use."``.
         warnings: sentences for the reader.
+        diameters_px: lines that were measured, each between two points in slice px.
     """
 
     image: SliceImage
@@ -51,6 +52,7 @@ class OverlayContent:
     models: tuple[str, ...] = ()
     notice: str | None = None
     warnings: tuple[str, ...] = ()
+    diameters_px: tuple[tuple[XY, XY], ...] = ()
 
     def __post_init__(self) -> None:
         """Check that mask and labels fit.

@@ -152,9 +152,17 @@ def _draw_findings(axes: Axes, content: OverlayContent) -> None:
         x1, y1, x2, y2 = content.bbox_xyxy_px
         box = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=_BOX, linewidth=1.8)
         axes.add_patch(box)
+    for ends in content.diameters_px:
+        axes.add_line(_diameter_line(*zip(*ends, strict=True)))
     labels = content.point_labels or (1,) * len(content.points_xy_px)
     for (x, y), label in zip(content.points_xy_px, labels, strict=True):
         axes.add_line(_point_marker(x, y, inside=bool(label), size=9))
+
+
+def _diameter_line(xs: tuple[float, ...], ys: tuple[float, ...]) -> Line2D:
+    line = Line2D(xs, ys, color=_TEXT, linewidth=1.6, marker="|", markersize=8)
+    line.set_path_effects([_STROKE])
+    return line
 
 
 def _point_marker(x: float, y: float, *, inside: bool, size: float) -> Line2D:
@@ -230,6 +238,8 @@ def _legend_handles(content: OverlayContent) -> list[Line2D | Rectangle]:
         handles.append(Rectangle((0, 0), 1, 1, facecolor=fill, edgecolor=_TARGET, label="mask"))
     if content.bbox_xyxy_px is not None:
         handles.append(Rectangle((0, 0), 1, 1, fill=False, edgecolor=_BOX, label="box"))
+    if content.diameters_px:
+        handles.append(Line2D([], [], color=_TEXT, linewidth=1.6, label="diameters"))
     labels = content.point_labels or (1,) * len(content.points_xy_px)
     for inside, label in ((True, "key points"), (False, "points outside")):
         if int(inside) in labels:

@@ -20,7 +20,7 @@ from medreasoner_infer.measuring.telling import tell_sizes
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.records import now, record_slice, summarise_mask
 from medreasoner_infer.request import AskRequest
-from medreasoner_infer.result import FollowUp, InferenceResult, SliceChoice
+from medreasoner_infer.result import MEASURE, FollowUp, InferenceResult, SliceChoice
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.talk.errors import NotResolved
 from medreasoner_infer.talk.looking import question_for
@@ -35,8 +35,6 @@ from medreasoner_infer.talk.resolving import (
 )
 from medreasoner_infer.types import REASONER, XYXY, EarlierTarget, ModelIdentity
 
-MEASURE = "measure"
-"""``kind`` of a record that repeats the mask of an earlier answer, with its sizes."""
 PROJECTED = (
     "Sizes are those in the plane of the picture; a projection shows what lies off the detector "
     "larger than it is."
@@ -172,6 +170,8 @@ def _earlier(about: EarlierTarget, answer: InferenceResult | None) -> Earlier:
     reading = None if answer is None else answer.reading
     said = None if reading is None else reading.target
     target = said or earlier_named(about.name)
+    if target is None and answer is not None and answer.query:
+        target = earlier_named(answer.query)
     asked = None if reading is None else reading.asked
     if asked is None and answer is not None and answer.kind != MEASURE and answer.query:
         asked = answer.query

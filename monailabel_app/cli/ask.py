@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,14 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from medreasoner_infer.request import (
-    MAX_NAME_CHARACTERS,
-    AskRequest,
-    SegmentRequest,
-    SliceSelection,
-)
-from medreasoner_infer.types import EarlierTarget, SlicePrompt
+from medreasoner_infer.request import AskRequest, SegmentRequest, SliceSelection
+from medreasoner_infer.types import SlicePrompt
 from monailabel_app.cli.checks import checks_as_lines
+from monailabel_app.cli.dialogue import Answered, converse, read_before, require_dialogue
 from monailabel_app.cli.options import (
     DEFAULT_MODEL,
     DeviceOption,
@@ -80,6 +75,12 @@ def ask(
             help="answer.json of an earlier question on this image, which this one follows up on.",
         ),
     ] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further question, which may refer to the answer before it; may be repeated."
+        ),
+    ] = None,
     out: OutOption = Path("medreasoner_output"),
     reasoner: ReasonerOption = DEFAULT_MODEL,
     segmenter: SegmenterOption = DEFAULT_MODEL,
@@ -90,15 +91,19 @@ def ask(
 ) -> None:
     """Ask a clinical question of an image; writes answer.json, the mask and overlay.png.
 
-    A list of targets is asked one by one: answer_1.json and so on, listed in answers.json.
+    A list of targets is asked one by one: answer_1.json and so on, listed in answers.json. So are
+    the questions of a dialogue: "where is the spleen?" --then "how large is it?".
     """
+    before = None if about is None else read_before(about)
+    if then:
+        require_dialogue([question, *then])
     position_lps_mm = None if position is None else parse_position(position, "--position")
     request = AskRequest(
         question,
         SliceSelection(plane, slice_index, position_lps_mm, window),
         propagate=propagate,
         samples=samples,
-        about=None if about is None else _earlier_target(about),
+        about=None if before is None else before.target,
         removal_test=removal_test,
     )
     volume = _load(image, modality, series)
@@ -108,40 +113,23 @@ def ask(
 
     pipeline = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)
 
-    def answered(text: str) -> InferenceResult:
+    first = None if before is None else before.result(volume)
+
+    def answered(text: str, earlier: InferenceResult | None = first) -> InferenceResult:
+        about = request.about if earlier is first else None
+        asked = replace(request, query=text, earlier=earlier, about=about)
         with _progress() as report:
-            result = pipeline.ask(volume, replace(request, query=text), Hooks(progress=report))
+            result = pipeline.ask(volume, asked, Hooks(progress=report))
         _show(result)
         return result
 
     questions = questions_of(question)
-    if len(questions) == 1:
+    if then:
+        _ask_on((question, *then), answered, first, volume, out)
+    elif len(questions) == 1:
         _write(answered(question), volume, out)
     else:
         _ask_in_turn(question, questions, answered, volume, out)
-
-
-def _earlier_target(path: Path) -> EarlierTarget:
-    """The target of an answer that was written before.
-
-    Raises:
-        typer.BadParameter: the file is no answer to a question that was understood.
-    """
-    from medreasoner_infer.result import Inference
-    from monailabel_app.dicom.codes import code_table
-
-    try:
-        earlier = Inference.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        said = f"{path} is no answer.json ({error})"
-        raise typer.BadParameter(said, param_hint="--about") from error
-    if earlier.query is None or earlier.outcome == "not_understood":
-        said = f"{path} answers no question, or one that was not understood"
-        raise typer.BadParameter(said, param_hint="--about")
-    name = " ".join((code_table().named_by(earlier.query) or earlier.query).split())
-    box = None if earlier.prompts is None else earlier.prompts.bbox_xyxy_slice_px
-    shown = earlier.slice
-    return EarlierTarget(name[:MAX_NAME_CHARACTERS], shown.plane, shown.index, box)
 
 
 def _ask_in_turn(
@@ -152,18 +140,49 @@ def _ask_in_turn(
     out: Path,
 ) -> None:
     """Answer each, with files of its own; those that are there are listed, also if one fails."""
-    from medreasoner_infer.output import write_summary
-
     console.print(f"The question names {len(questions)} targets; each is asked by itself.")
-    rows = []
+    listed = _Listed(question, volume, out)
     for number, text in enumerate(questions, start=1):
+        listed.tell(number, text)
+        listed.keep(answered(text), number)
+    listed.close()
+
+
+def _ask_on(
+    questions: tuple[str, ...],
+    answered: Answered,
+    first: InferenceResult | None,
+    volume: Volume,
+    out: Path,
+) -> None:
+    """A dialogue, with files of its own for each answer; ``first`` was given before it."""
+    listed = _Listed(questions[0], volume, out)
+    converse(questions, answered, listed.tell, listed.keep, first)
+    listed.close()
+
+
+class _Listed:
+    """Several answers as files, and the list of them."""
+
+    def __init__(self, question: str, volume: Volume, out: Path) -> None:
+        self._question, self._volume, self._out = question, volume, out
+        self._rows: list[dict[str, object]] = []
+        self._summary: Path | None = None
+
+    def tell(self, number: int, text: str) -> None:
         console.print(Text(f"{number}. {text}", "bold"))
-        result = answered(text)
-        paths = _write(result, volume, out, suffix=f"_{number}")
+
+    def keep(self, result: InferenceResult, number: int) -> None:
+        from medreasoner_infer.output import write_summary
+
+        paths = _write(result, self._volume, self._out, suffix=f"_{number}")
         names = zip(("answer", "mask", "overlay"), (path.name for path in paths), strict=True)
-        rows.append({"question": text, "present": result.present, **dict(names)})
-        summary = write_summary(question, rows, out)
-    console.print(Text(f"wrote {summary}"), soft_wrap=True)
+        asked = {"question": result.query, "present": result.present}
+        self._rows.append({**asked, **dict(names)})
+        self._summary = write_summary(self._question, self._rows, self._out)
+
+    def close(self) -> None:
+        console.print(Text(f"wrote {self._summary}"), soft_wrap=True)
 
 
 def segment(
@@ -258,7 +277,10 @@ def _progress() -> Iterator:
 
 def _show(result: InferenceResult) -> None:
     if result.reasoning is not None:
-        console.print(Text.assemble(("Reasoning ", "bold"), result.reasoning))
+        from medreasoner_infer.result import MEASURE
+
+        heading = "Sizes " if result.kind == MEASURE else "Reasoning "
+        console.print(Text.assemble((heading, "bold"), result.reasoning))
     if result.checks is not None:
         for line in checks_as_lines(result.checks, result.reasoning or ""):
             console.print(line)

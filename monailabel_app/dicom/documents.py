@@ -129,7 +129,7 @@ class DocumentMaker:
         if values_ijk is None:
             return None
         values = [int(value) for value in np.unique(values_ijk) if value]
-        answered = None if record is None else Answered(record.id, record.query)
+        answered = None if record is None else Answered(record.id, record.result.asks_for)
         is_draft = label.tag != FINAL
         described = segments_of(label.info.get("label_info"), values, answered)
         segments = [replace(segment, is_draft=is_draft) for segment in described]
@@ -163,7 +163,8 @@ class DocumentMaker:
         source: SourceSeries,
     ) -> Dataset:
         answer = mask = None
-        name = target_name(None if record.target is None else record.target.name, record.query)
+        called = None if record.target is None else record.target.name
+        name = target_name(called, record.result.asks_for)
         name = stated_name(name, record.result.laterality)
         codes = code_table().unspecified
         for number, segment in enumerate(() if label is None else label.segments, start=1):

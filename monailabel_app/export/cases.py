@@ -182,7 +182,10 @@ def _targets(
 
 def _follows_up(label: ApprovedLabel) -> bool:
     """Whether the reader's question went on from an answer, without which it says too little."""
-    return label.inference is not None and label.inference.result.follow_up is not None
+    if label.inference is None:
+        return False
+    result = label.inference.result
+    return result.follow_up is not None or result.reading is not None
 
 
 def _reader_question(label: ApprovedLabel) -> tuple[Question, ...]:

@@ -42,7 +42,7 @@ class Batch:
     asked_by: str | None = None
 
     def __post_init__(self) -> None:
-        if self.params.about is not None:
+        if self.params.about is not None or self.params.about_inference is not None:
             raise InputError("'about' is of one image, and a batch asks many; leave it out.")
 
 

@@ -10,6 +10,7 @@ from medreasoner_infer.imaging import Volume
 from medreasoner_infer.request import AskRequest, SegmentRequest
 from monailabel_app.images.source import ImageSource
 from monailabel_app.inference.correction import Correction, EarlierAnswer
+from monailabel_app.inference.earlier import EarlierRecord
 from monailabel_app.inference.params import InferParams
 
 ASK_TASK = "medreasoner"
@@ -27,6 +28,7 @@ class Call:
         correction: the reader's own prompt, for which the reasoner is not asked; an earlier answer
             is corrected by the clicks of ``params``.
         asked_by: the reader who is logged in.
+        earlier: the recorded answer that a question goes on from.
 
     Raises:
         InputError: the model that answers questions is given none, or what is asked of the
@@ -38,11 +40,13 @@ class Call:
     params: InferParams
     correction: Correction | EarlierAnswer | None = None
     asked_by: str | None = None
+    earlier: EarlierRecord | None = None
 
     def __post_init__(self) -> None:
         if self.model == ASK_TASK and self.params.query is None:
             raise InputError("The question is missing; type it into the option 'query'.")
-        if self.params.about is not None and not self.asks_reasoner:
+        about = self.params.about or self.params.about_inference
+        if about is not None and not self.asks_reasoner:
             raise InputError("'about' goes with a question, and none is asked; leave it out.")
 
     @property
@@ -73,4 +77,5 @@ class Call:
             about=params.about,
             known=params.known,
             removal_test=params.removal_test,
+            earlier=None if self.earlier is None else self.earlier.result(volume),
         )

@@ -185,7 +185,7 @@ class EarlierAnswer:
             tuple(click for click in new if click.index_along(axis) == index),
             params.propagate,
             None if prompts is None else PromptSources(prompts.bbox_source, prompts.point_sources),
-            self._mask(volume),
+            kept_mask(self.mask_file, volume, "inference_id"),
         )
 
     def _knows(self, click: Click) -> bool:
@@ -200,14 +200,20 @@ class EarlierAnswer:
             for position, label, source in known
         )
 
-    def _mask(self, volume: Volume) -> NDArray[Any]:
-        mask = load_volume(self.mask_file)
-        same_grid = mask.shape_ijk == volume.shape_ijk and (
-            volume.is_picture or np.allclose(mask.ijk_to_lps, volume.ijk_to_lps, atol=1e-2)
-        )
-        if not same_grid:
-            raise InputError("The answer that 'inference_id' names is about another image.")
-        return mask.array
+
+def kept_mask(mask_file: Path, volume: Volume, named_by: str) -> NDArray[Any]:
+    """The mask (I, J, K) that is kept of an answer about ``volume``.
+
+    Raises:
+        InputError: it lies on another grid, so that what ``named_by`` names is about another image.
+    """
+    mask = load_volume(mask_file)
+    same_grid = mask.shape_ijk == volume.shape_ijk and (
+        volume.is_picture or np.allclose(mask.ijk_to_lps, volume.ijk_to_lps, atol=1e-2)
+    )
+    if not same_grid:
+        raise InputError(f"The answer that '{named_by}' names is about another image.")
+    return mask.array
 
 
 def _prompt(

@@ -55,7 +55,7 @@ def dicom_seg_of(
             f"{said}, and a DICOM segmentation cannot be empty; ask with output=all or output=json "
             "for the reasoning."
         )
-    answered = Answered(result.inference_id, result.query)
+    answered = Answered(result.inference_id, result.asks_for)
     segments = segments_of(_checked(label_info), [LABEL_VALUE], answered)
     checked = with_checked_sides(segments, result.mask_ijk, volume)
     series = open_source(folder, volume, source.series_uid)

@@ -119,15 +119,27 @@ class AboutBody(DoorModel):
     box: Annotated[_Box, _by(read_numbers, "box", 4, _BOX)] | None = None
 
 
+class LastMaskBody(DoorModel):
+    """A mask as the reader sees it: as in a ``mask`` event, ``runs`` as a list or as text.
+
+    Only the slice that is clicked on need be in it.
+    """
+
+    shape_ijk: Annotated[tuple[int, int, int], Field(strict=False)]
+    runs: Annotated[tuple[int, ...], _by(read_runs, "runs")]
+
+
 class QuestionBody(GivenOnly, ViewerKeys):
     """What the ``params`` of ``/infer``, or the body of a stream, may hold.
 
     ``query`` is the question; ``slice`` the voxel index along the axis that the plane cuts (-1
     means not given); ``position`` a patient position in LPS millimetres, as DICOM and ITK have it
     (3D Slicer's RAS needs its first two signs changed); ``foreground`` and ``background`` are
-    clicks in voxel coordinates (IJK); ``about`` is what a follow-up question goes on from.
-    ``known`` are other targets of the image, by which the reasoning is checked; ``removal_test``
-    asks again without the region that the answer points to.
+    clicks in voxel coordinates (IJK); ``about`` is what a follow-up question goes on from,
+    ``about_inference`` the recorded answer itself, on the same image, and ``about_mask`` its mask
+    as the reader has corrected it, all of it, where that is to be measured. ``known`` are other
+    targets of the image, by which the reasoning is checked; ``removal_test`` asks again without
+    the region that the answer points to.
     """
 
     query: (
@@ -145,6 +157,8 @@ class QuestionBody(GivenOnly, ViewerKeys):
     about: AboutBody | None = None
     known: Annotated[tuple[AboutBody, ...], Field(max_length=MAX_KNOWN, strict=False)] = ()
     removal_test: Annotated[bool, _by(read_bool, "removal_test")] | None = None
+    about_inference: Token | None = None
+    about_mask: LastMaskBody | None = None
 
 
 class InferBody(QuestionBody):
@@ -176,16 +190,6 @@ class PlacedPointBody(DoorModel):
     by: Literal["reasoner", "reader"] = READER
     new: bool = False
     contour: Annotated[_Contour, _by(read_points, "contour", _POSITIONS)] = ()
-
-
-class LastMaskBody(DoorModel):
-    """A mask as the reader sees it: as in a ``mask`` event, ``runs`` as a list or as text.
-
-    Only the slice that is clicked on need be in it.
-    """
-
-    shape_ijk: Annotated[tuple[int, int, int], Field(strict=False)]
-    runs: Annotated[tuple[int, ...], _by(read_runs, "runs")]
 
 
 class CorrectionBody(QuestionBody):
@@ -230,6 +234,7 @@ class InferParams:
     about: EarlierTarget | None = None
     known: tuple[EarlierTarget, ...] = ()
     removal_test: bool = False
+    about_inference: str | None = None
     inference_id: str | None = None
     output: OutputFormat = field(default_factory=OutputFormat)
 
@@ -259,6 +264,7 @@ class InferParams:
             about=_about(body.about),
             known=tuple(map(_earlier, body.known)),
             removal_test=body.removal_test or False,
+            about_inference=body.about_inference,
             inference_id=body.inference_id if isinstance(body, InferBody) else None,
             output=_output(body) if isinstance(body, InferBody) else OutputFormat(),
         )

@@ -31,7 +31,7 @@ def result_params(result: InferenceResult) -> dict[str, Any]:
     (segment name to label value, read by 3D Slicer), ``label_info`` (to be sent back with a
     submitted label, so that it is coded and finds its inference) and ``latencies`` in seconds.
     """
-    name = code_table().named_by(result.query)
+    name = code_table().named_by(result.asks_for)
     return {
         RESULT_KEY: result.to_dict(),
         "inference_id": result.inference_id,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from medreasoner_infer.result import MEASURE
 from monailabel_app.store.records import JoinedBy, LabelSubmission
 from monailabel_app.store.tables import InferenceRow, LabelRow
 
@@ -65,7 +66,10 @@ def _by_id(session: Session, inference_id: str, image_id: str) -> Join:
 def _candidates(session: Session, submission: LabelSubmission) -> Sequence[InferenceRow]:
     """Inferences on the image that found something and that the reader may mean, latest first."""
     statement = select(InferenceRow).where(
-        InferenceRow.image_id == submission.image_id, InferenceRow.present.is_(True)
+        InferenceRow.image_id == submission.image_id,
+        InferenceRow.present.is_(True),
+        # It repeats the mask of another one, which the label belongs to.
+        InferenceRow.kind != MEASURE,
     )
     if submission.asked_by is not None:
         own = InferenceRow.asked_by == submission.asked_by

@@ -946,9 +946,10 @@ test('what was typed is sent in the body to be read as questions', async () => {
   let sent = null;
   const api = new Api(async (path, options) => {
     sent = { path, method: options.method, body: JSON.parse(options.body) };
-    return new Response('{"questions":["liver","spleen"]}');
+    return new Response('{"questions":["liver","spleen"],"follows_up":false}');
   });
-  assert.deepEqual(await api.questions('liver and spleen'), ['liver', 'spleen']);
+  const read = { questions: ['liver', 'spleen'], follows_up: false };
+  assert.deepEqual(await api.questions('liver and spleen'), read);
   const body = { query: 'liver and spleen' };
   assert.deepEqual(sent, { path: '/medreasoner/questions', method: 'POST', body });
 });

@@ -15,7 +15,7 @@ from requests_toolbelt import MultipartEncoder
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import Cancelled, Hooks
 from monailabel_app.common.door import GivenName, GivenToken, Name, decode_object, read_model
-from monailabel_app.errors import UnknownRecordError, UnknownTaskError
+from monailabel_app.errors import UnknownTaskError
 from monailabel_app.framework import DefaultLabelTag, ResultType, get_mime_type
 from monailabel_app.images.source import ImageSource
 from monailabel_app.inference.call import Call
@@ -24,8 +24,8 @@ from monailabel_app.inference.dicom_seg import dicom_seg_of, require_series
 from monailabel_app.inference.params import InferBody, InferParams
 from monailabel_app.inference.replies import answer_file, keep_as_label, result_params
 from monailabel_app.web.routes.callers import Caller, MayAsk, client_of
+from monailabel_app.web.routes.earlier import earlier_record, kept_answer
 from monailabel_app.web.routes.inputs import session_image, store_upload
-from monailabel_app.web.routes.records import visible_record
 from monailabel_app.web.routes.serving import run_in_thread
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
 from monailabel_app.web.services import App, Services
@@ -68,7 +68,8 @@ async def infer_model(
         with app.site.scratch.place() as folder:
             source = source_of(folder)
             earlier = _earlier(app, caller, source, asked)
-            call = Call(model, source, asked, earlier, asked_by=caller.name)
+            about = earlier_record(caller, app, source, body)
+            call = Call(model, source, asked, earlier, caller.name, about)
             return _answered(app, call, Hooks(cancelled=cancelled), folder, form)
 
     return await run_in_thread(request, work, client_of(request, caller))
@@ -85,12 +86,7 @@ def _earlier(
     """
     if asked.inference_id is None or asked.query is not None:
         return None
-    record = visible_record(caller, app.site.records, asked.inference_id)
-    if record.image_id != source.image_id:
-        raise InputError("The answer that 'inference_id' names is about another image.")
-    if record.mask_file is None:
-        raise UnknownRecordError("The mask of this inference is not kept any more; ask again.")
-    return EarlierAnswer(record.result, record.mask_file)
+    return EarlierAnswer(*kept_answer(caller, app, source, asked.inference_id, "inference_id"))
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import Field
 
 from medreasoner_infer.language import questions_of
 from medreasoner_infer.request import MAX_QUERY_CHARACTERS
+from medreasoner_infer.talk.reference import refers_to_earlier
 from monailabel_app.common.door import DoorModel
 from monailabel_app.web.routes.callers import MayAsk
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
@@ -24,7 +25,13 @@ class AskedText(DoorModel):
 
 
 @router.post("/questions", summary="The questions that a text makes")
-def read_questions(request: Request, caller: MayAsk, body: AskedText) -> dict[str, list[str]]:
-    """``{"questions": [...]}``: one for each target of a list; else the text as it is."""
+def read_questions(request: Request, caller: MayAsk, body: AskedText) -> dict[str, Any]:
+    """``questions``: one for each target of a list; else the text as it is.
+
+    ``follows_up`` tells whether it refers to an earlier answer, without which it says nothing.
+    """
     withhold(request, body.query)
-    return {"questions": list(questions_of(body.query))}
+    return {
+        "questions": list(questions_of(body.query)),
+        "follows_up": refers_to_earlier(body.query),
+    }

@@ -20,6 +20,7 @@ from monailabel_app.inference.correction import Correction, PlacedPoint, SentMas
 from monailabel_app.inference.params import CorrectionBody, InferParams, QuestionBody
 from monailabel_app.inference.replies import result_params
 from monailabel_app.web.routes.callers import MayAsk, MayRead, client_of
+from monailabel_app.web.routes.earlier import earlier_record
 from monailabel_app.web.routes.inputs import session_image
 from monailabel_app.web.routes.records import visible_record
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
@@ -68,7 +69,13 @@ async def ask(
     withhold(request, params.query)
     if params.query is None:
         raise InputError("The question is missing; type it into 'query'.")
-    work = _work(app, lambda: Call(ASK_TASK, source(), params, asked_by=caller.name))
+
+    def make_call() -> Call:
+        found = source()
+        about = earlier_record(caller, app, found, body)
+        return Call(ASK_TASK, found, params, asked_by=caller.name, earlier=about)
+
+    work = _work(app, make_call)
     return streams.respond(work, params.query, client_of(request, caller))
 
 

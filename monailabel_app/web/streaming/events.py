@@ -43,6 +43,8 @@ _ANSWER_KEYS = (
     "warnings",
     "follow_up",
     "checks",
+    "reading",
+    "kind",
     "inference_id",
 )
 _TAG = re.compile(r"</?think>")

@@ -11,7 +11,10 @@ export class Api {
     this.#fetch = fetchFunction;
   }
 
-  /** The questions that a text makes: one for each target of a list. */
+  /**
+   * What a text comes to: `{questions, follows_up}`, one question for each target of a list, and
+   * whether it says nothing without an earlier answer.
+   */
   async questions(query, signal) {
     const answer = await this.#call('/medreasoner/questions', {
       method: 'POST',
@@ -19,7 +22,7 @@ export class Api {
       body: JSON.stringify({ query }),
       signal,
     });
-    return (await answer.json()).questions;
+    return answer.json();
   }
 
   /** The events of a question about an image. */

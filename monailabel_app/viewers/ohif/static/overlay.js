@@ -34,6 +34,8 @@ export class Overlay {
    */
   constructor(viewer, on) {
     this.#viewer = viewer;
+    // Diameters, each by its two ends.
+    this.lines = [];
     this.mode = null;
     const at = event => this.#canvasAt(event);
     for (const name of TOOL_EVENTS) {
@@ -127,6 +129,9 @@ export class Overlay {
     const parts = points
       .filter(({ position }) => isHere(position))
       .map(point => this.#pointShape(point));
+    for (const ends of this.lines.filter(line => line.every(isHere))) {
+      parts.push(diameterShape(ends.map(end => this.#viewer.toCanvas(end))));
+    }
     if (box?.every(isHere)) {
       parts.unshift(boxShape(box.map(corner => this.#viewer.toCanvas(corner))));
     }
@@ -175,6 +180,10 @@ export function isInsideMode(mode) {
 function lineShape(path, mode) {
   const side = isInsideMode(mode) ? 'inside' : 'outside';
   return shape(isLasso(mode) ? 'polygon' : 'polyline', { points: path.join(' '), class: side });
+}
+
+function diameterShape([[x1, y1], [x2, y2]]) {
+  return shape('line', { x1, y1, x2, y2, class: 'diameter' });
 }
 
 function boxShape([[x1, y1], [x2, y2]]) {

@@ -2,6 +2,7 @@
 // The tab: what the reader does goes to the server, what it answers goes to page and viewport.
 
 import { knownTargets } from './checks.js';
+import { isMeasurement, sentAbout, shownSizes } from './measure.js';
 import { nrrdOf } from './nrrd.js';
 import { Overlay, isInsideMode } from './overlay.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
@@ -18,7 +19,6 @@ import {
   shown,
 } from './session.js';
 import {
-  aboutOf,
   calling,
   hasVoxels,
   isEdited,
@@ -226,6 +226,7 @@ export class Panel {
     const target = active(this.#state);
     const isHere = target !== null && target.series === this.#viewer.series;
     const prompts = isHere ? target.edit.prompts : null;
+    this.#overlay.lines = (isHere && shownSizes(target)?.lines) || [];
     // A box that the reader is moving by keys is drawn on.
     if (prompts === this.#drawnPrompts) this.#overlay.draw();
     else this.#overlay.show(prompts, target?.edit.answer?.ijk_to_lps);
@@ -264,14 +265,20 @@ export class Panel {
     const place = search ? { plane: this.#viewer.plane } : this.#viewer.slice;
     const propagate = this.#view.propagate.checked;
     const samples = Number(this.#view.times.value);
-    const about = this.#about(series);
     const removal_test = this.#view.removal.checked;
-    const asking = { propagate, samples, removal_test };
-    const values = { ...asking, ...place, ...this.#viewer.window, ...about };
+    const chosen = followedUp(this.#state);
+    const last = active(this.#state);
+    this.#requireSeries(chosen, series);
     await this.#draw();
     const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });
-    for (const query of await this.#questionsOf(question, signal)) {
+    const { questions, follows_up: refers } = await this.#questionsOf(question, signal);
+    // What refers to an answer without having been put to one refers to the last one here.
+    const followed = chosen ?? (refers && last?.series === series && last.edit.answer ? last : null);
+    const about = followed === null ? {} : sentAbout(followed);
+    const asking = { propagate, samples, removal_test };
+    const values = { ...asking, ...place, ...this.#viewer.window, ...about };
+    for (const query of questions) {
       signal.throwIfAborted();
       this.#dispatch({ type: 'asked', question: query, series, search });
       const known = knownTargets(listed(this.#state), series);
@@ -288,14 +295,10 @@ export class Panel {
     this.focus();
   }
 
-  #about(series) {
-    const target = followedUp(this.#state);
-    if (target === null) return {};
-    if (target.series !== series) {
+  #requireSeries(target, series) {
+    if (target !== null && target.series !== series) {
       throw new Error('The question follows up on another series; show that one, or take it away.');
     }
-    const { name, plane, slice, box } = aboutOf(target);
-    return { about: { name, plane, slice, box } };
   }
 
   /** A list of targets is asked one by one. */
@@ -305,7 +308,7 @@ export class Panel {
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       this.#dispatch({ type: 'failed', error: describeFault(error) });
-      return [];
+      return { questions: [], follows_up: false };
     }
   }
 
@@ -328,7 +331,7 @@ export class Panel {
       for await (const { event, data } of await open(signal)) {
         signal.throwIfAborted(); // what arrived just before the reader left counts no more
         this.#dispatch({ type: 'event', name: event, data });
-        if (event === 'answer') await this.#showAnswer(data);
+        if (event === 'answer' && !isMeasurement(data)) await this.#showAnswer(data);
         if (event === 'mask') await this.#draw();
       }
     } catch (error) {

@@ -3,6 +3,7 @@
 // what a running stream is making of one (`draft`), and the commands that made them what they are.
 // A command is `{kind, id, before, after}`, edits of a target; its inverse exchanges the two.
 
+import { isMeasurement, measuredIn, withSizes } from './measure.js';
 import {
   calledAs,
   gridOf,
@@ -173,7 +174,7 @@ const EVENTS = {
     step: 'Reasoning.',
     draft: drafted(state, target => ({ ...target, reasoning: target.reasoning + data.text })),
   }),
-  answer: (state, data) => ({
+  answer: (state, data) => (isMeasurement(data) ? measuring(state) : ({
     step: data.present ? 'Segmenting.' : null,
     draft: drafted(state, target => {
       const { prompts } = target.edit;
@@ -182,22 +183,23 @@ const EVENTS = {
         ? { ...target, edit, reasoning: data.reasoning ?? target.reasoning }
         : { ...target, edit: { ...edit, prompts } };
     }),
-  }),
-  mask: (state, data) => ({
+  })),
+  mask: (state, data) => (state.draft.measures ? {} : ({
     step: data.scope === 'slice' ? 'Segmenting through the volume.' : state.step,
     draft: drafted(state, target => {
       const earlier = isQuestion(state) ? null : find(state, target.id).edit.model;
       return { ...target, edit: withMask(target.edit, data, earlier, state.draft.sent) };
     }),
-  }),
+  })),
   record: (state, data) => {
     const { kind, target } = state.draft;
     const ended = { phase: IDLE, step: null, draft: null };
     if (!isQuestion(state)) return { ...ended, ...done(state, kind, target.id, target.edit) };
+    if (state.draft.measures) return { ...ended, ...measured(state, data.medreasoner) };
     const checked = withChecks(target, data.medreasoner?.checks);
     const named = calledAs(checked, data.target ?? {});
     const answered = {
-      ...named,
+      ...withSizes(named, data.medreasoner ?? {}),
       inferenceId: data.inference_id,
       models: modelsOf(data.medreasoner ?? {}),
       first: named.edit,
@@ -207,6 +209,14 @@ const EVENTS = {
   error: (state, data) =>
     data.status === 499 ? CHANGES.cancelled() : failed(data.detail),
 };
+
+/** Sizes of a target that is there make no new one. */
+const measuring = ({ draft }) => ({ step: 'Measuring.', draft: { ...draft, measures: true } });
+
+function measured(state, result) {
+  const { targets, id } = measuredIn(state.targets, result);
+  return { targets, activeId: id ?? state.activeId, aboutId: null };
+}
 
 function withMask(edit, data, earlier, sent) {
   const grid = gridOf(data);

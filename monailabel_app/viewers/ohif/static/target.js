@@ -52,6 +52,9 @@ export function newTarget(number, series, question) {
     first: null,
     // What was decided: `{outcome, pacs, mask, name, check}`; mask and name are what was stored.
     stored: null,
+    // Sizes that the server told, of measure.js, and the mask that they are of.
+    measured: null,
+    measuredMask: null,
     edit: { ...NO_EDIT, name: numbered(number) },
   };
 }

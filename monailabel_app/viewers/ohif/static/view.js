@@ -11,6 +11,7 @@ import {
   listed,
 } from './session.js';
 import { checksOf, describeChecks, markedTrace } from './checks.js';
+import { shownSizes } from './measure.js';
 import { LONGEST_NAME, aboutOf, marksOf } from './target.js';
 import {
   describeAbout,
@@ -125,9 +126,11 @@ export class View {
       describeChecks(reasoning, checks).map(line)
     );
     this.#set(this.models, target?.models ? `${describeModels(target.models)} ` : '');
-    this.#list(this.facts, target?.edit, () =>
-      target?.edit.answer ? describeAnswer(target.edit.answer, target.edit.sizes).map(line) : []
-    );
+    const told = shownSizes(target)?.text ?? null;
+    this.#list(this.facts, [target?.edit, told], () => [
+      ...(told === null ? [] : [line({ text: told, alert: false })]),
+      ...(target?.edit.answer ? describeAnswer(target.edit.answer, target.edit.sizes).map(line) : []),
+    ]);
     this.#list(this.decision, target?.stored, () =>
       target?.stored ? [line(describeDecision(target.stored.outcome, target.stored.pacs))] : []
     );

@@ -23,9 +23,9 @@ def with_side(result: InferenceResult, volume: Volume) -> InferenceResult:
         result: of a question about ``volume``.
         volume: whose grid the mask is on.
     """
-    told = asked_side(result.query)
+    told = asked_side(result.asks_for)
     found = None if told is None else judge_side(told, result.mask_ijk, volume)
-    query = result.query or ""
+    query = result.asks_for or ""
     earlier, warning = contradiction(result.laterality, query), contradiction(found, query)
     warnings = tuple(said for said in result.warnings if said != earlier)
     if warning is not None:

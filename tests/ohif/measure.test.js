@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 const at = name => import(new URL(`../../monailabel_app/viewers/ohif/static/${name}`, import.meta.url));
 const { isMeasurement, sentAbout, shownSizes } = await at('measure.js');
-const { active, initialState, listed, reduce } = await at('session.js');
+const { active, initialState, lastAnswered, listed, reduce } = await at('session.js');
 
 const GRID = { shape_ijk: [4, 3, 2], ijk_to_lps: [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]] };
 const RUNS = [5, 2, 17];
@@ -73,4 +73,16 @@ test('the recorded answer goes along, and a mask only where the reader has chang
   const id = active(state).id;
   const painted = reduce(state, { type: 'brushed', id, before: RUNS, after: [5, 3, 16] });
   assert.deepEqual(sentAbout(active(painted)).about_mask, { shape_ijk: [4, 3, 2], runs: '5,3,16' });
+});
+
+test('a question refers to the last answer on its series that was understood', () => {
+  const puzzled = { ...ANSWER, present: false, outcome: 'not_understood', prompts: null };
+  const odd = [
+    asked('and?'), event('answer', puzzled), event('record', { inference_id: 'odd', medreasoner: puzzled }),
+  ];
+  const state = run([...answered('first'), ...odd]);
+  assert.equal(active(state).inferenceId, 'odd');
+  assert.equal(lastAnswered(state, 's').inferenceId, 'first');
+  assert.equal(lastAnswered(state, 'other'), null);
+  assert.equal(lastAnswered(initialState(), 's'), null);
 });

@@ -15,6 +15,7 @@ import {
   followedUp,
   initialState,
   listed,
+  lastAnswered,
   reduce,
   shown,
 } from './session.js';
@@ -267,14 +268,14 @@ export class Panel {
     const samples = Number(this.#view.times.value);
     const removal_test = this.#view.removal.checked;
     const chosen = followedUp(this.#state);
-    const last = active(this.#state);
+    const last = lastAnswered(this.#state, series);
     this.#requireSeries(chosen, series);
     await this.#draw();
     const signal = this.#enter();
     this.#dispatch({ type: 'asked', question, series, search });
     const { questions, follows_up: refers } = await this.#questionsOf(question, signal);
     // What refers to an answer without having been put to one refers to the last one here.
-    const followed = chosen ?? (refers && last?.series === series && last.edit.answer ? last : null);
+    const followed = chosen ?? (refers ? last : null);
     const about = followed === null ? {} : sentAbout(followed);
     const asking = { propagate, samples, removal_test };
     const values = { ...asking, ...place, ...this.#viewer.window, ...about };

@@ -82,6 +82,12 @@ export function followedUp(state) {
   return listed(state).find(({ id, edit }) => id === state.aboutId && canFollow(edit)) ?? null;
 }
 
+/** What a question refers to that refers to an answer without naming it; `null` for none there is. */
+export function lastAnswered(state, series) {
+  const latest = [active(state), ...listed(state).toReversed()];
+  return latest.find(target => target?.series === series && canFollow(target.edit)) ?? null;
+}
+
 const canFollow = ({ answer }) => answer !== null && !isPuzzled(answer);
 
 const CHANGES = {

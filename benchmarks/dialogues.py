@@ -9,7 +9,8 @@ reader says next (turns are divided by ``|``), and what each turn is to come to:
 * ``?``: it cannot be told, and the answer says so.
 
 A turn that names a labelled target goes on with that target's true mask. Targets are looked for
-with the given reasoner, on the slice on which the first target is largest::
+with the given reasoner, on the slice on which the first target is largest. The second computation
+of diameters needs the package shapely::
 
     python benchmarks/dialogues.py --data ../shared/data --out dialogues.json
 """
@@ -75,9 +76,9 @@ class Labelled:
         prompts = None
         if on_slice.any():
             rows, columns = np.nonzero(on_slice)
-            box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            edges = tuple(float(edge) for edge in box)
-            prompt = SourcedPrompt(SlicePrompt(edges), REASONER, ())
+            x1, x2 = float(columns.min()), float(columns.max() + 1)
+            y1, y2 = float(rows.min()), float(rows.max() + 1)
+            prompt = SourcedPrompt(SlicePrompt((x1, y1, x2, y2)), REASONER, ())
             prompts = record_prompt(prompt, shown.mapping)
         return InferenceResult(
             inference_id=name, created_at=now(), kind="ask", query=question_for(name),
@@ -128,7 +129,7 @@ def talked(labelled: Labelled, first: str, said: str, expected: str, asked: Any)
         read = asked(labelled.volume, AskRequest(text, earlier=earlier))
         turns.append(Turn(text, wanted, came_to(read, earlier)))
         target = None if read.reading is None else read.reading.target
-        if read.answer is None and target in labelled.masks:
+        if read.answer is None and target is not None and target in labelled.masks:
             earlier = labelled.found(target, read.request.selection.index)
     return turns
 
@@ -156,8 +157,8 @@ def _way(moved: int) -> str:
 def diameters(labelled: Mapping[str, Labelled]) -> Iterator[dict[str, Any]]:
     """Both diameters of each true mask on three slices, and those of an independent computation.
 
-    The longest: of all pairs of corners of the outline's pixels (shapely builds the outline, scipy
-    the distances). The one across: shapely cuts the outline by parallel lines, a tenth of a pixel
+    The longest: of all pairs of corners of the outline, which shapely draws. The one across it, or
+    across any that is as long: shapely cuts the outline by parallel lines, a tenth of a pixel
     apart.
     """
     for name, image in labelled.items():
@@ -166,9 +167,10 @@ def diameters(labelled: Mapping[str, Labelled]) -> Iterator[dict[str, Any]]:
             for index in np.unique(filled[np.linspace(0, len(filled) - 1, 3).astype(int)]):
                 mapping = slice_mapping(image.volume, Plane.AXIAL, int(index))
                 measured = measure_target(mask, mapping)
-                if measured is None or measured.longest.length_mm is None:
+                if measured is None:
                     continue
-                ours = measured.longest.length_mm, measured.perpendicular.length_mm
+                lines = (measured.longest, measured.perpendicular)
+                ours = [line.length_mm or line.length_px for line in lines]
                 theirs = _by_shapely(slice_of_mask(mask, mapping), mapping.spacing_xy_mm)
                 voxel_mm = max(mapping.spacing_xy_mm)
                 off = [abs(a - b) / voxel_mm for a, b in zip(ours, theirs, strict=True)]
@@ -177,8 +179,8 @@ def diameters(labelled: Mapping[str, Labelled]) -> Iterator[dict[str, Any]]:
 
 def _by_shapely(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> tuple[float, float]:
     from scipy.spatial.distance import pdist, squareform
-    from shapely import LineString, box
-    from shapely.ops import unary_union
+    from shapely import LineString, box  # type: ignore[import-untyped]
+    from shapely.ops import unary_union  # type: ignore[import-untyped]
 
     wide, high = spacing
     pixels = [box(x * wide, y * high, (x + 1) * wide, (y + 1) * high) for y, x in np.argwhere(mask)]
@@ -186,17 +188,16 @@ def _by_shapely(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> tuple[
     parts = getattr(outline, "geoms", [outline])
     points = np.concatenate([np.array(part.exterior.coords)[:-1] for part in parts])
     distances = squareform(pdist(points))
-    start, end = np.unravel_index(int(distances.argmax()), distances.shape)
-    along = (points[end] - points[start]) / distances[start, end]
-    across = np.array([-along[1], along[0]])
-    middle, reach = points[start], float(distances.max())
-    longest = 0.0
-    for offset in np.arange(0, reach, min(spacing) / 10) + min(spacing) / 23:
-        place = middle + offset * along
-        line = LineString([place - reach * across, place + reach * across])
-        cut = outline.intersection(line)
-        longest = max([longest, *(piece.length for piece in getattr(cut, "geoms", [cut]))])
-    return float(distances.max()), longest
+    reach, longest = float(distances.max()), 0.0
+    for start, end in np.argwhere(np.triu(distances) > reach * (1 - 1e-9)):
+        along = (points[end] - points[start]) / reach
+        across = np.array([-along[1], along[0]])
+        for offset in np.arange(0, reach, min(spacing) / 10) + min(spacing) / 23:
+            place = points[start] + offset * along
+            line = LineString([place - reach * across, place + reach * across])
+            cut = outline.intersection(line)
+            longest = max([longest, *(piece.length for piece in getattr(cut, "geoms", [cut]))])
+    return reach, longest
 
 
 def main(

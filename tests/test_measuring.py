@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.spatial.distance import pdist
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume, slice_mapping
-from medreasoner_infer.measuring.diameters import longest_diameter, perpendicular_diameter
+from medreasoner_infer.measuring.diameters import both_diameters
 from medreasoner_infer.measuring.measured import feret_sizes, measure_target, steps_of
 from medreasoner_infer.measuring.telling import NO_SPREAD, ONE_SLICE, tell_sizes
 
@@ -66,7 +66,7 @@ def blob(seed: int) -> np.ndarray:
 @given(st.integers(0, 10_000), st.sampled_from([(1.0, 1.0), (0.7, 1.9), (3.0, 0.5)]))
 def test_the_longest_diameter_is_that_of_all_pairs_of_corners(seed, spacing) -> None:
     mask, steps = blob(seed), np.diag(spacing)
-    ends = longest_diameter(mask, steps)
+    ends, _ = both_diameters(mask, steps)
     assert np.linalg.norm((ends[1] - ends[0]) @ steps) == pytest.approx(
         longest_of_all_pairs(mask, steps)
     )
@@ -78,8 +78,7 @@ def test_the_perpendicular_diameter_is_the_longest_line_that_stays_in_the_mask(
     seed, spacing
 ) -> None:
     mask, steps = blob(seed), np.diag(spacing)
-    longest = longest_diameter(mask, steps)
-    across = perpendicular_diameter(mask, longest, steps)
+    longest, across = both_diameters(mask, steps)
     length = np.linalg.norm((across[1] - across[0]) @ steps)
     assert length == pytest.approx(longest_line_across(mask, longest, steps), abs=0.15)
     assert abs(((longest[1] - longest[0]) @ steps) @ ((across[1] - across[0]) @ steps)) < 1e-6
@@ -88,13 +87,25 @@ def test_the_perpendicular_diameter_is_the_longest_line_that_stays_in_the_mask(
     assert mask[rows, columns].mean() > 0.97  # a line along an edge is in and out
 
 
+def test_of_equally_long_diameters_that_with_the_longest_line_across_counts() -> None:
+    """Both diagonals of the block are as long; one corner is cut, across which it is shorter."""
+    mask = np.ones((6, 8), bool)
+    mask[2:4, 2:6] = False
+    mask[5, 1:3] = False
+    steps = ISOTROPIC
+    ends = [np.array(pair, float) for pair in (((0, 0), (8, 6)), ((0, 6), (8, 0)))]
+    longest, across = both_diameters(mask, steps)
+    assert np.linalg.norm(longest[1] - longest[0]) == pytest.approx(10)
+    best = max(longest_line_across(mask, pair, steps) for pair in ends)
+    assert np.linalg.norm(across[1] - across[0]) == pytest.approx(best, abs=0.1)
+
+
 def test_of_a_rectangle_both_are_known() -> None:
     """The line across the diagonal of a by b is a d / b long, where a is the shorter side."""
     mask = np.zeros((9, 8), bool)
     mask[1:8, 2:7] = True
     steps = np.diag((1.5, 0.75))
-    longest = longest_diameter(mask, steps)
-    across = perpendicular_diameter(mask, longest, steps)
+    longest, across = both_diameters(mask, steps)
     diagonal = np.hypot(7.5, 5.25)
     assert np.linalg.norm((longest[1] - longest[0]) @ steps) == pytest.approx(diagonal)
     assert np.linalg.norm((across[1] - across[0]) @ steps) == pytest.approx(5.25 * diagonal / 7.5)
@@ -103,15 +114,13 @@ def test_of_a_rectangle_both_are_known() -> None:
 def test_a_single_pixel_is_as_long_as_its_diagonal() -> None:
     mask = np.zeros((3, 3), bool)
     mask[1, 1] = True
-    longest = longest_diameter(mask, ISOTROPIC)
-    across = perpendicular_diameter(mask, longest, ISOTROPIC)
+    longest, across = both_diameters(mask, ISOTROPIC)
     assert np.linalg.norm(longest[1] - longest[0]) == pytest.approx(np.sqrt(2))
     assert np.linalg.norm(across[1] - across[0]) == pytest.approx(np.sqrt(2), rel=1e-6)
 
 
 def test_of_a_bent_mask_the_line_across_does_not_bridge_the_bay() -> None:
-    longest = longest_diameter(KIDNEY, ISOTROPIC)
-    across = perpendicular_diameter(KIDNEY, longest, ISOTROPIC)
+    longest, across = both_diameters(KIDNEY, ISOTROPIC)
     expected = longest_line_across(KIDNEY, longest, ISOTROPIC)
     assert np.linalg.norm(across[1] - across[0]) == pytest.approx(expected, abs=0.1)
 
@@ -194,8 +203,7 @@ def test_the_line_across_is_never_longer_than_the_extent_of_a_report() -> None:
         shape = (mask.shape[1], mask.shape[0], 1)
         mapping = slice_mapping(volume_of(shape, np.diag([0.7, 1.9, 1, 1.0])), Plane.AXIAL, 0)
         sizes = feret_sizes(mask, mapping)
-        longest = longest_diameter(mask, steps_of(mapping))
-        across = perpendicular_diameter(mask, longest, steps_of(mapping))
+        _, across = both_diameters(mask, steps_of(mapping))
         length = np.linalg.norm((across[1] - across[0]) @ steps_of(mapping))
         assert length <= sizes.short_axis_mm + 1e-6
         assert sizes.long_axis_mm == pytest.approx(longest_of_all_pairs(mask, steps_of(mapping)))

@@ -24,6 +24,8 @@ Points = NDArray[np.float64]
 
 # Of the mask's extent: how far beside a corner of the outline a line is laid.
 _BESIDE = 1e-9
+# Of a length: what rounding makes of equal ones.
+_SAME = 1e-9
 
 
 def hull_corners(mask_hw: NDArray[np.bool_]) -> Points:
@@ -61,10 +63,28 @@ def extent_across(points: Points, start: int, end: int) -> float:
     return float(offsets.max() - offsets.min())
 
 
-def longest_diameter(mask_hw: NDArray[np.bool_], steps: Points) -> Points:
-    """The two points (2, 2) of the outline, in slice px, that lie farthest apart."""
-    corners = hull_corners(mask_hw)
-    return corners[list(farthest_two(corners @ steps))]
+def both_diameters(mask_hw: NDArray[np.bool_], steps: Points) -> tuple[Points, Points]:
+    """The longest diameter and the perpendicular one, each by its two ends (2, 2) in slice px.
+
+    Of several that are equally long, the one with the longest line across it.
+
+    Args:
+        mask_hw: (H, W), with a pixel at least.
+        steps: as the module says.
+    """
+    found = [
+        (longest, perpendicular_diameter(mask_hw, longest, steps))
+        for longest in _longest_diameters(hull_corners(mask_hw), steps)
+    ]
+    return max(found, key=lambda pair: float(np.linalg.norm((pair[1][1] - pair[1][0]) @ steps)))
+
+
+def _longest_diameters(corners_px: Points, steps: Points) -> list[Points]:
+    """All pairs of corners that lie farthest apart."""
+    points = corners_px @ steps
+    distances = np.linalg.norm(points[:, np.newaxis] - points[np.newaxis], axis=-1)
+    starts, ends = np.nonzero(np.triu(distances) >= distances.max() * (1 - _SAME))
+    return [corners_px[[start, end]] for start, end in zip(starts, ends, strict=True)]
 
 
 def perpendicular_diameter(mask_hw: NDArray[np.bool_], longest_px: Points, steps: Points) -> Points:

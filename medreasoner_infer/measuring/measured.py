@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from medreasoner_infer.imaging import SliceMapping, slice_of_mask
 from medreasoner_infer.measuring.diameters import (
     Points,
+    both_diameters,
     extent_across,
     farthest_two,
     hull_corners,
-    longest_diameter,
-    perpendicular_diameter,
 )
 from medreasoner_infer.types import XY, XYXY, XYZ
 
@@ -119,8 +118,7 @@ def measure_target(
         return None
     steps = steps_of(mapping)
     stretches = _stretches(answer_box_px, other_boxes_px)
-    longest_px = longest_diameter(on_slice, steps)
-    across_px = perpendicular_diameter(on_slice, longest_px, steps)
+    longest_px, across_px = both_diameters(on_slice, steps)
     other_axes = tuple(axis for axis in range(3) if axis != mapping.slice_axis)
     filled = np.count_nonzero(np.any(mask_ijk, axis=other_axes))
     area_px, area = int(on_slice.sum()), _area_of_a_pixel(steps)

@@ -163,7 +163,7 @@ def test_the_same_is_read_in_eight_languages(what) -> None:
         "the structure behind the trachea", "¿Dónde está el bazo?", "left lung",
         "Which organ makes bile and fills the right upper abdomen?",
         "Is there a fracture?", "Hello", "", "??", "Which organ is measured by PSA?",
-        "Where is the heart on this slice?", "next", "segment it through the volume",
+        "Where is the heart on this slice?", "next", "𐩀 slices up", "segment it through the volume",
     ],
 )  # fmt: skip
 def test_a_question_that_stands_by_itself_refers_to_nothing(text) -> None:

@@ -143,7 +143,7 @@ class _Signs:
                 named += singles
             elif phrase:
                 signs.append(phrases.meanings[phrase])
-            elif plain[at].isdigit():
+            elif plain[at].isdecimal():
                 signs.append((Sign("numbers", int(plain[at])),))
             elif plain[at].isalnum():
                 return None

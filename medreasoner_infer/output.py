@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.atomic import replacing
+from medreasoner_infer.doubt_record import GOOD_DICE, Doubt
 from medreasoner_infer.imaging import (
     OverlayContent,
+    SliceMapping,
     Volume,
     edge_letters,
     slice_image,
+    slice_of_mask,
     slice_values,
     write_mask,
     write_overlay,
@@ -33,7 +36,8 @@ def write_result(
     folder: Path,
     *,
     suffix: str = "",
-) -> tuple[Path, Path, Path]:
+    readings_ijk: NDArray[np.uint8] | None = None,
+) -> tuple[Path, ...]:
     """Write one result into ``folder`` (made if absent), each file atomically.
 
     Args:
@@ -42,9 +46,11 @@ def write_result(
         volume: the image that the question was about.
         folder: where to write.
         suffix: put behind each file's stem, e.g. ``_1``.
+        readings_ijk: of a result with doubt; becomes ``agreement.nii.gz``, in per cent of the
+            readings that hold each voxel.
 
     Returns:
-        The paths of the answer, the mask and the overlay.
+        The paths of the answer, the mask, the overlay and, if it is written, the agreement.
     """
     folder.mkdir(parents=True, exist_ok=True)
     answer = folder / f"answer{suffix}.json"
@@ -53,8 +59,13 @@ def write_result(
     mask = folder / f"mask{suffix}{'.png' if is_one_picture else '.nii.gz'}"
     write_mask(mask_ijk, volume, mask)
     overlay = folder / f"overlay{suffix}.png"
-    write_overlay(overlay_content(inference, mask_ijk, volume), overlay)
-    return answer, mask, overlay
+    write_overlay(overlay_content(inference, mask_ijk, volume, readings_ijk), overlay)
+    if readings_ijk is None or inference.doubt is None:
+        return answer, mask, overlay
+    per_cent = np.rint(readings_ijk * (100.0 / inference.doubt.readings)).astype(np.uint8)
+    agreement = folder / f"agreement{suffix}.nii.gz"
+    write_mask(per_cent, volume, agreement)
+    return answer, mask, overlay, agreement
 
 
 def write_summary(question: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
@@ -78,13 +89,15 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def overlay_content(
-    inference: Inference, mask_ijk: NDArray[np.uint8], volume: Volume
+    inference: Inference,
+    mask_ijk: NDArray[np.uint8],
+    volume: Volume,
+    readings_ijk: NDArray[np.uint8] | None = None,
 ) -> OverlayContent:
     """What the picture of a result shows; the record alone says which slice and window."""
     mapping, window = inference.mapping(volume), inference.window()
     prompts = inference.prompts
-    mask_volume = Volume(mask_ijk, volume.ijk_to_lps, "OT", "mask", volume.source)
-    on_slice = slice_values(mask_volume, mapping) > 0
+    on_slice = slice_of_mask(mask_ijk, mapping)
     models = [("reasoner", inference.reasoner), ("segmenter", inference.segmenter)]
     known = {role: model for role, model in models if model is not None}
     notices = dict.fromkeys(model.notice for model in known.values() if model.notice)
@@ -94,11 +107,13 @@ def overlay_content(
         bbox_xyxy_px=None if prompts is None else prompts.bbox_xyxy_slice_px,
         points_xy_px=() if prompts is None else prompts.points_xy_slice_px,
         point_labels=() if prompts is None else prompts.point_labels,
+        agreement=_agreement(inference.doubt, readings_ijk, volume, mapping),
         edge_letters=edge_letters(volume, mapping),
         scale_known=volume.spacing_known,
         caption=_caption(inference),
         question=inference.query or "",
         reasoning=inference.reasoning or "",
+        readings="" if inference.doubt is None else f"{inference.doubt.words}.",
         outcome=_outcome(inference, int(on_slice.sum())),
         present=inference.present,
         understood=inference.outcome != "not_understood",
@@ -114,6 +129,19 @@ def _diameters(inference: Inference) -> tuple[tuple[XY, XY], ...]:
     if measured is None:
         return ()
     return measured.longest.ends_xy_slice_px, measured.perpendicular.ends_xy_slice_px
+
+
+def _agreement(
+    doubt: Doubt | None,
+    readings_ijk: NDArray[np.uint8] | None,
+    volume: Volume,
+    mapping: SliceMapping,
+) -> NDArray[np.float32] | None:
+    """The share of the readings that hold each pixel of the slice."""
+    if doubt is None or readings_ijk is None:
+        return None
+    counted = Volume(readings_ijk, volume.ijk_to_lps, "OT", "readings", volume.source)
+    return np.asarray(slice_values(counted, mapping) / np.float32(doubt.readings))
 
 
 def _caption(inference: Inference) -> str:
@@ -138,6 +166,15 @@ def _outcome(inference: Inference, slice_pixels: int) -> str:
     if inference.confidence is not None and inference.calibrated:
         uncertain = ", uncertain" if inference.confidence < UNCERTAIN_BELOW else ""
         text += f"; probability that it is right {inference.confidence:.0%}{uncertain}"
-    if inference.agreement is not None:
+    if inference.doubt is not None:
+        text += _doubted(inference.doubt)
+    elif inference.agreement is not None:
         text += f", agreement of samples {inference.agreement:.2f}"
     return text + "."
+
+
+def _doubted(doubt: Doubt) -> str:
+    text = f", {doubt.readings} readings agree to {doubt.agreement:.0%}"
+    if doubt.probability is not None:
+        text += f", a Dice of {GOOD_DICE:g} or more has the probability {doubt.probability:.0%}"
+    return text

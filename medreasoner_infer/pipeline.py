@@ -19,6 +19,7 @@ from medreasoner_infer.checks import Checks
 from medreasoner_infer.checks.checking import check_statements
 from medreasoner_infer.checks.removal import removal_test
 from medreasoner_infer.corrections import Correction
+from medreasoner_infer.doubt import Asked, measure_doubt
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.follow_up import (
     follow_up,
@@ -238,6 +239,7 @@ class Pipeline:
             follow_up=followed,
             known=known,
             read_as=read.reading,
+            asked=Asked(reasoner, self.segmenter, shown, request, (answer, *samples)),
             warnings=(
                 *read.warnings,
                 *follow_up_warnings(followed),
@@ -291,31 +293,34 @@ class Pipeline:
     def _segmented(
         self, reading: _Reading, propagate: bool, hooks: Hooks, watch: Stopwatch
     ) -> InferenceResult:
-        """Make the mask, first on the slice, then through the volume if that is wanted."""
+        """Make the mask, on the slice, through the volume if that is wanted, then the doubt."""
         shown = reading.shown
         propagated = _goes_further(reading, propagate)
         mask_ijk = _mask_to_fill(reading, propagated)
-        predicted_iou = None
+        predicted_ious: dict[int, float] = {}
         with watch.stage("segment"):
             masks = self._masks(reading, propagated, hooks)
             for index, first in itertools.islice(masks, 1):
                 _put(first, index, shown, mask_ijk)
-                predicted_iou = first.predicted_iou
+                predicted_ious[index] = first.predicted_iou
+        predicted_iou = next(iter(predicted_ious.values()), None)
         result = reading.result(mask_ijk, predicted_iou, self.segmenter.identity, watch)
         result = with_side(result, shown.volume)
         hooks.report_answer(result, shown.volume)
-        if not propagated:
-            return result
-        with watch.stage("segment"):
-            for index, slice_mask in masks:
-                _put(slice_mask, index, shown, mask_ijk)
-        result = replace(
-            result,
-            propagated=True,
-            mask=summarise_mask(mask_ijk, shown.mapping, predicted_iou),
-            timings_s=watch.timings_s(),
-        )
-        return with_side(result, shown.volume)
+        if propagated:
+            with watch.stage("segment"):
+                for index, slice_mask in masks:
+                    _put(slice_mask, index, shown, mask_ijk)
+                    predicted_ious[index] = slice_mask.predicted_iou
+            summary = summarise_mask(mask_ijk, shown.mapping, predicted_iou)
+            result = replace(result, propagated=True, mask=summary)
+            result = with_side(result, shown.volume)
+        if reading.asked is not None and reading.samples:
+            ious = predicted_ious if propagated else None
+            with watch.stage("doubt"):
+                doubt, readings_ijk = measure_doubt(reading.asked, mask_ijk, ious, hooks)
+            result = replace(result, doubt=doubt, readings_ijk=readings_ijk)
+        return replace(result, timings_s=watch.timings_s())
 
     def _masks(self, reading: _Reading, propagated: bool, hooks: Hooks) -> Masks:
         if reading.prompt is None:
@@ -345,6 +350,7 @@ class _Reading:
     follow_up: FollowUp | None = None
     known: tuple[EarlierTarget, ...] = ()
     read_as: FollowUpReading | None = None
+    asked: Asked | None = None
     correction: Correction | None = None
     last_mask_ijk: NDArray[Any] | None = None
     warnings: tuple[str, ...] = ()

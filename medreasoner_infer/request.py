@@ -84,11 +84,12 @@ class AskRequest:
     """A clinical question about a volume.
 
     With ``samples`` > 1 the first answer is greedy and stays the answer; the others are drawn at
-    :data:`SAMPLING_TEMPERATURE` and tell how far the model agrees with itself. ``about`` says which
-    earlier target a follow-up question goes on from; ``earlier`` is the answer itself, so that its
-    mask can be measured, and says it where ``about`` does not. ``known`` are targets of other
-    answers about the image, by which the reasoning is checked. With ``removal_test`` the question
-    is asked again without the region that the answer points to.
+    :data:`SAMPLING_TEMPERATURE` and, with slightly changed views of the slice, tell where the
+    model doubts (:mod:`medreasoner_infer.doubt`). ``about`` says which earlier target a follow-up
+    question goes on from; ``earlier`` is the answer itself, so that its mask can be measured, and
+    says it where ``about`` does not. ``known`` are targets of other answers about the image, by
+    which the reasoning is checked. With ``removal_test`` the question is asked again without the
+    region that the answer points to.
 
     Raises:
         InputError: if the question is empty or too long, there are too many clicks, the number of

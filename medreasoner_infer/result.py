@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_infer.checks.record import Checks
+from medreasoner_infer.doubt_record import Doubt
 from medreasoner_infer.errors import MalformedInferenceError
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, Window, slice_mapping
 from medreasoner_infer.laterality import Laterality
@@ -171,9 +172,10 @@ class Inference(_Judged):
     that the answer is right, not the model's own. ``timings_s`` maps a stage to seconds.
     ``software_version`` is that of this package when it answered, ``None`` in records from before
     it was kept. ``laterality`` compares the side that the question tells with that of the mask.
-    ``checks`` says which statements of the reasoning hold.
-    ``kind`` is ``ask``, ``segment`` or ``measure``: the mask of an earlier answer
-    again, with its sizes. ``reading`` is how a question that refers to an earlier answer was read.
+    ``checks`` says which statements of the reasoning hold. ``kind`` is ``ask``, ``segment`` or
+    ``measure``: the mask of an earlier answer again, with its sizes. ``reading`` is how a question
+    that refers to an earlier answer was read. ``doubt`` is there where further answers were
+    sampled.
     """
 
     inference_id: str
@@ -204,6 +206,7 @@ class Inference(_Judged):
     laterality: Laterality | None = None
     checks: Checks | None = None
     reading: FollowUpReading | None = None
+    doubt: Doubt | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types (tuples become lists)."""
@@ -259,10 +262,12 @@ class InferenceResult(Inference):
     """A record and its mask.
 
     ``mask_ijk`` is uint8 of shape (I, J, K) on the image's own grid, 0 or 1, all zero when the
-    target is not present and nothing was clicked on.
+    target is not present and nothing was clicked on. ``readings_ijk``, likewise, holds how many of
+    the ``doubt.readings`` hold each voxel; ``None`` where there is no doubt.
     """
 
     mask_ijk: NDArray[np.uint8] = field(kw_only=True)
+    readings_ijk: NDArray[np.uint8] | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, record: Inference, mask_ijk: NDArray[np.uint8]) -> InferenceResult:

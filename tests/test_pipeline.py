@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medreasoner_infer.doubt import VIEWS
 from medreasoner_infer.errors import (
     CancelledError,
     InputError,
@@ -282,7 +283,7 @@ def test_agreement_is_the_mean_box_iou_of_the_further_samples(volume):
     result = pipeline.ask(volume, AskRequest("Where?", SliceSelection(index=3), samples=4, seed=9))
     # Boxes of 16 x 16 shifted by half their width: IoU 1/3.
     assert result.agreement == pytest.approx((1 + 1 / 3 + 0) / 3)
-    assert [request.samples for request in reasoner.requests] == [1, 3]
+    assert [request.samples for request in reasoner.requests] == [1, 3, *[1] * len(VIEWS)]
     assert reasoner.requests[1].seed == 9
 
 
@@ -381,7 +382,11 @@ def test_a_record_comes_back_from_json_as_it_was(volume):
     result = pipeline.ask(volume, AskRequest("Where?", samples=3))
     read = Inference.from_dict(json.loads(json.dumps(result.to_dict())))
     assert read == Inference(
-        **{key: value for key, value in vars(result).items() if key != "mask_ijk"}
+        **{
+            key: value
+            for key, value in vars(result).items()
+            if key not in ("mask_ijk", "readings_ijk")
+        }
     )
     assert read.mapping(volume).index == result.slice.index
     assert str(read.window()) == "soft tissue (C 40 / W 400)"

@@ -19,6 +19,7 @@ class OverlayContent:
     Attributes:
         image: the displayed slice.
         mask: bool (H, W) on the slice's pixels.
+        agreement: share (H, W) of the readings that hold each pixel, 0...1.
         bbox_xyxy_px: the reasoner's box in slice px.
         points_xy_px: key points in slice px.
         point_labels: 1 inside the target, 0 outside; empty means all inside.
@@ -27,6 +28,7 @@ class OverlayContent:
         caption: slice and window, e.g. ``"axial 54 / 112"``.
         question: what was asked.
         reasoning: the reasoner's text, shown in full.
+        readings: what the readings say, e.g. ``"6 of 8: spleen; 2 of 8: stomach."``.
         outcome: what was found, e.g. ``"Target not present on this slice."``.
         present: whether a target was found; decides the outcome's colour.
         understood: whether the question was understood; likewise where nothing was found.
@@ -38,6 +40,7 @@ class OverlayContent:
 
     image: SliceImage
     mask: NDArray[np.bool_] | None = None
+    agreement: NDArray[np.float32] | None = None
     bbox_xyxy_px: XYXY | None = None
     points_xy_px: tuple[XY, ...] = ()
     point_labels: tuple[int, ...] = ()
@@ -46,6 +49,7 @@ class OverlayContent:
     caption: str = ""
     question: str = ""
     reasoning: str = ""
+    readings: str = ""
     outcome: str = ""
     present: bool = True
     understood: bool = True

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from medreasoner_infer.imaging.overlay_agreement import agreement_handles, draw_agreement
 from medreasoner_infer.imaging.overlay_content import OverlayContent
 from medreasoner_infer.imaging.overlay_text import (
     LEFT_OUT_NOTE,
@@ -29,6 +30,7 @@ _GUTTER_PX = 40
 _IMAGE_MAX_WH_PX = (820, 820)
 _IMAGE_MIN_SIDE_PX = 120
 _FOOTER_PX = 64
+_LEGEND_COLUMNS = 4
 _TEXT_WIDTHS_PX = (560, 760, 960)
 # Beside a flat slice the text may be this tall before its column is widened.
 _TEXT_MIN_HEIGHT_PX = 640
@@ -83,6 +85,7 @@ def text_blocks(content: OverlayContent) -> list[TextBlock]:
     sections = (
         ("QUESTION", question, _QUESTION),
         ("OUTCOME", content.outcome, outcome),
+        ("READINGS", content.readings, _BODY),
         ("REASONING", reasoning, _BODY),
         ("NOTES", drawable("\n".join(f"• {note}" for note in notes)), _SMALL),
         ("MODELS", "\n".join(content.models), _SMALL),
@@ -142,11 +145,14 @@ def _draw_slice(axes: Axes, content: OverlayContent) -> None:
 
 
 def _draw_findings(axes: Axes, content: OverlayContent) -> None:
+    if content.agreement is not None:
+        draw_agreement(axes, content.agreement)
     if content.mask is not None and content.mask.any():
         # A margin of one pixel closes the contour where the mask touches the slice's edge.
         padded = np.pad(content.mask.astype(np.float32), 1)
         ys, xs = (np.arange(length) - 0.5 for length in padded.shape)
-        axes.contourf(xs, ys, padded, levels=[0.5, 1.5], colors=[_TARGET], alpha=0.25)
+        if content.agreement is None:
+            axes.contourf(xs, ys, padded, levels=[0.5, 1.5], colors=[_TARGET], alpha=0.25)
         axes.contour(xs, ys, padded, levels=[0.5], colors=[_TARGET], linewidths=1.8)
     if content.bbox_xyxy_px is not None:
         x1, y1, x2, y2 = content.bbox_xyxy_px
@@ -225,7 +231,8 @@ def _draw_footer(figure: Figure, content: OverlayContent, left: float, top: floa
     handles = _legend_handles(content)
     if handles:
         figure.legend(
-            handles=handles, loc="upper left", ncols=len(handles), frameon=False,
+            handles=handles, loc="upper left", frameon=False,
+            ncols=min(len(handles), _LEGEND_COLUMNS),
             bbox_to_anchor=(left / width, (top - 34) / height), borderpad=0, borderaxespad=0,
             labelcolor=_MUTED, fontsize=11, handlelength=1.4, columnspacing=1.6,
         )  # fmt: skip
@@ -246,6 +253,8 @@ def _legend_handles(content: OverlayContent) -> list[Line2D | Rectangle]:
             marker = _point_marker(0, 0, inside=inside, size=8)
             marker.set_label(label)
             handles.append(marker)
+    if content.agreement is not None:
+        handles += agreement_handles()
     return handles
 
 

@@ -72,9 +72,18 @@ def put_mask(
     Raises:
         InputError: a shape does not fit the mapping.
     """
-    _require_shape(mask_hw.shape, mapping)
+    put_values(np.where(mask_hw, label, 0), mapping, out_ijk)
+
+
+def put_values(values_hw: NDArray[Any], mapping: SliceMapping, out_ijk: NDArray[np.uint8]) -> None:
+    """Write the values (H, W) of one displayed slice into a volume (I, J, K), in place.
+
+    Raises:
+        InputError: a shape does not fit the mapping.
+    """
+    _require_shape(values_hw.shape, mapping)
     _require_grid(out_ijk, mapping)
-    _slice_view(out_ijk, mapping)[...] = np.where(mask_hw, label, 0)
+    _slice_view(out_ijk, mapping)[...] = values_hw
 
 
 def slice_of_mask(mask_ijk: NDArray[Any], mapping: SliceMapping) -> NDArray[np.bool_]:

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Doubt through the volume: some readings are followed, and the slices to look at are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medreasoner_infer.doubt.looks import Look
+from medreasoner_infer.doubt_record import DoubtfulSlice, Reason
+from medreasoner_infer.hooks import Hooks
+from medreasoner_infer.imaging import put_mask, slice_mapping
+from medreasoner_infer.masks import Target, masks_in_turns
+from medreasoner_infer.segmenters.base import Segmenter
+
+MOST_FOLLOWED = 3
+"""Readings that are carried through the volume, the answer included."""
+ALIKE_DICE = 0.97
+"""Readings that overlap so far are followed as one."""
+
+MOST_DISAGREEMENT = 0.1
+LEAST_PREDICTED_IOU = 0.8
+LEAST_NEIGHBOUR_DICE = 0.7
+
+
+def followed_of(looks: Sequence[Look], dice: NDArray[np.float64]) -> list[int]:
+    """Which readings are followed: the answer, then in turn the one least like those before.
+
+    Args:
+        looks: the answer first.
+        dice: of each pair, (N, N).
+    """
+    chosen = [0]
+    others = {at for at, look in enumerate(looks) if look.mask.any()} - {0}
+    while others and len(chosen) < MOST_FOLLOWED:
+        likeness = {at: float(dice[at, chosen].max()) for at in sorted(others)}
+        least = min(likeness, key=lambda at: likeness[at])
+        if likeness[least] >= ALIKE_DICE:
+            break
+        chosen.append(least)
+        others.remove(least)
+    return chosen
+
+
+def weights_of(
+    looks: Sequence[Look], dice: NDArray[np.float64], chosen: Sequence[int]
+) -> list[int]:
+    """For how many readings each followed one stands: for those that are most like it.
+
+    Readings without a mask are stood for by none.
+    """
+    weights = [0] * len(chosen)
+    for at, look in enumerate(looks):
+        if look.mask.any():
+            weights[int(dice[at, list(chosen)].argmax())] += 1
+    return weights
+
+
+def followed_mask(look: Look, segmenter: Segmenter, hooks: Hooks) -> NDArray[np.uint8]:
+    """The mask (I, J, K) of a reading that is carried through the volume, 0 or 1."""
+    volume, mapping = look.shown.volume, look.shown.mapping
+    mask_ijk = np.zeros(volume.shape_ijk, dtype=np.uint8, order="F")
+    if look.prompt is None:
+        return mask_ijk
+    target = Target(look.shown, look.prompt, None, propagated=True)
+    quiet = Hooks(cancelled=hooks.cancelled, take_turn=hooks.take_turn)
+    for index, found in masks_in_turns(segmenter, target, quiet):
+        put_mask(found.mask, slice_mapping(volume, mapping.plane, index), mask_ijk)
+    return mask_ijk
+
+
+@dataclass(frozen=True)
+class SliceFigures:
+    """What speaks for or against one slice of a propagated mask.
+
+    Attributes:
+        index: voxel index along the cut axis.
+        disagreement: voxels on which the readings differ, each by the share of the fewer, by the
+            mean area that they mark, 0...0.5.
+        predicted_iou: the segmenter's own estimate; ``None`` where the answer marks nothing.
+        neighbour_dice: with the answer's mask on the next slice towards the one that was read;
+            ``None`` on that one.
+        is_end: the answer marks this slice and not the next one, or the last one and not this.
+    """
+
+    index: int
+    disagreement: float
+    predicted_iou: float | None
+    neighbour_dice: float | None
+    is_end: bool
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why to look at it, if there is one."""
+        if self.disagreement > MOST_DISAGREEMENT:
+            return "readings"
+        if self.is_end:
+            return "end"
+        if self.predicted_iou is not None and self.predicted_iou < LEAST_PREDICTED_IOU:
+            return "segmenter"
+        if self.neighbour_dice is not None and self.neighbour_dice < LEAST_NEIGHBOUR_DICE:
+            return "jump"
+        return None
+
+
+def slice_figures(
+    mask_kxy: NDArray[np.uint8],
+    readings_kxy: NDArray[np.uint8],
+    readings: int,
+    start: int,
+    predicted_ious: Mapping[int, float],
+) -> Iterator[SliceFigures]:
+    """The figures of each slice that any reading marks, or that is next to the answer's ends.
+
+    Args:
+        mask_kxy: the answer's mask, slices first, 0 or 1.
+        readings_kxy: how many readings mark each voxel, likewise.
+        readings: how many there are.
+        start: the slice that was read.
+        predicted_ious: by slice that the answer was carried to.
+    """
+    areas = mask_kxy.sum(axis=(1, 2), dtype=np.int64)
+    for index in range(len(mask_kxy)):
+        before = index + (index < start) - (index > start)
+        is_end = bool(areas[before]) != bool(areas[index]) or _is_last(areas, index, start)
+        if not (readings_kxy[index].any() or areas[index] or is_end):
+            continue
+        counts = readings_kxy[index].astype(np.int64)
+        differing = np.minimum(counts, readings - counts).sum()
+        common = np.count_nonzero(mask_kxy[index] & mask_kxy[before])
+        both = int(areas[index] + areas[before])
+        is_start = index == start or both == 0
+        yield SliceFigures(
+            index,
+            float(differing / max(counts.sum(), 1)),
+            predicted_ious.get(index) if areas[index] else None,
+            None if is_start else 2 * common / both,
+            is_end,
+        )
+
+
+def _is_last(areas: NDArray[np.int64], index: int, start: int) -> bool:
+    """Whether the answer marks this slice, and not the next one away from the slice read."""
+    steps = (1, -1) if index == start else (1,) if index > start else (-1,)
+    beyond = [index + step for step in steps if 0 <= index + step < len(areas)]
+    return bool(areas[index]) and any(areas[at] == 0 for at in beyond)
+
+
+def doubtful_slices(figures: Iterator[SliceFigures]) -> tuple[DoubtfulSlice, ...]:
+    """Those with a reason to look at them."""
+    judged = ((each.index, each.reason) for each in figures)
+    return tuple(DoubtfulSlice(index, reason) for index, reason in judged if reason is not None)

@@ -18,6 +18,7 @@ from medreasoner_infer.request import AskRequest, SegmentRequest, SliceSelection
 from medreasoner_infer.types import SlicePrompt
 from monailabel_app.cli.checks import checks_as_lines
 from monailabel_app.cli.dialogue import Answered, converse, read_before, require_dialogue
+from monailabel_app.cli.doubt import doubt_lines
 from monailabel_app.cli.options import (
     DEFAULT_MODEL,
     DeviceOption,
@@ -58,7 +59,7 @@ def ask(
         bool, typer.Option("--propagate", help="Carry the mask through the volume.")
     ] = False,
     samples: Annotated[
-        int, typer.Option(help="Answers drawn; more than one also measures agreement.")
+        int, typer.Option(help="Answers drawn; more than one tells where the model doubts.")
     ] = 1,
     removal_test: Annotated[
         bool,
@@ -91,8 +92,10 @@ def ask(
 ) -> None:
     """Ask a clinical question of an image; writes answer.json, the mask and overlay.png.
 
-    A list of targets is asked one by one: answer_1.json and so on, listed in answers.json. So are
-    the questions of a dialogue: "where is the spleen?" --then "how large is it?".
+    With several answers agreement.nii.gz is written, too: in how many per cent of the readings each
+    voxel lies in the target. A list of targets is asked one by one: answer_1.json and so on,
+    listed in answers.json. So are the questions of a dialogue: "where is the spleen?" --then "how
+    large is it?".
     """
     before = None if about is None else read_before(about)
     if then:
@@ -176,7 +179,7 @@ class _Listed:
         from medreasoner_infer.output import write_summary
 
         paths = _write(result, self._volume, self._out, suffix=f"_{number}")
-        names = zip(("answer", "mask", "overlay"), (path.name for path in paths), strict=True)
+        names = zip(("answer", "mask", "overlay"), (path.name for path in paths[:3]), strict=True)
         asked = {"question": result.query, "present": result.present}
         self._rows.append({**asked, **dict(names)})
         self._summary = write_summary(self._question, self._rows, self._out)
@@ -290,6 +293,9 @@ def _show(result: InferenceResult) -> None:
     if result.outcome == "not_understood":
         said = "The question was not understood; nothing is said about a target."
         console.print(Text(said, "bold magenta"))
+    if result.doubt is not None:
+        for line in doubt_lines(result.doubt):
+            console.print(line)
     for warning in result.warnings:
         console.print(Text.assemble(("Note: ", "yellow"), warning))
     models = [model for model in (result.reasoner, result.segmenter) if model is not None]
@@ -302,7 +308,9 @@ def _write(
 ) -> tuple[Path, ...]:
     from medreasoner_infer.output import write_result
 
-    paths = write_result(result, result.mask_ijk, volume, out, suffix=suffix)
+    paths = write_result(
+        result, result.mask_ijk, volume, out, suffix=suffix, readings_ijk=result.readings_ijk
+    )
     for path in paths:
         console.print(Text(f"wrote {path}"), soft_wrap=True)
     return paths

@@ -11,6 +11,9 @@ text        ``text``: the next piece of the reasoning
 answer      ``present``, ``outcome``, ``confidence``, ``agreement``, ``prompts``, ``slice``, ... of
             the result, and the image's ``ijk_to_lps``
 mask        ``scope`` (``slice``, ``volume``), ``shape_ijk``, ``ijk_to_lps``, ``runs``
+doubt       ``readings``, ``agreement``, ``named``, ... of the result's doubt, where answers were
+            sampled, and by voxel how many readings hold it: ``shape_ijk``, ``ijk_to_lps``,
+            ``counts`` and ``runs``, the value and the length of each run
 record      what ``/infer`` gives as params; the inference is recorded
 error       ``status``, ``detail``: a sentence
 ==========  =====================================================================================
@@ -66,12 +69,23 @@ def mask_runs(mask_ijk: np.ndarray) -> list[int]:
 
 def mask_event(scope: str, mask_ijk: np.ndarray, ijk_to_lps: np.ndarray) -> dict[str, Any]:
     """The data of a ``mask`` event; the affine (4, 4) maps voxel centres to LPS mm."""
+    grid = mask_grid(mask_ijk, ijk_to_lps)
+    return {"scope": scope, **grid, "runs": mask_runs(mask_ijk)}
+
+
+def mask_grid(values_ijk: np.ndarray, ijk_to_lps: np.ndarray) -> dict[str, Any]:
+    """Where voxels (I, J, K) lie: their number along each axis, and the affine."""
     return {
-        "scope": scope,
-        "shape_ijk": list(mask_ijk.shape),
+        "shape_ijk": list(values_ijk.shape),
         "ijk_to_lps": np.asarray(ijk_to_lps).tolist(),
-        "runs": mask_runs(mask_ijk),
     }
+
+
+def count_runs(counts_ijk: np.ndarray) -> tuple[list[int], list[int]]:
+    """Values and lengths of the runs of equal voxels (I, J, K), I fastest."""
+    flat = counts_ijk.ravel(order="F")
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    return flat[starts].tolist(), np.diff(np.append(starts, flat.size)).tolist()
 
 
 class ReasoningText:
@@ -132,7 +146,12 @@ class EventFollower:
             self._emit("mask", mask_event("slice", result.mask_ijk, volume.ijk_to_lps))
 
     def finished(self, result: InferenceResult, volume: Volume, params: dict[str, Any]) -> None:
-        """Events ``mask`` of the volume, if it was gone through, and ``record``."""
+        """Events ``mask`` of the volume and ``doubt``, where there are, and ``record``."""
         if result.propagated:
             self._emit("mask", mask_event("volume", result.mask_ijk, volume.ijk_to_lps))
+        if result.readings_ijk is not None:
+            counts, runs = count_runs(result.readings_ijk)
+            grid = mask_grid(result.readings_ijk, volume.ijk_to_lps)
+            doubt = result.to_dict()["doubt"]
+            self._emit("doubt", {**doubt, **grid, "counts": counts, "runs": runs})
         self._emit("record", params)

@@ -14,7 +14,7 @@ from .viewer import Segment
 from .words import is_puzzled
 
 CANCELLED_STATUS = 499
-_STAGES = {"search": "Slices looked at", "propagate": "Slices segmented"}
+_STAGES = {"search": "Slices looked at", "propagate": "Slices segmented", "doubt": "Readings"}
 
 
 class Phase(Enum):

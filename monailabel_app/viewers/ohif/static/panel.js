@@ -2,6 +2,7 @@
 // The tab: what the reader does goes to the server, what it answers goes to page and viewport.
 
 import { knownTargets } from './checks.js';
+import { DoubtSection } from './doubt_section.js';
 import { isMeasurement, sentAbout, shownSizes } from './measure.js';
 import { nrrdOf } from './nrrd.js';
 import { Overlay, isInsideMode } from './overlay.js';
@@ -45,6 +46,7 @@ export class Panel {
   #api;
   #view;
   #overlay;
+  #doubt;
   #state = initialState();
   #leave = null;
   #study = null;
@@ -61,6 +63,7 @@ export class Panel {
     this.#viewer = viewer;
     this.#api = api;
     const attempt = action => (...values) => this.#attempt(() => action(...values));
+    this.#doubt = new DoubtSection(viewer, attempt);
     this.#view = new View(root, {
       ask: attempt(() => this.#ask()),
       cancel: attempt(() => this.#cancel()),
@@ -84,7 +87,7 @@ export class Panel {
       show: attempt(record => this.#show(record)),
       readAgain: attempt(() => this.#listArchived()),
       seriesName: series => this.#viewer.seriesName(series),
-    });
+    }, [this.#doubt.section]);
     this.#overlay = new Overlay(viewer, {
       onBox: attempt(corners => this.#correctBox(corners)),
       onPoint: attempt(position => this.#correctPoint(position)),
@@ -126,6 +129,7 @@ export class Panel {
     this.#channel.close();
     this.#segments.close();
     this.#overlay.remove();
+    this.#doubt.remove();
   }
 
   #dispatch(action) {
@@ -165,6 +169,9 @@ export class Panel {
       event.preventDefault();
       event.stopPropagation();
       this.#attempt(() => this.#storeByKey());
+    } else if (this.#doubt.takesKey(event)) {
+      event.preventDefault();
+      event.stopPropagation();
     } else if (event.key === 'Escape') this.#attempt(() => this.#escape());
   }
 
@@ -226,6 +233,7 @@ export class Panel {
   #drawPrompts() {
     const target = active(this.#state);
     const isHere = target !== null && target.series === this.#viewer.series;
+    this.#doubt.show(isHere ? target : null);
     const prompts = isHere ? target.edit.prompts : null;
     this.#overlay.lines = (isHere && shownSizes(target)?.lines) || [];
     // A box that the reader is moving by keys is drawn on.

@@ -21,6 +21,7 @@ import {
   withModelOnSlice,
 } from './target.js';
 import { withChecks } from './checks.js';
+import { doubtOf } from './doubt.js';
 import { sameRuns } from './runs.js';
 
 export const IDLE = 'idle';
@@ -197,6 +198,9 @@ const EVENTS = {
       return { ...target, edit: withMask(target.edit, data, earlier, state.draft.sent) };
     }),
   })),
+  doubt: (state, data) => ({
+    draft: drafted(state, target => ({ ...target, doubt: doubtOf(data) })),
+  }),
   record: (state, data) => {
     const { kind, target } = state.draft;
     const ended = { phase: IDLE, step: null, draft: null };
@@ -232,7 +236,7 @@ function withMask(edit, data, earlier, sent) {
     : withModelOnSlice(edit, data.runs, grid, earlier);
 }
 
-const STAGES = { search: 'Slices looked at', propagate: 'Slices segmented' };
+const STAGES = { search: 'Slices looked at', propagate: 'Slices segmented', doubt: 'Readings' };
 
 const failed = error => ({ phase: FAILED, step: null, error, draft: null });
 const find = (state, id) => state.targets.find(target => target.id === id);

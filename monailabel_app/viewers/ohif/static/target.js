@@ -2,6 +2,7 @@
 // One target of a question: what was asked and answered, and what the reader has made of it. Its
 // `edit` holds all that can be undone. Values are never changed, always replaced.
 
+import { doubtOf } from './doubt.js';
 import { cutAxis, inverse, transform } from './grid.js';
 import { countOf, difference, emptyLike, intersection, sameRuns, slab, union } from './runs.js';
 
@@ -44,6 +45,8 @@ export function newTarget(number, series, question) {
     series,
     question,
     reasoning: '',
+    // Of several answers: where the model doubts, see doubt.js.
+    doubt: null,
     hidden: false,
     // The inference that a submitted label belongs to; a correction keeps the question's.
     inferenceId: null,
@@ -70,6 +73,7 @@ export function targetOfRecord(number, record, mask) {
   return {
     ...made,
     reasoning: result.reasoning ?? '',
+    doubt: doubtOf(result.doubt),
     inferenceId: record.inference_id,
     models: modelsOf(result),
     first: edit,

@@ -60,7 +60,7 @@ const KEY_EVENTS = ['keydown', 'keypress', 'keyup'];
 
 /**
  * Builds the page in `root`; `on` holds what the reader may do, by name, and `seriesName(uid)`, what
- * the viewer calls a series.
+ * the viewer calls a series. Elements of `further` follow the answer.
  */
 export class View {
   // The target whose name is being typed, and what was drawn of lists last.
@@ -68,7 +68,7 @@ export class View {
   #state = null;
   #drawn = new Map();
 
-  constructor(root, on) {
+  constructor(root, on, further = []) {
     this.on = on;
     this.#makeFields();
     this.buttons = this.#makeButtons();
@@ -78,7 +78,7 @@ export class View {
     this.box = this.#boxControl();
     this.sections = this.#makeSections();
     const { ask, targets, answer, correct, history, decide } = this.sections;
-    const middle = element('div', { className: 'middle' }, [answer, correct, history]);
+    const middle = element('div', { className: 'middle' }, [answer, ...further, correct, history]);
     const notice = element('div', { className: 'notice' }, [
       this.models,
       'Not for clinical use.',
@@ -467,6 +467,8 @@ const KEYS = {
   'Ctrl+Z': 'undo (in a text field: its text)',
   'Ctrl+Shift+Z': 'redo',
   Esc: 'leave a mode of drawing; cancel',
+  'Alt+M': 'map of agreement',
+  'Alt+, Alt+.': 'previous, next doubtful slice',
   '↑ ↓': 'through targets and earlier questions',
 };
 

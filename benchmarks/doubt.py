@@ -4,7 +4,7 @@
 Run: ``python benchmarks/doubt.py --data FOLDER_OF_PUBLIC_IMAGES --rows DATA_SET``. It prints one
 JSON line: for each figure of agreement the area under the ROC curve for "Dice below 0.7", and which
 share of the wrong voxels lies on the slices that are marked. ``--dump`` keeps what was measured of
-each question and slice as JSON lines.
+each question and slice as JSON lines; the parts may be measured one after the other into one file.
 """
 
 from __future__ import annotations
@@ -76,9 +76,10 @@ class BenchmarkOptions:
     questions: int = field(default=150, metadata={"help": "of the data set's test rows"})
     per_organ: int = field(default=4, metadata={"help": "slices of each organ of CT and MR"})
     samples: int = 4
+    parts: str = field(default="organs,rows,slices", metadata={"help": "what is measured"})
     reasoner: str = "embedded"
     segmenter: str = "embedded"
-    dump: str | None = field(default=None, metadata={"help": "file for JSON lines"})
+    dump: str | None = field(default=None, metadata={"help": "JSON lines; those in it count"})
     threads: int = 1
 
 
@@ -279,14 +280,15 @@ def measure(pipeline: Pipeline, options: BenchmarkOptions) -> Iterator[dict[str,
     organs = [
         organ for labelled in load_volumes(Path(options.data)) for organ in organs_of(labelled)
     ]
-    for organ in organs:
+    parts = options.parts.split(",")
+    for organ in organs if "organs" in parts else ():
         for question in organ_questions(organ, options.per_organ):
             yield judge(pipeline, question, options.samples)
-    if options.rows:
+    if "rows" in parts:
         size = pipeline.reasoner.input_size
         for question in row_questions(options.rows, options.questions, size):
             yield judge(pipeline, question, options.samples)
-    for organ in organs:
+    for organ in organs if "slices" in parts else ():
         yield from judge_volume(pipeline, organ, options.samples)
 
 
@@ -316,8 +318,10 @@ def main() -> None:
     options = command_line(BenchmarkOptions)
     torch.set_num_threads(options.threads)
     pipeline = Pipeline.from_registry(options.reasoner, options.segmenter, device="cpu")
-    measured = []
-    with Path(options.dump or os.devnull).open("w", encoding="utf-8") as dump:
+    kept = Path(options.dump or os.devnull)
+    known = kept.read_text("utf-8") if kept.exists() else ""
+    measured = [json.loads(line) for line in known.splitlines()]
+    with kept.open("a", encoding="utf-8") as dump:
         for line in measure(pipeline, options):
             measured.append(line)
             dump.write(json.dumps(line) + "\n")

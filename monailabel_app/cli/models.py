@@ -15,6 +15,7 @@ from rich.text import Text
 from medreasoner_infer.models.registry import EMBEDDED, LIVE, registered_models
 from medreasoner_infer.types import ModelSpec
 from monailabel_app.cli.calibrate import calibrate
+from monailabel_app.cli.calibrate_doubt import calibrate_doubt
 
 if TYPE_CHECKING:
     from medreasoner_infer.models.store import Candidate, ReasonerStore
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 models = typer.Typer(help="Models that can be asked for by name, and which one is live.")
 
 models.command()(calibrate)
+models.command("calibrate-doubt")(calibrate_doubt)
 
 By = Annotated[str | None, typer.Option(help="Who decides; by default the user logged in.")]
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from medreasoner_infer.agreement import agreement
 from medreasoner_infer.doubt import Asked, Look, looks_at
-from medreasoner_infer.doubt.measuring import measure_doubt
-from medreasoner_infer.doubt.overlap import mean_of_pairs, pairwise_dice
+from medreasoner_infer.doubt.measuring import measure_doubt, px_per_slice
+from medreasoner_infer.doubt.overlap import mean_with_answer, pairwise_dice
 from medreasoner_infer.doubt.volume import slice_figures
 from medreasoner_infer.doubt_record import GOOD_DICE
 from medreasoner_infer.hooks import NO_HOOKS
@@ -111,12 +111,9 @@ class Organ:
 
 
 def organs_of(labelled: LabelledVolume) -> Iterator[Organ]:
-    """The organs whose largest section is large enough.
-
-    The distance of slices, which plays no part, is taken for 1 mm.
-    """
+    """The organs whose largest section is large enough."""
     values = {name: value for value, name in labelled.label_names.items()}
-    affine = np.diag([*labelled.spacing_xy_mm, 1.0, 1.0])
+    affine = np.diag([*labelled.spacing_xy_mm, labelled.slice_spacing_mm, 1.0])
     modality = "CT" if labelled.is_ct else "MR"
     array = labelled.values.transpose(2, 1, 0)
     volume = Volume(array, affine, modality, labelled.name, Path(labelled.name))
@@ -197,13 +194,18 @@ def figures_of(looks: Sequence[Look], samples: int) -> dict[str, float]:
     same = [look.outcome == looks[0].outcome for look in looks[1:]]
     views = [0, *range(samples, len(looks))]
     return {
-        "pairs": mean_of_pairs(overlaps),
-        "with_answer": float(overlaps[0, 1:].mean()),
+        "with_answer": mean_with_answer(overlaps),
         "least_with_answer": float(overlaps[0, 1:].min()),
+        "pairs": mean_of_pairs(overlaps),
         "pairs_of_samples": mean_of_pairs(overlaps[:samples, :samples]),
         "pairs_of_views": mean_of_pairs(overlaps[np.ix_(views, views)]),
         "same_outcome": float(np.mean(same)),
     }
+
+
+def mean_of_pairs(overlaps: np.ndarray) -> float:
+    """Mean over all pairs of different readings."""
+    return float(overlaps[np.triu_indices(len(overlaps), 1)].mean())
 
 
 def judge_volume(pipeline: Pipeline, organ: Organ, samples: int) -> list[dict[str, Any]]:
@@ -222,12 +224,13 @@ def judge_volume(pipeline: Pipeline, organ: Organ, samples: int) -> list[dict[st
     for at, made in masks_in_turns(asked.segmenter, target, NO_HOOKS):
         put_mask(made.mask, slice_mapping(organ.volume, mapping.plane, at), mask_ijk)
         ious[at] = made.predicted_iou
-    doubt, readings_ijk = measure_doubt(asked, mask_ijk, ious, NO_HOOKS)
+    doubt, readings_ijk = measure_doubt(asked, mask_ijk, ious, True, NO_HOOKS)
     marked = {each.index: each.reason for each in doubt.doubtful_slices}
     wrong = (mask_ijk.transpose(2, 1, 0) > 0) != organ.truth_khw
     axes = (mapping.slice_axis, 0)
     mask, counts = (np.moveaxis(array, *axes) for array in (mask_ijk, readings_ijk))
-    told = {f.index: f for f in slice_figures(mask, counts, doubt.readings, index, ious)}
+    distance = px_per_slice(mapping)
+    told = {f.index: f for f in slice_figures(mask, counts, doubt.readings, distance, ious)}
     return [
         {
             "group": organ.group,
@@ -296,7 +299,15 @@ def report(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The figures of all, and of each kind of image."""
     judged = [each for each in measured if "query" in each]
     slices = [each for each in measured if "slice" in each]
-    masks = [JudgedMask(each["figures"]["pairs"], each["dice"], each["patient"]) for each in judged]
+    masks = [
+        JudgedMask(
+            each["figures"]["with_answer"],
+            each["dice"],
+            each["figures"]["predicted_iou"] if each["has_mask"] else None,
+            each["patient"],
+        )
+        for each in judged
+    ]
     kinds = sorted({each["group"] for each in judged})
     return {
         "all": discrimination(judged),

@@ -11,14 +11,13 @@ from medreasoner_infer.types import OUTCOME_WORDS, Outcome
 GOOD_DICE: Final = 0.7
 """A mask is good from this Dice with the truth on."""
 
-Reason = Literal["readings", "segmenter", "jump", "end"]
+Reason = Literal["segmenter", "readings", "end"]
 
 #: What readers read of a doubtful slice.
 REASON_WORDS: Final[dict[Reason, str]] = {
-    "readings": "the readings mark different areas",
     "segmenter": "the segmenter is not sure of its mask",
-    "jump": "the mask changes much from the neighbouring slice",
-    "end": "the mask ends here",
+    "readings": "the readings mark different areas",
+    "end": "the mask ends at or near this slice, and the target may go on",
 }
 
 
@@ -61,8 +60,8 @@ class Doubt:
     Attributes:
         readings: how many readings there are, the answer included: it, the sampled answers, and
             the answers to slightly changed views.
-        agreement: mean Dice of the masks of all pairs of readings, 0...1; two without a mask agree
-            if they say the same.
+        agreement: mean Dice of the further readings' masks with the answer's, 0...1; two without a
+            mask agree if they say the same.
         named: what the readings say, the most frequent first.
         probability: that the mask of the slice has a Dice of at least 0.7 with the truth; ``None``
             where nobody has fitted it for these weights.

@@ -316,9 +316,10 @@ class Pipeline:
             result = replace(result, propagated=True, mask=summary)
             result = with_side(result, shown.volume)
         if reading.asked is not None and reading.samples:
-            ious = predicted_ious if propagated else None
             with watch.stage("doubt"):
-                doubt, readings_ijk = measure_doubt(reading.asked, mask_ijk, ious, hooks)
+                doubt, readings_ijk = measure_doubt(
+                    reading.asked, mask_ijk, predicted_ious, propagated, hooks
+                )
             result = replace(result, doubt=doubt, readings_ijk=readings_ijk)
         return replace(result, timings_s=watch.timings_s())
 

@@ -16,31 +16,41 @@ from medreasoner_training.calibrating_doubt import (
 
 
 def drawn(count: int = 400, seed: int = 0) -> list[JudgedMask]:
-    """Masks that are good with a known probability, the logistic of 6 a - 3."""
+    """Masks that are good with a known probability, the logistic of 4 a + 2 q - 3."""
     rng = np.random.default_rng(seed)
-    agreements = rng.random(count)
-    good = rng.random(count) < 1 / (1 + np.exp(3 - 6 * agreements))
+    agreements, ious = rng.random((2, count))
+    good = rng.random(count) < 1 / (1 + np.exp(3 - 4 * agreements - 2 * ious))
+    rows = zip(agreements.tolist(), ious.tolist(), good, strict=True)
     return [
-        JudgedMask(float(a), 0.9 if is_good else 0.2, f"p{number % 40}")
-        for number, (a, is_good) in enumerate(zip(agreements, good, strict=True))
+        JudgedMask(agreement, 0.9 if is_good else 0.2, iou, f"p{number % 40}")
+        for number, (agreement, iou, is_good) in enumerate(rows)
     ]
 
 
 def test_a_known_probability_is_found_again():
     calibration = fit_doubt(drawn(4000), "a test")
-    for agreement in (0.1, 0.5, 0.9):
-        known = 1 / (1 + np.exp(3 - 6 * agreement))
-        assert calibration.probability(agreement) == pytest.approx(known, abs=0.06)
+    for agreement, iou in ((0.1, 0.9), (0.5, 0.5), (0.9, 0.9)):
+        known = 1 / (1 + np.exp(3 - 4 * agreement - 2 * iou))
+        assert calibration.probability(agreement, iou) == pytest.approx(known, abs=0.06)
+
+
+def test_answers_without_a_mask_are_fitted_by_themselves():
+    absent = [JudgedMask(1.0, float(n % 4 == 0), None) for n in range(200)]
+    masks = [JudgedMask(1.0, 0.9, 0.9) for _ in range(200)]
+    calibration = fit_doubt([*absent, *masks], "")
+    assert calibration.probability(1.0, None) == pytest.approx(0.25, abs=0.02)
+    assert calibration.probability(1.0, 0.9) > 0.98
 
 
 def test_masks_that_are_all_good_give_one_probability():
-    calibration = fit_doubt([JudgedMask(a, 1.0) for a in (0.1, 0.9)], "")
-    assert calibration.probability(0.1) == calibration.probability(0.9) == pytest.approx(3 / 4)
+    calibration = fit_doubt([JudgedMask(a, 1.0, 0.5) for a in (0.1, 0.9)], "")
+    for agreement in (0.1, 0.9):
+        assert calibration.probability(agreement, 0.5) == pytest.approx(3 / 4)
 
 
 def test_a_mask_is_good_from_a_dice_of_0_7_on():
-    assert JudgedMask(0.5, 0.7).good
-    assert not JudgedMask(0.5, 0.699).good
+    assert JudgedMask(0.5, 0.7, None).good
+    assert not JudgedMask(0.5, 0.699, None).good
 
 
 def test_figures_are_those_of_the_definitions():
@@ -50,7 +60,9 @@ def test_figures_are_those_of_the_definitions():
     good = np.array([each.good for each in judged])
     agreement = np.array([each.agreement for each in judged])
     pairs = agreement[good][:, None] - agreement[~good][None]
-    assert found["auroc"] == pytest.approx(np.mean(pairs > 0) + np.mean(pairs == 0) / 2, abs=1e-4)
+    assert found["auroc_of_agreement"] == pytest.approx(
+        np.mean(pairs > 0) + np.mean(pairs == 0) / 2, abs=1e-4
+    )
     assert found["n"] == 400
     assert found["good"] == pytest.approx(good.mean(), abs=1e-4)
     assert found["calibration_error"] < 0.12
@@ -58,14 +70,14 @@ def test_figures_are_those_of_the_definitions():
 
 def test_no_chance_is_told_by_a_fit_that_has_seen_the_patient():
     """One patient whose masks are all bad at full agreement cannot be foreseen from the others."""
-    others = [JudgedMask(a, 0.9, f"p{n % 20}") for n, a in enumerate(np.linspace(0.6, 1, 200))]
-    low = [JudgedMask(a, 0.1, f"p{n % 20}") for n, a in enumerate(np.linspace(0, 0.4, 200))]
-    odd = [JudgedMask(1.0, 0.0, "odd")] * 30
+    others = [JudgedMask(a, 0.9, 0.5, f"p{n % 20}") for n, a in enumerate(np.linspace(0.6, 1, 200))]
+    low = [JudgedMask(a, 0.1, 0.5, f"p{n % 20}") for n, a in enumerate(np.linspace(0, 0.4, 200))]
+    odd = [JudgedMask(1.0, 0.0, 0.5, "odd")] * 30
     chances = unseen_chances([*others, *low, *odd])
     assert min(chances[-30:]) > 0.9
 
 
-@pytest.mark.parametrize("judged", [drawn(50), [JudgedMask(0.5, 0.9, "one")] * 200])
+@pytest.mark.parametrize("judged", [drawn(50), [JudgedMask(0.5, 0.9, 0.5, "one")] * 200])
 def test_too_little_is_refused(judged):
     with pytest.raises(CalibrationError, match="Give more data"):
         unseen_chances(judged)

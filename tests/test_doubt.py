@@ -16,11 +16,12 @@ from support.bright import BrightReasoner
 from medreasoner_infer.doubt import VIEWS, DoubtCalibration, View, doubt_calibration_path
 from medreasoner_infer.doubt.looks import Look
 from medreasoner_infer.doubt.naming import first_named
-from medreasoner_infer.doubt.overlap import mean_of_pairs, pairwise_dice
+from medreasoner_infer.doubt.overlap import mean_with_answer, pairwise_dice
 from medreasoner_infer.doubt.volume import (
     MOST_FOLLOWED,
     SliceFigures,
     followed_of,
+    near_ends,
     slice_figures,
     weights_of,
 )
@@ -177,8 +178,7 @@ def test_dice_of_pairs_is_that_of_sets():
     for a, b in itertools.product(range(4), repeat=2):
         first, second = (set(map(tuple, np.argwhere(masks[at]))) for at in (a, b))
         assert dice[a, b] == pytest.approx(2 * len(first & second) / (len(first) + len(second)))
-    pairs = [dice[a, b] for a, b in itertools.combinations(range(4), 2)]
-    assert mean_of_pairs(dice) == pytest.approx(sum(pairs) / 6)
+    assert mean_with_answer(dice) == pytest.approx(sum(dice[0, at] for at in (1, 2, 3)) / 3)
 
 
 def test_readings_without_a_mask_agree_if_they_say_the_same():
@@ -286,20 +286,21 @@ def test_a_followed_reading_counts_for_those_like_it_on_every_slice(volume):
     assert result.mask_ijk[:, :, 3:6].any(axis=(0, 1)).all()
 
 
-def test_slices_are_found_on_which_readings_differ(volume):
+def test_slices_are_found_on_which_readings_differ_the_segmenter_is_unsure_or_the_mask_ends(volume):
     doubt = asked(volume, LEFT, RIGHT, RIGHT, RIGHT, propagate=True).doubt
     reasons = {each.index: each.reason for each in doubt.doubtful_slices}
-    assert (reasons[3], reasons[4], reasons[5]) == ("readings",) * 3
+    told = ["end", "readings", "segmenter", "segmenter", "end"]  # it is less sure on each
+    assert [reasons.get(index) for index in (2, 3, 4, 5, 6)] == told
+    assert set(reasons) == {2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [
-        (SliceFigures(4, 0.0, 1.0, 1.0, False), None),
-        (SliceFigures(4, 0.5, 1.0, 1.0, False), "readings"),
-        (SliceFigures(4, 0.0, 0.1, 1.0, False), "segmenter"),
-        (SliceFigures(4, 0.0, 1.0, 0.1, False), "jump"),
-        (SliceFigures(4, 0.0, None, None, True), "end"),
+        (SliceFigures(4, 0.0, 1.0, False), None),
+        (SliceFigures(4, 0.9, 1.0, False), "readings"),
+        (SliceFigures(4, 0.0, 0.1, False), "segmenter"),
+        (SliceFigures(4, 0.0, None, True), "end"),
     ],
 )
 def test_a_slice_is_doubtful_for_one_reason(figures, reason):
@@ -308,18 +309,33 @@ def test_a_slice_is_doubtful_for_one_reason(figures, reason):
 
 def test_figures_of_slices_are_those_of_the_masks():
     mask = np.zeros((6, 4, 4), dtype=np.uint8)
-    mask[1:4, :2] = 1
-    mask[3, 0] = 0
-    counts = mask * 4
-    counts[4, 0] = 1
-    found = {each.index: each for each in slice_figures(mask, counts, 4, 2, {1: 0.9, 2: 0.8})}
-    assert found[2] == SliceFigures(2, 0.0, 0.8, None, False)
-    assert found[1].neighbour_dice == 1.0
-    assert found[3].neighbour_dice == pytest.approx(2 * 4 / 12)
-    assert [index for index, each in found.items() if each.is_end] == [0, 1, 3, 4]
-    assert found[4].disagreement == 1.0
-    assert found[4].predicted_iou is None
-    assert 5 not in found
+    mask[1:3, :2] = 1
+    counts = mask * np.uint8(4)
+    counts[2, 0], counts[4, 0] = 3, 1
+    found = {each.index: each for each in slice_figures(mask, counts, 4, 5.0, {1: 0.9, 2: 0.8})}
+    assert found[1] == SliceFigures(1, 0.0, 0.9, True)
+    assert found[2].disagreement == pytest.approx(4 / (4 * 4 + 4 * 3))
+    assert (found[4].disagreement, found[4].predicted_iou, found[4].is_end) == (1.0, None, False)
+    assert sorted(found) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("areas", "px_per_slice", "near"),
+    [
+        ([0, 0, 4, 9, 4, 0, 0], 1.0, {1, 2, 4, 5}),
+        # A disc of 314 px has a radius of 10: half of it are 5 slices of a pixel, or 2 of 2.5.
+        ([0] * 8 + [314] * 3 + [0] * 8, 1.0, {*range(3, 9), *range(10, 16)}),
+        ([0] * 8 + [314] * 3 + [0] * 8, 2.5, {6, 7, 8, 10, 11, 12}),
+        ([0] * 8 + [314] * 3 + [0] * 8, np.inf, {7, 8, 10, 11}),
+        ([9, 9, 0], 1.0, {1, 2}),
+        ([9, 9, 9], 1.0, set()),
+        ([0, 0, 0], 1.0, set()),
+    ],
+)
+def test_a_mask_that_breaks_off_at_a_large_section_is_doubtful_further_beyond(
+    areas, px_per_slice, near
+):
+    assert near_ends(np.array(areas), px_per_slice) == near
 
 
 # --- the probability -----------------------------------------------------------------------------
@@ -332,9 +348,12 @@ def test_a_probability_is_told_where_a_site_fitted_one_for_both_weights(
     assert asked(volume, LEFT, LEFT).doubt.probability is None
     path = doubt_calibration_path("0" * 64, "0" * 64)
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(asdict(DoubtCalibration(2.0, -1.0, "a test"))))
+    path.write_text(json.dumps(asdict(DoubtCalibration((-1.0, 2.0, 3.0), (-2.0, 1.0), "a test"))))
     doubt = asked(volume, LEFT, RIGHT).doubt
-    assert doubt.probability == pytest.approx(1 / (1 + np.exp(1 - 2 * doubt.agreement)))
-    path.write_text('{"weight": 1}')
+    score = -1 + 2 * doubt.agreement + 3 * 0.95  # the segmenter's own estimate
+    assert doubt.probability == pytest.approx(1 / (1 + np.exp(-score)))
+    nothing = asked(volume, ABSENT, LEFT).doubt
+    assert nothing.probability == pytest.approx(1 / (1 + np.exp(2 - nothing.agreement)))
+    path.write_text('{"with_mask": 1}')
     with pytest.raises(ModelUnavailableError, match="fit it anew"):
         asked(volume, LEFT, LEFT)

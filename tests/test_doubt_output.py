@@ -23,7 +23,7 @@ DOUBT = Doubt(
     named=(NamedReading("present", "liver", 3), NamedReading("absent", None, 1)),
     followed=2,
     doubtful_slices=tuple(
-        DoubtfulSlice(*each) for each in ((2, "end"), (3, "end"), (5, "jump"), (6, "readings"))
+        DoubtfulSlice(*each) for each in ((2, "end"), (3, "end"), (5, "segmenter"), (6, "readings"))
     ),
 )
 
@@ -116,8 +116,8 @@ def test_neighbouring_slices_with_one_reason_are_printed_as_a_range():
     assert lines == [
         "Readings 3 of 4: liver; 1 of 4: not present.",
         "Their masks agree to 62%.",
-        "Slices to look at: 2 to 3 (the mask ends here); 5 (the mask changes much from the "
-        "neighbouring slice); 6 (the readings mark different areas).",
+        "Slices to look at: 2 to 3 (the mask ends at or near this slice, and the target may go "
+        "on); 5 (the segmenter is not sure of its mask); 6 (the readings mark different areas).",
     ]
     calibrated = replace(DOUBT, probability=0.8, doubtful_slices=())
     assert [line.plain for line in doubt_lines(calibrated)][1:] == [

@@ -19,19 +19,24 @@ from medreasoner_training.calibrating import (
     calibration_error,
 )
 
+REGULARISATION = 100.0
+"""Inverse strength of the weights' penalty; both inputs lie between 0 and 1."""
+
 
 @dataclass(frozen=True)
 class JudgedMask:
     """An answer's mask set against the truth.
 
     Attributes:
-        agreement: of the readings, 0...1.
+        agreement: of the further readings with the answer, 0...1.
         dice: of the mask with the truth on the slice; 1 where both are empty.
+        predicted_iou: the segmenter's own estimate; ``None`` of an answer without a mask.
         patient: pseudonym.
     """
 
     agreement: float
     dice: float
+    predicted_iou: float | None
     patient: str = ""
 
     @property
@@ -41,22 +46,35 @@ class JudgedMask:
 
 
 def fit_doubt(judged: Sequence[JudgedMask], fitted_on: str) -> DoubtCalibration:
-    """A logistic regression of the agreement; the mean where all masks are good, or none is.
+    """Both logistic regressions.
 
     Raises:
-        CalibrationError: there is no mask.
+        CalibrationError: there is no answer.
     """
-    from sklearn.linear_model import LogisticRegression
-
     if not judged:
         raise CalibrationError("There is no answer to fit on. Give data with masks.")
-    good = [each.good for each in judged]
-    if len(set(good)) == 1:  # by Laplace's rule of succession
+    masks = [
+        ((each.agreement, each.predicted_iou), each.good)
+        for each in judged
+        if each.predicted_iou is not None
+    ]
+    others = [((each.agreement,), each.good) for each in judged if each.predicted_iou is None]
+    bias, weight, weight_of_iou = _logistic(masks, 2)
+    other_bias, other_weight = _logistic(others, 1)
+    return DoubtCalibration((bias, weight, weight_of_iou), (other_bias, other_weight), fitted_on)
+
+
+def _logistic(rows: Sequence[tuple[tuple[float, ...], bool]], width: int) -> tuple[float, ...]:
+    """Bias and weights; the mean where all are good, or none is, by Laplace's rule."""
+    from sklearn.linear_model import LogisticRegression
+
+    good = [is_good for _, is_good in rows]
+    if len(set(good)) < 2:
         share = (sum(good) + 1) / (len(good) + 2)
-        return DoubtCalibration(0.0, float(np.log(share / (1 - share))), fitted_on)
-    table = np.array([[each.agreement] for each in judged])
-    model = LogisticRegression(C=100.0, max_iter=1000).fit(table, good)
-    return DoubtCalibration(float(model.coef_[0][0]), float(model.intercept_[0]), fitted_on)
+        return (float(np.log(share / (1 - share))), *(0.0,) * width)
+    table = np.array([values for values, _ in rows])
+    model = LogisticRegression(C=REGULARISATION, max_iter=1000).fit(table, good)
+    return (float(model.intercept_[0]), *(float(weight) for weight in model.coef_[0]))
 
 
 def unseen_chances(judged: Sequence[JudgedMask]) -> list[float]:
@@ -78,12 +96,14 @@ def unseen_chances(judged: Sequence[JudgedMask]) -> list[float]:
     folds = GroupKFold(FOLDS, shuffle=True, random_state=0).split(patients, groups=patients)
     for seen, unseen in folds:
         calibration = fit_doubt([judged[at] for at in seen], "")
-        chances[unseen] = [calibration.probability(judged[at].agreement) for at in unseen]
+        chances[unseen] = [
+            calibration.probability(judged[at].agreement, judged[at].predicted_iou) for at in unseen
+        ]
     return chances.tolist()
 
 
 def doubt_figures(judged: Sequence[JudgedMask], chances: Sequence[float]) -> dict[str, Any]:
-    """Number, share of good masks, AUROC of the agreement and calibration error of ``chances``."""
+    """Share of good masks, AUROC of the agreement and of ``chances``, their calibration error."""
     from sklearn.metrics import roc_auc_score
 
     good = [each.good for each in judged]
@@ -92,6 +112,7 @@ def doubt_figures(judged: Sequence[JudgedMask], chances: Sequence[float]) -> dic
     return {
         "n": len(judged),
         "good": round(float(np.mean(good)), 4),
-        "auroc": round(float(roc_auc_score(good, agreements)), 4) if both else None,
+        "auroc_of_agreement": round(float(roc_auc_score(good, agreements)), 4) if both else None,
+        "auroc": round(float(roc_auc_score(good, chances)), 4) if both else None,
         "calibration_error": round(calibration_error(chances, good), 4),
     }

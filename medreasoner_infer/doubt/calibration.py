@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the agreement of readings to the probability that the mask is good.
 
-It is fitted on images with truth (``medreasoner_training.calibrating_doubt``) and kept for one pair
-of weights, since both models make the mask. Without it no probability is told.
+How sure the segmenter is of the answer's mask counts, too. It is fitted on images with truth
+(``medreasoner_training.calibrating_doubt``) and kept for one pair of weights, since both models
+make the mask. Without it no probability is told.
 """
 
 from __future__ import annotations
@@ -26,23 +27,33 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class DoubtCalibration:
-    """A logistic regression of the agreement.
+    """Two logistic regressions: of answers with a mask, and of those without.
 
     Attributes:
-        weight: of the agreement.
-        bias: of the score.
+        with_mask: bias, weight of the agreement, weight of the segmenter's predicted IoU.
+        without_mask: bias, weight of the agreement.
         fitted_on: for people who read the file.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "allow_inf_nan": False}
 
-    weight: float
-    bias: float
+    with_mask: tuple[float, float, float]
+    without_mask: tuple[float, float]
     fitted_on: str
 
-    def probability(self, agreement: float) -> float:
-        """That the mask has a Dice of at least 0.7 with the truth, 0...1."""
-        score = self.weight * agreement + self.bias
+    def probability(self, agreement: float, predicted_iou: float | None) -> float:
+        """That the mask has a Dice of at least 0.7 with the truth, 0...1.
+
+        Args:
+            agreement: of the further readings with the answer.
+            predicted_iou: the segmenter's estimate; ``None`` of an answer without a mask.
+        """
+        if predicted_iou is None:
+            bias, weight = self.without_mask
+            score = bias + weight * agreement
+        else:
+            bias, weight, weight_of_iou = self.with_mask
+            score = bias + weight * agreement + weight_of_iou * predicted_iou
         return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, score))))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.doubt.calibration import doubt_calibration_of
 from medreasoner_infer.doubt.looks import Asked, Look, looks_at
-from medreasoner_infer.doubt.overlap import mean_of_pairs, named_readings, pairwise_dice
+from medreasoner_infer.doubt.overlap import mean_with_answer, named_readings, pairwise_dice
 from medreasoner_infer.doubt.volume import (
     doubtful_slices,
     followed_mask,
@@ -26,7 +27,8 @@ from medreasoner_infer.imaging import SliceMapping, put_values, slice_of_mask
 def measure_doubt(
     asked: Asked,
     mask_ijk: NDArray[np.uint8],
-    predicted_ious: Mapping[int, float] | None,
+    predicted_ious: Mapping[int, float],
+    propagated: bool,
     hooks: Hooks,
 ) -> tuple[Doubt, NDArray[np.uint8]]:
     """Read the slice again, and follow what differs through the volume.
@@ -34,8 +36,8 @@ def measure_doubt(
     Args:
         asked: what was asked and answered.
         mask_ijk: the answer's mask (I, J, K), 0 or 1.
-        predicted_ious: the segmenter's estimate by slice of the propagated mask; ``None`` where
-            the mask is of the one slice.
+        predicted_ious: the segmenter's estimate by slice that it segmented.
+        propagated: whether the mask was carried through the volume.
         hooks: the caller's.
 
     Returns:
@@ -48,11 +50,12 @@ def measure_doubt(
     mapping = asked.shown.mapping
     looks = looks_at(asked, slice_of_mask(mask_ijk, mapping), hooks)
     dice = pairwise_dice(looks)
-    agreement = round(mean_of_pairs(dice), 4)
+    agreement = round(mean_with_answer(dice), 4)
+    iou = predicted_ious.get(mapping.index) if looks[0].mask.any() else None
     calibration = doubt_calibration_of(asked.reasoner.identity, asked.segmenter.identity)
     readings_ijk = np.zeros(mask_ijk.shape, dtype=np.uint8, order="F")
     followed: list[int] = []
-    if predicted_ious is not None:
+    if propagated:
         followed = followed_of(looks, dice)
         weights = weights_of(looks, dice, followed)
         readings_ijk += mask_ijk * np.uint8(weights[0])
@@ -61,13 +64,13 @@ def measure_doubt(
             readings_ijk += mask * np.uint8(weight)
     put_values(_counts(looks), mapping, readings_ijk)
     slices: tuple[DoubtfulSlice, ...] = ()
-    if predicted_ious is not None:
+    if propagated:
         slices = _slices(mask_ijk, readings_ijk, len(looks), mapping, predicted_ious)
     doubt = Doubt(
         readings=len(looks),
         agreement=agreement,
         named=named_readings(looks, dice),
-        probability=None if calibration is None else calibration.probability(agreement),
+        probability=None if calibration is None else calibration.probability(agreement, iou),
         followed=len(followed),
         doubtful_slices=slices,
     )
@@ -76,7 +79,8 @@ def measure_doubt(
 
 def _counts(looks: tuple[Look, ...]) -> NDArray[np.uint8]:
     """How many readings hold each pixel (H, W)."""
-    return np.sum([look.mask for look in looks], axis=0, dtype=np.uint8)
+    counts: NDArray[np.uint8] = np.sum([look.mask for look in looks], axis=0, dtype=np.uint8)
+    return counts
 
 
 def _slices(
@@ -87,4 +91,14 @@ def _slices(
     predicted_ious: Mapping[int, float],
 ) -> tuple[DoubtfulSlice, ...]:
     mask, counts = (np.moveaxis(a, mapping.slice_axis, 0) for a in (mask_ijk, readings_ijk))
-    return doubtful_slices(slice_figures(mask, counts, readings, mapping.index, predicted_ious))
+    distance = px_per_slice(mapping)
+    return doubtful_slices(slice_figures(mask, counts, readings, distance, predicted_ious))
+
+
+def px_per_slice(mapping: SliceMapping) -> float:
+    """Distance of two slices in sides of a pixel; infinite where the image tells no scale."""
+    if not mapping.spacing_known:
+        return math.inf
+    x_mm, y_mm = mapping.spacing_xy_mm
+    slice_mm = float(np.linalg.norm(mapping.ijk_to_lps[:3, mapping.slice_axis]))
+    return slice_mm / math.sqrt(x_mm * y_mm)

@@ -25,9 +25,9 @@ def pairwise_dice(looks: Sequence[Look]) -> NDArray[np.float64]:
     return np.where(sums > 0, 2 * common / np.maximum(sums, 1), same)
 
 
-def mean_of_pairs(dice: NDArray[np.float64]) -> float:
-    """Mean over the pairs of different readings, at least two."""
-    return float(dice[np.triu_indices(len(dice), 1)].mean())
+def mean_with_answer(dice: NDArray[np.float64]) -> float:
+    """How far the further readings, at least one, agree with the answer, which is the first."""
+    return float(dice[0, 1:].mean())
 
 
 def named_readings(looks: Sequence[Look], dice: NDArray[np.float64]) -> tuple[NamedReading, ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,11 @@ MOST_FOLLOWED = 3
 ALIKE_DICE = 0.97
 """Readings that overlap so far are followed as one."""
 
-MOST_DISAGREEMENT = 0.1
+MOST_DISAGREEMENT = 0.5
+"""Half of what the readings mark is differing there."""
 LEAST_PREDICTED_IOU = 0.8
-LEAST_NEIGHBOUR_DICE = 0.7
+REACH_BEYOND = 0.5
+"""Of the radius of a disc as large as the last section: so far beyond it the target may go on."""
 
 
 def followed_of(looks: Sequence[Look], dice: NDArray[np.float64]) -> list[int]:
@@ -78,75 +81,78 @@ class SliceFigures:
 
     Attributes:
         index: voxel index along the cut axis.
-        disagreement: voxels on which the readings differ, each by the share of the fewer, by the
-            mean area that they mark, 0...0.5.
+        disagreement: voxels on which the readings differ, each by how many the fewer are, by all
+            that they mark, 0...1.
         predicted_iou: the segmenter's own estimate; ``None`` where the answer marks nothing.
-        neighbour_dice: with the answer's mask on the next slice towards the one that was read;
-            ``None`` on that one.
-        is_end: the answer marks this slice and not the next one, or the last one and not this.
+        is_end: the answer's mask ends here, or has ended a little before.
     """
 
     index: int
     disagreement: float
     predicted_iou: float | None
-    neighbour_dice: float | None
     is_end: bool
 
     @property
     def reason(self) -> Reason | None:
         """Why to look at it, if there is one."""
-        if self.disagreement > MOST_DISAGREEMENT:
-            return "readings"
-        if self.is_end:
-            return "end"
         if self.predicted_iou is not None and self.predicted_iou < LEAST_PREDICTED_IOU:
             return "segmenter"
-        if self.neighbour_dice is not None and self.neighbour_dice < LEAST_NEIGHBOUR_DICE:
-            return "jump"
-        return None
+        if self.disagreement > MOST_DISAGREEMENT:
+            return "readings"
+        return "end" if self.is_end else None
 
 
 def slice_figures(
     mask_kxy: NDArray[np.uint8],
     readings_kxy: NDArray[np.uint8],
     readings: int,
-    start: int,
+    px_per_slice: float,
     predicted_ious: Mapping[int, float],
 ) -> Iterator[SliceFigures]:
-    """The figures of each slice that any reading marks, or that is next to the answer's ends.
+    """The figures of each slice that any reading marks, or that is near the answer's ends.
 
     Args:
         mask_kxy: the answer's mask, slices first, 0 or 1.
         readings_kxy: how many readings mark each voxel, likewise.
         readings: how many there are.
-        start: the slice that was read.
+        px_per_slice: distance of two slices in sides of a pixel.
         predicted_ious: by slice that the answer was carried to.
     """
     areas = mask_kxy.sum(axis=(1, 2), dtype=np.int64)
-    for index in range(len(mask_kxy)):
-        before = index + (index < start) - (index > start)
-        is_end = bool(areas[before]) != bool(areas[index]) or _is_last(areas, index, start)
-        if not (readings_kxy[index].any() or areas[index] or is_end):
-            continue
+    ends = near_ends(areas, px_per_slice)
+    for index, area in enumerate(areas):
         counts = readings_kxy[index].astype(np.int64)
+        if not (counts.any() or area or index in ends):
+            continue
         differing = np.minimum(counts, readings - counts).sum()
-        common = np.count_nonzero(mask_kxy[index] & mask_kxy[before])
-        both = int(areas[index] + areas[before])
-        is_start = index == start or both == 0
         yield SliceFigures(
             index,
             float(differing / max(counts.sum(), 1)),
-            predicted_ious.get(index) if areas[index] else None,
-            None if is_start else 2 * common / both,
-            is_end,
+            predicted_ious.get(index) if area else None,
+            index in ends,
         )
 
 
-def _is_last(areas: NDArray[np.int64], index: int, start: int) -> bool:
-    """Whether the answer marks this slice, and not the next one away from the slice read."""
-    steps = (1, -1) if index == start else (1,) if index > start else (-1,)
-    beyond = [index + step for step in steps if 0 <= index + step < len(areas)]
-    return bool(areas[index]) and any(areas[at] == 0 for at in beyond)
+def near_ends(areas: NDArray[np.int64], px_per_slice: float) -> set[int]:
+    """The last slices of a mask both ways, and those beyond to which its target may go on.
+
+    A target narrows towards its end: one that breaks off at a large section was lost rather than
+    ended. Where the image ends nothing is beyond.
+
+    Args:
+        areas: of the mask by slice, in px.
+        px_per_slice: distance of two slices in sides of a pixel.
+    """
+    (marked,) = np.nonzero(areas)
+    found: set[int] = set()
+    for end, step in ((marked[-1], 1), (marked[0], -1)) if marked.size else ():
+        radius_px = math.sqrt(areas[end] / math.pi)
+        reach = max(1, math.ceil(REACH_BEYOND * radius_px / px_per_slice))
+        beyond = range(end + step, end + step * (reach + 1), step)
+        within = {int(index) for index in beyond if 0 <= index < len(areas)}
+        if within:
+            found |= within | {int(end)}
+    return found
 
 
 def doubtful_slices(figures: Iterator[SliceFigures]) -> tuple[DoubtfulSlice, ...]:

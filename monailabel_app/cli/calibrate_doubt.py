@@ -76,8 +76,9 @@ def calibrate_doubt(
     unseen = doubt_figures(judged, unseen_chances(judged))
     console.print(
         f"{unseen['n']} masks, {unseen['good']:.0%} with a Dice of {GOOD_DICE:g} or more; AUROC of "
-        f"the agreement {unseen['auroc']}; calibration error, of patients whom the fit has not "
-        f"seen, {unseen['calibration_error']}."
+        f"the agreement {unseen['auroc_of_agreement']}. Of patients whom the fit has not seen: "
+        f"AUROC of the probability {unseen['auroc']}, calibration error "
+        f"{unseen['calibration_error']}."
     )
     if unseen["calibration_error"] > MOST_ERROR and not keep_anyway:
         console.print(

@@ -24,7 +24,7 @@ const DOUBT = {
   doubtful_slices: [
     { index: 4, reason: 'end' },
     { index: 7, reason: 'readings' },
-    { index: 9, reason: 'jump' },
+    { index: 9, reason: 'segmenter' },
   ],
 };
 // Columns are the LPS mm of one voxel's step; K runs downwards.

@@ -65,4 +65,5 @@ def _judged(pipeline: Pipeline, case: Case, samples: int) -> JudgedMask | None:
         return None
     mask = slice_of_mask(result.mask_ijk, mapping)
     overlap = float(not mask.any()) if case.mask is None else dice(mask, case.mask)
-    return JudgedMask(result.doubt.agreement, overlap, case.row.patient or case.row.id)
+    iou = result.mask.predicted_iou if mask.any() else None
+    return JudgedMask(result.doubt.agreement, overlap, iou, case.row.patient or case.row.id)

@@ -29,7 +29,7 @@ class LabelledVolume:
     """A volume and its labels on one grid, both (slices, H, W).
 
     ``label_names`` maps label values to structures; ``min_area_px`` is the smallest cross-section
-    that is judged.
+    that is judged, ``slice_spacing_mm`` the distance of two slices.
     """
 
     name: str
@@ -39,6 +39,7 @@ class LabelledVolume:
     label_names: dict[int, str]
     is_ct: bool
     min_area_px: int
+    slice_spacing_mm: float = 1.0
 
     def window(self, label: int) -> Window:
         """The window that a reader would use for this structure; MR by percentiles."""
@@ -124,4 +125,5 @@ def _load(
         names,
         is_ct,
         min_px,
+        image.GetSpacing()[2],
     )

@@ -12,10 +12,9 @@ export const BANDS = [
   { upTo: 1, colour: [253, 231, 37] },
 ];
 const REASONS = {
-  readings: 'the readings mark different areas',
   segmenter: 'the segmenter is not sure of its mask',
-  jump: 'the mask changes much from the neighbouring slice',
-  end: 'the mask ends here',
+  readings: 'the readings mark different areas',
+  end: 'the mask ends at or near this slice, and the target may go on',
 };
 const OUTCOMES = { absent: 'not present', not_understood: 'not understood' };
 const GOOD_DICE = 0.7;

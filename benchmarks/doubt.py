@@ -38,6 +38,7 @@ from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.prompting import prompt_from_grounding
 from medreasoner_infer.request import SAMPLING_TEMPERATURE, AskRequest
 from medreasoner_infer.slice_choice import DisplayedSlice
+from medreasoner_training.calibrating import LEAST_ANSWERS
 from medreasoner_training.calibrating_doubt import JudgedMask, doubt_figures, unseen_chances
 from medreasoner_training.embedded.required import command_line
 from medreasoner_training.embedded.segmenter.real_data import LabelledVolume, load_volumes
@@ -309,11 +310,12 @@ def report(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for each in judged
     ]
     kinds = sorted({each["group"] for each in judged})
+    enough = len(masks) >= LEAST_ANSWERS
     return {
         "all": discrimination(judged),
         "answers_with_a_mask": discrimination([each for each in judged if each["has_mask"]]),
         **{kind: discrimination([e for e in judged if e["group"] == kind]) for kind in kinds},
-        "calibrated": doubt_figures(masks, unseen_chances(masks)),
+        "calibrated": doubt_figures(masks, unseen_chances(masks)) if enough else None,
         "slices": captured(slices),
         **{
             f"slices_{kind}": captured([each for each in slices if each["group"] == kind])

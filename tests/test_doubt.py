@@ -243,6 +243,9 @@ def test_every_piece_of_work_takes_a_turn_after_the_answer_was_told(volume):
     assert events[:4] == ["answer", "answer", "slice", "told"]
     assert events[4] == "search"
     assert set(events[5:]) == {"propagation"}
+    events.clear()
+    assert asked(volume, LEFT, RIGHT, propagate=True, hooks=hooks).doubt.followed > 1
+    assert events.count("slice") == 1
 
 
 def test_who_leaves_is_not_read_for(volume):

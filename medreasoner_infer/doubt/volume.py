@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.doubt.looks import Look
 from medreasoner_infer.doubt_record import DoubtfulSlice, Reason
-from medreasoner_infer.hooks import Hooks
+from medreasoner_infer.hooks import Hooks, Work
 from medreasoner_infer.imaging import put_mask, slice_mapping
 from medreasoner_infer.masks import Target, masks_in_turns
 from medreasoner_infer.segmenters.base import Segmenter
@@ -69,10 +69,14 @@ def followed_mask(look: Look, segmenter: Segmenter, hooks: Hooks) -> NDArray[np.
     if look.prompt is None:
         return mask_ijk
     target = Target(look.shown, look.prompt, None, propagated=True)
-    quiet = Hooks(cancelled=hooks.cancelled, take_turn=hooks.take_turn)
-    for index, found in masks_in_turns(segmenter, target, quiet):
+    for index, found in masks_in_turns(segmenter, target, _unhurried(hooks)):
         put_mask(found.mask, slice_mapping(volume, mapping.plane, index), mask_ijk)
     return mask_ijk
+
+
+def _unhurried(hooks: Hooks) -> Hooks:
+    """Hooks that tell nothing, and under which no slice goes before those of other readers."""
+    return Hooks(cancelled=hooks.cancelled, take_turn=lambda _: hooks.turn(Work.PROPAGATION))
 
 
 @dataclass(frozen=True)

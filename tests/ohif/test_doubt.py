@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the model doubts, as a reader sees it: readings by name, the map, doubtful slices."""
+"""Where the model doubts, as a reader sees it: readings by name, and the map."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 from support.viewer import Reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -64,42 +64,3 @@ def test_the_map_is_switched_on_over_the_box_and_off_by_button_and_key(reader) -
     reader.picture("doubt-map")
     reader.page.keyboard.press("Alt+m")
     expect(canvas).to_be_hidden()
-
-
-def test_one_goes_through_the_doubtful_slices_of_an_earlier_question_by_button_and_key(
-    reader, room
-) -> None:
-    """Which slices are doubtful depends on the weights; so the server's reply is told some."""
-
-    def tell_slices(route: Route) -> None:
-        reply = route.fetch()
-        records = reply.json()
-        for record in records:
-            record["result"]["doubt"]["doubtful_slices"] = [
-                {"index": 3, "reason": "end"},
-                {"index": 8, "reason": "segmenter"},
-            ]
-        route.fulfill(response=reply, json=records)
-
-    reader.page.route("**/medreasoner/inferences?*", tell_slices)
-    reader.open_study(room.ct.study_uid, "segmentation")
-    reader.open_tab()
-    reader.history.first.click()
-    go = reader.tab.get_by_role("button", name=re.compile("^Next doubtful slice"))
-    expect(go).to_be_enabled()
-    expect(reader.tab.get_by_role("button", name=re.compile("^Map"))).to_be_hidden()
-    here = reader.tab.locator(".section-doubt [role=status]")
-    go.click()
-    expect(here).to_have_text(re.compile("^This slice: "))
-    told = [here.inner_text()]
-    first = reader.slice_text
-    reader.page.keyboard.press("Alt+.")
-    expect(here).not_to_have_text(told[0])
-    told.append(here.inner_text())
-    assert {text.removeprefix("This slice: ") for text in told} == {
-        "the mask ends at or near this slice, and the target may go on.",
-        "the segmenter is not sure of its mask.",
-    }
-    reader.page.keyboard.press("Alt+,")
-    expect(reader.pane).to_contain_text(first)
-    expect(here).to_have_text(told[0])

@@ -37,14 +37,14 @@ def fingerprint(values: NDArray[np.generic], *, has_colours: bool = False) -> Fi
     grey = np.asarray(values, np.float64)
     grey = grey.mean(axis=-1) if has_colours else grey
     for axis in range(grey.ndim):
-        grey = _averaged(grey, axis, _CELLS[grey.ndim])
+        grey = cell_means(grey, axis, _CELLS[grey.ndim])
     centred = grey.ravel() - grey.mean()
     length = np.linalg.norm(centred)
     flat = centred if length == 0 else centred / length
     return Fingerprint(digest, flat.astype(np.float32))
 
 
-def _averaged(values: NDArray[np.float64], axis: int, cells: int) -> NDArray[np.float64]:
+def cell_means(values: NDArray[np.float64], axis: int, cells: int) -> NDArray[np.float64]:
     """Means over ``cells`` stretches of an axis; a shorter axis repeats its values."""
     starts = np.arange(cells) * values.shape[axis] // cells
     sizes = np.maximum(np.diff(np.append(starts, values.shape[axis])), 1)

@@ -37,6 +37,7 @@ from monailabel_app.site.opening import (
 )
 from monailabel_app.site.paths import SitePaths
 from monailabel_app.site.sessions import Sessions
+from monailabel_app.strategies.next_cases import NextCases, strategies_of
 from monailabel_app.training.task import ReasonerTrainTask, make_train_task
 from monailabel_app.web.routes.install import install_routes
 from monailabel_app.web.services import Services, provide
@@ -99,6 +100,7 @@ class MedReasonerApp(MONAILabelApp):
             sessions=self._sessions,
             batch=BatchRun(self.site, self.answering),
             offered=self._offered,
+            next_cases=self._next_cases,
             trainers=self._trainers,
             info=self.info,
         )
@@ -137,9 +139,10 @@ class MedReasonerApp(MONAILabelApp):
         return viewer_tasks(self.answering)
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """The one by which Slicer's *Next Sample* chooses."""
+        """Those by which *Next Sample* chooses; the first is what clients take by themselves."""
         self._offered = OfferedImages()
-        return {STRATEGY: self._offered}
+        self._next_cases = NextCases(self.site, self.answering.is_busy)
+        return {STRATEGY: self._offered, **strategies_of(self._next_cases)}
 
     def init_trainers(self) -> dict[str, ReasonerTrainTask | TrainTask]:
         """Fine-tuning of the reasoner on what readers approved; nothing is loaded before."""

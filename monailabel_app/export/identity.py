@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def identity_of(
     """
     header = {tag: _text(info.get(tag)) for tag in _TAGS}
     if source.dicom_folder is not None:
-        header |= _read_header(source.dicom_folder, source.series_uid)
+        header |= header_texts(source.dicom_folder, source.series_uid, _TAGS)
     image_id = source.image_id or ""
     said = None if header["PatientID"] else patients.patient_of(image_id)
     if said is not None:
@@ -72,7 +72,14 @@ def identity_of(
     return PatientIdentity(told or image_id, tuple(dict.fromkeys(_searched(header))), bool(told))
 
 
-def _read_header(folder: Path, series_uid: str | None) -> dict[str, str]:
+def header_texts(folder: Path, series_uid: str | None, tags: Sequence[str]) -> dict[str, str]:
+    """What one file of a series says in some attributes; empty where none can be read.
+
+    Args:
+        folder: that holds it, and maybe others.
+        series_uid: of the series; where it is empty, any file counts.
+        tags: keywords of the attributes.
+    """
     for path in files_below(folder):
         try:
             if format_of(path) is not ImageFormat.DICOM:
@@ -82,7 +89,7 @@ def _read_header(folder: Path, series_uid: str | None) -> dict[str, str]:
             continue
         if not series_uid or str(header.get("SeriesInstanceUID")) == series_uid:
             with reading(DAMAGED_HEADER):
-                return {tag: _text(header.get(tag)) for tag in _TAGS}
+                return {tag: _text(header.get(tag)) for tag in tags}
     return {}
 
 

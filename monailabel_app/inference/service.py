@@ -74,6 +74,10 @@ class AnsweringService:
         """How many questions are worked at."""
         return self._questions.held
 
+    def is_busy(self) -> bool:
+        """Whether a question is worked at or waits."""
+        return self.asked > 0 or self.waiting > 0
+
     def answer(self, call: Call, hooks: Hooks = NO_HOOKS) -> Answer:
         """Answer a question, or segment what the reader drew, and record it.
 

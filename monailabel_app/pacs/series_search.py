@@ -40,11 +40,37 @@ def find_series(
     found: dict[str, None] = {}
     others = {key: value for key, value in search_filter.items() if key != MODALITY}
     for modality in _modalities(search_filter.get(MODALITY)):
-        for uid in _pages(client, {**others, MODALITY: modality}):
+        for uid, _ in _pages(client, {**others, MODALITY: modality}):
             found[uid] = None
             if len(found) > most:
                 raise ValueError(f"more than {most} series")
     return list(found)
+
+
+def find_headers(
+    client: DICOMwebClient, search_filter: Mapping[str, Any], keywords: Sequence[str], most: int
+) -> dict[str, Dataset]:
+    """What the server tells of the series that match, by Series Instance UID.
+
+    Args:
+        client: of the server.
+        search_filter: as in :func:`find_series`.
+        keywords: attributes that are asked for; servers leave out what they do not know.
+        most: as there.
+
+    Raises:
+        ValueError: as :func:`find_series`.
+    """
+    from pydicom.dataset import Dataset
+
+    found: dict[str, Dataset] = {}
+    others = {key: value for key, value in search_filter.items() if key != MODALITY}
+    for modality in _modalities(search_filter.get(MODALITY)):
+        for uid, entry in _pages(client, {**others, MODALITY: modality}, keywords):
+            found[uid] = Dataset.from_json(entry)
+            if len(found) > most:
+                raise ValueError(f"more than {most} series")
+    return found
 
 
 def find_one(client: DICOMwebClient, series_uid: str) -> Dataset:
@@ -93,19 +119,26 @@ def _modalities(value: object) -> Sequence[str]:
     return IMAGE_MODALITIES
 
 
-def _pages(client: DICOMwebClient, filters: dict[str, Any]) -> Iterator[str]:
-    """UIDs page by page, as servers cap an answer; ends too where a server ignores the offset."""
+def _pages(
+    client: DICOMwebClient, filters: dict[str, Any], fields: Sequence[str] | None = None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """UIDs and entries page by page, as servers cap an answer.
+
+    It ends too where a server ignores the offset.
+    """
+    asked = {} if fields is None else {"fields": fields}
     seen: set[str] = set()
     offset = 0
     while True:
-        page = client.search_for_series(search_filters=filters, offset=offset)
-        uids = [uid for series in page if (uid := _uid_if_any(series)) is not None]
-        if len(uids) < len(page):
+        page = client.search_for_series(search_filters=filters, offset=offset, **asked)
+        told = {uid: series for series in page if (uid := _uid_if_any(series)) is not None}
+        nameless = sum(_uid_if_any(series) is None for series in page)
+        if nameless:
             # One such series must not hide all the others.
-            logger.warning("%d series without a UID are left out.", len(page) - len(uids))
-        fresh = list(dict.fromkeys(uid for uid in uids if uid not in seen))
+            logger.warning("%d series without a UID are left out.", nameless)
+        fresh = [uid for uid in told if uid not in seen]
         if not fresh:
             return
-        yield from fresh
+        yield from ((uid, told[uid]) for uid in fresh)
         seen.update(fresh)
         offset += len(page)

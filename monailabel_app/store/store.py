@@ -24,6 +24,7 @@ from monailabel_app.store.pacs_queue import (
     queue_label,
 )
 from monailabel_app.store.reading import DamagedRecord, RowReader, Wanted, wanted_ids
+from monailabel_app.store.readings import AnswerFigures, answer_figures
 from monailabel_app.store.records import (
     Decision,
     InferenceRecord,
@@ -179,6 +180,11 @@ class RecordStore:
             RecordStoreError: the database cannot be read.
         """
         return self._rows.each(self._database, ids)
+
+    def answer_figures(self) -> list[AnswerFigures]:
+        """How sure the model was of the latest answer to each question about each image."""
+        with self._database.reading() as session:
+            return answer_figures(session)
 
     def delete_study(self, study: str) -> Deleted:
         """Delete all records, masks and labels of a study; what an archive has of it stays there.

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from monailabel_app.pacs.client import connect_client
 from monailabel_app.pacs.faults import pacs_faults
 from monailabel_app.pacs.limits import PACS_LIMITS, PacsLimits, exchange
 from monailabel_app.pacs.series_fetch import fetch_series
-from monailabel_app.pacs.series_search import MODALITY, find_one, find_series
+from monailabel_app.pacs.series_search import MODALITY, find_headers, find_one, find_series
 from monailabel_app.store import LabelSubmission, PacsDocument
 from monailabel_app.studies.dicom_folder import NIFTI, write_nifti
 from monailabel_app.studies.indexed import IndexedFolder
@@ -51,6 +51,7 @@ from monailabel_app.studies.submissions import RemembersSubmissions
 
 if TYPE_CHECKING:
     import requests
+    from pydicom.dataset import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +174,31 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         wanted = {**self._search_filter, "StudyInstanceUID": study_uid}
         with exchange(self._limits.list_s), pacs_faults():
             return find_series(self._client, wanted, self._limits.listed)
+
+    def series_headers(self, keywords: Sequence[str]) -> dict[str, Dataset]:
+        """What the server tells of the image series in some attributes; asked anew each time.
+
+        Raises:
+            PacsUnreachableError: the server does not answer.
+        """
+        with exchange(self._limits.list_s), pacs_faults():
+            return find_headers(self._client, self._search_filter, keywords, self._limits.listed)
+
+    def series_info(self, image_id: str) -> dict[str, Any]:
+        """What the server knows of a series, under MONAI Label's keys.
+
+        Raises:
+            UnknownImageError: the server has no such series.
+            PacsUnreachableError: the server does not answer.
+        """
+        return self._about(image_id).info
+
+    def kept_source(self, image_id: str) -> ImageSource | None:
+        """Where a series lies that was fetched before; ``None`` where it was not."""
+        if not is_uid(image_id) or not self._is_here(image_id):
+            return None
+        folder = self._folder(image_id)
+        return ImageSource(folder, image_id, series_uid=image_id, dicom_folder=folder)
 
     def forget(self, image_id: str) -> None:
         """Remove what was fetched of a series; it is fetched again when it is asked for."""

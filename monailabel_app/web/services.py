@@ -15,6 +15,7 @@ from monailabel_app.inference.service import AnsweringService
 from monailabel_app.inference.strategies import OfferedImages
 from monailabel_app.site.opening import Site
 from monailabel_app.site.sessions import Sessions
+from monailabel_app.strategies.next_cases import NextCases
 from monailabel_app.training.task import ReasonerTrainTask
 
 
@@ -29,7 +30,8 @@ class Services:
         models: names of the models that may be asked.
         sessions: images that viewers sent.
         batch: one question asked of many images.
-        offered: chooses the image to be labelled next.
+        offered: chooses a random image to be labelled next.
+        next_cases: chooses the image that teaches most.
         trainers: by the name of the model that they train.
         info: what viewers ask first, as MONAI Label tells it.
     """
@@ -41,6 +43,7 @@ class Services:
     sessions: Sessions
     batch: BatchRun
     offered: OfferedImages
+    next_cases: NextCases
     trainers: Mapping[str, ReasonerTrainTask]
     info: Callable[[], dict[str, Any]]
 

@@ -231,7 +231,7 @@ def test_a_copy_of_an_approved_image_is_offered_after_one_that_looks_otherwise(s
 
 def test_no_patient_is_offered_twice_in_a_row_while_others_wait(site) -> None:
     table = "image,patient\na1,Anna\na2,Anna\na3,Anna\nb1,Bert\n"
-    opened = site({name: 1 for name in ("a1", "a2", "a3", "b1")}, table)
+    opened = site(dict.fromkeys(("a1", "a2", "a3", "b1"), 1), table)
     found = [opened.next("combined")["id"] for _ in range(3)]
     assert found.count("b1") == 1
     assert found[0] == "b1" or found[1] == "b1"

@@ -67,7 +67,7 @@ def find_headers(
     others = {key: value for key, value in search_filter.items() if key != MODALITY}
     for modality in _modalities(search_filter.get(MODALITY)):
         for uid, entry in _pages(client, {**others, MODALITY: modality}, keywords):
-            found[uid] = Dataset.from_json(entry)
+            found[uid] = Dataset.from_json(dict(entry))
             if len(found) > most:
                 raise ValueError(f"more than {most} series")
     return found
@@ -126,7 +126,7 @@ def _pages(
 
     It ends too where a server ignores the offset.
     """
-    asked = {} if fields is None else {"fields": fields}
+    asked: dict[str, Any] = {} if fields is None else {"fields": fields}
     seen: set[str] = set()
     offset = 0
     while True:

@@ -25,6 +25,17 @@ export class Api {
     return answer.json();
   }
 
+  /** The image to label next, chosen by a strategy; `null` where none waits. */
+  async next(strategy) {
+    const answer = await this.#call(`/activelearning/${encodeURIComponent(strategy)}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: '{}',
+    });
+    const offer = await answer.json();
+    return offer.id === undefined ? null : offer;
+  }
+
   /** The events of a question about an image. */
   async ask(image, values, signal) {
     return this.#stream('ask', image, values, signal);

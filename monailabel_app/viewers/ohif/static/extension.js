@@ -2,6 +2,7 @@
 // The extension that OHIF registers: one tab on the right.
 
 import { Api } from './api.js';
+import { NextImage } from './next.js';
 import { Panel } from './panel.js';
 import { Viewer } from './viewer.js';
 
@@ -49,7 +50,9 @@ export function createExtension({ servicesManager, commandsManager, extensionMan
       const stay = () => setTimeout(openTab, 0);
       const { services } = servicesManager;
       const viewer = new Viewer(services);
-      panel = new Panel(page, { viewer, services, api: new Api(), onSegmentation: stay });
+      const api = new Api();
+      panel = new Panel(page, { viewer, services, api, onSegmentation: stay });
+      page.querySelector('.notice').before(new NextImage(api).element);
       document.addEventListener('keydown', onShortcut);
       // The mode itself sets its panels right after this.
       setTimeout(() => panelService.addPanel('right', PANEL), 0);

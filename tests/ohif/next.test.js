@@ -2,6 +2,7 @@
 // The tab's offer of the next image; run by: node --test tests/ohif
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
 
 const at = name => import(new URL(`../../monailabel_app/viewers/ohif/static/${name}`, import.meta.url));
 const { NextImage, STRATEGIES, addressOf, describeOffer } = await at('next.js');
@@ -96,7 +97,7 @@ test('one click takes one image, and the next one only when that is told', async
   assert.equal(button.disabled, true);
   answer(OFFER);
   await clicked;
-  await new Promise(done => setTimeout(done));
+  await wait(0);
   assert.equal(button.disabled, false);
   assert.deepEqual(asked, ['combined']);
   assert.match(said.textContent, /^Next: MR image …567890, because /);
@@ -109,7 +110,7 @@ test('a refusal is said, and nothing can be opened', async () => {
     throw new Error('The PACS does not answer.');
   });
   button.listeners.click();
-  await new Promise(done => setTimeout(done));
+  await wait(0);
   assert.equal(said.textContent, 'The PACS does not answer.');
   assert.equal(link.hidden, true);
   assert.equal(button.disabled, false);

@@ -314,7 +314,7 @@ def summarise(options: Options) -> None:
 
 def _tables(folder: Path) -> Iterator[str]:
     for learner in (SFT, ATLAS):
-        if (folder / learner).is_dir():
+        if any((folder / learner).glob("seed-*/*/point.json")):
             yield "\n".join(_table(folder, learner))
 
 

@@ -31,7 +31,7 @@ class Services:
         sessions: images that viewers sent.
         batch: one question asked of many images.
         offered: chooses a random image to be labelled next.
-        next_cases: chooses the image that teaches most.
+        next_cases: chooses the image by doubt, coverage and novelty.
         trainers: by the name of the model that they train.
         info: what viewers ask first, as MONAI Label tells it.
     """

@@ -116,6 +116,6 @@ test('a refusal is said, and nothing can be opened', async () => {
   assert.equal(button.disabled, false);
 });
 
-test('what teaches most is the first choice', () => {
+test('all reasons together are the first choice', () => {
   assert.equal(Object.keys(STRATEGIES)[0], 'combined');
 });

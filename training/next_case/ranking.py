@@ -32,7 +32,7 @@ class Strategy(str, Enum):
 
 
 DESCRIPTIONS: Mapping[Strategy, str] = {
-    Strategy.COMBINED: "Doubt, coverage and novelty together, recommended",
+    Strategy.COMBINED: "Doubt, coverage and novelty together",
     Strategy.UNCERTAINTY: "Images about which the model is probably wrong first",
     Strategy.DISAGREEMENT: "Images about which sampled answers differ most first",
     Strategy.COVERAGE: "Targets, modalities, body parts and scanners with few approved masks first",

@@ -4,7 +4,7 @@
 import { describeFault } from './words.js';
 
 export const STRATEGIES = {
-  combined: 'What teaches most',
+  combined: 'All reasons together',
   uncertainty: 'Where the model is unsure',
   disagreement: 'Where its answers differ',
   coverage: 'What has few masks',

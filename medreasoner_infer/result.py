@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from medreasoner_infer.change import PriorOf
 from medreasoner_infer.checks.record import Checks
 from medreasoner_infer.doubt_record import Doubt
 from medreasoner_infer.errors import MalformedInferenceError
@@ -202,6 +203,7 @@ class Inference(_Judged):
     calibrated: bool = False
     follow_up: FollowUp | None = None
     software_version: str | None = None
+    prior_of: PriorOf | None = None
     schema_version: int = RESULT_SCHEMA_VERSION
     laterality: Laterality | None = None
     checks: Checks | None = None

@@ -24,9 +24,9 @@ from medreasoner_infer.imaging.overlay_text import (
 )
 from medreasoner_infer.types import SliceImage
 
-_DPI = 100
-_MARGIN_PX = 36
-_GUTTER_PX = 40
+DPI = 100
+MARGIN_PX = 36
+GUTTER_PX = 40
 _IMAGE_MAX_WH_PX = (820, 820)
 _IMAGE_MIN_SIDE_PX = 120
 _FOOTER_PX = 64
@@ -35,7 +35,7 @@ _TEXT_WIDTHS_PX = (560, 760, 960)
 # Beside a flat slice the text may be this tall before its column is widened.
 _TEXT_MIN_HEIGHT_PX = 640
 
-_BACKGROUND = "#101418"
+BACKGROUND = "#101418"
 _TEXT = "#e9edf1"
 _MUTED = "#9ba7b4"
 _TARGET = "#2dd4bf"
@@ -44,35 +44,40 @@ _OUTSIDE = "#f87171"
 _NOT_UNDERSTOOD = "#c4b5fd"
 
 _HEADING = TextStyle(10, _MUTED, "bold")
-_QUESTION = TextStyle(15, _TEXT, "bold")
-_BODY = TextStyle(13, _TEXT)
+QUESTION = TextStyle(15, _TEXT, "bold")
+BODY = TextStyle(13, _TEXT)
 _SMALL = TextStyle(11, _MUTED)
 _STROKE = withStroke(linewidth=3, foreground="black")
 
 
 def overlay_figure(content: OverlayContent) -> Figure:
     """The slice with its findings on the left, the text on the right."""
-    figure = Figure(dpi=_DPI, facecolor=_BACKGROUND)
+    figure = Figure(dpi=DPI, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     image_width, image_height = _image_size_px(content.image)
     column_height = image_height + _FOOTER_PX
     text_width, layout = _fit_text(text_blocks(content), column_height)
     panel_width = max(image_width, _IMAGE_MAX_WH_PX[0] // 2)
-    width = 2 * _MARGIN_PX + panel_width + _GUTTER_PX + text_width
-    height = 2 * _MARGIN_PX + max(column_height, layout.height_px)
-    figure.set_size_inches(width / _DPI, height / _DPI)
-    left = _MARGIN_PX + (panel_width - image_width) / 2
-    bottom = height - _MARGIN_PX - image_height
+    width = 2 * MARGIN_PX + panel_width + GUTTER_PX + text_width
+    height = 2 * MARGIN_PX + max(column_height, layout.height_px)
+    figure.set_size_inches(width / DPI, height / DPI)
+    left = MARGIN_PX + (panel_width - image_width) / 2
+    bottom = height - MARGIN_PX - image_height
     axes = figure.add_axes(
         (left / width, bottom / height, image_width / width, image_height / height)
     )
+    draw_panel(axes, content)
+    _draw_footer(figure, content, MARGIN_PX, bottom)
+    draw_text(figure, layout, MARGIN_PX + panel_width + GUTTER_PX, height - MARGIN_PX)
+    return figure
+
+
+def draw_panel(axes: Axes, content: OverlayContent) -> None:
+    """The slice with mask, prompts, letters of its edges and scale bar; fills the axes."""
     _draw_slice(axes, content)
     _draw_findings(axes, content)
     _draw_edge_letters(axes, content)
     _draw_scale_bar(axes, content)
-    _draw_footer(figure, content, _MARGIN_PX, bottom)
-    _draw_text(figure, layout, _MARGIN_PX + panel_width + _GUTTER_PX, height - _MARGIN_PX)
-    return figure
 
 
 def text_blocks(content: OverlayContent) -> list[TextBlock]:
@@ -83,10 +88,10 @@ def text_blocks(content: OverlayContent) -> list[TextBlock]:
     is_whole = (question, reasoning) == (content.question, content.reasoning)
     notes = content.warnings if is_whole else (*content.warnings, LEFT_OUT_NOTE)
     sections = (
-        ("QUESTION", question, _QUESTION),
+        ("QUESTION", question, QUESTION),
         ("OUTCOME", content.outcome, outcome),
-        ("READINGS", content.readings, _BODY),
-        ("REASONING", reasoning, _BODY),
+        ("READINGS", content.readings, BODY),
+        ("REASONING", reasoning, BODY),
         ("NOTES", drawable("\n".join(f"• {note}" for note in notes)), _SMALL),
         ("MODELS", "\n".join(content.models), _SMALL),
     )
@@ -121,7 +126,7 @@ def _image_size_px(image: SliceImage) -> tuple[int, int]:
 
 def _fit_text(blocks: list[TextBlock], height_px: float) -> tuple[int, TextLayout]:
     """The narrowest column in which the text is about as tall as the image, else the widest."""
-    measurer = TextMeasurer(_DPI)
+    measurer = TextMeasurer(DPI)
     for width in _TEXT_WIDTHS_PX:
         layout = lay_out(blocks, width, measurer)
         if layout.height_px <= max(height_px, _TEXT_MIN_HEIGHT_PX):
@@ -223,7 +228,7 @@ def _draw_scale_bar(axes: Axes, content: OverlayContent) -> None:
 
 def _draw_footer(figure: Figure, content: OverlayContent, left: float, top: float) -> None:
     """Caption and legend below the slice; ``left`` and ``top`` in px from the lower left."""
-    width, height = figure.get_size_inches() * _DPI
+    width, height = figure.get_size_inches() * DPI
     figure.text(
         left / width, (top - 12) / height, content.caption, va="top", color=_TEXT,
         fontproperties=TextStyle(12, _TEXT).font(), parse_math=False,
@@ -258,9 +263,9 @@ def _legend_handles(content: OverlayContent) -> list[Line2D | Rectangle]:
     return handles
 
 
-def _draw_text(figure: Figure, layout: TextLayout, left: float, top: float) -> None:
+def draw_text(figure: Figure, layout: TextLayout, left: float, top: float) -> None:
     """``left`` and ``top`` in px from the figure's lower left."""
-    width, height = figure.get_size_inches() * _DPI
+    width, height = figure.get_size_inches() * DPI
     for line in layout.lines:
         figure.text(
             left / width, (top - line.top_px) / height, line.text, va="top",

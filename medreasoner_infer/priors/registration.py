@@ -2,7 +2,8 @@
 """Rigid and affine registration of two examinations by SimpleITK.
 
 Mattes mutual information on grids of bounded size, coarse to fine, from the best of several
-starting positions; sampled by a fixed seed, so that equal images give equal results but for rounding.
+starting positions; sampled by a fixed seed, so that equal images give equal results but for
+rounding.
 """
 
 from __future__ import annotations

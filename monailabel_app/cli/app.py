@@ -21,6 +21,7 @@ from monailabel_app.cli.evaluate import evaluate
 from monailabel_app.cli.export import export
 from monailabel_app.cli.history import history
 from monailabel_app.cli.models import models
+from monailabel_app.cli.prior import prior
 from monailabel_app.cli.records import records
 from monailabel_app.cli.reward import reward
 from monailabel_app.cli.robustness import robustness
@@ -57,6 +58,7 @@ def medreasoner(
 for command in (
     ask,
     segment,
+    prior,
     batch,
     serve,
     demo,

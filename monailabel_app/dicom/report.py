@@ -132,7 +132,7 @@ def write_report(
         modality = content.record.result.modality
         procedure = vocabulary.PROCEDURES.get(modality, vocabulary.ANY_PROCEDURE)
         report = sr.MeasurementReport(
-            observation_context=_observers(content.record.decision),
+            observation_context=observers(content.record.decision),
             procedure_reported=coded(procedure),
             imaging_measurements=groups,
         )
@@ -196,7 +196,7 @@ def _answer_group(
     uid, name = tracking_of(content.record.id)
     common: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(uid=uid, identifier=name),
-        "algorithm_id": _algorithm(content.record.result),
+        "algorithm_id": algorithm(content.record.result),
         "qualitative_evaluations": list(_evaluations(content.record)),
     }
     group: MeasurementGroup
@@ -255,7 +255,8 @@ def _tracking_part(uid: str, name: str, part: str) -> sr.TrackingIdentifier:
     return sr.TrackingIdentifier(uid=stable_uid(uid, part), identifier=f"{name} {part}")
 
 
-def _observers(decision: Decision | None) -> sr.ObservationContext:
+def observers(decision: Decision | None) -> sr.ObservationContext:
+    """This installation as a device, and the reader who decided, if one did."""
     device = sr.ObserverContext(
         observer_type=standard_code("DCM", "Device"),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
@@ -278,7 +279,7 @@ def _observers(decision: Decision | None) -> sr.ObservationContext:
     return sr.ObservationContext(observer_person_context=person, observer_device_context=device)
 
 
-def _algorithm(result: Inference) -> sr.AlgorithmIdentification:
+def algorithm(result: Inference) -> sr.AlgorithmIdentification:
     """TID 4019: this program, and as parameters which weights it ran."""
     models = {"reasoner": result.reasoner, "segmenter": result.segmenter}
     parameters = [

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.request import AskRequest, SegmentRequest
+from medreasoner_infer.result import InferenceResult
 from monailabel_app.images.source import ImageSource
 from monailabel_app.inference.correction import Correction, EarlierAnswer
 from monailabel_app.inference.earlier import EarlierRecord
@@ -29,6 +31,7 @@ class Call:
             is corrected by the clicks of ``params``.
         asked_by: the reader who is logged in.
         earlier: the recorded answer that a question goes on from.
+        keep: what is recorded of the result, where more is to be said of it.
 
     Raises:
         InputError: the model that answers questions is given none, or what is asked of the
@@ -41,6 +44,7 @@ class Call:
     correction: Correction | EarlierAnswer | None = None
     asked_by: str | None = None
     earlier: EarlierRecord | None = None
+    keep: Callable[[InferenceResult], InferenceResult] | None = None
 
     def __post_init__(self) -> None:
         if self.model == ASK_TASK and self.params.query is None:

@@ -104,6 +104,8 @@ class AnsweringService:
                 result = self._pipeline.segment(volume, request, turns)
         # Nobody will decide upon the answer to a reader who has left.
         hooks.raise_if_cancelled()
+        if call.keep is not None:
+            result = call.keep(result)
         with self._measures.working(RECORD):
             self._record(call, result, volume)
         return Answer(result, volume)

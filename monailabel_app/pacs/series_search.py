@@ -21,6 +21,10 @@ MODALITY = "Modality"
 SERIES_UID = "0020000E"
 STUDY_UID = "0020000D"
 _MOST_SERIES = 100_000
+_DESCRIBING = (
+    "PatientID", "IssuerOfPatientID", "StudyDate", "StudyTime", "BodyPartExamined",
+    "SeriesDescription", MODALITY,
+)  # fmt: skip
 
 
 def find_series(
@@ -70,6 +74,29 @@ def find_headers(
             found[uid] = Dataset.from_json(dict(entry))
             if len(found) > most:
                 raise ValueError(f"more than {most} series")
+    return found
+
+
+def find_described(
+    client: DICOMwebClient, search_filter: Mapping[str, str], most: int = _MOST_SERIES
+) -> list[Dataset]:
+    """The series that match, each once, with what the server tells of patient, study and part.
+
+    Args:
+        search_filter: attributes to match; servers may match wildcards, and pass over what they
+            cannot match, so that callers check what comes back.
+        most: how many are taken.
+
+    Raises:
+        ValueError: an answer is no list of DICOM JSON objects, or lists more than that.
+    """
+    from pydicom.dataset import Dataset
+
+    found: list[Dataset] = []
+    for _, entry in _pages(client, dict(search_filter), _DESCRIBING):
+        found.append(Dataset.from_json(dict(entry)))
+        if len(found) > most:
+            raise ValueError(f"more than {most} series")
     return found
 
 
@@ -126,7 +153,7 @@ def _pages(
 
     It ends too where a server ignores the offset.
     """
-    asked: dict[str, Any] = {} if fields is None else {"fields": fields}
+    asked: dict[str, Any] = {} if fields is None else {"fields": list(fields)}
     seen: set[str] = set()
     offset = 0
     while True:

@@ -35,7 +35,13 @@ from monailabel_app.pacs.client import connect_client
 from monailabel_app.pacs.faults import pacs_faults
 from monailabel_app.pacs.limits import PACS_LIMITS, PacsLimits, exchange
 from monailabel_app.pacs.series_fetch import fetch_series
-from monailabel_app.pacs.series_search import MODALITY, find_headers, find_one, find_series
+from monailabel_app.pacs.series_search import (
+    MODALITY,
+    find_described,
+    find_headers,
+    find_one,
+    find_series,
+)
 from monailabel_app.store import LabelSubmission, PacsDocument
 from monailabel_app.studies.dicom_folder import NIFTI, write_nifti
 from monailabel_app.studies.indexed import IndexedFolder
@@ -174,6 +180,15 @@ class PacsStudies(RemembersSubmissions, LabelsKeptFirst):
         wanted = {**self._search_filter, "StudyInstanceUID": study_uid}
         with exchange(self._limits.list_s), pacs_faults():
             return find_series(self._client, wanted, self._limits.listed)
+
+    def described(self, search_filter: Mapping[str, str]) -> list[Dataset]:
+        """Attributes of the series that match; see :func:`find_described`.
+
+        Raises:
+            PacsUnreachableError: the server does not answer.
+        """
+        with exchange(self._limits.list_s), pacs_faults():
+            return find_described(self._client, search_filter, self._limits.listed)
 
     def series_headers(self, keywords: Sequence[str]) -> dict[str, Dataset]:
         """What the server tells of the image series in some attributes; asked anew each time.

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app on a folder with two studies of a patient: priors listed, both asked, report stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+pytest.importorskip("monailabel")
+pytest.importorskip("highdicom")
+
+import monailabel.app
+import monailabel.interfaces.utils.app as app_registry
+from fastapi.testclient import TestClient
+from monailabel.config import settings
+
+from medreasoner_infer.imaging import Plane
+from medreasoner_infer.slice_choice import fixed_choice, plane_of
+from monailabel_app.app import MedReasonerApp
+from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.dicom.archive import FolderArchive
+
+SHAPE_KJI = (12, 40, 40)
+PLACE_LPS_MM = (30.0, 28.0, 20.0)
+
+
+class OnePipeline:
+    """Finds a cube of 10 voxels in what was asked first, and one of 6 in what was asked next."""
+
+    def __init__(self, answered) -> None:
+        self._answered = answered
+        self.requests = []
+
+    def ask(self, volume, request, hooks):
+        self.requests.append(request)
+        side = 10 if len(self.requests) % 2 else 6
+        mask = np.zeros(volume.shape_ijk, np.uint8)
+        mask[15 : 15 + side, 14 : 14 + side, 4 : 4 + side // 2] = 1
+        chosen = fixed_choice(volume, plane_of(volume, request.selection), request.selection, ())
+        name = f"inference-{len(self.requests)}"
+        return self._answered(volume, Plane.AXIAL, chosen[0], mask, name=name)
+
+
+def write_series(folder: Path, seed: int, patient: str, date: str, part: str = "ABDOMEN") -> str:
+    """An ellipse of water in air; returns the Series Instance UID. One frame of reference."""
+    j, i = np.mgrid[:40, :40]
+    inside = np.hypot((i - 20) / 17, (j - 19) / 14) < 1
+    hu = np.broadcast_to(np.where(inside, 40, -1000), SHAPE_KJI)
+    grid = CtGrid((1.5, 1.5, 4.0), (0, 0, 0), np.eye(3))
+    write_ct_series(hu, grid, folder, seed=seed)
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        header.PatientID, header.StudyDate, header.BodyPartExamined = patient, date, part
+        header.FrameOfReferenceUID = "1.2.3.4"
+        header.SeriesDescription = f"series {seed}"
+        header.save_as(path)
+    return str(header.SeriesInstanceUID)
+
+
+@pytest.fixture
+def uids(tmp_path: Path) -> dict[str, str]:
+    studies = tmp_path / "studies"
+    told = {
+        "current": ("A", "20260301"),
+        "last_year": ("A", "20250301"),
+        "before": ("A", "20230301"),
+        "later": ("A", "20260401"),
+        "other_patient": ("B", "20250301"),
+        "knee": ("A", "20250101", "KNEE"),
+    }
+    return {
+        name: write_series(studies / name, seed, *values)
+        for seed, (name, values) in enumerate(told.items(), start=1)
+    }
+
+
+@pytest.fixture
+def pipeline(answered) -> OnePipeline:
+    return OnePipeline(answered)
+
+
+@pytest.fixture
+def client(monkeypatch, tmp_path: Path, uids, pipeline) -> TestClient:
+    studies, folder = str(tmp_path / "studies"), str(tmp_path / "app")
+    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setattr(settings, "MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
+    monkeypatch.setattr(settings, "MONAI_LABEL_APP_DIR", folder)
+    monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", studies)
+    app = MedReasonerApp(folder, studies, {}, pipeline=pipeline)
+    monkeypatch.setitem(app_registry.apps, f"{folder}{studies}", app)
+    client = TestClient(monailabel.app.app, raise_server_exceptions=False)
+    client.site = app.site
+    yield client
+    app.site.results.stop()
+    app.site.records.close()
+
+
+def compared(client, uids, prior="last_year", **body):
+    question = {"query": "Where is it?", "plane": "axial", "position": list(PLACE_LPS_MM)}
+    return client.post(
+        "/medreasoner/priors",
+        params={"image": uids["current"]},
+        json={**question, "prior": uids[prior], **body},
+    )
+
+
+def test_earlier_series_of_the_patient_and_part_are_listed_the_latest_first(client, uids) -> None:
+    found = client.get("/medreasoner/priors", params={"image": uids["current"]}).json()
+    assert [each["image_id"] for each in found] == [uids["last_year"], uids["before"]]
+    assert found[0]["study_date"] == "20250301"
+    assert found[0]["description"] == "series 2"
+    assert "A" not in {value for each in found for value in each.values()}
+    unknown = client.get("/medreasoner/priors", params={"image": "1.2.3"})
+    assert unknown.status_code == 404
+
+
+def test_both_are_recorded_with_the_change_and_told_again(client, uids, pipeline) -> None:
+    told = compared(client, uids).json()
+    assert told["change"]["kind"] == "larger"
+    assert (told["current"], told["prior"]) == ("inference-1", "inference-2")
+    assert [row["name"] for row in told["rows"]] == ["volume", "long diameter", "short diameter"]
+    assert told["alignment"]["method"] == "same_frame"
+    assert all(request.propagate for request in pipeline.requests)
+    for name, key in (("inference-1", "current"), ("inference-2", "last_year")):
+        record = client.get(f"/medreasoner/inferences/{name}").json()
+        assert record["image_id"] == uids[key]
+    prior = client.get("/medreasoner/inferences/inference-2").json()["result"]["prior_of"]
+    assert prior["current_inference_id"] == "inference-1"
+    assert prior["change"] == told["change"]
+    assert client.get("/medreasoner/priors/inference-2").json() == told
+    assert client.get("/medreasoner/priors/inference-1").status_code == 404
+    picture = client.get("/medreasoner/priors/inference-2/picture")
+    assert picture.headers["content-type"] == "image/png"
+    assert picture.content[:4] == b"\x89PNG"
+
+
+def test_report_and_masks_are_stored_once_in_both_studies(client, uids, tmp_path) -> None:
+    told = compared(client, uids).json()
+    stored = [client.post("/medreasoner/priors/inference-2/report").json() for _ in range(2)]
+    assert stored[0] == stored[1]
+    assert stored[0]["stored"] == ["report", "segmentation_current", "segmentation_prior"]
+    kept = [pydicom.dcmread(path) for path in client.site.paths.results.rglob("*.dcm")]
+    assert sorted(each.Modality for each in kept) == ["SEG", "SEG", "SR"]
+    assert len({each.StudyInstanceUID for each in kept}) == 2
+    archive = FolderArchive(tmp_path / "studies", client.site.paths.results)
+    assert archive.reports(stored[0]["study"]) == []  # the history lists answers
+    assert told["prior"] == "inference-2"
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        ("other_patient", "different patients"),
+        ("later", "exchange"),
+        ("current", "the image itself"),
+    ],
+)
+def test_what_is_no_prior_is_refused_before_anything_is_asked(
+    client, uids, pipeline, prior, words
+) -> None:
+    answer = compared(client, uids, prior)
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]
+    assert pipeline.requests == []
+
+
+def test_what_a_caller_writes_is_checked(client, uids) -> None:
+    assert compared(client, uids, prior="before", plane="skewed").status_code == 422
+    path = client.post(
+        "/medreasoner/priors",
+        params={"image": uids["current"]},
+        json={"query": "?", "prior": "../../etc/passwd"},
+    )
+    assert path.status_code == 422
+    assert "passwd" not in path.text
+    missing = client.post(
+        "/medreasoner/priors", params={"image": uids["current"]}, json={"prior": uids["before"]}
+    )
+    assert "question is missing" in missing.json()["detail"]

@@ -101,6 +101,28 @@ export class Api {
     return (await answer.json()).medreasoner?.voxels_sha256 ?? null;
   }
 
+  /** Earlier series of an image's patient, the latest first. */
+  async priors(image) {
+    return (await this.#call(`/medreasoner/priors?${new URLSearchParams({ image })}`)).json();
+  }
+
+  /** What has changed since `values.prior`: both are asked `values.query`, and recorded. */
+  async compare(image, values, signal) {
+    const answer = await this.#call(`/medreasoner/priors?${new URLSearchParams({ image })}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(values),
+      signal,
+    });
+    return answer.json();
+  }
+
+  /** Have the PACS keep a comparison, by the id of the answer about the prior. */
+  async storeComparison(inferenceId) {
+    const id = encodeURIComponent(inferenceId);
+    await this.#call(`/medreasoner/priors/${id}/report`, { method: 'POST' });
+  }
+
   async #stream(kind, image, values, signal) {
     const path = `/medreasoner/streams/${kind}?${new URLSearchParams({ image })}`;
     const answer = await this.#call(path, {

@@ -6,6 +6,7 @@ import { DoubtSection } from './doubt_section.js';
 import { isMeasurement, sentAbout, shownSizes } from './measure.js';
 import { nrrdOf } from './nrrd.js';
 import { Overlay, isInsideMode } from './overlay.js';
+import { Priors } from './priors.js';
 import { hashOf, sameRuns, unpackRuns } from './runs.js';
 import { Segments } from './segments.js';
 import {
@@ -47,6 +48,7 @@ export class Panel {
   #view;
   #overlay;
   #doubt;
+  #priors;
   #state = initialState();
   #leave = null;
   #study = null;
@@ -88,6 +90,8 @@ export class Panel {
       readAgain: attempt(() => this.#listArchived()),
       seriesName: series => this.#viewer.seriesName(series),
     }, [this.#doubt.section]);
+    this.#priors = new Priors({ api, attempt, asked: () => this.#asked() });
+    root.querySelector('.middle').append(this.#priors.root);
     this.#overlay = new Overlay(viewer, {
       onBox: attempt(corners => this.#correctBox(corners)),
       onPoint: attempt(position => this.#correctPoint(position)),
@@ -125,6 +129,7 @@ export class Panel {
   /** Leave the page; a question under way is stopped by the server. */
   close() {
     this.#leave?.abort();
+    this.#priors.leave();
     this.#closing.abort();
     this.#channel.close();
     this.#segments.close();
@@ -193,6 +198,15 @@ export class Panel {
       await this.#readHistory();
     }
     await this.#draw();
+    await this.#priors.follow(this.#viewer.series);
+  }
+
+  /** What both examinations are asked: the question, or that of the target, on this slice. */
+  #asked() {
+    const query = this.#view.question.value.trim() || (active(this.#state)?.question ?? '');
+    if (query === '') throw new Error('Type a question first.');
+    const samples = Number(this.#view.times.value);
+    return { query, samples, ...this.#viewer.slice, ...this.#viewer.window };
   }
 
   async #readHistory() {

@@ -219,6 +219,7 @@ def _compared(
             Examination(prior),
             request,
             measure=measure,
+            segment=pipeline.segment,
             same_patient=True,
         )
     except PriorError as error:

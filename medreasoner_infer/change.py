@@ -17,8 +17,9 @@ from medreasoner_infer.types import XYZ
 #: How the place in the prior was found: both examinations state one frame of reference, the reader
 #: states that positions agree, or the images were registered.
 AlignmentMethod = Literal["same_frame", "stated", "rigid", "affine"]
-#: Whence an uncertainty is: from the size of the voxels, or from the spread of sampled answers.
-UncertaintySource = Literal["voxels", "samples"]
+#: Whence an uncertainty is: from the size of the voxels, from the spread of sampled answers, or
+#: from what the segmenter makes of the place that the other examination points to.
+UncertaintySource = Literal["voxels", "samples", "second_look"]
 #: Of a size that was measured in both examinations.
 Verdict = Literal["larger", "smaller", "within_uncertainty"]
 #: Of the target as a whole.

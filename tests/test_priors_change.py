@@ -188,6 +188,33 @@ def test_scattered_samples_widen_the_uncertainty(answered) -> None:
     assert change.volume_ml.after.source == "voxels"
 
 
+def test_a_second_look_that_differs_makes_a_change_uncertain(answered) -> None:
+    """The answer about the prior took half of the ball; the box of the current one shows it all."""
+    volume = grid((1, 1, 2), (80, 80, 40))
+    centre = np.array([40.0, 40, 40])
+    whole = ball(volume, centre, 15)
+    half = whole.copy()
+    half[40:] = 0
+    before, after = (found(answered, volume, mask, centre) for mask in (half, whole))
+    requests = []
+
+    def segment(shown, request):
+        requests.append(request)
+        return found(answered, shown, whole, centre)
+
+    volumes = volume, volume
+    alone = measured_change(before, after, volumes, UNMOVED, measure)
+    looked = measured_change(before, after, volumes, UNMOVED, measure, segment)
+    assert alone.kind == "larger"
+    assert looked.kind == "within_uncertainty"
+    assert looked.volume_ml.before.source == "second_look"
+    assert looked.volume_ml.before.uncertainty == pytest.approx(
+        looked.volume_ml.after.value - looked.volume_ml.before.value
+    )
+    boxes = [request.prompt.bbox_xyxy_px for request in requests]
+    assert boxes == [(25, 25, 55, 55), (25, 25, 40, 55)]  # of the other's mask, in each
+
+
 def test_uncertainties_join_as_independent_ones() -> None:
     change = size_change(Uncertain(10, 3, "voxels"), Uncertain(14.9, 4, "voxels"))
     assert (change.uncertainty, change.verdict) == (5, "within_uncertainty")

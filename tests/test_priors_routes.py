@@ -85,6 +85,9 @@ def test_both_are_recorded_with_the_change_and_told_again(client, uids, pipeline
     assert [row["name"] for row in told["rows"]] == ["volume", "long diameter", "short diameter"]
     assert told["alignment"]["method"] == "same_frame"
     assert all(request.propagate for request in pipeline.requests)
+    assert [look.propagate for look in pipeline.second_looks] == [True, True]
+    listed = client.get("/medreasoner/inferences", params={"image": uids["current"]}).json()
+    assert [record["inference_id"] for record in listed] == ["inference-1"]
     for name, key in (("inference-1", "current"), ("inference-2", "last_year")):
         record = client.get(f"/medreasoner/inferences/{name}").json()
         assert record["image_id"] == uids[key]

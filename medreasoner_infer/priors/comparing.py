@@ -20,6 +20,7 @@ from medreasoner_infer.priors.examination import (
     require_comparable,
     require_same_patient,
 )
+from medreasoner_infer.priors.second_look import Segment, second_look
 from medreasoner_infer.priors.sizes import Measure, measure_volume, target_sizes
 from medreasoner_infer.request import AskRequest
 from medreasoner_infer.result import InferenceResult
@@ -48,6 +49,7 @@ def compare(
     request: AskRequest,
     *,
     measure: Measure = measure_volume,
+    segment: Segment | None = None,
     same_patient: bool = False,
     same_space: bool = False,
 ) -> Comparison:
@@ -63,6 +65,8 @@ def compare(
         prior: the earlier one.
         request: the question, and the slice of the current examination.
         measure: sizes of a mask.
+        segment: runs the segmenter for a second look at each, see :mod:`.second_look`; without,
+            the models are taken for right.
         same_patient: the user's word where the images do not tell whose they are.
         same_space: the user's word that patient positions of both agree.
 
@@ -83,7 +87,9 @@ def compare(
         made = PriorOf(
             current_inference_id=now.inference_id,
             alignment=alignment,
-            change=measured_change(before, now, (prior.volume, current.volume), alignment, measure),
+            change=measured_change(
+                before, now, (prior.volume, current.volume), alignment, measure, segment
+            ),
             current_date=current.facts.study_date,
             prior_date=prior.facts.study_date,
         )
@@ -101,6 +107,7 @@ def measured_change(
     volumes: tuple[Volume, Volume],
     alignment: Alignment,
     measure: Measure = measure_volume,
+    segment: Segment | None = None,
 ) -> Change:
     """What has become of the target.
 
@@ -110,14 +117,24 @@ def measured_change(
         volumes: the prior and the current examination.
         alignment: from the current to the prior one.
         measure: sizes of a mask.
+        segment: runs the segmenter for a second look at each.
     """
     prior, current = volumes
-    matrix = alignment.matrix
-    shown_before, lost_before = shown_by(before.mask_ijk, prior, current, np.linalg.inv(matrix))
-    shown_after, lost_after = shown_by(after.mask_ijk, current, prior, matrix)
+    onwards = alignment.matrix
+    back = np.linalg.inv(onwards)
+    shown_before, lost_before = shown_by(before.mask_ijk, prior, current, back)
+    shown_after, lost_after = shown_by(after.mask_ijk, current, prior, onwards)
+    second_before = second_after = None
+    if segment is not None:
+        second_before = second_look(segment, before, prior, after, current, onwards)
+        second_after = second_look(segment, after, current, before, prior, back)
+    if second_before is not None:
+        second_before, _ = shown_by(second_before, prior, current, back)
+    if second_after is not None:
+        second_after, _ = shown_by(second_after, current, prior, onwards)
     return change_of(
-        target_sizes(before, shown_before, prior, measure),
-        target_sizes(after, shown_after, current, measure),
+        target_sizes(before, shown_before, prior, measure, second_before),
+        target_sizes(after, shown_after, current, measure, second_after),
         (before.outcome, after.outcome),
         _cut_cautions(max(lost_before, lost_after)),
     )

@@ -4,7 +4,9 @@
 Of the voxels: every voxel of the surface may be half outside, or half a voxel more belong to the
 target, and a diameter may be wrong by half a pixel at each end. Of samples: the boxes of several
 answers to the same question scatter about their mean; a diameter is taken to scatter as the square
-root of the box's area does, a volume as its cube. The larger of the two counts.
+root of the box's area does, a volume as its cube. Of a second look: what the segmenter makes of
+the box that the mask of the other examination has here (:mod:`.second_look`) differs from the mask
+by so much. The largest of these counts.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medreasoner_infer.change import Uncertain
+from medreasoner_infer.change import Uncertain, UncertaintySource
 from medreasoner_infer.imaging import SliceMapping, Volume
 from medreasoner_infer.records import summarise_mask
 from medreasoner_infer.result import Inference
@@ -69,21 +71,39 @@ class TargetSizes:
 
 
 def target_sizes(
-    result: Inference, mask_ijk: NDArray[Any], volume: Volume, measure: Measure
+    result: Inference,
+    mask_ijk: NDArray[Any],
+    volume: Volume,
+    measure: Measure,
+    second_ijk: NDArray[Any] | None = None,
 ) -> TargetSizes:
-    """Measure a mask (I, J, K) on the grid of ``volume``, which ``result`` was asked about."""
+    """Measure a target.
+
+    Args:
+        result: what was asked about ``volume``.
+        mask_ijk: the mask (I, J, K) on its grid.
+        volume: the examination.
+        measure: sizes of a mask.
+        second_ijk: the mask of a second look.
+    """
     if not mask_ijk.any():
         return TargetSizes()
     mapping = result.mapping(volume)
     sizes = measure(mask_ijk, volume, mapping)
+    second = None if second_ijk is None else measure(second_ijk, volume, mapping)
     scatter = box_scatter(result)
     pixel_mm = max(mapping.spacing_xy_mm)
-    volume_ml = None if sizes.volume_mm3 is None else sizes.volume_mm3 / MM3_PER_ML
-    surface_ml = surface_uncertainty_mm3(mask_ijk, volume) / MM3_PER_ML
+    surface_mm3 = surface_uncertainty_mm3(mask_ijk, volume)
+
+    def sized(name: str, of_voxels: float, scatter: float, unit: float = 1.0) -> Uncertain | None:
+        value = getattr(sizes, name)
+        other = None if second is None else getattr(second, name) or 0.0
+        return None if value is None else _uncertain(value, of_voxels, scatter, other, unit)
+
     return TargetSizes(
-        _uncertain(volume_ml, surface_ml, 3 * scatter),
-        _uncertain(sizes.long_axis_mm, pixel_mm, scatter),
-        _uncertain(sizes.short_axis_mm, pixel_mm, scatter),
+        sized("volume_mm3", surface_mm3, 3 * scatter, MM3_PER_ML),
+        sized("long_axis_mm", pixel_mm, scatter),
+        sized("short_axis_mm", pixel_mm, scatter),
     )
 
 
@@ -105,10 +125,12 @@ def box_scatter(result: Inference) -> float:
     return float(np.std(sides, ddof=1) / np.mean(sides))
 
 
-def _uncertain(value: float | None, of_voxels: float, scatter: float) -> Uncertain | None:
-    if value is None:
-        return None
-    of_samples = value * scatter
-    if of_samples > of_voxels:
-        return Uncertain(value, of_samples, "samples")
-    return Uncertain(value, of_voxels, "voxels")
+def _uncertain(
+    value: float, of_voxels: float, scatter: float, second: float | None, unit: float
+) -> Uncertain:
+    """In another unit, with the largest of the uncertainties."""
+    known: dict[UncertaintySource, float] = {"voxels": of_voxels, "samples": value * scatter}
+    if second is not None:
+        known["second_look"] = abs(second - value)
+    source = max(known, key=lambda each: known[each])
+    return Uncertain(value / unit, known[source] / unit, source)

@@ -97,6 +97,7 @@ def prior(
             then,
             request,
             measure=measure,
+            segment=pipeline.segment,
             same_patient=same_patient,
             same_space=same_space,
         )

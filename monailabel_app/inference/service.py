@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from medreasoner_infer.hooks import NO_HOOKS, Cancelled, Hooks
 from medreasoner_infer.imaging import Volume, write_mask
 from medreasoner_infer.pipeline import Pipeline
-from medreasoner_infer.request import AskRequest
+from medreasoner_infer.request import AskRequest, SegmentRequest
 from medreasoner_infer.result import InferenceResult
 from medreasoner_infer.types import OUTCOME_WORDS
 from monailabel_app.images.volumes import VolumeCache
@@ -90,6 +90,22 @@ class AnsweringService:
             answer = self._answer(call, hooks)
         self._measures.answered(answer.result)
         return answer
+
+    def segment(
+        self, volume: Volume, request: SegmentRequest, asked_by: str | None, hooks: Hooks = NO_HOOKS
+    ) -> InferenceResult:
+        """Run the segmenter for a second look at what was answered; nothing is recorded.
+
+        Raises:
+            InputError: if the request does not fit the volume.
+            ServiceError: if the segmenter is not available, or too many wait.
+            CancelledError: if the caller left.
+        """
+        turns = replace(
+            hooks, take_turn=self._device.turns_of(asked_by or object(), hooks.cancelled)
+        )
+        with self._measures.faults(), self._clicks.place():
+            return self._pipeline.segment(volume, request, turns)
 
     def _answer(self, call: Call, hooks: Hooks) -> Answer:
         # Where nobody logs in, each call stands for a reader.

@@ -92,6 +92,9 @@ def compare_with_prior(
         prior,
         question,
         measure=measure,
+        segment=lambda volume, wanted: app.answering.segment(
+            volume, wanted, caller.name, Hooks(cancelled=caller_has_left)
+        ),
         same_patient=body.same_patient,
         same_space=body.same_space,
     )

@@ -41,7 +41,7 @@ SPACING_MM = np.array([2.0, 2.0, 4.0])
 MATRIX = 200
 ORGANS = {"liver": Label.LIVER, "spleen": Label.SPLEEN, "left kidney": Label.LEFT_KIDNEY}
 FACTORS = (1.6, 1.0, 0.6, 1.25, 0.8)
-QUESTIONS = ("liver", "spleen", "right kidney", "left kidney", "aorta", "urinary bladder")
+QUESTIONS = "liver,spleen,right kidney,left kidney,aorta,urinary bladder"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class BenchmarkOptions:
     cases: int = field(default=20, metadata={"help": "of registration"})
     growths: int = field(default=15, metadata={"help": "comparisons of a grown organ"})
     stills: int = field(default=4, metadata={"help": "motions of each unchanged patient"})
+    organs: str = field(default=QUESTIONS, metadata={"help": "of patients who have not changed"})
     seed: int = 1
 
 
@@ -196,7 +197,7 @@ def still(options: BenchmarkOptions, pipeline: Pipeline, patients: list[Patient]
     for patient in patients:
         for _ in range(options.stills):
             prior = examined_again(patient.volume, motion(patient.volume, rng))
-            for organ in QUESTIONS:
+            for organ in options.organs.split(","):
                 told = _compared(pipeline, patient.volume, prior, organ, None)
                 row: dict[str, object] = {"organ": organ}
                 row |= _told(told, 0.0) if isinstance(told, Change) else {"kind": told}

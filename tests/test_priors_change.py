@@ -215,13 +215,37 @@ def test_a_second_look_that_differs_makes_a_change_uncertain(answered) -> None:
     assert boxes == [(25, 25, 55, 55), (25, 25, 40, 55)]  # of the other's mask, in each
 
 
+def test_a_volume_that_the_diameters_contradict_is_no_change(answered) -> None:
+    """A mask that runs on through ten more slices has the same diameters where it was read."""
+    volume = grid((1, 1, 2), (80, 80, 40))
+    centre = np.array([40.0, 40, 40])
+    usual = np.zeros(volume.shape_ijk, np.uint8)
+    usual[25:55, 25:55, 18:23] = 1
+    running_on = usual.copy()
+    running_on[25:55, 25:55, 8:33] = 1
+    results = [found(answered, volume, mask, centre) for mask in (usual, running_on)]
+    change = measured_change(*results, (volume, volume), UNMOVED, measure)
+    assert change.volume_ml.percent == pytest.approx(400)
+    assert (change.kind, change.volume_ml.verdict) == ("not_comparable", None)
+    assert "one of the masks may be wrong" in change.statement
+
+
+def test_a_ratio_within_its_uncertainty_is_no_change() -> None:
+    change = size_change(Uncertain(10, 6, "voxels"), Uncertain(22, 9, "voxels"))
+    assert change.difference > change.uncertainty
+    assert change.percent < change.percent_uncertainty
+    assert change.verdict == "within_uncertainty"
+
+
 def test_uncertainties_join_as_independent_ones() -> None:
-    change = size_change(Uncertain(10, 3, "voxels"), Uncertain(14.9, 4, "voxels"))
+    before = Uncertain(100, 3, "voxels")
+    change = size_change(before, Uncertain(104.9, 4, "voxels"))
     assert (change.uncertainty, change.verdict) == (5, "within_uncertainty")
-    assert size_change(Uncertain(10, 3, "voxels"), Uncertain(15.1, 4, "voxels")).verdict == "larger"
-    assert change.percent == pytest.approx(49)
+    assert size_change(before, Uncertain(106, 4, "voxels")).verdict == "larger"
+    assert size_change(before, Uncertain(94, 4, "voxels")).verdict == "smaller"
+    assert change.percent == pytest.approx(4.9)
     # d(after / before), by its two parts
-    assert change.percent_uncertainty == pytest.approx(100 * np.hypot(0.4, 1.49 * 0.3))
+    assert change.percent_uncertainty == pytest.approx(100 * np.hypot(0.04, 1.049 * 0.03))
 
 
 # --- whose examinations, and which ----------------------------------------------------------------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from medreasoner_infer.change import (
     VERDICT_WORDS,
@@ -25,21 +26,30 @@ _ONLY_ON_ONE_SIDE: dict[ChangeKind, str] = {
     "current one, where it may have been missed.",
 }
 _UNTOLD = "Nothing is said of a change:"
+_CONTRADICTION = (
+    f"{_UNTOLD} the volumes differ and the diameters do not, so that one of the masks may be wrong "
+    "beside the slice that was read."
+)
 
 
 def size_change(before: Uncertain | None, after: Uncertain | None) -> SizeChange:
-    """The change of one size; uncertainties of the two examinations are independent."""
+    """The change of one size; uncertainties of the two examinations are independent.
+
+    It counts where both the difference and the ratio of the sizes are beyond theirs.
+    """
     if before is None or after is None:
         return SizeChange(before, after)
     difference = after.value - before.value
     uncertainty = math.hypot(before.uncertainty, after.uncertainty)
     percent = percent_uncertainty = None
+    is_beyond = abs(difference) > uncertainty
     if before.value > 0:
         ratio = after.value / before.value
         parts = before.uncertainty / before.value * ratio, after.uncertainty / before.value
         percent, percent_uncertainty = 100 * (ratio - 1), 100 * math.hypot(*parts)
+        is_beyond = is_beyond and abs(percent) > percent_uncertainty
     verdict: Verdict = "within_uncertainty"
-    if abs(difference) > uncertainty:
+    if is_beyond:
         verdict = "larger" if difference > 0 else "smaller"
     return SizeChange(before, after, difference, uncertainty, percent, percent_uncertainty, verdict)
 
@@ -61,13 +71,32 @@ def change_of(
     volume = size_change(before.volume_ml, after.volume_ml)
     long_axis = size_change(before.long_axis_mm, after.long_axis_mm)
     short_axis = size_change(before.short_axis_mm, after.short_axis_mm)
-    kind, statement = _statement(volume, long_axis, outcomes)
+    if _contradict(volume, long_axis, short_axis):
+        volume = replace(volume, verdict=None)
+        kind, statement = "not_comparable", _CONTRADICTION
+    else:
+        kind, statement = _statement(volume, long_axis, outcomes)
     caution = (
         _MAY_BE_MISSED
         if kind in _ONLY_ON_ONE_SIDE or kind == "absent_in_both"
         else (_NOT_CONFIRMED)
     )
     return Change(kind, statement, volume, long_axis, short_axis, (caution, *cautions))
+
+
+def _contradict(volume: SizeChange, long_axis: SizeChange, short_axis: SizeChange) -> bool:
+    """Whether a volume has changed by what the diameters on the slice should show and do not.
+
+    A mask that runs on into a neighbour, or ends early, does so beside the slice that was read.
+    """
+    if volume.verdict in (None, "within_uncertainty"):
+        return False
+    if volume.percent is None or long_axis.before is None or long_axis.uncertainty is None:
+        return False
+    ratio = max(1 + volume.percent / 100, 0.0) ** (1 / 3)
+    expected_mm = abs(ratio - 1) * long_axis.before.value
+    told = (long_axis.verdict, short_axis.verdict)
+    return expected_mm > long_axis.uncertainty and volume.verdict not in told
 
 
 def _statement(

@@ -15,6 +15,7 @@ from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import Volume, load_volume
 from medreasoner_infer.imaging.side_by_side import write_side_by_side
 from medreasoner_infer.priors import Comparison, Examination, compare
+from medreasoner_infer.priors.comparing import Keep
 from medreasoner_infer.priors.telling import change_rows, describe_alignment, side_by_side
 from medreasoner_infer.request import AskRequest
 from medreasoner_infer.result import Inference, InferenceResult
@@ -71,7 +72,7 @@ def compare_with_prior(
     sources = app.site.image_source(image), app.site.image_source(body.prior)
     current, prior = (Examination(_volume(app, each), source_facts(each)) for each in sources)
 
-    def ask(volume: Volume, asked: AskRequest, keep: Any) -> InferenceResult:
+    def ask(volume: Volume, asked: AskRequest, keep: Keep) -> InferenceResult:
         """Of the one or the other, as any question."""
         source = sources[0] if volume is current.volume else sources[1]
         of_this = replace(

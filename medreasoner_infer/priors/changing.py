@@ -71,16 +71,14 @@ def change_of(
     volume = size_change(before.volume_ml, after.volume_ml)
     long_axis = size_change(before.long_axis_mm, after.long_axis_mm)
     short_axis = size_change(before.short_axis_mm, after.short_axis_mm)
+    told: tuple[ChangeKind, str] = ("not_comparable", _CONTRADICTION)
     if _contradict(volume, long_axis, short_axis):
         volume = replace(volume, verdict=None)
-        kind, statement = "not_comparable", _CONTRADICTION
     else:
-        kind, statement = _statement(volume, long_axis, outcomes)
-    caution = (
-        _MAY_BE_MISSED
-        if kind in _ONLY_ON_ONE_SIDE or kind == "absent_in_both"
-        else (_NOT_CONFIRMED)
-    )
+        told = _statement(volume, long_axis, outcomes)
+    kind, statement = told
+    is_missing = kind in _ONLY_ON_ONE_SIDE or kind == "absent_in_both"
+    caution = _MAY_BE_MISSED if is_missing else _NOT_CONFIRMED
     return Change(kind, statement, volume, long_axis, short_axis, (caution, *cautions))
 
 

@@ -25,7 +25,13 @@ setup(
         "medreasoner_infer": [
             f"{d}/{p}" for d in ("embedded/*", "segmenters/*") for p in MODEL_FILES
         ]
-        + ["embedded/*/*/*.json", "checks/*.yaml", "language/*/*.yaml", "models/*.yaml", "py.typed"],
+        + [
+            "embedded/*/*/*.json",
+            "checks/*.yaml",
+            "language/*/*.yaml",
+            "models/*.yaml",
+            "py.typed",
+        ],
         "monailabel_app": [
             "audit/*.html",
             "dicom/*.yaml",

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from medreasoner_infer.agreement import box_iou
-from medreasoner_infer.checks.record import StatementCheck
+from medreasoner_infer.checks_record import StatementCheck
 from medreasoner_infer.imaging import Volume, choose_window
 from medreasoner_infer.imaging.plane import Plane
 from medreasoner_infer.pipeline import Pipeline

@@ -65,7 +65,7 @@ from medreasoner_infer.slice_choice import (
 )
 from medreasoner_infer.stopwatch import Stopwatch
 from medreasoner_infer.talk.answering import read_question, with_sizes
-from medreasoner_infer.talk.record import FollowUpReading
+from medreasoner_infer.talk_record import FollowUpReading
 from medreasoner_infer.types import (
     EarlierTarget,
     ModelIdentity,

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from medreasoner_infer.change import PriorOf
-from medreasoner_infer.checks.record import Checks
+from medreasoner_infer.checks_record import Checks
 from medreasoner_infer.doubt_record import Doubt
 from medreasoner_infer.errors import MalformedInferenceError
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, Window, slice_mapping
 from medreasoner_infer.laterality import Laterality
-from medreasoner_infer.talk.record import FollowUpReading
+from medreasoner_infer.talk_record import FollowUpReading
 from medreasoner_infer.types import (
     DERIVED,
     XY,

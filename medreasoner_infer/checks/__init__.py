@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from medreasoner_infer.checks.record import (
+from medreasoner_infer.checks_record import (
     Checks,
     RemovalTest,
     StatementCheck,

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.checks.measures import Scene
-from medreasoner_infer.checks.record import Checks
 from medreasoner_infer.checks.statements import statements_in
 from medreasoner_infer.checks.verdicts import verdict_of
+from medreasoner_infer.checks_record import Checks
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import EarlierTarget, Outcome
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.checks.measures import Scene
-from medreasoner_infer.checks.record import Verdict
 from medreasoner_infer.checks.statements import IMAGE_RELATIONS, Statement, target_named
+from medreasoner_infer.checks_record import Verdict
 from medreasoner_infer.imaging import Plane, SliceMapping, slice_mapping
 from medreasoner_infer.types import XYXY, EarlierTarget
 

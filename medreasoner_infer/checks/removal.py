@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medreasoner_infer.agreement import box_iou, grounding_iou
-from medreasoner_infer.checks.record import RemovalTest
+from medreasoner_infer.checks_record import RemovalTest
 from medreasoner_infer.hooks import Hooks, Work
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.request import AskRequest

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from medreasoner_infer.checks.record import StatementKind
 from medreasoner_infer.checks.wording import Claim, Frame, wording
+from medreasoner_infer.checks_record import StatementKind
 from medreasoner_infer.language import LANGUAGES, Language, vocabulary
 from medreasoner_infer.language.relations import Relation, relations_in
 from medreasoner_infer.language.spoken import (

@@ -12,8 +12,8 @@ from typing import Final
 
 from medreasoner_infer.checks.measures import BodyOffset, PatientAxis, Scene
 from medreasoner_infer.checks.neighbours import neighbour_verdict
-from medreasoner_infer.checks.record import StatementCheck, StatementKind, Verdict
 from medreasoner_infer.checks.statements import Statement
+from medreasoner_infer.checks_record import StatementCheck, StatementKind, Verdict
 from medreasoner_infer.types import EarlierTarget
 
 Found = tuple[Verdict, str]

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import yaml
 from pydantic import TypeAdapter
 
-from medreasoner_infer.checks.record import StatementKind
+from medreasoner_infer.checks_record import StatementKind
 from medreasoner_infer.language import LANGUAGES, Language
 from medreasoner_infer.language.spoken import Phrases, Tokens, plain_tokens
 

@@ -24,7 +24,6 @@ from medreasoner_infer.result import MEASURE, FollowUp, InferenceResult, SliceCh
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.talk.errors import NotResolved
 from medreasoner_infer.talk.looking import question_for
-from medreasoner_infer.talk.record import FollowUpReading
 from medreasoner_infer.talk.reference import Reference, read_reference
 from medreasoner_infer.talk.resolving import (
     Earlier,
@@ -33,6 +32,7 @@ from medreasoner_infer.talk.resolving import (
     earlier_named,
     resolve,
 )
+from medreasoner_infer.talk_record import FollowUpReading
 from medreasoner_infer.types import REASONER, XYXY, EarlierTarget, ModelIdentity
 
 PROJECTED = (

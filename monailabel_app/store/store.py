@@ -24,7 +24,7 @@ from monailabel_app.store.pacs_queue import (
     queue_label,
 )
 from monailabel_app.store.reading import DamagedRecord, RowReader, Wanted, wanted_ids
-from monailabel_app.store.readings import AnswerFigures, answer_figures
+from monailabel_app.store.answer_figures import AnswerFigures, answer_figures
 from monailabel_app.store.records import (
     Decision,
     InferenceRecord,

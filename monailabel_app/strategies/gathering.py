@@ -14,7 +14,7 @@ from monailabel_app.export.patients import read_patients
 from monailabel_app.export.salt import site_salt
 from monailabel_app.framework import DefaultLabelTag
 from monailabel_app.site.opening import Site
-from monailabel_app.store.readings import AnswerFigures
+from monailabel_app.store.answer_figures import AnswerFigures
 from monailabel_app.strategies.looking import Looking, Wanted
 from monailabel_app.strategies.sorting import MODALITY, STUDY_UID, Sorts
 from monailabel_app.studies.indexed import IndexedFolder

@@ -41,14 +41,7 @@ def find_series(
     Raises:
         ValueError: an answer is no list of DICOM JSON objects, or lists more than that.
     """
-    found: dict[str, None] = {}
-    others = {key: value for key, value in search_filter.items() if key != MODALITY}
-    for modality in _modalities(search_filter.get(MODALITY)):
-        for uid, _ in _pages(client, {**others, MODALITY: modality}):
-            found[uid] = None
-            if len(found) > most:
-                raise ValueError(f"more than {most} series")
-    return list(found)
+    return list(_each_modality(client, search_filter, None, most))
 
 
 def find_headers(
@@ -67,14 +60,8 @@ def find_headers(
     """
     from pydicom.dataset import Dataset
 
-    found: dict[str, Dataset] = {}
-    others = {key: value for key, value in search_filter.items() if key != MODALITY}
-    for modality in _modalities(search_filter.get(MODALITY)):
-        for uid, entry in _pages(client, {**others, MODALITY: modality}, keywords):
-            found[uid] = Dataset.from_json(dict(entry))
-            if len(found) > most:
-                raise ValueError(f"more than {most} series")
-    return found
+    found = _each_modality(client, search_filter, keywords, most)
+    return {uid: Dataset.from_json(dict(entry)) for uid, entry in found.items()}
 
 
 def find_described(
@@ -134,6 +121,23 @@ def _uid_if_any(entry: Mapping[str, Any]) -> str | None:
         return uid_of(entry, SERIES_UID)
     except ValueError:
         return None
+
+
+def _each_modality(
+    client: DICOMwebClient,
+    search_filter: Mapping[str, Any],
+    fields: Sequence[str] | None,
+    most: int,
+) -> dict[str, Mapping[str, Any]]:
+    """Entries of the series that match by UID, each modality asked for by itself."""
+    found: dict[str, Mapping[str, Any]] = {}
+    others = {key: value for key, value in search_filter.items() if key != MODALITY}
+    for modality in _modalities(search_filter.get(MODALITY)):
+        for uid, entry in _pages(client, {**others, MODALITY: modality}, fields):
+            found[uid] = entry
+            if len(found) > most:
+                raise ValueError(f"more than {most} series")
+    return found
 
 
 def _modalities(value: object) -> Sequence[str]:

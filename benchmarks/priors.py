@@ -33,7 +33,6 @@ from medreasoner_infer.request import AskRequest, SliceSelection
 from medreasoner_training.embedded.phantom import Label, Phase, SliceGrid, sample_torso
 from medreasoner_training.embedded.phantom.study import render_volume
 from medreasoner_training.embedded.phantom.tissues import sample_hu_table
-from monailabel_app.dicom.measurements import measure
 
 MAX_TURN_DEG, MAX_SHIFT_MM = 8.0, 40.0
 AIR_HU = -1024
@@ -219,7 +218,6 @@ def _compared(
             Examination(current),
             Examination(prior),
             request,
-            measure=measure,
             segment=pipeline.segment,
             same_patient=True,
         )

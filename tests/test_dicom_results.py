@@ -26,13 +26,13 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from support.physical_space import pixel_to_lps, report_regions_lps_mm, segment_lps_mm
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume, slice_mapping
+from medreasoner_infer.measuring.mask_sizes import measure
 from medreasoner_infer.result import FollowUp, Inference
 from medreasoner_infer.types import EarlierTarget
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.codes import code_table
 from monailabel_app.dicom.encoding import new_ids, to_bytes
 from monailabel_app.dicom.errors import DicomResultError, UnusableSeriesError
-from monailabel_app.dicom.measurements import measure
 from monailabel_app.dicom.report import ReferencedSegment, ReportContent, tracking_of, write_report
 from monailabel_app.dicom.results import newest_reports, read_result
 from monailabel_app.dicom.seg_reading import read_segment

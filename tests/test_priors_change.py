@@ -32,7 +32,6 @@ from medreasoner_infer.priors.sizes import box_scatter, surface_uncertainty_mm3
 from medreasoner_infer.priors.telling import change_rows, write_comparison
 from medreasoner_infer.request import AskRequest, SliceSelection
 from medreasoner_infer.result import Inference, SampleRecord
-from monailabel_app.dicom.measurements import measure
 
 UNMOVED = Alignment("stated", as_matrix(np.eye(4)))
 NOW = ExaminationFacts("7", "", "1.1", "1.1.1", "", "CT", "ABDOMEN", "20260301", "101010", "")
@@ -69,7 +68,7 @@ def change_of_balls(answered, radii_mm, spacings=((1, 1, 2), (0.8, 0.8, 3)), **t
         found(answered, volume, ball(volume, centre, radius), centre, **told)
         for volume, radius in zip(volumes, radii_mm, strict=True)
     ]
-    return measured_change(*results, tuple(volumes), UNMOVED, measure)
+    return measured_change(*results, tuple(volumes), UNMOVED)
 
 
 @pytest.mark.parametrize("spacings", [((1, 1, 2), (0.8, 0.8, 3)), ((1.5, 1.5, 5), (1, 1, 1))])
@@ -122,7 +121,7 @@ def test_what_is_in_one_examination_only_may_have_been_missed(
     for present in (before, after):
         mask = ball(volume, centre, 10) * present
         results.append(found(answered, volume, mask, centre, present=present))
-    change = measured_change(*results, (volume, volume), UNMOVED, measure)
+    change = measured_change(*results, (volume, volume), UNMOVED)
     assert change.kind == kind
     assert words in change.statement
     assert any("can miss" in caution for caution in change.cautions)
@@ -134,7 +133,7 @@ def test_a_question_that_was_not_understood_says_nothing_of_a_change(answered) -
     centre = np.array([40.0, 40, 40])
     result = found(answered, volume, ball(volume, centre, 10), centre)
     puzzled = replace(result, present=False, outcome="not_understood", mask_ijk=result.mask_ijk * 0)
-    change = measured_change(result, puzzled, (volume, volume), UNMOVED, measure)
+    change = measured_change(result, puzzled, (volume, volume), UNMOVED)
     assert change.kind == "not_comparable"
 
 
@@ -146,7 +145,7 @@ def test_what_one_examination_cuts_off_is_no_change(answered) -> None:
     assert masks[0].sum() < 0.6 * masks[1].sum()
     then = answered(prior, Plane.AXIAL, 0, masks[0])
     now = found(answered, current, masks[1], centre)
-    change = measured_change(then, now, (prior, current), UNMOVED, measure)
+    change = measured_change(then, now, (prior, current), UNMOVED)
     assert change.kind == "within_uncertainty"
     assert any("does not show 5" in caution for caution in change.cautions)
 
@@ -182,7 +181,7 @@ def test_scattered_samples_widen_the_uncertainty(answered) -> None:
     scattered = replace(result, samples=samples)
     assert box_scatter(result) == 0
     assert box_scatter(scattered) == pytest.approx(0.5)
-    change = measured_change(scattered, result, (volume, volume), UNMOVED, measure)
+    change = measured_change(scattered, result, (volume, volume), UNMOVED)
     assert change.volume_ml.before.source == "samples"
     assert change.volume_ml.before.uncertainty == pytest.approx(1.5 * change.volume_ml.before.value)
     assert change.volume_ml.after.source == "voxels"
@@ -203,8 +202,8 @@ def test_a_second_look_that_differs_makes_a_change_uncertain(answered) -> None:
         return found(answered, shown, whole, centre)
 
     volumes = volume, volume
-    alone = measured_change(before, after, volumes, UNMOVED, measure)
-    looked = measured_change(before, after, volumes, UNMOVED, measure, segment)
+    alone = measured_change(before, after, volumes, UNMOVED)
+    looked = measured_change(before, after, volumes, UNMOVED, segment)
     assert alone.kind == "larger"
     assert looked.kind == "within_uncertainty"
     assert looked.volume_ml.before.source == "second_look"
@@ -224,7 +223,7 @@ def test_a_volume_that_the_diameters_contradict_is_no_change(answered) -> None:
     running_on = usual.copy()
     running_on[25:55, 25:55, 8:33] = 1
     results = [found(answered, volume, mask, centre) for mask in (usual, running_on)]
-    change = measured_change(*results, (volume, volume), UNMOVED, measure)
+    change = measured_change(*results, (volume, volume), UNMOVED)
     assert change.volume_ml.percent == pytest.approx(400)
     assert (change.kind, change.volume_ml.verdict) == ("not_comparable", None)
     assert "one of the masks may be wrong" in change.statement
@@ -285,7 +284,7 @@ def test_both_are_asked_where_the_target_is_and_the_prior_keeps_the_change(
     ask = Asked(answered, {current.key: (place, 30), prior.key: (place, 20)})
     request = AskRequest("Where is it?", SliceSelection(plane="axial"), samples=1)
     now, then = Examination(current, NOW), Examination(prior, THEN)
-    comparison = compare(ask, now, then, request, measure=measure, same_space=True)
+    comparison = compare(ask, now, then, request, same_space=True)
     first, second = ask.requests
     assert first.propagate
     assert second.propagate

@@ -20,7 +20,6 @@ from medreasoner_infer.imaging import Plane, load_volume
 from medreasoner_infer.priors import Comparison, measured_change
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.dicom.change_report import change_documents
-from monailabel_app.dicom.measurements import measure
 from monailabel_app.dicom.report_reading import is_report
 from monailabel_app.dicom.seg_reading import read_segment
 from monailabel_app.dicom.source import open_source
@@ -59,7 +58,7 @@ def compared(tmp_path, answered):
         ]  # fmt: skip
         alignment = Alignment("rigid", as_matrix(np.eye(4)), 1.0, 5.0, 1.3, 1.1, 0.9)
         volumes = prior.volume, current.volume
-        change = measured_change(*results, volumes, alignment, measure)
+        change = measured_change(*results, volumes, alignment)
         told = PriorOf("current-1", alignment, change, "20260304", "20250102")
         comparison = Comparison(results[1], replace(results[0], prior_of=told), told)
         return comparison, current, prior

@@ -14,9 +14,9 @@ from PIL import Image
 from test_imaging_dicom import dataset, save
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume
+from medreasoner_infer.measuring.mask_sizes import measure
 from medreasoner_infer.output import overlay_content, write_result
 from medreasoner_infer.result import Inference
-from monailabel_app.dicom.measurements import measure
 
 SIZE = {"Rows": 20, "Columns": 30}
 RADIOGRAPH = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "Modality": "DX"}

@@ -21,7 +21,7 @@ from medreasoner_infer.priors.examination import (
     require_same_patient,
 )
 from medreasoner_infer.priors.second_look import Segment, second_look
-from medreasoner_infer.priors.sizes import Measure, measure_volume, target_sizes
+from medreasoner_infer.priors.sizes import target_sizes
 from medreasoner_infer.request import AskRequest
 from medreasoner_infer.result import InferenceResult
 
@@ -48,7 +48,6 @@ def compare(
     prior: Examination,
     request: AskRequest,
     *,
-    measure: Measure = measure_volume,
     segment: Segment | None = None,
     same_patient: bool = False,
     same_space: bool = False,
@@ -64,7 +63,6 @@ def compare(
         current: the later examination.
         prior: the earlier one.
         request: the question, and the slice of the current examination.
-        measure: sizes of a mask.
         segment: runs the segmenter for a second look at each, see :mod:`.second_look`; without,
             the models are taken for right.
         same_patient: the user's word where the images do not tell whose they are.
@@ -87,9 +85,7 @@ def compare(
         made = PriorOf(
             current_inference_id=now.inference_id,
             alignment=alignment,
-            change=measured_change(
-                before, now, (prior.volume, current.volume), alignment, measure, segment
-            ),
+            change=measured_change(before, now, (prior.volume, current.volume), alignment, segment),
             current_date=current.facts.study_date,
             prior_date=prior.facts.study_date,
         )
@@ -106,7 +102,6 @@ def measured_change(
     after: InferenceResult,
     volumes: tuple[Volume, Volume],
     alignment: Alignment,
-    measure: Measure = measure_volume,
     segment: Segment | None = None,
 ) -> Change:
     """What has become of the target.
@@ -116,7 +111,6 @@ def measured_change(
         after: the answer about the current one.
         volumes: the prior and the current examination.
         alignment: from the current to the prior one.
-        measure: sizes of a mask.
         segment: runs the segmenter for a second look at each.
     """
     prior, current = volumes
@@ -133,8 +127,8 @@ def measured_change(
     if second_after is not None:
         second_after, _ = shown_by(second_after, current, prior, onwards)
     return change_of(
-        target_sizes(before, shown_before, prior, measure, second_before),
-        target_sizes(after, shown_after, current, measure, second_after),
+        target_sizes(before, shown_before, prior, second_before),
+        target_sizes(after, shown_after, current, second_after),
         (before.outcome, after.outcome),
         _cut_cautions(max(lost_before, lost_after)),
     )

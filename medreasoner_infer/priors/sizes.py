@@ -11,54 +11,20 @@ by so much. The largest of these counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from medreasoner_infer.change import Uncertain, UncertaintySource
-from medreasoner_infer.imaging import SliceMapping, Volume
-from medreasoner_infer.records import summarise_mask
+from medreasoner_infer.imaging import Volume
+from medreasoner_infer.measuring.mask_sizes import measure
 from medreasoner_infer.result import Inference
 
 MM3_PER_ML = 1000.0
 _LEAST_BOXES = 3
-
-
-class MeasuredSizes(Protocol):
-    """Sizes in mm and mm3, ``None`` where they are not known; axes are of the displayed slice."""
-
-    @property
-    def volume_mm3(self) -> float | None:
-        """Of all voxels."""
-
-    @property
-    def long_axis_mm(self) -> float | None:
-        """Greatest extent on the slice."""
-
-    @property
-    def short_axis_mm(self) -> float | None:
-        """Extent across it."""
-
-
-Measure = Callable[[NDArray[Any], Volume, SliceMapping], MeasuredSizes]
-
-
-@dataclass(frozen=True)
-class VolumeAlone:
-    """The sizes of :func:`measure_volume`."""
-
-    volume_mm3: float | None
-    long_axis_mm: float | None = None
-    short_axis_mm: float | None = None
-
-
-def measure_volume(mask_ijk: NDArray[Any], volume: Volume, mapping: SliceMapping) -> VolumeAlone:
-    """The volume of a mask (I, J, K), without diameters."""
-    return VolumeAlone(summarise_mask(mask_ijk, mapping, None).volume_mm3)
 
 
 @dataclass(frozen=True)
@@ -74,7 +40,6 @@ def target_sizes(
     result: Inference,
     mask_ijk: NDArray[Any],
     volume: Volume,
-    measure: Measure,
     second_ijk: NDArray[Any] | None = None,
 ) -> TargetSizes:
     """Measure a target.
@@ -83,7 +48,6 @@ def target_sizes(
         result: what was asked about ``volume``.
         mask_ijk: the mask (I, J, K) on its grid.
         volume: the examination.
-        measure: sizes of a mask.
         second_ijk: the mask of a second look.
     """
     if not mask_ijk.any():

@@ -81,7 +81,6 @@ def prior(
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_infer.priors import compare
     from medreasoner_infer.priors.telling import write_comparison
-    from monailabel_app.dicom.measurements import measure
 
     position_lps_mm = None if position is None else parse_position(position, "--position")
     selection = SliceSelection(plane, slice_index, position_lps_mm, window)
@@ -96,7 +95,6 @@ def prior(
             now,
             then,
             request,
-            measure=measure,
             segment=pipeline.segment,
             same_patient=same_patient,
             same_space=same_space,

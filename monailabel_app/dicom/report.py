@@ -25,6 +25,7 @@ import numpy as np
 
 from medreasoner_infer import __version__
 from medreasoner_infer.imaging import Plane, SliceMapping, slice_mapping
+from medreasoner_infer.measuring.mask_sizes import MaskSizes, measure
 from medreasoner_infer.result import Inference
 from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom import vocabulary
@@ -42,7 +43,6 @@ from monailabel_app.dicom.encoding import (
     standard_code,
     writing_of,
 )
-from monailabel_app.dicom.measurements import MaskSizes, measure
 from monailabel_app.dicom.regions import (
     FrameRegion,
     box_region,

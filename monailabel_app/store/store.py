@@ -13,6 +13,7 @@ from sqlalchemy import select
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.common.private_files import private_folder
 from monailabel_app.errors import UnknownRecordError
+from monailabel_app.store.answer_figures import AnswerFigures, answer_figures
 from monailabel_app.store.databases import open_database
 from monailabel_app.store.deciding import is_decided_so, require_as_seen
 from monailabel_app.store.faults import DECISION, DELETION, LABEL, recording
@@ -24,7 +25,6 @@ from monailabel_app.store.pacs_queue import (
     queue_label,
 )
 from monailabel_app.store.reading import DamagedRecord, RowReader, Wanted, wanted_ids
-from monailabel_app.store.answer_figures import AnswerFigures, answer_figures
 from monailabel_app.store.records import (
     Decision,
     InferenceRecord,

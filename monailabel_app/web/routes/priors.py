@@ -23,7 +23,6 @@ from monailabel_app.common.door import Name, Token
 from monailabel_app.common.waiting import caller_has_left
 from monailabel_app.dicom.change_report import change_documents
 from monailabel_app.dicom.errors import DicomResultError
-from monailabel_app.dicom.measurements import measure
 from monailabel_app.dicom.source import SourceSeries, open_source
 from monailabel_app.errors import UnknownRecordError
 from monailabel_app.images.source import ImageSource
@@ -92,7 +91,6 @@ def compare_with_prior(
         current,
         prior,
         question,
-        measure=measure,
         segment=lambda volume, wanted: app.answering.segment(
             volume, wanted, caller.name, Hooks(cancelled=caller_has_left)
         ),

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.imaging import SliceMapping, Volume, slice_of_mask
 from medreasoner_infer.measuring.measured import feret_sizes
@@ -27,7 +28,7 @@ class MaskSizes:
     short_axis_mm: float | None
 
 
-def measure(mask_ijk: np.ndarray, volume: Volume, mapping: SliceMapping) -> MaskSizes:
+def measure(mask_ijk: NDArray[Any], volume: Volume, mapping: SliceMapping) -> MaskSizes:
     """Measure a mask (I, J, K) on the grid of ``volume``; the outline runs along pixel edges."""
     if not volume.spacing_known or not mask_ijk.any():
         return MaskSizes(None, None, None, None)

@@ -124,7 +124,7 @@ class Truth:
 
     def says(self, kind: str, claim: str, parts: dict[str, str | None]) -> bool | None:
         """Whether a statement is true; ``None`` where the label map cannot tell."""
-        if kind == "side" and not claim.endswith("midline"):
+        if kind == "side" and not claim.endswith("middle"):
             return bool((self.x_mm > 0) == claim.endswith("left"))
         if kind in ("side", "position"):
             return self._place((parts["place"] or parts["middle"]).split())

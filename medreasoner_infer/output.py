@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +119,21 @@ def overlay_content(
         understood=inference.outcome != "not_understood",
         models=tuple(f"{role}: {model.name}" for role, model in known.items()),
         notice=" ".join(notices) or None,
-        warnings=inference.warnings,
+        warnings=(*inference.warnings, *_failed_checks(inference)),
         diameters_px=_diameters(inference),
     )
+
+
+def _failed_checks(inference: Inference) -> Iterator[str]:
+    """What of the reasoning does not hold, and whether the answer needs what it points to."""
+    checks = inference.checks
+    if checks is None:
+        return
+    for statement in checks.statements:
+        if statement.verdict == "does not hold":
+            yield f"“{statement.claim}” does not hold: {statement.measured}."
+    if checks.removal is not None and not checks.removal.depends:
+        yield checks.removal.explanation
 
 
 def _diameters(inference: Inference) -> tuple[tuple[XY, XY], ...]:

@@ -39,7 +39,8 @@ def test_the_embedded_models_traces_are_read_whole() -> None:
         ("upper right of the image", "upper right of the image"),
     ]
     middle = "The question points to the aorta, a grey round region in the patient's middle."
-    assert claims(middle)[-1] == ("patient's middle", "the patient's midline")
+    assert claims(middle)[-1] == ("patient's middle", "the patient's middle")
+    assert claims("It lies on the midline.") == [("the midline", "the patient's midline")]
     assert not claims("The question points to the heart, which is not visible on this slice.")
 
 
@@ -208,7 +209,15 @@ def test_no_side_is_told_of_what_lies_on_the_midline() -> None:
         "At the patient's left, in the patient's middle.", volume, np.roll(mask, -30, 0)
     )
     assert found["the patient's left"][0] == "cannot be checked"
-    assert found["the patient's midline"][0] == "holds"
+    assert found["the patient's middle"][0] == "holds"
+
+
+def test_what_lies_in_the_middle_half_of_the_body_is_not_on_the_midline() -> None:
+    volume, mask = torso()
+    # The centre of the target goes from 60 mm to 40 mm beside the midline of a body of 240 mm.
+    found = verdicts("In the patient's middle. On the midline.", volume, np.roll(mask, -10, 0))
+    assert found["the patient's middle"][0] == "holds"
+    assert found["the patient's midline"][0] == "does not hold"
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1)])

@@ -63,7 +63,9 @@ THERE = (
     "report_litemedsam",
     "run",
     "studies",
+    "medreasoner_output",
 )
+FILES_THERE = ("medreasoner_output/answer_1.json",)
 
 
 def told_commands(document: Path) -> list[Command]:
@@ -218,6 +220,8 @@ def test_a_command_is_one_that_its_program_takes(
     monkeypatch.chdir(tmp_path)
     for name in THERE:
         Path(name).mkdir()
+    for name in FILES_THERE:
+        Path(name).touch()
     checks_of(command)(command, monkeypatch)
 
 

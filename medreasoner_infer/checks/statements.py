@@ -64,7 +64,7 @@ class Statement:
             owner = "in the image " if self.frame == "image" and said in IMAGE_RELATIONS else ""
             return f"{owner}{said} the {self.other}"
         if self.kind == "side":
-            return "the patient's midline" if said == "middle" else f"the patient's {said}"
+            return f"the patient's {said}"
         if self.kind == "position":
             return f"{said} of the image" if self.frame == "image" else f"the patient's {said}"
         return said

@@ -21,7 +21,9 @@ Found = tuple[Verdict, str]
 MIDLINE_SHARE: Final = 0.02
 """Nearer to the middle than this share of the body's width no side can be told."""
 MIDDLE_SHARE: Final = 0.25
-"""Of the body's width or depth on either side: what is nearer is in the middle."""
+"""Of the body's width or depth on either side: what is nearer is in the middle half."""
+ON_MIDLINE_SHARE: Final = 0.1
+"""Likewise of what is said to lie on the midline."""
 BRIGHTER_GREY, ALIKE_GREY = 5.0, 20.0
 """Displayed grey levels by which bright and dark differ from the surroundings at least, grey at
 most."""
@@ -89,7 +91,9 @@ def _patient_place(value: str, scene: Scene) -> Found:
         return "cannot be checked", measured
     said, share = _offset_in_words(measured, axis, scene.unit), measured.offset / measured.width
     if not sign:
-        return _holds(abs(share) <= MIDDLE_SHARE), said
+        return _holds(
+            abs(share) <= (ON_MIDLINE_SHARE if value == "midline" else MIDDLE_SHARE)
+        ), said
     if abs(share) < MIDLINE_SHARE:
         return "cannot be checked", f"{said}, too near to tell a side"
     return _holds(share * sign > 0), said

@@ -113,7 +113,7 @@ def _claims(words: _Words) -> Iterator[tuple[Tokens, Claim]]:
     for table, frame, ends in places:
         for value, phrases in table.items():
             values = tuple(value.split())
-            is_side = frame != "image" and set(values) <= {"left", "right", "middle"}
+            is_side = frame != "image" and set(values) <= {"left", "right", "middle", "midline"}
             claim = Claim("side" if is_side else "position", values, frame)
             said = [f"{phrase} {end}" for phrase in phrases for end in ends]
             yield from ((tokens, claim) for tokens in _all_filled(said, words))

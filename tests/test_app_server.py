@@ -198,7 +198,7 @@ def test_info_lists_both_models_with_their_options(client, tmp_path) -> None:
         "medreasoner_click": ("deepgrow", 2),
     }
     assert set(models["medreasoner"]["config"]) == {
-        "query", "plane", "window", "slice", "position", "propagate", "samples",
+        "query", "plane", "window", "slice", "position", "propagate", "samples", "removal_test",
     }  # fmt: skip
 
 

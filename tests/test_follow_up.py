@@ -88,7 +88,8 @@ def test_the_box_is_seen_where_it_lies_in_the_letterboxed_square(volume) -> None
 
 def test_a_reasoner_that_takes_follow_ups_is_told_with_each_look(volume) -> None:
     result, requests = asked(volume, True, index=4)
-    assert [request.about.slices_away for request in requests] == [1, 1]
+    assert len(requests) > 2
+    assert {request.about.slices_away for request in requests} == {1}
     assert result.follow_up == FollowUp(LIVER, used=True)
     assert UNUSED not in result.warnings
     _, searched = asked(volume, True)
@@ -97,7 +98,7 @@ def test_a_reasoner_that_takes_follow_ups_is_told_with_each_look(volume) -> None
 
 def test_a_reasoner_that_does_not_is_not_told_and_the_answer_says_so(volume) -> None:
     result, requests = asked(volume, False, "Where is the spleen?", index=4)
-    assert [request.about for request in requests] == [None, None]
+    assert {request.about for request in requests} == {None}
     assert result.follow_up == FollowUp(LIVER, used=False)
     assert result.warnings[0] == UNUSED
     assert UNUSED.startswith("This model answers each question by itself")

@@ -228,6 +228,9 @@ def test_sides_are_of_the_patient():
         re.IGNORECASE,
     )
     for path in FILES:
+        # Lists of single words, of which no two make a sentence.
+        if path.parent.name == "follow_ups":
+            continue
         assert of_image.search(path.read_text(encoding="utf-8")) is None, path
 
 

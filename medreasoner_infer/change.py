@@ -89,6 +89,11 @@ def as_matrix(matrix: ArrayLike) -> Matrix:
     return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in rows)
 
 
+def signed(value: float, digits: int) -> str:
+    """A difference as readers read it; what is nothing after rounding is no loss."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 @dataclass(frozen=True)
 class Uncertain:
     """A size, by how much it may be wrong to either side, and whence that is known."""

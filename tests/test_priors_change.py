@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.moving import middle_lps_mm, motion, volume_of
 
-from medreasoner_infer.change import Alignment, Uncertain, as_matrix
+from medreasoner_infer.change import Alignment, Uncertain, as_matrix, signed
 from medreasoner_infer.imaging import Plane, Volume
 from medreasoner_infer.priors import (
     Examination,
@@ -417,3 +417,10 @@ def test_positions_of_one_space_need_no_registration() -> None:
     alignment = align(Examination(body()), Examination(body()), same_space=True)
     assert alignment.method == "stated"
     assert alignment.overlap == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "told"), [(-0.04, 1, "+0.0"), (-0.06, 1, "-0.1"), (2.0, 0, "+2")]
+)
+def test_what_is_nothing_after_rounding_is_no_loss(value, digits, told) -> None:
+    assert signed(value, digits) == told

@@ -13,6 +13,7 @@ from medreasoner_infer.change import (
     SizeChange,
     Uncertain,
     Verdict,
+    signed,
 )
 from medreasoner_infer.priors.sizes import TargetSizes
 from medreasoner_infer.types import Outcome
@@ -118,5 +119,5 @@ def _told(name: str, unit: str, size: SizeChange, verdict: Verdict) -> str:
     before, after = (each.told(unit) for each in (size.before, size.after) if each is not None)
     percent = ""
     if size.percent is not None and size.percent_uncertainty is not None:
-        percent = f", {size.percent:+.0f} % ± {size.percent_uncertainty:.0f} %"
+        percent = f", {signed(size.percent, 0)} % ± {size.percent_uncertainty:.0f} %"
     return f"{name} {VERDICT_WORDS[verdict]}: {before} before, {after} now{percent}."

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medreasoner_infer.atomic import replacing
-from medreasoner_infer.change import VERDICT_WORDS, Alignment, Change, SizeChange
+from medreasoner_infer.change import VERDICT_WORDS, Alignment, Change, SizeChange, signed
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.imaging.side_by_side import SideBySide, write_side_by_side
 from medreasoner_infer.output import overlay_content, write_result
@@ -122,9 +122,9 @@ def _title(which: str, date: str) -> str:
 def _row(name: str, unit: str, size: SizeChange) -> ChangeRow:
     change = verdict = ""
     if size.difference is not None and size.uncertainty is not None:
-        change = f"{size.difference:+.1f} ± {size.uncertainty:.1f} {unit}"
+        change = f"{signed(size.difference, 1)} ± {size.uncertainty:.1f} {unit}"
     if size.percent is not None and size.percent_uncertainty is not None:
-        change += f" ({size.percent:+.0f} ± {size.percent_uncertainty:.0f} %)"
+        change += f" ({signed(size.percent, 0)} ± {size.percent_uncertainty:.0f} %)"
     if size.verdict is not None:
         verdict = VERDICT_WORDS[size.verdict]
     before, after = (

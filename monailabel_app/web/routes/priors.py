@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from medreasoner_infer.priors import Comparison, Examination, compare
 from medreasoner_infer.priors.comparing import Keep
 from medreasoner_infer.priors.telling import change_rows, describe_alignment, side_by_side
 from medreasoner_infer.request import AskRequest
-from medreasoner_infer.result import Inference, InferenceResult
+from medreasoner_infer.result import InferenceResult
 from monailabel_app.common.door import Name, Token
 from monailabel_app.common.waiting import caller_has_left
 from monailabel_app.dicom.change_report import change_documents
@@ -163,8 +163,7 @@ def _with_mask(record: InferenceRecord) -> InferenceResult:
     if record.mask_file is None:
         raise UnknownRecordError("A mask of the comparison is not kept any more; compare again.")
     mask = np.asfortranarray(load_volume(record.mask_file).array).astype(np.uint8)
-    values = {each.name: getattr(record.result, each.name) for each in fields(Inference)}
-    return InferenceResult(**values, mask_ijk=mask)
+    return InferenceResult.of(record.result, mask)
 
 
 def _source(app: Services, record: InferenceRecord) -> ImageSource:

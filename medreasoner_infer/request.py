@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from medreasoner_infer.errors import InputError, PromptError
-from medreasoner_infer.result import InferenceResult
 from medreasoner_infer.types import XYZ, EarlierTarget, PromptSources, SlicePrompt
+
+if TYPE_CHECKING:
+    from medreasoner_infer.result import InferenceResult
 
 MAX_QUERY_CHARACTERS = 2000
 MAX_SAMPLES = 16

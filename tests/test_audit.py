@@ -44,7 +44,7 @@ from monailabel_app.inference.service import AnsweringService
 from monailabel_app.store import Decision, LabelSubmission, Outcome, RecordStore, Target
 from monailabel_app.store.reading import DamagedRecord, Wanted
 
-SECRET = "Doe^Jane 4711"
+SECRET = "Doe^Jane 4711"  # pragma: allowlist secret
 MONDAY = date(2026, 1, 5)
 
 

@@ -58,7 +58,7 @@ export class Priors {
       element('button', { type: 'button', textContent, onclick: attempt(action) });
     this.compare = button('Compare', () => this.#compare());
     this.store = button('Store comparison', () => this.#store());
-    this.status = element('p', { className: 'status', attributes: { role: 'status' } });
+    this.status = element('p', { className: 'comparing', attributes: { role: 'status' } });
     this.table = element('table', { attributes: { 'aria-label': 'Change since the prior' } });
     this.lines = element('ul', { attributes: { 'aria-label': 'About the change' } });
     this.picture = element('a', {

@@ -86,7 +86,8 @@ export class DoubtSection {
     this.#attach();
     const { viewport } = this.#viewer;
     const isDrawn = this.#isPressed && Boolean(this.#target?.doubt.map) && viewport;
-    this.#canvas.hidden = !isDrawn;
+    if (isDrawn) this.#element.append(this.#canvas);
+    else this.#canvas.remove();
     this.#legend.hidden = !isDrawn;
     const doubtful = this.#target === null || !viewport ? null : this.#doubtfulHere();
     const text = doubtful === null ? '' : describeDoubtful(doubtful);
@@ -168,10 +169,9 @@ export class DoubtSection {
 
   #attach() {
     const holder = this.#viewer.viewport?.element ?? null;
-    if (holder === this.#element && this.#canvas.isConnected) return;
+    if (holder === this.#element) return;
     this.remove();
     if (holder === null) return;
-    holder.append(this.#canvas);
     holder.addEventListener(IMAGE_RENDERED, this.draw);
     this.#element = holder;
   }

@@ -26,7 +26,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from support.physical_space import pixel_to_lps, report_regions_lps_mm, segment_lps_mm
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume, slice_mapping
-from medreasoner_infer.measuring.mask_sizes import measure
+from medreasoner_infer.mask_sizes import measure
 from medreasoner_infer.result import FollowUp, Inference
 from medreasoner_infer.types import EarlierTarget
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series

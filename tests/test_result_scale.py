@@ -14,7 +14,7 @@ from PIL import Image
 from test_imaging_dicom import dataset, save
 
 from medreasoner_infer.imaging import Plane, Volume, load_volume
-from medreasoner_infer.measuring.mask_sizes import measure
+from medreasoner_infer.mask_sizes import measure
 from medreasoner_infer.output import overlay_content, write_result
 from medreasoner_infer.result import Inference
 

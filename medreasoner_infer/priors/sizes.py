@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from medreasoner_infer.change import Uncertain, UncertaintySource
 from medreasoner_infer.imaging import Volume
-from medreasoner_infer.measuring.mask_sizes import measure
+from medreasoner_infer.mask_sizes import measure
 from medreasoner_infer.result import Inference
 
 MM3_PER_ML = 1000.0

@@ -25,7 +25,7 @@ import numpy as np
 
 from medreasoner_infer import __version__
 from medreasoner_infer.imaging import Plane, SliceMapping, slice_mapping
-from medreasoner_infer.measuring.mask_sizes import MaskSizes, measure
+from medreasoner_infer.mask_sizes import MaskSizes, measure
 from medreasoner_infer.result import Inference
 from monailabel_app.common.extras import needs_extra
 from monailabel_app.dicom import vocabulary

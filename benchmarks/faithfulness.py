@@ -236,6 +236,7 @@ def agreement_table(pairs: list[tuple[StatementCheck, bool]]) -> dict[str, Share
 
 
 def main() -> None:
+    """Measure and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reasoner", default="embedded")
     parser.add_argument("--phantoms", type=int, default=10)

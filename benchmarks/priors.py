@@ -278,6 +278,7 @@ def _patients(options: BenchmarkOptions) -> Iterator[Patient]:
 
 
 def main() -> None:
+    """Measure the parts that are asked for and print a row of JSON for each."""
     import torch
     from transformers import HfArgumentParser
 

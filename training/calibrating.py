@@ -8,16 +8,19 @@ result holds is measured on patients that its fit did not see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.reasoners.calibration import Calibration, Logistic
 from medreasoner_infer.types import XYXY, Evidence, ReasonerAnswer
+
+IntArray = NDArray[np.intp]
 
 BINS = 10
 FOLDS = 5
@@ -114,24 +117,34 @@ def calibrated(judged: Judged, calibration: Calibration) -> Judged:
     return replace(judged, confidence=chance)
 
 
-def out_of_fold(judged: Sequence[Judged]) -> list[Judged]:
-    """Each answer with the probability of a fit that has seen none of its patient's.
+def patient_folds(patients: Sequence[str]) -> Iterator[tuple[IntArray, IntArray]]:
+    """Places of the answers that a fit sees, and of those that it does not; no patient is in both.
+
+    Args:
+        patients: of each answer.
 
     Raises:
         CalibrationError: there are too few answers or patients.
     """
     from sklearn.model_selection import GroupKFold
 
-    patients = np.array([each.patient for each in judged])
     count = len(set(patients))
-    if len(judged) < LEAST_ANSWERS or count < LEAST_PATIENTS:
+    if len(patients) < LEAST_ANSWERS or count < LEAST_PATIENTS:
         raise CalibrationError(
-            f"{len(judged)} answers about {count} patients can be judged; expected {LEAST_ANSWERS} "
-            f"and {LEAST_PATIENTS} at least. Give more data."
+            f"{len(patients)} answers about {count} patients can be judged; expected "
+            f"{LEAST_ANSWERS} and {LEAST_PATIENTS} at least. Give more data."
         )
+    yield from GroupKFold(FOLDS, shuffle=True, random_state=0).split(patients, groups=patients)
+
+
+def out_of_fold(judged: Sequence[Judged]) -> list[Judged]:
+    """Each answer with the probability of a fit that has seen none of its patient's.
+
+    Raises:
+        CalibrationError: there are too few answers or patients.
+    """
     found: list[Judged] = []
-    folds = GroupKFold(FOLDS, shuffle=True, random_state=0).split(patients, groups=patients)
-    for seen, unseen in folds:
+    for seen, unseen in patient_folds([each.patient for each in judged]):
         calibration = fitted([judged[at] for at in seen], "")
         found += [calibrated(judged[at], calibration) for at in unseen]
     return found

@@ -11,13 +11,7 @@ import numpy as np
 
 from medreasoner_infer.doubt import DoubtCalibration
 from medreasoner_infer.doubt_record import GOOD_DICE
-from medreasoner_training.calibrating import (
-    FOLDS,
-    LEAST_ANSWERS,
-    LEAST_PATIENTS,
-    CalibrationError,
-    calibration_error,
-)
+from medreasoner_training.calibrating import CalibrationError, calibration_error, patient_folds
 
 REGULARISATION = 100.0
 """Inverse strength of the weights' penalty; both inputs lie between 0 and 1."""
@@ -83,18 +77,8 @@ def unseen_chances(judged: Sequence[JudgedMask]) -> list[float]:
     Raises:
         CalibrationError: there are too few answers or patients.
     """
-    from sklearn.model_selection import GroupKFold
-
-    patients = np.array([each.patient for each in judged])
-    count = len(set(patients))
-    if len(judged) < LEAST_ANSWERS or count < LEAST_PATIENTS:
-        raise CalibrationError(
-            f"{len(judged)} answers about {count} patients can be judged; expected {LEAST_ANSWERS} "
-            f"and {LEAST_PATIENTS} at least. Give more data."
-        )
     chances = np.empty(len(judged))
-    folds = GroupKFold(FOLDS, shuffle=True, random_state=0).split(patients, groups=patients)
-    for seen, unseen in folds:
+    for seen, unseen in patient_folds([each.patient for each in judged]):
         calibration = fit_doubt([judged[at] for at in seen], "")
         chances[unseen] = [
             calibration.probability(judged[at].agreement, judged[at].predicted_iou) for at in unseen

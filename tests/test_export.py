@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel
@@ -47,7 +49,7 @@ from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.export import approved, cases
 from monailabel_app.export.exporting import UNREADABLE, ExportSettings, export_studies
 from monailabel_app.export.identity import PatientIdentity
-from monailabel_app.export.salt import SALT_NAME
+from monailabel_app.export.salt import SALT_NAME, site_salt
 
 SHAPE_IJK = (24, 20, 16)
 GRID = CtGrid((2.0, 2.0, 5.0), (-20.0, 7.0, 100.0), np.eye(3))
@@ -481,6 +483,19 @@ def test_pseudonyms_need_the_sites_secret(studies, three_livers, tmp_path):
     third = rows_of(export(studies, tmp_path / "three"))
     keys = [{r["extra_info"]["patient_key"] for r in rows} for rows in (first, third)]
     assert not keys[0] & keys[1]
+
+
+def test_all_who_ask_for_the_sites_secret_first_get_the_same(tmp_path):
+    readers = 16
+    for attempt in range(20):
+        ready = threading.Barrier(readers)
+
+        def ask(_, folder=tmp_path / str(attempt), ready=ready):
+            ready.wait()
+            return site_salt(folder)
+
+        with ThreadPoolExecutor(readers) as pool:
+            assert len(set(pool.map(ask, range(readers)))) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
+from filelock import FileLock
+
+from medreasoner_infer.atomic import replacing
 from medreasoner_infer.errors import InputError
+from monailabel_app.common.private_files import PRIVATE_FILE, private_file
 
 SALT_NAME = "export.salt"
 _BYTES = 32
@@ -16,21 +19,18 @@ _BYTES = 32
 def site_salt(folder: Path) -> bytes:
     """The salt kept in ``folder``, made at the first export and readable by its owner only.
 
-    It stays the same, so that a patient keeps pseudonym and split from one export to the next.
+    Of several threads or processes that ask first, one makes it for all. It stays the same, so that a patient keeps pseudonym and split from one export to the next.
 
     Raises:
         InputError: the file was cut short.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / SALT_NAME
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        salt = path.read_bytes()
-    else:
-        salt = secrets.token_bytes(_BYTES)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(salt)
+    with FileLock(folder / f".{SALT_NAME}.lock", mode=PRIVATE_FILE):
+        if not path.exists():
+            with replacing(path, durable=True) as unfinished:
+                private_file(unfinished).write_bytes(secrets.token_bytes(_BYTES))
+    salt = path.read_bytes()
     if len(salt) != _BYTES:
         raise InputError(
             f"{SALT_NAME} holds {len(salt)} bytes; expected {_BYTES}. Restore it from a backup, or "

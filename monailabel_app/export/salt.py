@@ -19,7 +19,8 @@ _BYTES = 32
 def site_salt(folder: Path) -> bytes:
     """The salt kept in ``folder``, made at the first export and readable by its owner only.
 
-    Of several threads or processes that ask first, one makes it for all. It stays the same, so that a patient keeps pseudonym and split from one export to the next.
+    Of several threads or processes that ask first, one makes it for all. It stays the same, so
+    that a patient keeps pseudonym and split from one export to the next.
 
     Raises:
         InputError: the file was cut short.

@@ -36,6 +36,7 @@ NIFTI = ".nii.gz"
 DICOM_NAMES = (".dcm", ".dicom")
 _OTHER_NAMES = (NIFTI, ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LABELS_FOLDER = "labels"
+_NS = 10**9
 _NIFTI_LENGTH = 32767  # a signed 16-bit number, NIfTI-1's "dim"
 
 
@@ -54,13 +55,13 @@ class _Read:
     """One file as it was when it was last read.
 
     Attributes:
-        version: modification time in ns and size.
+        version: times in ns of the last change of its content and of its status, and its size.
         header: of a DICOM image.
         fault: why the file cannot be read, if it is damaged.
         is_other_image: whether content or name are those of an image, but not of a DICOM one.
     """
 
-    version: tuple[int, int]
+    version: tuple[int, int, int]
     header: _Header | None = None
     fault: str | None = None
     is_other_image: bool = False
@@ -72,6 +73,11 @@ class DicomSeries:
 
     ``series_uid`` is empty where de-identification has emptied it; such files make one series per
     folder, and ``image_id`` is then made from the folder's name.
+
+    Attributes:
+        version_ns: the second of the newest file's last change, and in place of its nanoseconds a
+            digest of all files' names, times and sizes: files may arrive with older times.
+        status_ns: when a file was last changed in anything, the right to read it included.
     """
 
     image_id: str
@@ -79,7 +85,8 @@ class DicomSeries:
     study_uid: str
     modality: str | None
     folder: Path
-    newest_change_ns: int
+    version_ns: int
+    status_ns: int
 
 
 class SeriesFinder:
@@ -122,8 +129,9 @@ class SeriesFinder:
             status = path.stat()
         except OSError:
             return None
-        if known is None or known.version != (status.st_mtime_ns, status.st_size):
-            known = _read(path, self._studies, (status.st_mtime_ns, status.st_size))
+        version = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+        if known is None or known.version != version:
+            known = _read(path, self._studies, version)
         self._read[path] = known
         return known
 
@@ -135,7 +143,7 @@ def _report_damaged(now: dict[Path, _Read], before: dict[Path, _Read]) -> None:
         logger.warning("%d damaged DICOM file(s) of the studies are set aside", len(new))
 
 
-def _read(path: Path, studies: Path, version: tuple[int, int]) -> _Read:
+def _read(path: Path, studies: Path, version: tuple[int, int, int]) -> _Read:
     """What the finder remembers of one file."""
     try:
         kind = format_of(path)
@@ -186,8 +194,16 @@ def _series(members: list[tuple[Path, _Read]]) -> DicomSeries:
         study_uid=header.study_uid,
         modality=header.modality,
         folder=Path(os.path.commonpath([path.parent for path, _ in members])),
-        newest_change_ns=max(read.version[0] for _, read in members),
+        version_ns=_version_ns(members),
+        status_ns=max(read.version[1] for _, read in members),
     )
+
+
+def _version_ns(members: list[tuple[Path, _Read]]) -> int:
+    files = sorted((path.name, read.version[0], read.version[2]) for path, read in members)
+    digest = hashlib.sha256(repr(files).encode()).digest()
+    newest_s = max(changed_ns for _, changed_ns, _ in files) // _NS
+    return newest_s * _NS + int.from_bytes(digest[:8], "big") % _NS
 
 
 def _folder_id(path: Path, studies: Path) -> str:
@@ -203,15 +219,15 @@ def write_nifti_copy(series: DicomSeries, folder: Path) -> Path:
         StudiesWriteError: the copy cannot be written.
     """
     target = folder / f"{series.image_id}{NIFTI}"
-    # The copy bears the time of the series' newest file: no clock has to be right.
-    if target.exists() and target.stat().st_mtime_ns == series.newest_change_ns:
+    # The copy bears the series' version as its time: no clock has to be right.
+    if target.exists() and target.stat().st_mtime_ns == series.version_ns:
         return target
     volume = load_volume(series.folder, series_uid=series.series_uid)
     try:
         private_folder(folder)
         with replacing(target, NIFTI) as temporary:
             write_nifti(volume, private_file(temporary))
-            os.utime(temporary, ns=(series.newest_change_ns, series.newest_change_ns))
+            os.utime(temporary, ns=(series.version_ns, series.version_ns))
     except OSError as error:
         raise StudiesWriteError(
             f"The series' copy for viewers cannot be written ({error.strerror}). Check the disk "

@@ -25,9 +25,9 @@ from monailabel_app.framework import (
     LocalDatastoreModel,
 )
 from monailabel_app.studies.index import BrokenIndexError, IndexContent, IndexFile, Stamp
+from monailabel_app.studies.noticing import ChangesBelow, LookAgain
 from monailabel_app.studies.placing import (
     JOURNAL_NAME,
-    PREFIX,
     remove_unfinished,
     take_back_interrupted,
     writing,
@@ -91,7 +91,10 @@ class KeptIndex(LocalDatastore):
             **kwargs,
         )
         if auto_reload:
-            self._handler.on_moved = self._on_any_event
+            self._look_again = LookAgain(self._look_through)
+            self._observer.unschedule_all()
+            changes = ChangesBelow(folder, self._on_change)
+            self._observer.schedule(changes, datastore_path, recursive=True)
 
     def _open_without_writing(self, datastore_path: str, extensions: Collection[str]) -> None:
         """What MONAI Label's own start sets, without the folders that it makes and the watching."""
@@ -318,22 +321,18 @@ class KeptIndex(LocalDatastore):
         name = self._filename(image_id, entry.image.ext)
         return (Path(self._datastore.image_path()) / name).exists()
 
-    def _on_any_event(self, event: Any) -> None:
-        """Look through the files again; the watching thread survives whatever it meets."""
-        if PREFIX in event.src_path or self._is_own_write(event):
-            return
+    def _on_change(self, places: list[Path]) -> None:
+        """What MONAI Label watches does not tell of DICOM files, nor of one that is written on."""
+        is_index = places == [Path(self._index.path.name)]
+        if not is_index or self._index.stamp() != self._stamp:
+            self._look_again.changed()
+
+    def _look_through(self) -> None:
+        """Look through the files again; the looking thread survives whatever it meets."""
         try:
             self.refresh()
-        except Exception as error:  # noqa: BLE001 - the boundary: the thread must go on
+        except Exception as error:  # noqa: BLE001 - the boundary: files that come later count
             logger.error("The studies could not be looked through: %s", type(error).__name__)
-
-    def _on_modify_event(self, event: Any) -> None:
-        if event.src_path == self._datastore_config_path:
-            self._on_any_event(event)
-
-    def _is_own_write(self, event: Any) -> bool:
-        places = (event.src_path, getattr(event, "dest_path", ""))
-        return self._datastore_config_path in places and self._index.stamp() == self._stamp
 
     # --- small parts -----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
@@ -76,6 +77,8 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
         self._copies = copies
         self._series: dict[str, DicomSeries] = {}
         self._set_aside_now: tuple[SetAside, ...] = ()
+        self._unreadable: dict[DicomSeries, SetAside] = {}
+        self._looking = threading.Lock()
         super().__init__(
             str(self._studies),
             extensions=IMAGE_PATTERNS,
@@ -161,17 +164,27 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
         return self._set_aside_now
 
     def _find_series(self) -> list[SetAside]:
-        """Look for DICOM series; returns those that cannot be read."""
-        readable, unreadable = {}, []
-        for series in self._finder.find():
+        """Look for DICOM series; returns those that cannot be read.
+
+        One that cannot be read is not tried again until something of it changes.
+        """
+        found = self._finder.find()
+        tried, self._unreadable = self._unreadable, {}
+        readable, unwritten = {}, []
+        for series in found:
+            if series in tried:
+                self._unreadable[series] = tried[series]
+                continue
             try:
                 if self._copies:
                     write_nifti_copy(series, self._series_folder)
                 readable[series.image_id] = series
-            except (UnreadableImageError, StudiesWriteError) as error:
-                unreadable.append(SetAside(self._place_of(series), str(error)))
+            except UnreadableImageError as error:
+                self._unreadable[series] = SetAside(self._place_of(series), str(error))
+            except StudiesWriteError as error:
+                unwritten.append(SetAside(self._place_of(series), str(error)))
         self._series = readable
-        return unreadable
+        return [*self._unreadable.values(), *unwritten]
 
     def _found_images(self) -> dict[str, DataModel]:
         unreadable = self._find_series()
@@ -202,10 +215,11 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
         return ImageLabelModel(image=DataModel(info=known, ext=image.ext), labels=entry.labels)
 
     def _reconcile_datastore(self) -> None:
-        before = self._listed_series()
-        super()._reconcile_datastore()
-        for image_id in before - self._listed_series():
-            Path(self._filename(image_id, SERIES_EXTENSION)).unlink(missing_ok=True)
+        with self._looking:
+            before = self._listed_series()
+            super()._reconcile_datastore()
+            for image_id in before - self._listed_series():
+                Path(self._filename(image_id, SERIES_EXTENSION)).unlink(missing_ok=True)
 
     def _is_there(self, image_id: str, entry: ImageLabelModel) -> bool:
         if entry.image.ext == SERIES_EXTENSION:

@@ -192,7 +192,7 @@ def _trained(task: Task, options: Options) -> list[float]:
     task.folder.mkdir(parents=True, exist_ok=True)
     _write_run(task, options)
     prepared = prepare(task.folder)
-    (stage,) = plan(prepared)
+    ((stage,),) = plan(prepared)
     if not stage.model_folder.is_dir():
         train_stage(prepared, stage, prepared.start, ProgressWriter(task.folder))
         free_memory()

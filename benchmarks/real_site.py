@@ -53,7 +53,8 @@ class Options:
 
     out: str = field(default="", metadata={"help": "folder of all runs"})
     data: str = field(default="benchmark", metadata={"help": "the benchmark data set"})
-    seed: int = field(default=0, metadata={"help": "of the training"})
+    seed: int = field(default=0, metadata={"help": "of the first training"})
+    trainings: int = field(default=1, metadata={"help": "whose mean is the candidate"})
     modalities: list[str] = field(
         default_factory=lambda: ["endoscopy", "ultrasound", "spine MR"],
         metadata={"help": "of the images whose masks are approved"},
@@ -268,6 +269,7 @@ def overrides(options: Options) -> dict[str, Any]:
         "grpo.prompts_per_step": options.prompts_per_step,
         "grpo.learning_rate": options.learning_rate,
         "run.seed": options.seed,
+        "run.trainings": options.trainings,
         "gate.min_patients": options.min_patients,
         "promotion.blend": options.blend,
         "data.replay": "phantoms" if options.replay_share else None,

@@ -35,10 +35,10 @@ def start() -> TunableReasoner:
     return TunableReasoner("embedded", None, Path(spec.source), None, settings)
 
 
-def disturbed(folder: Path) -> Path:
-    """A full model whose weights all differ from the embedded one's by 1."""
+def disturbed(folder: Path, by: float = 1.0) -> Path:
+    """A full model whose weights all differ from the embedded one's by so much."""
     shutil.copytree(EMBEDDED, folder)
-    moved = {name: weights + 1 for name, weights in load_file(EMBEDDED / WEIGHTS).items()}
+    moved = {name: weights + by for name, weights in load_file(EMBEDDED / WEIGHTS).items()}
     save_file(moved, folder / WEIGHTS, metadata={"format": "pt"})
     return folder
 
@@ -69,7 +69,7 @@ def updates_of(folder: Path) -> dict[str, np.ndarray]:
 
 def test_a_full_model_lies_the_given_share_of_the_way(start, tmp_path):
     trained = replace(start, folder=disturbed(tmp_path / "trained"))
-    blended = blend(start, trained, 0.25, tmp_path / "blended")
+    blended = blend(start, [trained], 0.25, tmp_path / "blended")
     assert blended == replace(trained, folder=tmp_path / "blended")
     before, after = load_file(EMBEDDED / WEIGHTS), load_file(blended.folder / WEIGHTS)
     assert before.keys() == after.keys()
@@ -80,7 +80,7 @@ def test_a_full_model_lies_the_given_share_of_the_way(start, tmp_path):
 
 def test_a_blended_model_is_loaded_as_any_other(start, tmp_path):
     trained = replace(start, folder=disturbed(tmp_path / "trained"))
-    folder = blend(start, trained, 0.25, tmp_path / "blended").folder
+    folder = blend(start, [trained], 0.25, tmp_path / "blended").folder
     loaded = load_transformers_reasoner(folder, device="cpu", name="blended")
     assert loaded.identity.weights_sha256 is not None
     assert load_prompt_file(folder) == start.settings
@@ -89,7 +89,7 @@ def test_a_blended_model_is_loaded_as_any_other(start, tmp_path):
 def test_an_adapter_without_a_parent_has_its_update_scaled(start, tmp_path):
     updates = write_adapter(tmp_path / "trained", np.random.default_rng(0))
     trained = replace(start, adapter=tmp_path / "trained")
-    blended = blend(start, trained, 0.7, tmp_path / "blended")
+    blended = blend(start, [trained], 0.7, tmp_path / "blended")
     assert (blended.folder, blended.adapter) == (start.folder, tmp_path / "blended")
     assert (blended.adapter / "adapter_config.json").is_file()
     for layer, update in updates_of(blended.adapter).items():
@@ -101,7 +101,7 @@ def test_an_adapter_s_update_is_the_best_of_its_rank_to_the_mean_of_both(start, 
     first, last = (write_adapter(tmp_path / name, rng) for name in ("parent", "trained"))
     parent = replace(start, adapter=tmp_path / "parent")
     trained = replace(start, adapter=tmp_path / "trained")
-    blended = blend(parent, trained, 0.6, tmp_path / "blended")
+    blended = blend(parent, [trained], 0.6, tmp_path / "blended")
     for layer, update in updates_of(blended.adapter).items():
         left, values, right = np.linalg.svd(0.4 * first[layer] + 0.6 * last[layer])
         best = (left[:, :2] * values[:2]) @ right[:2]
@@ -111,14 +111,41 @@ def test_an_adapter_s_update_is_the_best_of_its_rank_to_the_mean_of_both(start, 
 def test_nothing_is_lost_where_both_updates_share_their_directions():
     rng = np.random.default_rng(2)
     down, up = (torch.tensor(rng.normal(size=s), dtype=torch.float32) for s in ((3, 9), (8, 3)))
-    new_down, new_up = mean_update(down, up, down, 2 * up, 0.5)
+    new_down, new_up = mean_update([(down, up), (down, 2 * up)], (0.5, 0.5))
     assert (new_down.shape, new_up.shape) == (down.shape, up.shape)
     torch.testing.assert_close(new_up @ new_down, 1.5 * up @ down, rtol=0, atol=1e-4)
 
 
+def test_the_mean_of_three_trainings_is_as_far_from_the_parent_as_each(start, tmp_path):
+    trained = [replace(start, folder=disturbed(tmp_path / name, by)) for name, by in
+               (("one", 1.0), ("two", 2.0), ("three", 6.0))]  # fmt: skip
+    for share, moved_by in ((1.0, 3.0), (0.5, 1.5)):
+        mixed = blend(start, trained, share, tmp_path / f"mixed{share}")
+        before, after = load_file(EMBEDDED / WEIGHTS), load_file(mixed.folder / WEIGHTS)
+        assert before.keys() == after.keys()
+        for name, weights in after.items():
+            torch.testing.assert_close(weights, before[name] + moved_by, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_parent", [False, True])
+def test_several_adapters_give_the_best_of_their_rank_to_their_mean(start, tmp_path, has_parent):
+    rng = np.random.default_rng(5)
+    updates = [write_adapter(tmp_path / name, rng) for name in ("a", "b", "c")]
+    trained = [replace(start, adapter=tmp_path / name) for name in ("a", "b", "c")]
+    parent, from_parent = start, dict.fromkeys(updates[0], 0.0)
+    if has_parent:
+        from_parent = write_adapter(tmp_path / "parent", rng)
+        parent = replace(start, adapter=tmp_path / "parent")
+    mixed = blend(parent, trained, 0.9, tmp_path / "mixed")
+    for layer, update in updates_of(mixed.adapter).items():
+        mean = 0.1 * from_parent[layer] + 0.3 * sum(each[layer] for each in updates)
+        left, values, right = np.linalg.svd(mean)
+        np.testing.assert_allclose(update, (left[:, :2] * values[:2]) @ right[:2], atol=1e-5)
+
+
 def test_the_trained_model_itself_is_not_copied(start, tmp_path):
     trained = replace(start, folder=tmp_path / "trained")
-    assert blend(start, trained, 1.0, tmp_path / "blended") is trained
+    assert blend(start, [trained], 1.0, tmp_path / "blended") is trained
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,9 +155,9 @@ def test_a_run_that_is_taken_up_again_keeps_what_was_blended(start, tmp_path):
     unfinished = tmp_path / ".blended.unfinished"
     unfinished.mkdir()
     (unfinished / ADAPTER).write_bytes(b"torn")
-    file = blend(start, trained, 0.5, tmp_path / "blended").adapter / ADAPTER
+    file = blend(start, [trained], 0.5, tmp_path / "blended").adapter / ADAPTER
     moment = file.stat().st_mtime_ns
-    assert blend(start, trained, 0.5, tmp_path / "blended").adapter == file.parent
+    assert blend(start, [trained], 0.5, tmp_path / "blended").adapter == file.parent
     assert (file.stat().st_mtime_ns, unfinished.exists()) == (moment, False)
 
 

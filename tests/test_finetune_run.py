@@ -75,6 +75,14 @@ def finished(site) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def several(site) -> Path:
+    """The same run with two trainings."""
+    folder = make_run(site, "several", CONFIG.replace("run: {", "run: {trainings: 2, "))
+    assert run(folder) is ExitCode.OK
+    return folder
+
+
 def copied(finished: Path, name: str) -> Path:
     """The run as it was after training, before anything was compared."""
     folder = finished.parent / name
@@ -187,6 +195,32 @@ def test_the_candidate_lies_between_its_parent_and_the_trained_model(finished, m
     for name, weights in blended.items():
         torch.testing.assert_close(weights, (parent[name] + trained[name]) / 2, rtol=0, atol=1e-6)
     assert "weights to the trained ones: 0.5" in (candidate.folder / "README.md").read_text()
+
+
+def test_the_candidate_of_several_trainings_is_the_mean_of_theirs(finished, several):
+    progress = read_progress(several)
+    assert (progress.step, progress.total_steps) == (2 * STEPS, 2 * STEPS)
+    candidate = ReasonerStore(several / "store").candidate("tuned").folder
+    files = (several / "grpo/model", several / "grpo-2/model", candidate, finished / "grpo/model")
+    first, second, mean, alone = (load_file(each / "model.safetensors") for each in files)
+    assert all(torch.equal(first[name], alone[name]) for name in alone)
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+    for name, weights in mean.items():
+        torch.testing.assert_close(weights, (first[name] + second[name]) / 2, rtol=0, atol=1e-6)
+    assert "trainings with the seeds 0 to 1" in (candidate / "README.md").read_text()
+    assert any((several / "tensorboard" / "grpo-2").iterdir())
+
+
+def test_a_training_that_is_done_is_not_done_again(several, monkeypatch):
+    folder = copied(several, "several again")
+    for name in ("grpo-2", "blended"):
+        shutil.rmtree(folder / name)
+    weights = folder / "grpo/model/model.safetensors"
+    done = weights.stat().st_mtime_ns
+    fake_scores(monkeypatch, 0.5, 0.5)
+    assert run(folder) is ExitCode.OK
+    assert weights.stat().st_mtime_ns == done
+    assert (folder / "grpo-2/model").is_dir()
 
 
 def test_a_better_candidate_goes_live(finished, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from medreasoner_training.finetune.config import FineTuneConfig
 from medreasoner_training.finetune.record import RunRecord
-from medreasoner_training.finetune.settings import Method, Tuning
+from medreasoner_training.finetune.settings import Method, RunSettings, Tuning
 from medreasoner_training.gate import GateReport, model_card_section
 
 
@@ -23,10 +23,19 @@ def model_card(record: RunRecord, config: FineTuneConfig, report: GateReport) ->
         f"- Share of the way from the parent's weights to the trained ones: "
         f"{config.promotion.blend:g}",
         f"- Data set: manifest SHA-256 `{record.data_manifest_sha256}`",
-        f"- Seed: {config.run.seed}",
+        f"- {_seeds(config.run)}",
         "",
     ]
     return "\n".join(lines) + "\n" + model_card_section(report)
+
+
+def _seeds(run: RunSettings) -> str:
+    if run.trainings == 1:
+        return f"Seed: {run.seed}"
+    return (
+        f"Mean of the weights of {run.trainings} trainings with the seeds {run.seed} to "
+        f"{run.seed + run.trainings - 1}"
+    )
 
 
 def _weights(config: FineTuneConfig) -> str:

@@ -63,6 +63,11 @@ class Prepared:
     power: Power
     former: Dataset | None = None
 
+    def for_training(self, training: int) -> Prepared:
+        """The same with the seed of one of the run's trainings, which are counted from 0."""
+        run = dataclasses.replace(self.config.run, seed=self.config.run.seed + training)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, run=run))
+
 
 def prepare(run_dir: Path) -> Prepared:
     """Read and check everything that training needs, and begin or take up the run's record.
@@ -104,14 +109,21 @@ def prepare(run_dir: Path) -> Prepared:
     return Prepared(run_dir, config, store, record, start, training, validation, power, former)
 
 
-def plan(prepared: Prepared) -> tuple[Stage, ...]:
-    """The stages of a run, in their order."""
-    config, folder = prepared.config, prepared.run_dir
-    stages = [Stage("sft", folder / "sft", config.sft.steps)] if config.sft.steps else []
+def plan(prepared: Prepared) -> tuple[tuple[Stage, ...], ...]:
+    """The stages of each training of a run, in their order."""
+    config = prepared.config
+    steps = {"sft": config.sft.steps} if config.sft.steps else {}
     if config.method is Method.grpo:
-        steps = config.grpo.steps_for(len(prepared.training))
-        stages.append(Stage("grpo", folder / "grpo", steps, config.sft.steps))
-    return tuple(stages)
+        steps["grpo"] = config.grpo.steps_for(len(prepared.training))
+    done, trainings = 0, []
+    for training in range(config.run.trainings):
+        stages = []
+        for name, count in steps.items():
+            stage = Stage(name, prepared.run_dir, count, done, training)
+            stages.append(dataclasses.replace(stage, folder=prepared.run_dir / stage.title))
+            done += count
+        trainings.append(tuple(stages))
+    return tuple(trainings)
 
 
 def _new_record(config: FineTuneConfig, data: SampleDataset, start: TunableReasoner) -> RunRecord:

@@ -194,8 +194,8 @@ def numbers_of(logs: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def tensorboard_writer(run_dir: Path, stage_name: str) -> SummaryWriter:
+def tensorboard_writer(run_dir: Path, stage_title: str) -> SummaryWriter:
     """Writes curves into ``RUN_DIR/tensorboard/STAGE``."""
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(run_dir / "tensorboard" / stage_name))
+    return SummaryWriter(str(run_dir / "tensorboard" / stage_title))

@@ -54,25 +54,38 @@ def _run(run_dir: Path, progress: ProgressWriter) -> ExitCode:
     progress.report(State.PREPARING, "Checking settings, data and model.")
     clear_stop(run_dir)
     prepared = prepare(run_dir)
-    stages = plan(prepared)
+    trainings = plan(prepared)
     progress.report(
         State.PREPARING,
         f"{prepared.power.sentence} Loading the model.",
-        total_steps=sum(stage.steps for stage in stages),
+        total_steps=sum(stage.steps for stages in trainings for stage in stages),
     )
-    trained = prepared.start
-    for stage in stages:
-        if not stage.model_folder.is_dir() and not _train(prepared, stage, trained, progress):
+    trained = []
+    for number, stages in enumerate(trainings):
+        ended_with = _trained(prepared.for_training(number), stages, progress)
+        if ended_with is None:
             progress.report(State.STOPPED, "Stopped on request; the same command resumes the run.")
             return ExitCode.STOPPED
-        trained = trained_reasoner(trained, stage)
+        trained.append(ended_with)
     if not is_main_process():
         return ExitCode.OK
     share = prepared.config.promotion.blend
-    if share < 1:
-        progress.report(State.COMPARING, "Mixing in the parent's weights.", seconds_left=None)
+    if share < 1 or len(trained) > 1:
+        progress.report(State.COMPARING, "Taking the mean of the weights.", seconds_left=None)
     blended = blend(prepared.start, trained, share, run_dir / "blended")
     return _judge(prepared, blended, progress)
+
+
+def _trained(
+    prepared: Prepared, stages: tuple[Stage, ...], progress: ProgressWriter
+) -> TunableReasoner | None:
+    """What one training ends with; ``None`` if it was stopped before."""
+    trained = prepared.start
+    for stage in stages:
+        if not stage.model_folder.is_dir() and not _train(prepared, stage, trained, progress):
+            return None
+        trained = trained_reasoner(trained, stage)
+    return trained
 
 
 def _train(

@@ -41,19 +41,26 @@ _PARENT = "parent.sha256"
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run.
+    """A part of one of a run's trainings.
 
     Attributes:
         name: ``sft`` or ``grpo``.
         folder: its checkpoints, and ``model`` once it is done.
         steps: optimiser steps.
-        first_step: steps of the stages before it.
+        first_step: steps of the stages before it, those of earlier trainings among them.
+        training: which of the run's trainings it is of, from 0.
     """
 
     name: str
     folder: Path
     steps: int
     first_step: int = 0
+    training: int = 0
+
+    @property
+    def title(self) -> str:
+        """What its figures are kept under: the name, and the training's number if it has others."""
+        return self.name if self.training == 0 else f"{self.name}-{self.training + 1}"
 
     @property
     def model_folder(self) -> Path:

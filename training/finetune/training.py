@@ -166,9 +166,9 @@ def _reporting(prepared: Prepared, stage: Stage) -> tuple[TrainerCallback, AddFi
     if to is ReportTo.tensorboard:
         from transformers.integrations import TensorBoardCallback
 
-        writer = tensorboard_writer(prepared.run_dir, stage.name)
+        writer = tensorboard_writer(prepared.run_dir, stage.title)
         return TensorBoardCallback(writer), writer.add_scalar
-    name = f"{prepared.record.candidate} {stage.name}"
+    name = f"{prepared.record.candidate} {stage.title}"
     tracker = Reported(prepared.run_dir, stage.folder, name).tracker(to)
     if tracker is None:
         return None

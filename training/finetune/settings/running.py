@@ -9,6 +9,8 @@ from typing import ClassVar
 from medreasoner_training.finetune.settings.choices import ReportTo, VllmMode
 from medreasoner_training.finetune.settings.section import Count, Real, Section, setting
 
+_MAX_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class VllmSettings(Section):
@@ -53,6 +55,9 @@ class RunSettings(Section):
         bf16: train in bfloat16; ``null``: on CUDA only.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         seed: of everything that is drawn.
+        trainings: how often it is trained from the same start, each time with the next seed; the
+            candidate is the mean of what they end with. See
+            :mod:`medreasoner_training.finetune.blending`.
         log_steps: steps between two log entries.
         save_steps: steps between two checkpoints.
         keep_checkpoints: the newest so many are kept, two at least: the newest may be damaged.
@@ -73,7 +78,8 @@ class RunSettings(Section):
     device: str = "auto"
     bf16: bool | None = None
     gradient_checkpointing: bool = setting(False, theirs="gradient_checkpointing")
-    seed: Count = setting(0, least=0, most=2**32 - 1, theirs="seed")
+    seed: Count = setting(0, least=0, most=_MAX_SEED, theirs="seed")
+    trainings: Count = setting(1, least=1, most=16)
     log_steps: Count = setting(1, least=1, theirs="logging_steps")
     save_steps: Count = setting(50, least=1, theirs="save_steps")
     keep_checkpoints: Count = setting(2, least=2, theirs="save_total_limit")
@@ -86,6 +92,8 @@ class RunSettings(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.device in ("auto", "cpu"), "device", "auto or cpu")
+        last_seed = self.seed + self.trainings - 1
+        self.require(last_seed <= _MAX_SEED, "seed", f"at most {_MAX_SEED} for the last training")
 
 
 @dataclass(frozen=True)

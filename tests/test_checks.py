@@ -233,3 +233,54 @@ def test_neighbours_are_checked_by_the_boxes_of_other_answers(flips) -> None:
     assert found["above the liver"][0] == "cannot be checked"
     in_image = verdicts("Right of the liver in the image.", volume, mask, known=(liver,))
     assert in_image["in the image right of the liver"][0] == "holds"
+
+
+def test_of_what_is_measured_near_a_limit_nothing_is_said() -> None:
+    """Rectangles a little brighter than their surroundings, in a window of 400 values."""
+
+    def found(text: str, width: int, height: int, brighter: int) -> dict[str, str]:
+        values = np.full((200, 200, 1), 100, np.uint8)
+        mask = np.zeros(values.shape, np.uint8)
+        mask[100 : 100 + width, 60 : 60 + height] = 1
+        values[mask > 0] += brighter
+        picture = Volume(values, np.eye(4), "OT", "p", Path("p.png"), is_picture=True)
+        told = verdicts(text, picture, mask, Plane.ACQUIRED, 0)
+        assert all(
+            said.endswith("too near to tell") == (verdict == "cannot be checked")
+            for verdict, said in told.values()
+        )
+        return {claim: verdict for claim, (verdict, _) in told.items()}
+
+    for brighter, verdict in ((1, "does not hold"), (8, "cannot be checked"), (14, "holds")):
+        assert found("A bright spot.", 30, 30, brighter)["bright"] == verdict
+    for brighter, verdict in ((24, "holds"), (32, "cannot be checked"), (38, "does not hold")):
+        assert found("A grey spot.", 30, 30, brighter)["grey"] == verdict
+    # The limits are 1.5 for round and 1.6 for elongated.
+    for width, round_one, elongated in (
+        (26, "holds", "does not hold"),
+        (31, "cannot be checked", "cannot be checked"),
+        (36, "does not hold", "holds"),
+    ):
+        told = found("A round, elongated spot.", width, 20, 50)
+        assert (told["round"], told["elongated"]) == (round_one, elongated)
+
+
+@pytest.mark.parametrize(
+    ("angle_deg", "verdict"),
+    # The cosine must reach a third: 70.5 degrees.
+    [(0, "holds"), (60, "holds"), (70, "cannot be checked"), (80, "does not hold"),
+     (180, "does not hold")],
+)  # fmt: skip
+def test_a_direction_near_the_limit_is_not_judged(angle_deg, verdict) -> None:
+    volume, mask = torso()
+    shown = DisplayedSlice.of(volume, Plane.AXIAL, 1, WINDOW)
+    rows, columns = np.nonzero(mask[:, :, 1].T)
+    centre = np.array([columns.min() + columns.max() + 1, rows.min() + rows.max() + 1]) / 2
+    towards = np.array([np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))])
+    for far_px, expected in ((40, verdict), (3, "cannot be checked")):
+        x, y = centre - far_px * towards
+        liver = EarlierTarget("liver", "axial", 1, (x - 5, y - 5, x + 5, y + 5))
+        (check,) = check_statements(
+            "Left of the liver.", "", "present", shown, mask[:, :, 1].T > 0, (liver,)
+        ).statements
+        assert check.verdict == expected

@@ -77,6 +77,12 @@ class Scene:
         """Of lengths: pixels where the image does not tell its scale."""
         return "mm" if self.shown.mapping.spacing_known else "px"
 
+    @property
+    def longer_side(self) -> float:
+        """Of the slice, in :attr:`unit`."""
+        spacing = np.array(self.shown.mapping.spacing_xy_mm)
+        return float(max(spacing * self.mask_hw.shape[::-1]))
+
     @cached_property
     def bbox_xyxy_px(self) -> XYXY:
         """The tight box of the mask, slice px."""
@@ -102,7 +108,7 @@ class Scene:
     def brightness(self) -> Brightness | None:
         """``None`` where the mask has no surroundings on the slice."""
         spacing = np.array(self.shown.mapping.spacing_xy_mm)
-        reach_mm = SURROUNDINGS * float(max(spacing * self.mask_hw.shape[::-1]))
+        reach_mm = SURROUNDINGS * self.longer_side
         window = self._window(np.ceil(reach_mm / spacing).astype(int))
         inside = self.mask_hw[window]
         distance = ndimage.distance_transform_edt(~inside, sampling=spacing[::-1])

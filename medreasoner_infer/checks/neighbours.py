@@ -21,6 +21,11 @@ from medreasoner_infer.types import XYXY, EarlierTarget
 
 ALONG_SHARE: Final = 1 / 3
 """Of the distance of two centres that must lead in the direction that is told."""
+NEAR_SHARE: Final = 0.1
+"""Nearer to it than this nothing is said."""
+NEAR_CENTRES: Final = 0.02
+"""Of the slice's longer side: nearer to each other than this neither centre lies any way from the
+other."""
 BESIDE_MM: Final = 20.0
 """As far apart two boxes may be that lie beside each other."""
 
@@ -68,7 +73,7 @@ def _in_patient(
     seen = np.hypot(*[towards @ (s - corner) / np.linalg.norm(s - corner) for s in steps])
     if seen < ALONG_SHARE and mapping.index == scene.shown.mapping.index:
         return "cannot be checked", "both were found on one slice, which does not show it"
-    return _directed(relation, float(between @ towards), between, scene.unit, name)
+    return _directed(relation, float(between @ towards), between, scene, name)
 
 
 def _in_image(
@@ -79,16 +84,18 @@ def _in_image(
     spacing = np.array(mapping.spacing_xy_mm)
     between = (_middle(scene.bbox_xyxy_px) - _middle(box)) * spacing
     along = float(between @ np.array(_ON_DISPLAY[relation]))
-    return _directed(relation, along, between, scene.unit, name)
+    return _directed(relation, along, between, scene, name)
 
 
 def _directed(
-    relation: str, along: float, between: NDArray[np.float64], unit: str, name: str
+    relation: str, along: float, between: NDArray[np.float64], scene: Scene, name: str
 ) -> tuple[Verdict, str]:
-    distance = float(np.linalg.norm(between))
-    holds = along > 0 and along >= ALONG_SHARE * distance
+    distance, unit = float(np.linalg.norm(between)), scene.unit
     said = f"centre {along:.0f} {unit} {relation} that of the {name}, {distance:.0f} {unit} apart"
-    return "holds" if holds else "does not hold", said
+    is_near = distance < NEAR_CENTRES * scene.longer_side
+    if is_near or abs(along / distance - ALONG_SHARE) < NEAR_SHARE:
+        return "cannot be checked", f"{said}, too near to tell"
+    return "holds" if along / distance > ALONG_SHARE else "does not hold", said
 
 
 def _beside(scene: Scene, mapping: SliceMapping, box: XYXY, name: str) -> tuple[Verdict, str]:

@@ -2,12 +2,13 @@
 """Each kind of statement, tested: whether it holds, and what was measured.
 
 The limits are in ``docs/checked_reasoning.md``. They are wide: a statement that does not hold is
-wrong, not imprecise.
+wrong, not imprecise. Of what is measured near a limit nothing is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Final
 
 from medreasoner_infer.checks.measures import BodyOffset, PatientAxis, Scene
@@ -24,13 +25,15 @@ MIDDLE_SHARE: Final = 0.25
 """Of the body's width or depth on either side: what is nearer is in the middle half."""
 ON_MIDLINE_SHARE: Final = 0.1
 """Likewise of what is said to lie on the midline."""
-BRIGHTER_GREY, ALIKE_GREY = 5.0, 20.0
+BRIGHTER_GREY, ALIKE_GREY, NEAR_GREY = 5.0, 20.0, 3.0
 """Displayed grey levels by which bright and dark differ from the surroundings at least, grey at
-most."""
+most; nearer to these than the last nothing is said."""
 ROUND_AT_MOST, OVAL, ELONGATED_FROM = 1.5, (1.1, 2.2), 1.6
-FILLED_FROM, IRREGULAR_AT_MOST = 0.4, 0.65
+FILLED_FROM, IRREGULAR_AT_MOST, NEAR_FILLED = 0.4, 0.65, 0.08
 SMALL_AT_MOST, LARGE_FROM = 0.08, 0.03
 """Shares of the body's area on the slice."""
+NEAR_RATIO: Final = 0.1
+"""Share of the limit of a ratio; nearer to it nothing is said, since no mask is so exact."""
 
 _SIDES: Mapping[str, tuple[PatientAxis, int]] = {
     "left": ("L", 1), "right": ("L", -1), "back": ("P", 1), "front": ("P", -1),
@@ -75,6 +78,18 @@ def _place(statement: Statement, scene: Scene) -> Found:
     found = [_patient_place(value, scene) for value in statement.values]
     measured = "; ".join(dict.fromkeys(said for _, said in found))
     return _all_of([verdict for verdict, _ in found]), measured
+
+
+def _compared(value: float, least: float, most: float, near: float) -> Verdict:
+    """Whether a value lies between two limits; nothing is said within ``near`` of either."""
+    if min(abs(value - least), abs(value - most)) < near:
+        return "cannot be checked"
+    return _holds(least <= value <= most)
+
+
+def _told(verdict: Verdict, said: str) -> Found:
+    """What was measured, and that it is too near to a limit where nothing follows of it."""
+    return verdict, f"{said}, too near to tell" if verdict == "cannot be checked" else said
 
 
 def _all_of(verdicts: Sequence[Verdict]) -> Verdict:
@@ -128,13 +143,12 @@ def _brightness(statement: Statement, scene: Scene) -> Found:
     if scene.shown.volume.modality == "CT" and not scene.shown.volume.is_picture:
         inside, around = measured.value_inside, measured.value_around
         said = f"mean {inside:.0f} HU inside, {around:.0f} HU around; {said}"
-    difference = measured.difference
-    holds = {
-        "bright": difference > BRIGHTER_GREY,
-        "dark": difference < -BRIGHTER_GREY,
-        "grey": abs(difference) <= ALIKE_GREY,
+    least, most = {
+        "bright": (BRIGHTER_GREY, inf),
+        "dark": (-inf, -BRIGHTER_GREY),
+        "grey": (-ALIKE_GREY, ALIKE_GREY),
     }[statement.values[0]]
-    return _holds(holds), said
+    return _told(_compared(measured.difference, least, most, NEAR_GREY), said)
 
 
 def _shape(statement: Statement, scene: Scene) -> Found:
@@ -142,22 +156,29 @@ def _shape(statement: Statement, scene: Scene) -> Found:
     said = (
         f"box {form.box_aspect:.1f} times as long as wide, {100 * form.filled:.0f} % of it filled"
     )
-    is_full = form.filled >= FILLED_FROM
-    holds = {
-        "round": is_full and form.box_aspect <= ROUND_AT_MOST,
-        "oval": is_full and OVAL[0] <= form.box_aspect <= OVAL[1],
-        "elongated": max(form.box_aspect, form.axis_ratio) >= ELONGATED_FROM,
-        "irregular": form.filled <= IRREGULAR_AT_MOST,
-    }[statement.values[0]]
-    return _holds(holds), said
+    shape = statement.values[0]
+    if shape == "irregular":
+        return _told(_compared(form.filled, -inf, IRREGULAR_AT_MOST, NEAR_FILLED), said)
+    if shape == "elongated":
+        longest = max(form.box_aspect, form.axis_ratio)
+        return _told(_ratio(longest, ELONGATED_FROM, inf), said)
+    is_full = _compared(form.filled, FILLED_FROM, inf, NEAR_FILLED)
+    limits = (-inf, ROUND_AT_MOST) if shape == "round" else OVAL
+    return _told(_all_of([is_full, _ratio(form.box_aspect, *limits)]), said)
 
 
 def _size(statement: Statement, scene: Scene) -> Found:
     if statement.values[0] == "largest":
         return "cannot be checked", "that needs the masks of all others"
     share = scene.share_of_body
-    holds = share <= SMALL_AT_MOST if statement.values[0] == "small" else share >= LARGE_FROM
-    return _holds(holds), f"{100 * share:.1f} % of the body's area on this slice"
+    limits = (-inf, SMALL_AT_MOST) if statement.values[0] == "small" else (LARGE_FROM, inf)
+    return _told(_ratio(share, *limits), f"{100 * share:.1f} % of the body's area on this slice")
+
+
+def _ratio(value: float, least: float, most: float) -> Verdict:
+    """As :func:`_compared`, near by a share of the limit that is the nearer one."""
+    limit = least if abs(value - least) < abs(value - most) else most
+    return _compared(value, least, most, NEAR_RATIO * limit)
 
 
 def _holds(holds: bool) -> Verdict:

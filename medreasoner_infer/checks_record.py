@@ -8,6 +8,8 @@ from typing import Literal
 
 StatementKind = Literal["side", "position", "brightness", "size", "shape", "neighbour"]
 Verdict = Literal["holds", "does not hold", "cannot be checked"]
+#: How a region is taken away: filled in with what surrounds it, or emptied.
+Removal = Literal["filled", "emptied"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class RemovalTest:
 
     Attributes:
         depends: whether the answer went with the region: the target is no longer present, or its
-            box is another one (IoU below 0.5).
-        outcome: of the second answer.
-        bbox_iou: of the two boxes, 0...1; ``None`` where the second answer has none.
-        removed_px: how many slice px were filled.
-        explanation: a sentence for the reader.
+            box is another one (IoU below 0.5), where the region was filled in or where it was
+            emptied.
+        outcome: of the answer with which the first one went, else of the last one.
+        bbox_iou: of its box and the first answer's, 0...1; ``None`` where it has none.
+        removed_px: how many slice px were taken away.
+        explanation: for the reader.
+        how: the region was taken away for that answer.
     """
 
     depends: bool
@@ -49,6 +53,7 @@ class RemovalTest:
     bbox_iou: float | None
     removed_px: int
     explanation: str
+    how: Removal = "filled"
 
 
 @dataclass(frozen=True)

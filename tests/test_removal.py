@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medreasoner_infer.checks import Checks
-from medreasoner_infer.checks.removal import elsewhere, filled, pointed_at
+from medreasoner_infer.checks.removal import elsewhere, emptied, filled, pointed_at
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import Plane, Volume
@@ -89,9 +89,48 @@ def test_an_answer_that_reads_the_image_goes_with_the_region(volume) -> None:
 
 
 def test_an_answer_that_stays_is_said_not_to_depend_on_it(volume) -> None:
-    removal = asked(volume, SeesBright(is_blind=True), removal_test=True).checks.removal
+    reasoner = SeesBright(is_blind=True)
+    removal = asked(volume, reasoner, removal_test=True).checks.removal
     assert (removal.depends, removal.outcome, removal.bbox_iou) == (False, "present", 1.0)
     assert "does not depend on what is there" in removal.explanation
+    assert "answers by position" in removal.explanation
+    assert removal.how == "emptied"
+    assert len(reasoner.asked) == 3  # as it is, filled in, emptied
+
+
+class SeesGrey(SeesBright):
+    """Points to the square wherever it is not black: what surrounds it is as good."""
+
+    def _sample(self, request, count, on_text, cancelled):
+        self.asked.append(request)
+        found = SEEN if request.image[16:32, 16:32].mean() > 60 else ABSENT
+        return (ReasonerAnswer("text", found, 0.5, 3),)
+
+
+def test_an_answer_that_takes_the_filling_for_the_target_goes_when_it_is_emptied() -> None:
+    values = np.full((SIDE, SIDE, 1), 90, np.uint8)
+    values[:, :8] = 0  # the slice's darkest
+    values[16:32, 16:32] = 250
+    square = Volume(values, np.eye(4), "OT", "square", Path("square.png"), is_picture=True)
+    removal = asked(square, SeesGrey(), removal_test=True).checks.removal
+    assert (removal.depends, removal.how, removal.outcome) == (True, "emptied", "absent")
+    assert removal.explanation == (
+        "The answer depends on what is there: with the region emptied, the model says that the "
+        "target is not there."
+    )
+
+
+@pytest.mark.parametrize("colours", [(), (3,)])
+def test_what_is_emptied_is_as_dark_as_the_darkest_and_nothing_else_changes(colours) -> None:
+    pixels = np.full((SIDE, SIDE, *colours), 120, np.uint8)
+    pixels[:, :10] = 7
+    region = np.zeros((SIDE, SIDE), bool)
+    region[20:40, 20:40] = True
+    made = emptied(pixels, region)
+    np.testing.assert_array_equal(made[~region], pixels[~region])
+    assert abs(made[region].mean() - 7) < 2
+    assert made[region].max() < 40
+    np.testing.assert_array_equal(emptied(pixels, region), made)
 
 
 def test_the_test_is_made_only_if_it_is_asked_for_and_takes_a_turn_of_its_own(volume) -> None:
@@ -124,8 +163,11 @@ def test_what_is_filled_looks_like_what_surrounds_it(colours) -> None:
     pixels = np.where(disc, 250, ramp).astype(np.uint8)
     pixels = np.broadcast_to(pixels.reshape(*pixels.shape, *(1 for _ in colours)),
                              (SIDE, SIDE, *colours)).copy()  # fmt: skip
-    region = pointed_at(disc, (0, 0, 0, 0))
+    region, wider = (each.region_hw for each in pointed_at(disc, (22, 22, 44, 39)))
     assert region[disc].all()
+    assert wider[region].all()
+    assert wider[25:38, 43].all()  # of the box, beside the mask
+    assert not region[25:38, 43].any()
     made = filled(pixels, region)
     np.testing.assert_array_equal(made[~region], pixels[~region])
     inside = made[region].reshape(region.sum(), -1)[:, 0].astype(float)
@@ -140,7 +182,9 @@ def test_a_region_elsewhere_is_as_large_and_overlaps_nothing() -> None:
     content = np.ones_like(region)
     content[:, 40:] = False
     for seed in range(20):
-        moved = elsewhere(region, content, seed)
+        right, down = elsewhere(region, content, seed)
+        moved = np.zeros_like(region)
+        moved[10 + down : 20 + down, 12 + right : 30 + right] = True
         assert moved.sum() == region.sum()
         assert not (moved & region).any()
         assert content[moved].mean() >= 0.5
@@ -148,9 +192,9 @@ def test_a_region_elsewhere_is_as_large_and_overlaps_nothing() -> None:
 
 
 def test_without_a_mask_the_box_is_what_is_pointed_at() -> None:
-    region = pointed_at(np.zeros((SIDE, SIDE), bool), SEEN_BOX)
-    assert region[24, 24]
-    assert not region[10, 10]
+    for taken in pointed_at(np.zeros((SIDE, SIDE), bool), SEEN_BOX):
+        assert taken.region_hw[24, 24]
+        assert not taken.region_hw[10, 10]
 
 
 def test_known_targets_of_another_image_are_refused(volume) -> None:

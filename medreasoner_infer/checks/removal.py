@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an answer depends on what it points to: that is filled in, and the question asked again.
+"""Whether an answer depends on what it points to: that is taken away, and the question asked again.
 
-The region is the mask with a margin. It is filled with what surrounds it: each pixel gets the
-nearest one outside, blurred, and the grain of the ring around the region, so that neither a hole
-nor an edge tells where it was.
+It is taken away in two ways. *Filled in*: the mask with a margin gets what surrounds it, each pixel
+the nearest one outside, blurred, and the grain of the ring around the region, so that neither a
+hole nor an edge tells where it was. *Emptied*: mask and box with a wider margin become as dark as
+the darkest of the slice, so that nothing is left that could be taken for the target. An answer that
+stays after both does not come from what is there.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medreasoner_infer.agreement import box_iou, grounding_iou
-from medreasoner_infer.checks_record import RemovalTest
+from medreasoner_infer.checks_record import Removal, RemovalTest
 from medreasoner_infer.hooks import Hooks, Work
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.request import AskRequest
@@ -28,8 +30,27 @@ SAME_BOX_IOU: Final = 0.5
 """From here on two boxes are the same answer."""
 MARGIN: Final = 0.02
 """Of the slice's longer side: how far beyond the mask is filled."""
+EMPTIED_MARGIN: Final = 0.05
+"""Likewise: how far beyond mask and box is emptied."""
+_DARKEST_PERCENT, _EMPTY_GRAIN = 1.0, 4.0
 _GRAIN_PX, _BLUR_PX = 2.0, 3.0
 _MOVES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A region, bool (H, W) in slice px, and how it is taken away."""
+
+    how: Removal
+    region_hw: NDArray[np.bool_]
+
+    def of(self, shown: DisplayedSlice) -> DisplayedSlice:
+        """The slice without it."""
+        return without(shown, self.region_hw, self.how)
+
+    def moved(self, shift_xy: tuple[int, int]) -> Taken:
+        """The same elsewhere on the slice, which must hold it whole."""
+        return replace(self, region_hw=np.roll(self.region_hw, shift_xy[::-1], axis=(0, 1)))
 
 
 def removal_test(
@@ -40,7 +61,7 @@ def removal_test(
     mask_hw: NDArray[np.bool_],
     hooks: Hooks,
 ) -> RemovalTest | None:
-    """Ask the question again where the region that was pointed at is filled.
+    """Ask the question again without the region that was pointed at, until the answer goes.
 
     Args:
         reasoner: who answered.
@@ -51,7 +72,7 @@ def removal_test(
         hooks: of the caller, whose device is waited for.
 
     Returns:
-        ``None`` where the answer points to nothing.
+        ``None`` where the answer points to nothing, or to all of the slice.
 
     Raises:
         ServiceError: the reasoner cannot answer now.
@@ -60,34 +81,63 @@ def removal_test(
     if first.bbox_xyxy_px is None:
         return None
     box = shown.mapping.reasoner_box_to_slice_px(first.bbox_xyxy_px)
-    region = pointed_at(mask_hw, box)
-    if not region.any() or region.all():
-        return None
-    question = without(shown, region).request(
-        request.query, reasoner.image_encoding, about=request.about
-    )
-    with hooks.turn(Work.ANSWER) as cancelled:
-        (second,) = reasoner.answer(question, cancelled=cancelled)
-    return compared(first, second.grounding, int(region.sum()))
+    found = None
+    for taken in pointed_at(mask_hw, box):
+        question = taken.of(shown).request(
+            request.query, reasoner.image_encoding, about=request.about
+        )
+        with hooks.turn(Work.ANSWER) as cancelled:
+            (second,) = reasoner.answer(question, cancelled=cancelled)
+        found = compared(first, second.grounding, taken)
+        if found.depends:
+            break
+    return found
 
 
-def pointed_at(mask_hw: NDArray[np.bool_], box_xyxy_px: XYXY) -> NDArray[np.bool_]:
-    """The mask and a margin, bool (H, W); without a mask the ellipse in the box and a margin."""
+def pointed_at(mask_hw: NDArray[np.bool_], box_xyxy_px: XYXY) -> list[Taken]:
+    """What is taken away, and how; nothing that is no part of the slice, or all of it.
+
+    Args:
+        mask_hw: bool (H, W) in slice px; where it is empty the ellipse in the box stands for it.
+        box_xyxy_px: of the answer, in slice px.
+    """
     mask = mask_hw if mask_hw.any() else _ellipse(box_xyxy_px, mask_hw.shape)
+    both = mask | _rectangle(box_xyxy_px, mask_hw.shape)
+    taken = [
+        Taken("filled", _grown(mask, MARGIN)),
+        Taken("emptied", _grown(both, EMPTIED_MARGIN)),
+    ]
+    return [each for each in taken if each.region_hw.any() and not each.region_hw.all()]
+
+
+def _grown(mask: NDArray[np.bool_], margin: float) -> NDArray[np.bool_]:
     if not mask.any():
         return mask
-    margin_px = MARGIN * max(mask.shape)
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= margin_px)
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= margin * max(mask.shape))
 
 
-def without(shown: DisplayedSlice, region_hw: NDArray[np.bool_]) -> DisplayedSlice:
-    """The slice as displayed, a region of it filled, bool (H, W) in slice px."""
+def without(
+    shown: DisplayedSlice, region_hw: NDArray[np.bool_], how: Removal = "filled"
+) -> DisplayedSlice:
+    """The slice as displayed without a region of it, bool (H, W) in slice px."""
     image = shown.image
     mark = hashlib.sha256(np.packbits(region_hw).tobytes()).hexdigest()[:16]
-    pixels = filled(image.pixels, region_hw)
+    pixels = (filled if how == "filled" else emptied)(image.pixels, region_hw)
     return replace(
-        shown, image=SliceImage(pixels, image.spacing_xy_mm, f"{image.key}/without-{mark}")
+        shown, image=SliceImage(pixels, image.spacing_xy_mm, f"{image.key}/{how}-{mark}")
     )
+
+
+def emptied(pixels: NDArray[np.uint8], region_hw: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Pixels, uint8 (H, W) or (H, W, 3), of which a region is as dark as the slice's darkest.
+
+    The same region of the same pixels is always emptied alike.
+    """
+    grain = np.random.default_rng(0).normal(0, _EMPTY_GRAIN, int(region_hw.sum()))
+    darkest = np.percentile(pixels, _DARKEST_PERCENT, axis=(0, 1))
+    made = pixels.copy()
+    made[region_hw] = np.clip(np.rint(np.add.outer(grain, darkest)), 0, 255)
+    return made
 
 
 def filled(pixels: NDArray[np.uint8], region_hw: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -113,16 +163,16 @@ def filled(pixels: NDArray[np.uint8], region_hw: NDArray[np.bool_]) -> NDArray[n
 
 def elsewhere(
     region_hw: NDArray[np.bool_], content_hw: NDArray[np.bool_], seed: int
-) -> NDArray[np.bool_] | None:
-    """The same region at a random place that it does not overlap and that shows something.
+) -> tuple[int, int] | None:
+    """How far to move a region, in px to the right and down, to a random other place.
 
     Args:
         region_hw: bool (H, W).
-        content_hw: bool (H, W), where the slice is not empty.
+        content_hw: bool (H, W), where the slice is not empty: at least half of the other place.
         seed: equal seeds give equal places.
 
     Returns:
-        ``None`` where no such place is found.
+        ``None`` where no such place is found that the region does not overlap.
     """
     rows, columns = np.nonzero(region_hw)
     height, width = region_hw.shape
@@ -130,10 +180,9 @@ def elsewhere(
     for _ in range(_MOVES):
         down = int(rng.integers(-rows.min(), height - rows.max()))
         right = int(rng.integers(-columns.min(), width - columns.max()))
-        moved = np.zeros_like(region_hw)
-        moved[rows + down, columns + right] = True
-        if not (moved & region_hw).any() and content_hw[moved].mean() >= 0.5:
-            return moved
+        moved = (rows + down, columns + right)
+        if not region_hw[moved].any() and content_hw[moved].mean() >= 0.5:
+            return right, down
     return None
 
 
@@ -142,28 +191,38 @@ def answer_stays(first: Grounding, second: Grounding) -> bool:
     return first.present and second.present and grounding_iou(first, second) >= SAME_BOX_IOU
 
 
-def compared(first: Grounding, second: Grounding, removed_px: int) -> RemovalTest:
+def compared(first: Grounding, second: Grounding, taken: Taken) -> RemovalTest:
     """What the second answer tells of the first."""
     iou = None
     if first.bbox_xyxy_px is not None and second.bbox_xyxy_px is not None:
         iou = round(box_iou(first.bbox_xyxy_px, second.bbox_xyxy_px), 4)
-    stays = answer_stays(first, second)
-    return RemovalTest(not stays, second.outcome, iou, removed_px, _explained(stays, second))
+    depends, removed_px = not answer_stays(first, second), int(taken.region_hw.sum())
+    told = _explained(second, taken.how) if depends else _STAYS
+    return RemovalTest(depends, second.outcome, iou, removed_px, told, taken.how)
 
 
-def _explained(stays: bool, second: Grounding) -> str:
-    if stays:
-        return (
-            "The answer does not depend on what is there: with the region filled in, the model "
-            "points to the same place."
-        )
+_STAYS = (
+    "The answer does not depend on what is there: with the region filled in, and with it emptied, "
+    "the model points to the same place. It answers by position."
+)
+
+
+def _explained(second: Grounding, how: Removal) -> str:
     if second.present:
         said = "the model points to another place"
     elif second.outcome == "absent":
         said = "the model says that the target is not there"
     else:
         said = "the model no longer understands the question"
-    return f"The answer depends on what is there: with the region filled in, {said}."
+    in_words = "filled in" if how == "filled" else "emptied"
+    return f"The answer depends on what is there: with the region {in_words}, {said}."
+
+
+def _rectangle(box_xyxy_px: XYXY, shape_hw: tuple[int, ...]) -> NDArray[np.bool_]:
+    x1, y1, x2, y2 = box_xyxy_px
+    rows, columns = np.ogrid[: shape_hw[0], : shape_hw[1]]
+    across: NDArray[Any] = (columns + 0.5 >= x1) & (columns + 0.5 <= x2)
+    return np.asarray(across & (rows + 0.5 >= y1) & (rows + 0.5 <= y2))
 
 
 def _ellipse(box_xyxy_px: XYXY, shape_hw: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -2,10 +2,10 @@
 """Whether a model's reasoning holds, and whether its answers come from what they point to.
 
 Each answer's statements are tested (:mod:`medreasoner_infer.checks`). Each right answer is asked
-for three times more: without the region that it points to, without a region of the same size
-elsewhere, and on an image of the same kind of another patient. What flips without the region
-depends on it; what flips without another one is a false alarm; what comes for another patient as
-well was not read.
+for five times more: without the region that it points to, filled in and emptied, without a region
+of the same shape elsewhere, likewise, and on an image of the same kind of another patient. What
+flips without the region depends on it; what flips without another one is a false alarm; what comes
+for another patient as well was not read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.checks import Checks
-from medreasoner_infer.checks.removal import answer_stays, elsewhere, pointed_at, without
+from medreasoner_infer.checks.removal import Taken, answer_stays, elsewhere, pointed_at
 from medreasoner_infer.reasoners import Reasoner, answers_or_faults
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import Grounding, ReasonerAnswer
@@ -87,8 +87,9 @@ class Faithfulness:
         statements_hold: of the statements that can be checked.
         not_checkable: of all statements.
         by_kind: those that hold of those that can be checked, by kind.
-        removal_flips: right answers that go with their region.
-        elsewhere_flips: right answers that go with another region of the same size: false alarms.
+        removal_flips: right answers that go with their region, filled in or emptied.
+        elsewhere_flips: right answers that go with another region of the same shape, likewise:
+            false alarms.
         shuffled_same_box: right answers whose box comes for another patient's image, too.
         shuffled_same_trace: likewise, word for word the same reasoning.
     """
@@ -137,26 +138,23 @@ def faithfulness_of(
     same_box: list[bool] = []
     same_trace: list[bool] = []
     for done, answer in enumerate(right, start=1):
-        region = pointed_at(
+        place = _seed(seed, answer)
+        taken = pointed_at(
             answer.mask_hw,
             answer.shown.mapping.reasoner_box_to_slice_px(_box(answer.grounding)),
         )
-        place = _seed(seed, answer)
+        for regions, counted in (
+            (taken, flips),
+            (_elsewhere(taken, answer, place), false_alarms),
+        ):
+            replies = _asked_again(reasoner, answer, [each.of(answer.shown) for each in regions])
+            if replies:
+                stays = [answer_stays(answer.grounding, reply) for reply in replies]
+                counted.append(not all(stays))
         other = _other_patient(answer, answers, place)
-        moved = elsewhere(region, _content(answer.shown), place)
-        replies = _asked_again(
-            reasoner,
-            answer,
-            without(answer.shown, region),
-            None if moved is None else without(answer.shown, moved),
-            None if other is None else other.shown,
-        )
-        for reply, counted in zip(replies[:2], (flips, false_alarms), strict=True):
-            if reply is not None:
-                counted.append(not answer_stays(answer.grounding, reply))
-        if replies[2] is not None:
-            same_box.append(answer_stays(answer.grounding, replies[2]))
-            same_trace.append(answer.grounding.reasoning == replies[2].reasoning)
+        for reply in _asked_again(reasoner, answer, [] if other is None else [other.shown]):
+            same_box.append(answer_stays(answer.grounding, reply))
+            same_trace.append(answer.grounding.reasoning == reply.reasoning)
         if on_done is not None:
             on_done(done, len(right))
     return Faithfulness(
@@ -177,15 +175,22 @@ def _counted(answers: Sequence[CheckedAnswer]) -> tuple[Share, Share, dict[str, 
     )
 
 
+def _elsewhere(taken: Sequence[Taken], answer: CheckedAnswer, seed: int) -> list[Taken]:
+    """The same regions, moved together to another place; none where there is no room for them."""
+    if not taken:
+        return []
+    largest = max((each.region_hw for each in taken), key=lambda region: int(region.sum()))
+    shift = elsewhere(largest, _content(answer.shown), seed)
+    return [] if shift is None else [each.moved(shift) for each in taken]
+
+
 def _asked_again(
-    reasoner: Reasoner, answer: CheckedAnswer, *slices: DisplayedSlice | None
-) -> list[Grounding | None]:
-    """What is answered on each slice; ``None`` where there is none, or no answer."""
-    asked = [shown for shown in slices if shown is not None]
-    requests = [shown.request(answer.query, reasoner.image_encoding) for shown in asked]
-    replies = iter(answers_or_faults(reasoner, requests))
-    found = [None if shown is None else next(replies) for shown in slices]
-    return [reply.grounding if isinstance(reply, ReasonerAnswer) else None for reply in found]
+    reasoner: Reasoner, answer: CheckedAnswer, slices: Sequence[DisplayedSlice]
+) -> list[Grounding]:
+    """What is answered on each slice; faults are left out."""
+    requests = [shown.request(answer.query, reasoner.image_encoding) for shown in slices]
+    replies = answers_or_faults(reasoner, requests) if requests else ()
+    return [reply.grounding for reply in replies if isinstance(reply, ReasonerAnswer)]
 
 
 def _other_patient(

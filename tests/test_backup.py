@@ -10,13 +10,16 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.results import make_result
 from typer.testing import CliRunner
 
 pytest.importorskip("sqlalchemy")
 
+from medreasoner_infer.doubt_record import Doubt, NamedReading
 from medreasoner_infer.home import models_folder
 from medreasoner_infer.reasoners.calibration import site_calibration_path
 from monailabel_app.cli.app import app
@@ -37,6 +40,12 @@ def records(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "records"
     store = RecordStore(folder)
     add_label(store, tmp_path, 0)
+    store.add_inference(
+        replace(make_result("a"), doubt=Doubt(9, 0.8, (NamedReading("present", "liver", 9),))),
+        task="t", image_id="image0",
+        write_mask=lambda path: path.write_bytes(b"mask"),
+        write_doubt=lambda path: path.write_bytes(b"readings"),
+    )  # fmt: skip
     (folder / "export.salt").write_bytes(b"s" * 32)
     (folder / "training" / "run").mkdir(parents=True)
     (folder / "training" / "run" / "progress.json").write_text("{}")
@@ -76,6 +85,7 @@ def test_what_is_restored_is_what_was_saved(records: Path, models: Path, tmp_pat
         assert (there / "models" / name).read_bytes() == (models / name).read_bytes()
     reopened = RecordStore(there / "records")
     assert reopened.label(1).image_id == "image0"
+    assert reopened.get("a").doubt_file.read_bytes() == b"readings"
     reopened.close()
 
 

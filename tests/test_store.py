@@ -7,6 +7,7 @@ import hashlib
 import json
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ pytest.importorskip("sqlalchemy")
 from sqlalchemy import create_engine, inspect, text
 from support.results import make_result
 
+from medreasoner_infer.doubt_record import Doubt, NamedReading
+from medreasoner_infer.result import InferenceResult
 from monailabel_app.errors import RecordStoreError, UnknownRecordError
 from monailabel_app.store import JoinedBy, LabelSubmission, RecordStore
 from monailabel_app.store.databases import open_database
@@ -130,6 +133,53 @@ def test_a_failing_record_does_not_tell_the_question(store: RecordStore) -> None
     with pytest.raises(RecordStoreError) as caught:
         store.add_inference(make_result("a"), task="t", image_id="case")
     assert "bile" not in str(caught.value)
+
+
+def doubted(name: str, second: int = 0) -> InferenceResult:
+    doubt = Doubt(9, 0.8, (NamedReading("present", "liver", 9),))
+    return replace(make_result(name, second), doubt=doubt)
+
+
+def test_a_map_of_doubt_is_kept_as_long_as_its_mask_and_counts_with_it(
+    tmp_path: Path, records_address
+) -> None:
+    """Masks of 60 bytes and maps of 30 under a cap of 200: two of three have room."""
+    store = RecordStore(tmp_path / "records", keep_mask_bytes=200, address=records_address)
+    for second, name in enumerate("abc"):
+        store.add_inference(
+            doubted(name, second), task="t", image_id="case",
+            write_mask=lambda path: path.write_bytes(bytes(60)),
+            write_doubt=lambda path: path.write_bytes(bytes(30)),
+        )  # fmt: skip
+    kept = {name: store.get(name).doubt_file for name in "abc"}
+    assert kept["a"] is None
+    assert kept["b"].read_bytes() == kept["c"].read_bytes() == bytes(30)
+    assert kept["c"].stat().st_mode & 0o077 == 0
+    assert not store.get("a").to_dict()["doubt_map_kept"]
+    assert store.get("b").to_dict()["doubt_map_kept"]
+    assert store.delete_study("case").inferences == 3
+    store.close()
+    assert list((tmp_path / "records").rglob("*.nii.gz")) == []
+
+
+def test_a_map_of_doubt_that_cannot_be_written_leaves_no_mask(store: RecordStore) -> None:
+    def full_disk(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RecordStoreError, match="disk space"):
+        store.add_inference(
+            doubted("a"), task="t", image_id="case",
+            write_mask=lambda path: path.write_bytes(b"mask"), write_doubt=full_disk,
+        )  # fmt: skip
+    with pytest.raises(UnknownRecordError):
+        store.get("a")
+    store.add_inference(
+        doubted("b"), task="t", image_id="case",
+        write_mask=lambda path: path.write_bytes(b"mask"),
+    )  # fmt: skip
+    record = store.get("b")
+    assert record.doubt_file is None
+    assert [path.name for path in record.mask_file.parent.iterdir()] == ["b.nii.gz"]
 
 
 # --- joining -------------------------------------------------------------------------------------

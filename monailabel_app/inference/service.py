@@ -138,6 +138,7 @@ class AnsweringService:
             yield
 
     def _record(self, call: Call, result: InferenceResult, volume: Volume) -> None:
+        readings = result.readings_ijk
         self._records.add_inference(
             result,
             task=call.model,
@@ -145,6 +146,9 @@ class AnsweringService:
             study_uid=call.source.study_uid,
             asked_by=call.asked_by,
             write_mask=lambda path: write_mask(result.mask_ijk, volume, path),
+            write_doubt=(
+                None if readings is None else lambda path: write_mask(readings, volume, path)
+            ),
         )
         logger.info(
             "Inference %s by %s: %s in %.2f s",

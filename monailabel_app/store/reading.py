@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
@@ -58,11 +59,13 @@ class RowReader:
 
     Args:
         masks: where the inferred masks lie.
+        doubts: where their maps of doubt lie, under the same names.
         labels: where the submitted labels lie.
     """
 
-    def __init__(self, masks: FileArchive, labels: FileArchive) -> None:
+    def __init__(self, masks: FileArchive, doubts: FileArchive, labels: FileArchive) -> None:
         self._masks = masks
+        self._doubts = doubts
         self._labels = labels
 
     def inference(self, row: InferenceRow) -> InferenceRecord:
@@ -71,15 +74,17 @@ class RowReader:
         Raises:
             MalformedInferenceError: it is damaged.
         """
+        result = Inference.from_dict(row.result)
         return InferenceRecord(
             id=row.id,
             created_at=row.created_at,
             task=row.task,
             image_id=row.image_id,
             present=row.present,
-            result=Inference.from_dict(row.result),
+            result=result,
             mask_sha256=row.mask_sha256,
             mask_file=None if row.mask_file is None else self._masks.path(row.mask_file),
+            doubt_file=self._doubt_of(row.mask_file) if result.doubt else None,
             labels=tuple(self.label(label) for label in row.labels),
             study_uid=row.study_uid,
             decision=decision_of(row),
@@ -87,6 +92,11 @@ class RowReader:
             asked_by=row.asked_by,
             target=Target.of(row.target),
         )
+
+    def _doubt_of(self, mask_file: str | None) -> Path | None:
+        """Records from before maps of doubt were kept have none."""
+        path = None if mask_file is None else self._doubts.path(mask_file)
+        return path if path is not None and path.is_file() else None
 
     def label(self, row: LabelRow) -> LabelRecord:
         """The record of a submitted label."""

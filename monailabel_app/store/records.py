@@ -221,6 +221,7 @@ class LabelRecord:
 class InferenceRecord:
     """An inference as recorded; ``mask_file`` is ``None`` once retention has dropped the mask.
 
+    ``doubt_file`` holds by voxel how many of the readings hold it, as long as the mask is kept.
     ``asked_by`` is the account where the server asks for one, ``target`` what the reader calls it.
     """
 
@@ -238,6 +239,7 @@ class InferenceRecord:
     pacs: tuple[PacsDocument, ...] = ()
     asked_by: str | None = None
     target: Target | None = None
+    doubt_file: Path | None = None
 
     @property
     def query(self) -> str | None:
@@ -267,6 +269,7 @@ class InferenceRecord:
             "result": self.result.to_dict(),
             "mask_sha256": self.mask_sha256,
             "mask_kept": self.mask_file is not None,
+            "doubt_map_kept": self.doubt_file is not None,
             "labels": [label.to_dict() for label in self.labels],
             "study_uid": self.study_uid,
             "decision": None if self.decision is None else self.decision.to_dict(),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import select
@@ -50,8 +51,9 @@ class RecordStore:
 
     Args:
         folder: made if needed, readable by its owner only.
-        keep_mask_bytes: cap on the kept inferred masks. Beyond it the oldest masks that no
-            submitted label was joined to are removed; their records and hashes stay.
+        keep_mask_bytes: cap on the kept inferred masks with their maps of doubt. Beyond it the
+            oldest ones that no submitted label was joined to are removed; their records and hashes
+            stay.
         address: of a database server, as :func:`.checked_database` takes it; by default the rows
             lie in an SQLite file in ``folder``.
 
@@ -70,8 +72,10 @@ class RecordStore:
         private_folder(folder)
         self._keep_mask_bytes = keep_mask_bytes
         self._masks = FileArchive(folder / "masks")
+        # A map of doubt has the name of its mask, and goes with it.
+        self._doubts = FileArchive(folder / "doubts")
         self._labels = FileArchive(folder / "labels")
-        self._rows = RowReader(self._masks, self._labels)
+        self._rows = RowReader(self._masks, self._doubts, self._labels)
         self._database = open_database(folder, address)
         self.pacs = PacsQueue(self._database, FileArchive(folder / "outbox"))
 
@@ -88,17 +92,20 @@ class RecordStore:
         study_uid: str | None = None,
         asked_by: str | None = None,
         write_mask: Callable[[Path], object] | None = None,
+        write_doubt: Callable[[Path], object] | None = None,
     ) -> InferenceRecord:
         """Record ``result``; ``write_mask`` writes its mask to the ``.nii.gz`` path it is given.
 
-        The mask is on disk before the record is committed, so a record never names a missing mask.
+        ``write_doubt`` likewise, by voxel how many readings hold it; it is kept as long as the
+        mask. Both are on disk before the record is committed, so a record never names a missing
+        mask.
 
         Raises:
             RecordStoreError: if it could not be recorded.
         """
         with (
             recording(),
-            self._mask_kept(result.inference_id, write_mask) as mask,
+            self._mask_kept(result.inference_id, write_mask, write_doubt) as mask,
             self._database.writing() as session,
         ):
             self._database.stand_alone(session, "the order of inferences")
@@ -110,7 +117,7 @@ class RecordStore:
             dropped = forget_old_masks(session, self._keep_mask_bytes)
             record = self._rows.inference(row)
         for name in dropped:
-            self._masks.drop(name)
+            self._drop_mask(name)
         return record
 
     def get(self, inference_id: str) -> InferenceRecord:
@@ -196,7 +203,7 @@ class RecordStore:
             with self._database.writing() as session:
                 deleted = delete_study(session, study)
             for name in deleted.mask_files:
-                self._masks.drop(name)
+                self._drop_mask(name)
             for name in deleted.label_files:
                 self._labels.drop(name)
             for document_id in deleted.document_ids:
@@ -352,21 +359,32 @@ class RecordStore:
 
     @contextmanager
     def _mask_kept(
-        self, inference_id: str, write_mask: Callable[[Path], object] | None
+        self,
+        inference_id: str,
+        write_mask: Callable[[Path], object] | None,
+        write_doubt: Callable[[Path], object] | None,
     ) -> Iterator[StoredFile | None]:
-        """The mask on disk; a mask that no record comes to name goes again."""
+        """The mask on disk, its size with that of the map of doubt; what no record comes to name
+        goes again."""
         if write_mask is None or not self._keep_mask_bytes:
             yield None
             return
         name = f"{inference_id}.nii.gz"
         is_new = not self._masks.path(name).exists()
-        mask = self._masks.put(name, write_mask)
         try:
+            mask = self._masks.put(name, write_mask)
+            if write_doubt is not None:
+                doubt = self._doubts.put(name, write_doubt)
+                mask = replace(mask, size_bytes=mask.size_bytes + doubt.size_bytes)
             yield mask
         except BaseException:
             if is_new:
-                self._masks.drop(name)
+                self._drop_mask(name)
             raise
+
+    def _drop_mask(self, name: str) -> None:
+        self._masks.drop(name)
+        self._doubts.drop(name)
 
     def _label_name(self, file: Path) -> str:
         suffixes = "".join(s for s in file.suffixes[-2:] if s.strip(".").isalpha())

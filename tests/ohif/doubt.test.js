@@ -125,5 +125,8 @@ test('of a recorded question the doubt is known, and of an older one that there 
   assert.equal(known.map, null);
   assert.equal(known.named.length, 4);
   assert.equal(targetOfRecord(1, record(undefined), null).doubt, null);
+  const kept = { ...DOUBT, ...RUNS, shape_ijk: SHAPE, ijk_to_lps: AFFINE };
+  const shown = reduce(initialState(), { type: 'shown', record: record(DOUBT), mask: null, doubt: kept });
+  assert.deepEqual(active(shown).doubt.map, { ...RUNS, shape_ijk: SHAPE, ijk_to_lps: AFFINE });
   assert.equal(doubtOf(null), null);
 });

@@ -56,6 +56,7 @@ ROUTES = {
     ("GET", "/medreasoner/history"): READER,
     ("GET", "/medreasoner/history/{inference_id}/mask"): READER,
     ("GET", "/medreasoner/masks/{inference_id}"): READER,
+    ("GET", "/medreasoner/doubts/{inference_id}"): READER,
     ("GET", "/medreasoner/studies"): READER,
     ("GET", "/medreasoner/studies/image"): READER,
     ("POST", "/medreasoner/studies/image"): READER,

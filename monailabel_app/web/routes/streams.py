@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from sse_starlette import EventSourceResponse
 
@@ -25,7 +26,7 @@ from monailabel_app.web.routes.inputs import session_image
 from monailabel_app.web.routes.records import visible_record
 from monailabel_app.web.routes.typed_errors import TypedErrorRoute, withhold
 from monailabel_app.web.services import App, Services
-from monailabel_app.web.streaming.events import Emit, EventFollower, mask_event
+from monailabel_app.web.streaming.events import Emit, EventFollower, doubt_event, mask_event
 from monailabel_app.web.streaming.running import RunningStreams, Work
 
 router = APIRouter(prefix="/medreasoner", tags=["MedReasoner"], route_class=TypedErrorRoute)
@@ -109,6 +110,16 @@ def get_mask_runs(caller: MayRead, app: App, inference_id: Token) -> dict[str, A
         raise UnknownRecordError("The mask of this inference is not kept any more; ask again.")
     mask = load_volume(path)
     return mask_event("volume", mask.array, mask.ijk_to_lps)
+
+
+@router.get("/doubts/{inference_id}", summary="The map of agreement of an inference as runs")
+def get_doubt_map(caller: MayRead, app: App, inference_id: Token) -> dict[str, Any]:
+    """The data of a ``doubt`` event for an earlier question that was asked several times."""
+    record = visible_record(caller, app.site.records, inference_id)
+    if record.doubt_file is None:
+        raise UnknownRecordError("No map of agreement is kept of this inference; ask again.")
+    counts = load_volume(record.doubt_file)
+    return doubt_event(record.result, counts.array.astype(np.uint8), counts.ijk_to_lps)
 
 
 def _work(app: Services, make_call: Callable[[], Call]) -> Work:

@@ -29,7 +29,7 @@ import numpy as np
 
 from medreasoner_infer.hooks import Cancelled, Hooks
 from medreasoner_infer.imaging import Plane, Volume
-from medreasoner_infer.result import InferenceResult, SliceChoice
+from medreasoner_infer.result import Inference, InferenceResult, SliceChoice
 
 Emit = Callable[[str, dict[str, Any]], None]
 
@@ -79,6 +79,21 @@ def mask_grid(values_ijk: np.ndarray, ijk_to_lps: np.ndarray) -> dict[str, Any]:
         "shape_ijk": list(values_ijk.shape),
         "ijk_to_lps": np.asarray(ijk_to_lps).tolist(),
     }
+
+
+def doubt_event(
+    answer: Inference, readings_ijk: np.ndarray, ijk_to_lps: np.ndarray
+) -> dict[str, Any]:
+    """The data of a ``doubt`` event.
+
+    Args:
+        answer: with its doubt.
+        readings_ijk: (I, J, K), how many readings hold each voxel.
+        ijk_to_lps: (4, 4), maps voxel centres to LPS mm.
+    """
+    counts, runs = count_runs(readings_ijk)
+    grid = mask_grid(readings_ijk, ijk_to_lps)
+    return {**answer.to_dict()["doubt"], **grid, "counts": counts, "runs": runs}
 
 
 def count_runs(counts_ijk: np.ndarray) -> tuple[list[int], list[int]]:
@@ -150,8 +165,5 @@ class EventFollower:
         if result.propagated:
             self._emit("mask", mask_event("volume", result.mask_ijk, volume.ijk_to_lps))
         if result.readings_ijk is not None:
-            counts, runs = count_runs(result.readings_ijk)
-            grid = mask_grid(result.readings_ijk, volume.ijk_to_lps)
-            doubt = result.to_dict()["doubt"]
-            self._emit("doubt", {**doubt, **grid, "counts": counts, "runs": runs})
+            self._emit("doubt", doubt_event(result, result.readings_ijk, volume.ijk_to_lps))
         self._emit("record", params)

@@ -76,6 +76,13 @@ export class Api {
     return (await this.#call(`/medreasoner/masks/${id}`)).json();
   }
 
+  /** The data of a `doubt` event of an earlier question; `null` where no map of it is kept. */
+  async doubt(record) {
+    if (!record.doubt_map_kept) return null;
+    const id = encodeURIComponent(record.inference_id);
+    return (await this.#call(`/medreasoner/doubts/${id}`)).json();
+  }
+
   /** Record what the reader makes of an answer, and what they call it: `{name, color}`. */
   async decide(inferenceId, target, outcome, reason = null) {
     await this.#call(`/medreasoner/inferences/${encodeURIComponent(inferenceId)}/decision`, {

@@ -515,10 +515,10 @@ export class Panel {
   async #show(record) {
     this.#setMode(null);
     this.#leave?.abort();
-    const mask = await this.#api.mask(record);
+    const [mask, doubt] = await Promise.all([this.#api.mask(record), this.#api.doubt(record)]);
     await this.#viewer.showSeries(record.image_id);
     if (mask !== null) this.#viewer.setGrid(mask.ijk_to_lps, record.result.slice);
-    this.#dispatch({ type: 'shown', record, mask });
+    this.#dispatch({ type: 'shown', record, mask, doubt });
     this.#view.question.value = active(this.#state).question;
     await this.#draw();
     await this.#jump();

@@ -167,10 +167,10 @@ const CHANGES = {
   archived: (state, { records, unreadable }) => ({
     history: { ...state.history, archived: records, unreadable },
   }),
-  shown: (state, { record, mask }) => {
+  shown: (state, { record, mask, doubt }) => {
     const known = listed(state).find(target => target.inferenceId === record.inference_id);
     if (known) return { activeId: known.id, error: null };
-    const target = targetOfRecord(state.targets.length + 1, record, mask);
+    const target = targetOfRecord(state.targets.length + 1, record, mask, doubt);
     return { phase: IDLE, step: null, draft: null, ...added(state, target) };
   },
 };

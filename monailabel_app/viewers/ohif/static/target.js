@@ -62,8 +62,11 @@ export function newTarget(number, series, question) {
   };
 }
 
-/** A recorded question as a target; `mask` is the data of a `mask` event or `null`. */
-export function targetOfRecord(number, record, mask) {
+/**
+ * A recorded question as a target; `mask` is the data of a `mask` event or `null`, `doubt` that of a
+ * `doubt` event where the map is kept.
+ */
+export function targetOfRecord(number, record, mask, doubt = null) {
   const { result, decision } = record;
   const asked = newTarget(number, record.image_id, result.query ?? '');
   const made = calledAs(asked, record.target ?? {});
@@ -73,7 +76,7 @@ export function targetOfRecord(number, record, mask) {
   return {
     ...made,
     reasoning: result.reasoning ?? '',
-    doubt: doubtOf(result.doubt),
+    doubt: doubtOf(doubt ?? result.doubt),
     inferenceId: record.inference_id,
     models: modelsOf(result),
     first: edit,

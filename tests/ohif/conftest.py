@@ -44,6 +44,15 @@ class ReadingRoom:
         """What the archive holds of a study."""
         return objects_in(self.archive_url, study.study_uid, modality)
 
+    def add(self, study: DicomStudy) -> None:
+        """Put a study into the archive."""
+        for image in study.images:
+            content = io.BytesIO()
+            pydicom.dcmwrite(content, image, write_like_original=False)
+            httpx.post(
+                f"{self.archive_url}/instances", content=content.getvalue(), timeout=60
+            ).raise_for_status()
+
     def records(self, study: DicomStudy) -> list[dict]:
         """What the server has recorded of a study, the latest first."""
         return self.server.records(study.study_uid)
@@ -69,13 +78,12 @@ def room(orthanc_factory, tmp_path_factory, real_images) -> Iterator[ReadingRoom
     """An archive and a server for one module's tests; nobody else leaves results in them."""
     archive = orthanc_factory(tmp_path_factory.mktemp("archive"))
     studies = [make(real_images) for make in (ct_study, mr_study, dx_study)]
-    for image in (image for study in studies for image in study.images):
-        content = io.BytesIO()
-        pydicom.dcmwrite(content, image, write_like_original=False)
-        archive.store(content.getvalue())
     server = MedReasonerServer(tmp_path_factory.mktemp("server"), archive.dicom_web)
+    room = ReadingRoom(archive.url, server, *studies)
+    for study in studies:
+        room.add(study)
     server.start()
-    yield ReadingRoom(archive.url, server, *studies)
+    yield room
     server.stop()
     assert "bile" not in server.log.read_text()
 

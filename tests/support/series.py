@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,26 @@ def ct_study(shared: Path | None) -> DicomStudy:
     common.WindowCenter, common.WindowWidth = 40, 400
     stored = Voxels(np.clip(phantom.values_kji + 1024, 0, 4095), phantom.ijk_to_lps)
     return DicomStudy(tuple(_slices(common, stored, bits=12)), False)
+
+
+def earlier_study(study: DicomStudy, date: str) -> DicomStudy:
+    """The same patient in the same frame of reference before, ``date`` as YYYYMMDD.
+
+    The image's left five sixteenths are as dark as air, so that something differs.
+    """
+    study_uid, series_uid = generate_uid(), generate_uid()
+    images = []
+    for image in study.images:
+        earlier = copy.deepcopy(image)
+        earlier.StudyInstanceUID, earlier.SeriesInstanceUID = study_uid, series_uid
+        earlier.SOPInstanceUID = earlier.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        earlier.StudyDate = earlier.SeriesDate = earlier.ContentDate = date
+        pixels = image.pixel_array.copy()
+        pixels[:, : pixels.shape[1] * 5 // 16] = pixels.min()
+        earlier.PixelData = pixels.tobytes()
+        earlier["PixelData"].VR = "OW"
+        images.append(earlier)
+    return DicomStudy(tuple(images), study.is_real)
 
 
 def mr_study(shared: Path | None) -> DicomStudy:

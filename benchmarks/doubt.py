@@ -178,6 +178,7 @@ def judge(pipeline: Pipeline, question: Question, samples: int) -> dict[str, Any
         "query": question.query,
         "has_mask": bool(mask.any()),
         "has_target": bool(truth.any()),
+        "outcome": answer.grounding.outcome,
         "dice": dice(mask, truth) if truth.any() else float(not mask.any()),
         "overlaps": np.round(pairwise_dice(looks), 3).tolist(),
         "figures": {
@@ -268,6 +269,7 @@ def captured(slices: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of the slices with a mask or a mistake: how many are marked, and what lies on these."""
     marked = [each for each in slices if each["reason"] is not None]
     wrong = sum(each["wrong"] for each in slices)
+    worst = sorted((each["wrong"] for each in slices), reverse=True)[: len(marked)]
     reasons: dict[str, int] = defaultdict(int)
     for each in marked:
         reasons[each["reason"]] += 1
@@ -275,6 +277,7 @@ def captured(slices: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "slices": len(slices),
         "marked": round(len(marked) / max(len(slices), 1), 3),
         "wrong_voxels_on_marked": round(sum(e["wrong"] for e in marked) / max(wrong, 1), 3),
+        "on_as_many_worst_slices": round(sum(worst) / max(wrong, 1), 3),
         "by_reason": dict(reasons),
     }
 
@@ -306,6 +309,7 @@ def report(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
             each["dice"],
             each["figures"]["predicted_iou"] if each["has_mask"] else None,
             each["patient"],
+            each["outcome"] != "not_understood",
         )
         for each in judged
     ]

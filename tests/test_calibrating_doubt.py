@@ -42,6 +42,27 @@ def test_answers_without_a_mask_are_fitted_by_themselves():
     assert calibration.probability(1.0, 0.9) > 0.98
 
 
+def test_without_a_mask_it_counts_whether_the_question_was_understood():
+    """Of those understood every second is right, of the others every tenth; agreement is chance."""
+    agreements = np.random.default_rng(1).random(2000)
+    judged = [
+        JudgedMask(a, float(n % (2 if n % 4 < 2 else 10) == 0), None, understood=n % 4 < 2)
+        for n, a in enumerate(agreements.tolist())
+    ]
+    shares = {
+        known: np.mean([each.good for each in judged if each.understood == known])
+        for known in (True, False)
+    }
+    calibration = fit_doubt(judged, "")
+    for known, share in shares.items():
+        assert calibration.probability(0.5, None, understood=known) == pytest.approx(
+            share, abs=0.03
+        )
+    masks = [JudgedMask(a, 0.9, 0.9) for a in (0.2, 0.8)]
+    with_masks = fit_doubt([*judged, *masks], "")
+    assert with_masks.probability(0.5, 0.9) == with_masks.probability(0.5, 0.9, understood=False)
+
+
 def test_masks_that_are_all_good_give_one_probability():
     calibration = fit_doubt([JudgedMask(a, 1.0, 0.5) for a in (0.1, 0.9)], "")
     for agreement in (0.1, 0.9):

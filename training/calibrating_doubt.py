@@ -26,12 +26,14 @@ class JudgedMask:
         dice: of the mask with the truth on the slice; 1 where both are empty.
         predicted_iou: the segmenter's own estimate; ``None`` of an answer without a mask.
         patient: pseudonym.
+        understood: whether the model understood the question.
     """
 
     agreement: float
     dice: float
     predicted_iou: float | None
     patient: str = ""
+    understood: bool = True
 
     @property
     def good(self) -> bool:
@@ -52,10 +54,16 @@ def fit_doubt(judged: Sequence[JudgedMask], fitted_on: str) -> DoubtCalibration:
         for each in judged
         if each.predicted_iou is not None
     ]
-    others = [((each.agreement,), each.good) for each in judged if each.predicted_iou is None]
+    others = [
+        ((each.agreement, float(not each.understood)), each.good)
+        for each in judged
+        if each.predicted_iou is None
+    ]
     bias, weight, weight_of_iou = _logistic(masks, 2)
-    other_bias, other_weight = _logistic(others, 1)
-    return DoubtCalibration((bias, weight, weight_of_iou), (other_bias, other_weight), fitted_on)
+    other_bias, other_weight, not_understood = _logistic(others, 2)
+    return DoubtCalibration(
+        (bias, weight, weight_of_iou), (other_bias, other_weight), fitted_on, not_understood
+    )
 
 
 def _logistic(rows: Sequence[tuple[tuple[float, ...], bool]], width: int) -> tuple[float, ...]:
@@ -81,7 +89,10 @@ def unseen_chances(judged: Sequence[JudgedMask]) -> list[float]:
     for seen, unseen in patient_folds([each.patient for each in judged]):
         calibration = fit_doubt([judged[at] for at in seen], "")
         chances[unseen] = [
-            calibration.probability(judged[at].agreement, judged[at].predicted_iou) for at in unseen
+            calibration.probability(
+                judged[at].agreement, judged[at].predicted_iou, understood=judged[at].understood
+            )
+            for at in unseen
         ]
     return chances.tolist()
 

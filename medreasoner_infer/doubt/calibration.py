@@ -33,6 +33,8 @@ class DoubtCalibration:
         with_mask: bias, weight of the agreement, weight of the segmenter's predicted IoU.
         without_mask: bias, weight of the agreement.
         fitted_on: for people who read the file.
+        not_understood: added where the question was not understood; without a mask that says more
+            than the agreement of readings that all mark nothing.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "allow_inf_nan": False}
@@ -40,17 +42,21 @@ class DoubtCalibration:
     with_mask: tuple[float, float, float]
     without_mask: tuple[float, float]
     fitted_on: str
+    not_understood: float = 0.0
 
-    def probability(self, agreement: float, predicted_iou: float | None) -> float:
+    def probability(
+        self, agreement: float, predicted_iou: float | None, *, understood: bool = True
+    ) -> float:
         """That the mask has a Dice of at least 0.7 with the truth, 0...1.
 
         Args:
             agreement: of the further readings with the answer.
             predicted_iou: the segmenter's estimate; ``None`` of an answer without a mask.
+            understood: whether the model understood the question; counts without a mask.
         """
         if predicted_iou is None:
             bias, weight = self.without_mask
-            score = bias + weight * agreement
+            score = bias + weight * agreement + (0.0 if understood else self.not_understood)
         else:
             bias, weight, weight_of_iou = self.with_mask
             score = bias + weight * agreement + weight_of_iou * predicted_iou

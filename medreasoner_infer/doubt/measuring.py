@@ -53,6 +53,10 @@ def measure_doubt(
     agreement = round(mean_with_answer(dice), 4)
     iou = predicted_ious.get(mapping.index) if looks[0].mask.any() else None
     calibration = doubt_calibration_of(asked.reasoner.identity, asked.segmenter.identity)
+    probability = None
+    if calibration is not None:
+        understood = looks[0].outcome != "not_understood"
+        probability = calibration.probability(agreement, iou, understood=understood)
     readings_ijk = np.zeros(mask_ijk.shape, dtype=np.uint8, order="F")
     followed: list[int] = []
     if propagated:
@@ -70,7 +74,7 @@ def measure_doubt(
         readings=len(looks),
         agreement=agreement,
         named=named_readings(looks, dice),
-        probability=None if calibration is None else calibration.probability(agreement, iou),
+        probability=probability,
         followed=len(followed),
         doubtful_slices=slices,
     )

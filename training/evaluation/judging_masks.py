@@ -66,4 +66,10 @@ def _judged(pipeline: Pipeline, case: Case, samples: int) -> JudgedMask | None:
     mask = slice_of_mask(result.mask_ijk, mapping)
     overlap = float(not mask.any()) if case.mask is None else dice(mask, case.mask)
     iou = result.mask.predicted_iou if mask.any() else None
-    return JudgedMask(result.doubt.agreement, overlap, iou, case.row.patient or case.row.id)
+    return JudgedMask(
+        result.doubt.agreement,
+        overlap,
+        iou,
+        case.row.patient or case.row.id,
+        result.outcome != "not_understood",
+    )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from monailabel_app.audit.collecting import Audit
     from monailabel_app.audit.control import ControlChart
-    from monailabel_app.audit.tables import Told
     from monailabel_app.store.reading import Wanted
 
 _DAY = ["%Y-%m-%d"]
@@ -68,11 +67,11 @@ def audit(
     Exit status: 1 where no answer is recorded that is asked for.
     """
     from monailabel_app.audit.figures import charts as charts_of
+    from monailabel_app.audit.report import wanted_days, write_report
     from monailabel_app.audit.tables import Told
-    from monailabel_app.store.reading import Wanted
 
-    day = timedelta(days=1)
-    wanted = Wanted(study, model, _utc(since), None if until is None else _utc(until + day))
+    days = [None if day is None else day.date() for day in (since, until)]
+    wanted = wanted_days(study, model, *days)
     console = Console()
     found = _collected(studies, records, records_database, wanted, console)
     if found is None or not (found.answers or found.damaged):
@@ -87,12 +86,8 @@ def audit(
         raise typer.Exit(1)
     charts = charts_of(found.answers, baseline_weeks)
     _show(found, charts, console)
-    for path in _write(found, charts, out, Told(identifiers, questions)):
+    for path in write_report(found, charts, out, Told(identifiers, questions)):
         console.print(Text(f"wrote {path}"), soft_wrap=True)
-
-
-def _utc(day: datetime | None) -> datetime | None:
-    return None if day is None else day.replace(tzinfo=timezone.utc)
 
 
 def _collected(
@@ -129,20 +124,3 @@ def _show(found: Audit, charts: Mapping[str, ControlChart], console: Console) ->
         for point in chart.alarms:
             said = f"{titles[name]}, week of {point.week}: {', '.join(point.rules)}"
             console.print(Text.assemble(("Drift: ", "bold red"), said), soft_wrap=True)
-
-
-def _write(
-    found: Audit, charts: Mapping[str, ControlChart], out: Path, told: Told
-) -> tuple[Path, ...]:
-    from medreasoner_infer.models.store import ReasonerStore
-    from monailabel_app.audit.page import write_audit_page
-    from monailabel_app.audit.site_card import site_card, write_site_card
-    from monailabel_app.audit.tables import write_answers, write_weeks
-
-    out.mkdir(parents=True, exist_ok=True)
-    return (
-        write_audit_page(found, charts, out, identifiers=told.identifiers),
-        write_answers(found.answers, out, told),
-        write_weeks(charts, out),
-        *write_site_card(site_card(ReasonerStore(), found.answers, charts), out),
-    )

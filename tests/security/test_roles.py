@@ -79,6 +79,7 @@ ROUTES = {
     ("POST", "/batch/infer/{model}"): ADMINISTRATOR,
     ("DELETE", "/batch/infer"): ADMINISTRATOR,
     ("GET", "/logs/"): ADMINISTRATOR,
+    ("GET", "/medreasoner/audit"): ADMINISTRATOR,
     ("POST", "/reload"): ADMINISTRATOR,
     ("GET", "/proxy/dicom/{service}/{path:path}"): READER,
     ("POST", "/proxy/dicom/{service}/{path:path}"): READER,

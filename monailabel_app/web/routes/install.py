@@ -20,6 +20,7 @@ from monailabel_app.web.routes import (
     activelearning,
     administration,
     app_info,
+    audit,
     batch,
     datastore,
     history,
@@ -61,7 +62,7 @@ _ROUTERS = (
     login.router,
     monitoring.router,
 )
-_ADMINISTRATION = (administration.router, batch.router)
+_ADMINISTRATION = (administration.router, audit.router, batch.router)
 
 
 def install_routes(server: FastAPI) -> None:

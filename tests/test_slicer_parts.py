@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from MedReasonerLib.background import Background
 from MedReasonerLib.client import Client, Server, Stream, Target
+from MedReasonerLib.doubt import describe_doubt, next_doubtful, place_of, read_doubt
 from MedReasonerLib.errors import GridError, ServerError, ViewerError
 from MedReasonerLib.events import Event, read_events
 from MedReasonerLib.geometry import (
@@ -521,6 +522,59 @@ def test_what_was_checked_is_told_by_sign_and_word() -> None:
     lines = {line.text: line.alert for line in describe_answer(answer)}
     assert lines["✗ “left” does not hold: 34 mm right"]
     assert lines["It does not depend on it."]
+
+
+DOUBT = {
+    "readings": 8, "agreement": 0.75, "probability": None,
+    "named": [
+        {"outcome": "present", "name": "spleen", "count": 6, "elsewhere": False},
+        {"outcome": "present", "name": None, "count": 1, "elsewhere": True},
+        {"outcome": "absent", "name": None, "count": 1, "elsewhere": False},
+    ],
+    "doubtful_slices": [{"index": 3, "reason": "end"}, {"index": 8, "reason": "segmenter"}],
+}  # fmt: skip
+
+
+def test_the_readings_are_told_by_name_and_the_first_alone_needs_no_second_look() -> None:
+    lines = describe_doubt(DOUBT)
+    assert [line.text for line in lines] == [
+        "6 of 8: spleen", "1 of 8: target, at another place", "1 of 8: not present",
+        "Their masks agree to 75%.", "2 slices to look at.",
+    ]  # fmt: skip
+    assert [line.alert for line in lines] == [False, True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("index", "step", "expected"),
+    [(0, 1, 3), (3, 1, 8), (8, 1, 3), (9, -1, 8), (8, -1, 3), (3, -1, 8), (5, 1, 8), (5, -1, 3)],
+)
+def test_one_goes_from_one_doubtful_slice_to_the_next_round_the_end(index, step, expected) -> None:
+    assert next_doubtful(DOUBT, index, step)["index"] == expected
+    assert next_doubtful({**DOUBT, "doubtful_slices": []}, index, step) is None
+
+
+def test_a_map_is_unpacked_with_i_fastest_and_lies_on_the_volume_in_per_cent() -> None:
+    """A grid of 2 x 1 x 3 voxels; the viewer counts K from the other end."""
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    data = {**DOUBT, "shape_ijk": [2, 1, 3], "ijk_to_lps": affine.tolist(),
+            "counts": [0, 8, 2], "runs": [1, 2, 3]}  # fmt: skip
+    found = read_doubt(data)
+    assert found.counts_ijk[:, 0, :].T.tolist() == [[0, 8], [8, 2], [2, 2]]
+    turned = np.diag([1.0, 1.0, -2.0, 1.0])
+    turned[2, 3] = 4.0
+    per_cent = found.per_cent_on(Grid((2, 1, 3), turned))
+    assert per_cent[:, 0, :].T.tolist() == [[25, 25], [100, 25], [0, 100]]
+    with pytest.raises(ServerError, match="expected 6"):
+        read_doubt({**data, "runs": [1, 2, 2]})
+    recorded = read_doubt(DOUBT)
+    assert recorded.per_cent_on(Grid((2, 1, 3), turned)) is None
+
+
+def test_the_place_of_another_slice_is_its_centre_in_ras() -> None:
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    shown = {"plane": "axial", "index": 4, "center_lps_mm": [10.0, 20.0, 30.0]}
+    place = place_of(shown, Grid((4, 4, 9), affine), 6)
+    np.testing.assert_allclose(place, [-10.0, -20.0, 40.0])
 
 
 def test_each_target_has_a_colour_and_a_short_name() -> None:

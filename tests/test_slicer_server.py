@@ -25,6 +25,7 @@ import SimpleITK as sitk
 pytest.importorskip("monailabel")
 
 from MedReasonerLib.client import Server, ServerImage, Target
+from MedReasonerLib.doubt import describe_doubt
 from MedReasonerLib.errors import ViewerError
 from MedReasonerLib.geometry import Grid, Roi, ras_lps
 from MedReasonerLib.panel import Panel
@@ -128,6 +129,7 @@ class ItkScene:
         self.masks: list[int] = []
         self.names: dict[str, str] = {}
         self.jumped: np.ndarray | None = None
+        self.agreement: np.ndarray | None = None
 
     @property
     def volume(self) -> ShownVolume | None:
@@ -170,6 +172,9 @@ class ItkScene:
     def show_mask(self, segment: Segment, values_ijk: np.ndarray) -> None:
         self.masks_ijk[segment.key] = values_ijk.copy()
         self.masks.append(int(values_ijk.sum()))
+
+    def show_agreement(self, per_cent_ijk: np.ndarray | None) -> None:
+        self.agreement = None if per_cent_ijk is None else per_cent_ijk.copy()
 
     def read_mask(self, segment: Segment) -> np.ndarray:
         if not self.masks_ijk[segment.key].any():
@@ -217,9 +222,9 @@ class Reader:
         self.panel.load(image)
         self.until(lambda: self.scene.image is not None)
 
-    def ask(self, *, propagate: bool = False) -> State:
+    def ask(self, *, propagate: bool = False, samples: int = 1) -> State:
         self.states.clear()
-        self.panel.ask(QUERY, propagate=propagate)
+        self.panel.ask(QUERY, propagate=propagate, samples=samples)
         return self.until_settled()
 
     def until_decided(self, decision: str) -> None:
@@ -354,6 +359,32 @@ def test_an_earlier_question_is_listed_and_shown_again_with_its_mask(reader, run
     np.testing.assert_allclose(
         later.scene.prompts.box.centre_ras_mm, reader.scene.prompts.box.centre_ras_mm
     )
+
+
+def test_of_several_answers_the_map_is_drawn_and_again_when_the_question_is_shown_again(
+    reader, running
+) -> None:
+    asked = reader.ask(samples=2)
+    doubt = running.record(asked.inference_id)["result"]["doubt"]
+    assert asked.doubt.told["named"] == doubt["named"]
+    assert describe_doubt(asked.doubt.told)[0].text.startswith(f"{doubt['named'][0]['count']} of")
+    assert reader.scene.agreement is None
+    reader.panel.draw_agreement(True)
+    drawn = reader.scene.agreement
+    assert drawn.max() <= 100
+    # The answer is one of the readings.
+    assert (drawn[reader.mask_ijk > 0] >= 100 // doubt["readings"]).all()
+    reader.panel.draw_agreement(False)
+    assert reader.scene.agreement is None
+    later = Reader(running.url)
+    later.load()
+    later.until(lambda: bool(later.state.history))
+    later.panel.show(later.state.history[0])
+    later.until(lambda: later.scene.jumped is not None)
+    assert later.state.inference_id == asked.inference_id
+    later.panel.draw_agreement(True)
+    np.testing.assert_array_equal(later.scene.agreement, drawn)
+    later.panel.close()
 
 
 def test_a_question_that_is_cancelled_leaves_no_record(reader, running) -> None:

@@ -134,12 +134,26 @@ def test_a_question_goes_with_its_choice_by_button_and_by_keys(widget) -> None:
     widget.question.plainText, widget.propagate.checked = "Which organ?", False
     widget.follow_up_button.checked = False
     widget.ask_button.emit("clicked()")
-    widget.panel.ask.assert_called_once_with("Which organ?", propagate=False, follow_up=False)
+    widget.panel.ask.assert_called_once_with(
+        "Which organ?", propagate=False, follow_up=False, samples=1
+    )
     widget.correct_button.emit("clicked()")
     widget.panel.correct.assert_called_once_with(propagate=False)
     widget.reason.text = "Too large."
     widget.reject_button.emit("clicked()")
     widget.panel.reject.assert_called_once_with("Too large.")
+
+
+def test_how_often_to_ask_and_the_map_are_the_readers_choice(widget) -> None:
+    assert widget.times.items == ["once", "3 times", "5 times"]
+    widget.times.currentText = "5 times"
+    widget.ask_button.emit("clicked()")
+    assert widget.panel.ask.call_args.kwargs["samples"] == 5
+    widget.agreement_button.emit("toggled(bool)", True)
+    widget.panel.draw_agreement.assert_called_once_with(True)
+    widget.next_button.emit("clicked()")
+    widget.previous_button.emit("clicked()")
+    assert [call.args for call in widget.panel.go.call_args_list] == [(1,), (-1,)]
 
 
 def test_a_follow_up_is_the_readers_choice_for_one_question(widget) -> None:
@@ -377,6 +391,25 @@ def test_each_volume_has_a_segmentation_and_each_target_a_segment(slicer, nodes)
     assert [call.args[2] for call in shown.call_args_list] == [
         "medreasoner-a", "medreasoner-b", "medreasoner-a", "medreasoner-b",
     ]  # fmt: skip
+
+
+def test_the_map_of_agreement_is_laid_over_the_volume_and_is_no_volume_to_ask_about(
+    slicer, nodes
+) -> None:
+    scene = importlib.import_module("MedReasonerLib.scene").Scene()
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    volume.GetIJKToRASMatrix = MagicMock()
+    scene.volume_node_id = volume.GetID()
+    per_cent = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    scene.show_agreement(per_cent)
+    node, values_kji = slicer.util.updateVolumeFromArray.call_args.args
+    assert node is nodes[-1]
+    assert node is not volume
+    np.testing.assert_array_equal(values_kji, per_cent.transpose(2, 1, 0))
+    assert slicer.util.setSliceViewerLayers.call_args.kwargs["foreground"] is node
+    scene.show_agreement(None)
+    (removed,) = (call.args[0] for call in slicer.mrmlScene.RemoveNode.call_args_list)
+    assert removed is node
 
 
 def test_label_maps_are_not_offered_as_volumes(widget) -> None:

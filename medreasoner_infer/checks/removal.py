@@ -197,14 +197,22 @@ def compared(first: Grounding, second: Grounding, taken: Taken) -> RemovalTest:
     if first.bbox_xyxy_px is not None and second.bbox_xyxy_px is not None:
         iou = round(box_iou(first.bbox_xyxy_px, second.bbox_xyxy_px), 4)
     depends, removed_px = not answer_stays(first, second), int(taken.region_hw.sum())
-    told = _explained(second, taken.how) if depends else _STAYS
+    told = _explained(second, taken.how) if depends else _stays(taken.how)
     return RemovalTest(depends, second.outcome, iou, removed_px, told, taken.how)
 
 
-_STAYS = (
-    "The answer does not depend on what is there: with the region filled in, and with it emptied, "
-    "the model points to the same place. It answers by position."
-)
+# What is emptied was filled in before.
+_TRIED: Final[dict[Removal, str]] = {
+    "filled": "filled in",
+    "emptied": "filled in, and with it emptied",
+}
+
+
+def _stays(how: Removal) -> str:
+    return (
+        f"The answer does not depend on what is there: with the region {_TRIED[how]}, the model "
+        "points to the same place. It answers by position."
+    )
 
 
 def _explained(second: Grounding, how: Removal) -> str:

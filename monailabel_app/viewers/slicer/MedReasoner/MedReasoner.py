@@ -11,6 +11,7 @@ import qt
 import slicer
 from MedReasonerLib.background import POLL_EVERY_MS
 from MedReasonerLib.client import Server
+from MedReasonerLib.doubt import describe_doubt
 from MedReasonerLib.geometry import Roi
 from MedReasonerLib.panel import Panel
 from MedReasonerLib.scene import INSIDE, LASSO_INSIDE, LASSO_OUTSIDE, OUTSIDE, VIEWS, Scene
@@ -31,6 +32,7 @@ _MARKS = {
     LASSO_INSIDE: "Lasso around what belongs to it",
     LASSO_OUTSIDE: "Lasso around what does not",
 }
+_TIMES = {"once": 1, "3 times": 3, "5 times": 5}
 _ALERT = "color: #b35900; font-weight: bold;"
 
 
@@ -131,6 +133,9 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         form.addRow("Slice in view", self.views)
         form.addRow("Question", self.question)
         self.follow_up_button = qt.QCheckBox("Follow up on the target that is answered")
+        self.times = qt.QComboBox()
+        self.times.addItems(list(_TIMES))
+        form.addRow("How often to ask", self.times)
         form.addRow(self.propagate)
         form.addRow(self.follow_up_button)
         self.ask_button = self._button("Ask", self.on_ask)
@@ -159,6 +164,11 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         form.addRow(self.facts)
         form.addRow(self.alerts)
         form.addRow(self.jump_button)
+        self.agreement_button = qt.QCheckBox("Map of agreement")
+        self.agreement_button.connect("toggled(bool)", self.on_agreement)
+        self.previous_button = self._button("Previous doubtful slice", lambda: self.panel.go(-1))
+        self.next_button = self._button("Next doubtful slice", lambda: self.panel.go(1))
+        form.addRow(self._row(self.agreement_button, self.previous_button, self.next_button))
         for name, place in self.places.items():
             place.setMRMLScene(slicer.mrmlScene)
             form.addRow(_MARKS[name], place)
@@ -213,8 +223,13 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
             self.question.plainText,
             propagate=self.propagate.checked,
             follow_up=self.follow_up_button.checked,
+            samples=_TIMES.get(self.times.currentText, 1),
         )
         self.follow_up_button.checked = False
+
+    def on_agreement(self, is_checked) -> None:
+        """Show the map of agreement, or show it no more."""
+        self.panel.draw_agreement(bool(is_checked))
 
     def on_correct(self) -> None:
         """Segment by what is drawn: box, points and lassos."""
@@ -241,6 +256,7 @@ class MedReasonerWidget(ScriptedLoadableModuleWidget):
         if self.reasoning.plainText != state.reasoning:
             self.reasoning.setPlainText(state.reasoning)
         lines = describe_answer(state.answer) if state.answer else []
+        lines += describe_doubt(state.doubt.told) if state.doubt else []
         self.facts.text = "\n".join(line.text for line in lines if not line.alert)
         alerts = [line.text for line in lines if line.alert]
         self.alerts.text = "\n".join(filter(None, [state.note, *alerts]))

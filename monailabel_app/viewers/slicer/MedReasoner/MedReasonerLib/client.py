@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Union
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from .doubt import Doubt, read_doubt
 from .errors import NotFoundError, ServerError
 from .events import Event, read_events
 from .masks import Mask, read_mask, runs_text, to_nrrd
@@ -219,6 +220,14 @@ class Client:
             return None
         inference = quote(record["inference_id"], safe="")
         return read_mask(self._json("GET", f"/medreasoner/masks/{inference}"))
+
+    def doubt(self, record: Values) -> Doubt | None:
+        """The doubt of an earlier question, with its map where that is kept; ``None`` without."""
+        told = record["result"].get("doubt")
+        if told is not None and record.get("doubt_map_kept"):
+            inference = quote(record["inference_id"], safe="")
+            told = self._json("GET", f"/medreasoner/doubts/{inference}")
+        return None if told is None else read_doubt(told)
 
     def decide(self, decision: Decision) -> None:
         """Record what the reader makes of an answer."""

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from .background import Background, Tell, Work
 from .client import Client, Decision, Server, ServerImage, Stream, Target
+from .doubt import Doubt, describe_doubtful, next_doubtful, place_of
 from .errors import EmptySegmentError, ReaderError, ViewerError
 from .events import Event
 from .geometry import onto_grid, plane_of_view, position_on_view, ras_lps, tilt_degrees
@@ -59,6 +61,7 @@ class Panel:
         # Of the questions that were asked or shown again, by their inferences.
         self._segments: dict[str, Segment] = {}
         self._asked = 0
+        self._draws_agreement = False
 
     @property
     def images(self) -> tuple[ServerImage, ...]:
@@ -126,9 +129,12 @@ class Panel:
         )
 
     @_telling
-    def ask(self, question: str, *, propagate: bool, follow_up: bool = False) -> None:
+    def ask(
+        self, question: str, *, propagate: bool, follow_up: bool = False, samples: int = 1
+    ) -> None:
         """Ask about the slice in the chosen view; a list of targets one by one.
 
+        Of several ``samples`` it is told where they differ.
         With ``follow_up`` the question goes on from the target that is answered now.
         """
         text = question.strip()
@@ -137,6 +143,7 @@ class Panel:
         link, volume, view = self._need_link(), self._need_volume(), self._viewer.slice_to_ras
         place = {
             "propagate": propagate,
+            "samples": samples,
             "plane": plane_of_view(view),
             "position": position_on_view(view, volume.grid).tolist(),
             **({"about": self._target_followed()} if follow_up else {}),
@@ -150,6 +157,7 @@ class Panel:
             text, *others = questions
             values = {**place, "query": text}
             self._viewer.show_prompts(None)
+            self._viewer.show_agreement(None)
             self._set(self.state.asked(text, volume.key, self._new_segment(text), note))
             self._consume(
                 link,
@@ -240,18 +248,43 @@ class Panel:
         """Show an earlier question again."""
         client, volume = self._need_link().client, self._need_volume()
 
-        def arrived(mask: Mask | None) -> None:
+        def arrived(found: tuple[Mask | None, Doubt | None]) -> None:
             segment = self._segments.get(record["inference_id"])
             if segment is None:
                 segment = self._new_segment(record["result"].get("query") or "")
             self._segments[record["inference_id"]] = segment
-            self._set(self.state.shown(record, mask, volume.key, segment))
+            self._set(self.state.shown(record, *found, volume.key, segment))
             self._show_prompts(volume)
+            self._show_agreement(volume)
             if not self._viewer.has_segment(segment):  # else it may be edited
                 self._show_mask(volume)
             self.jump()
 
-        self._start(lambda tell: client.mask(record), arrived)
+        self._start(lambda tell: (client.mask(record), client.doubt(record)), arrived)
+
+    @_telling
+    def draw_agreement(self, wanted: bool) -> None:
+        """Lay the map of agreement over the volume, now and with later answers, or take it away."""
+        self._draws_agreement = wanted
+        self._show_agreement(self._need_same_volume())
+
+    @_telling
+    def go(self, step: int) -> None:
+        """Show the next doubtful slice (1) or the one before (-1), and say why it is one."""
+        volume, answer, doubt = self._need_same_volume(), self.state.answer, self.state.doubt
+        if answer is None or doubt is None:
+            return
+        view, plane = self._viewer.slice_to_ras, answer["slice"]["plane"]
+        grid = doubt.grid or (volume.grid if self.state.mask is None else self.state.mask.grid)
+        here = grid.to_ijk(position_on_view(view, grid))[grid.cut_axis(plane)]
+        found = next_doubtful(doubt.told, int(np.floor(here + 0.5)), step)
+        if found is not None:
+            self._viewer.jump_to(place_of(answer["slice"], grid, found["index"]))
+            self._set(replace(self.state, step=describe_doubtful(found)))
+
+    def _show_agreement(self, volume: ShownVolume) -> None:
+        doubt = self.state.doubt if self._draws_agreement else None
+        self._viewer.show_agreement(None if doubt is None else doubt.per_cent_on(volume.grid))
 
     def _show_again(self, state: State, volume: ShownVolume) -> None:
         self._set(state)
@@ -339,6 +372,8 @@ class Panel:
             self._show_prompts(volume)
         if event.name == "mask":
             self._show_mask(volume)
+        if event.name == "doubt":
+            self._show_agreement(volume)
 
     def _show_prompts(self, volume: ShownVolume) -> None:
         answer = self.state.answer

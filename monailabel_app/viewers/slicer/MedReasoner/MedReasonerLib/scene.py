@@ -27,6 +27,9 @@ _MARK_RGB = {
 }
 _BOX_RGB = (0.9, 0.62, 0.0)
 _SEGMENTATION = "MedReasoner segmentation"
+_AGREEMENT = "MedReasoner agreement"
+_AGREEMENT_OPACITY = 0.5
+_VIRIDIS = "vtkMRMLColorTableNodeFileViridis.txt"
 _KINDS = {
     INSIDE: "vtkMRMLMarkupsFiducialNode",
     OUTSIDE: "vtkMRMLMarkupsFiducialNode",
@@ -34,6 +37,7 @@ _KINDS = {
     LASSO_OUTSIDE: "vtkMRMLMarkupsClosedCurveNode",
     _BOX: "vtkMRMLMarkupsROINode",
     _SEGMENTATION: "vtkMRMLSegmentationNode",
+    _AGREEMENT: "vtkMRMLScalarVolumeNode",
 }
 _ROLE_ATTRIBUTE = "MedReasoner.role"
 _KEY_ATTRIBUTE = "MedReasoner.key"
@@ -153,6 +157,28 @@ class Scene:
         if values_kji is None or not values_kji.any():
             raise EmptySegmentError("The segment is empty; draw it, or reject the answer.")
         return (values_kji.transpose(2, 1, 0) != 0).astype(np.uint8)
+
+    def show_agreement(self, per_cent_ijk: np.ndarray | None) -> None:
+        """Lay a map on the chosen volume's grid over it in the slice views, in colours."""
+        self._remove(_AGREEMENT)
+        if per_cent_ijk is None:
+            return
+        volume, node = self._volume_node(), self._add(_AGREEMENT)
+        node.SetHideFromEditors(True)  # it is no volume to ask about
+        matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(matrix)
+        node.SetIJKToRASMatrix(matrix)
+        values_kji = np.ascontiguousarray(per_cent_ijk.transpose(2, 1, 0))
+        slicer.util.updateVolumeFromArray(node, values_kji)
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        display.SetAndObserveColorNodeID(_VIRIDIS)
+        display.AutoWindowLevelOff()
+        display.SetWindowLevelMinMax(0, 100)
+        display.AutoThresholdOff()
+        display.SetThreshold(1, 100)  # what no reading holds is not coloured
+        display.ApplyThresholdOn()
+        slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=_AGREEMENT_OPACITY)
 
     def save_volume(self, path: Path) -> None:
         """Write the chosen volume to a file."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from .doubt import Doubt, read_doubt
 from .events import Event
 from .masks import Mask, PackedMask, read_mask
 from .viewer import Segment
@@ -36,6 +37,7 @@ class State:
         note: what is odd about the view that was asked in.
         segment: where the target is shown.
         mask: on the slice first, then through the volume.
+        doubt: of several answers, where the model doubts.
         inference_id: the question that a submitted label belongs to; a correction keeps it.
         corrected: the mask is the reader's own box and points, no longer the answer's.
         original: as it was answered, before the reader's first correction.
@@ -55,6 +57,7 @@ class State:
     answer: Mapping[str, Any] | None = None
     segment: Segment | None = None
     mask: Mask | None = None
+    doubt: Doubt | None = None
     inference_id: str | None = None
     corrected: bool = False
     original: State | None = None
@@ -136,7 +139,12 @@ class State:
         return replace(self, history=history)
 
     def shown(
-        self, record: Mapping[str, Any], mask: Mask | None, volume: str, segment: Segment
+        self,
+        record: Mapping[str, Any],
+        mask: Mask | None,
+        doubt: Doubt | None,
+        volume: str,
+        segment: Segment,
     ) -> State:
         """An earlier question is shown again."""
         result = record["result"]
@@ -148,6 +156,7 @@ class State:
             answer=result,
             segment=segment,
             mask=mask,
+            doubt=doubt,
             inference_id=record["inference_id"],
             decision=(record.get("decision") or {}).get("outcome"),
             history=self.history,
@@ -166,6 +175,9 @@ class State:
             "ask": not working,
             "cancel": working and self.stream_id is not None,
             "jump": self.answer is not None,
+            "agreement": self.doubt is not None and self.doubt.counts_ijk is not None,
+            "previous": self._has_doubtful_slices(),
+            "next": self._has_doubtful_slices(),
             "correct": not working and self.answer is not None,
             "undo": not working and self.before is not None,
             "redo": not working and self.after is not None,
@@ -175,6 +187,14 @@ class State:
             "submit": recorded and self.mask is not None,
             "reject": undecided,
         }
+
+    def _has_doubtful_slices(self) -> bool:
+        return (
+            self.phase is not Phase.WORKING
+            and self.answer is not None
+            and self.doubt is not None
+            and bool(self.doubt.told["doubtful_slices"])
+        )
 
     def _says_nothing(self) -> bool:
         """Whether nothing was answered; accepted, it would stand for a target that is not there."""
@@ -237,6 +257,7 @@ _EVENTS: Mapping[str, Callable[[State, _Data], State]] = {
     "text": _read_on,
     "answer": _answered,
     "mask": lambda state, data: replace(state, mask=read_mask(data)),
+    "doubt": lambda state, data: replace(state, doubt=read_doubt(data)),
     "record": _recorded,
     "error": _faulty,
 }

@@ -112,6 +112,9 @@ class Viewer(Protocol):
             EmptySegmentError: it has no voxel.
         """
 
+    def show_agreement(self, per_cent_ijk: np.ndarray | None) -> None:
+        """Lay a map (I, J, K) over the chosen volume, whose grid it is on; ``None`` for none."""
+
     def save_volume(self, path: Path) -> None:
         """Write the chosen volume to a file."""
 

@@ -15,6 +15,7 @@ from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import UNSPACED, Tokens, plain_tokens
 from medreasoner_infer.language.vocabulary import Fact, FactKind, Target
 from medreasoner_infer.language.words import first_alike, little_words, pairs_of
+from medreasoner_infer.once import computed_once
 
 LEAST_SIMILARITY = 0.55
 LEAST_LEAD = 0.15
@@ -71,7 +72,7 @@ class FactIndex:
         return {language: _LanguageIndex(self._facts, language) for language in LANGUAGES}
 
 
-@cache
+@computed_once
 def all_facts() -> FactIndex:
     """Those of the vocabulary that comes with the package."""
     targets = vocabulary().targets.values()

@@ -23,6 +23,7 @@ from medreasoner_infer.language.grammar import (
 from medreasoner_infer.language.plain import plain_text
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.vocabulary import Forms, Target
+from medreasoner_infer.once import computed_once
 
 Tokens = tuple[str, ...]
 UNSPACED: frozenset[Tongue] = frozenset({"zh", "ja"})
@@ -113,7 +114,7 @@ class Spoken:
     slot: Slot
 
 
-@cache
+@computed_once
 def spoken_names(language: Language) -> Phrases[Spoken]:
     """All names of a language, with articles and sides; of two that are equal the first.
 

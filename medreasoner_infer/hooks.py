@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from medreasoner_infer.errors import CancelledError
 from medreasoner_infer.imaging import Plane, Volume
 from medreasoner_infer.result import InferenceResult, SliceChoice
+
+if TYPE_CHECKING:
+    from medreasoner_infer.reasoners.base import Reasoner
+    from medreasoner_infer.types import ReasonerAnswer, ReasonerRequest
+
+T = TypeVar("T")
 
 SliceChosen = Callable[[Plane, int, SliceChoice], None]
 OnText = Callable[[str], None]
@@ -38,6 +46,24 @@ class Work(str, Enum):
 TakeTurn = Callable[[Work], AbstractContextManager["Cancelled | None"]]
 
 
+class ComputeIn(Protocol):
+    """Runs a piece of work where its models compute, and gives what it returns."""
+
+    def __call__(self, work: Work, piece: Callable[[], T], /) -> T:
+        """See the class."""
+        ...
+
+
+class AnswerOne(Protocol):
+    """Answers one question greedily, in a turn of its own or of several questions together."""
+
+    def __call__(
+        self, reasoner: Reasoner, request: ReasonerRequest, on_text: OnText | None, /
+    ) -> ReasonerAnswer:
+        """As :meth:`Reasoner.answer`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Hooks:
     """The caller's callbacks, each optional, in the order in which they are called.
@@ -52,6 +78,8 @@ class Hooks:
         take_turn: called in between, before each piece of work of a model, which is done within the
             block; waits until it may be. What it gives is polled there in place of ``cancelled``,
             in the thread that computes, and may let others have the device for a moment.
+        compute_in: runs each piece of work, within its turn; by default in the calling thread.
+        answer_one: answers the reader's question; by default in a turn for itself.
     """
 
     slice_chosen: SliceChosen | None = None
@@ -60,6 +88,46 @@ class Hooks:
     progress: Progress | None = None
     cancelled: Cancelled | None = None
     take_turn: TakeTurn | None = None
+    compute_in: ComputeIn | None = None
+    answer_one: AnswerOne | None = None
+
+    def compute(self, work: Work, piece: Callable[[Cancelled | None], T]) -> T:
+        """What ``piece`` returns, which is computed in a turn and is given what to poll meanwhile.
+
+        Raises:
+            CancelledError: if the caller cancelled meanwhile.
+        """
+        with self.turn(work) as cancelled:
+            if self.compute_in is None:
+                return piece(cancelled)
+            return self.compute_in(work, partial(piece, cancelled))
+
+    def answer(self, reasoner: Reasoner, request: ReasonerRequest) -> ReasonerAnswer:
+        """The reasoner's greedy answer to the reader's question, told as it is written.
+
+        Raises:
+            CancelledError: if the caller cancelled meanwhile; else as :meth:`Reasoner.answer`.
+        """
+        if self.answer_one is not None:
+            return self.answer_one(reasoner, request, self.text)
+
+        def piece(cancelled: Cancelled | None) -> ReasonerAnswer:
+            (answer,) = reasoner.answer(request, on_text=self.text, cancelled=cancelled)
+            return answer
+
+        return self.compute(Work.ANSWER, piece)
+
+    def search(
+        self, reasoner: Reasoner, requests: Sequence[ReasonerRequest]
+    ) -> tuple[ReasonerAnswer, ...]:
+        """The reasoner's answers to a part of what is searched, in one turn.
+
+        Raises:
+            CancelledError: if the caller cancelled; else as :meth:`Reasoner.answer_batch`.
+        """
+        return self.compute(
+            Work.SEARCH, lambda cancelled: reasoner.answer_batch(requests, cancelled=cancelled)
+        )
 
     def turn(self, work: Work) -> AbstractContextManager[Cancelled | None]:
         """Wait until ``work`` may be done, in the block; gives what to poll meanwhile.

@@ -39,16 +39,30 @@ def masks_in_turns(segmenter: Segmenter, target: Target, hooks: Hooks) -> Masks:
     The caller is told nothing within a turn, in which one who is slow would keep the device.
     """
     settled: list[tuple[int, int]] = []
-    with hooks.turn(Work.SLICE):
-        masks = _masks(segmenter, target, lambda *told: settled.append(told), hooks.cancelled)
-        found = next(masks, None)
+
+    def tell_later(done: int, total: int) -> None:
+        settled.append((done, total))
+
+    masks, found = hooks.compute(
+        Work.SLICE, lambda _: _begun(segmenter, target, tell_later, hooks.cancelled)
+    )
     while found is not None:
         yield found
-        with hooks.turn(Work.PROPAGATION):
-            found = next(masks, None)
+        found = hooks.compute(Work.PROPAGATION, lambda _: next(masks, None))
         for done, total in settled:
             hooks.report("propagate", done, total)
         settled.clear()
+
+
+def _begun(
+    segmenter: Segmenter,
+    target: Target,
+    progress: Callable[[int, int], None],
+    cancelled: Cancelled | None,
+) -> tuple[Masks, tuple[int, SliceMask] | None]:
+    """The masks, and the first of them, which is computed."""
+    masks = _masks(segmenter, target, progress, cancelled)
+    return masks, next(masks, None)
 
 
 def _masks(

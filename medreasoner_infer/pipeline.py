@@ -448,8 +448,7 @@ def _answer(
 ) -> tuple[ReasonerAnswer, tuple[ReasonerAnswer, ...]]:
     """The greedy answer, and the further samples if any were asked for."""
     question = shown.request(request.query, reasoner.image_encoding, about=request.about)
-    with hooks.turn(Work.ANSWER) as cancelled:
-        (answer,) = reasoner.answer(question, on_text=hooks.text, cancelled=cancelled)
+    answer = hooks.answer(reasoner, question)
     if request.samples == 1:
         return answer, ()
     further = shown.request(
@@ -460,8 +459,9 @@ def _answer(
         seed=request.seed,
         about=request.about,
     )
-    with hooks.turn(Work.ANSWER) as cancelled:
-        return answer, reasoner.answer(further, cancelled=cancelled)
+    return answer, hooks.compute(
+        Work.ANSWER, lambda cancelled: reasoner.answer(further, cancelled=cancelled)
+    )
 
 
 def _middle_slice(volume: Volume, plane: Plane) -> tuple[int, SliceChoice]:

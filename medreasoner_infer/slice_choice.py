@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.agreement import grounding_iou
 from medreasoner_infer.follow_up import in_view
-from medreasoner_infer.hooks import Hooks, Work
+from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import (
     Plane,
     SliceMapping,
@@ -166,8 +166,7 @@ def search_slice(
     for start in range(0, len(candidates), SEARCH_BATCH):
         batch = candidates[start : start + SEARCH_BATCH]
         requests = [shown.request(query, reasoner.image_encoding, about=about) for shown in batch]
-        with hooks.turn(Work.SEARCH) as cancelled:
-            answers += reasoner.answer_batch(requests, cancelled=cancelled)
+        answers += hooks.search(reasoner, requests)
         hooks.report("search", len(answers), len(candidates))
     scored = _score(candidates, answers)
     seen = [candidate for candidate in scored if candidate.present]

@@ -22,6 +22,7 @@ from monailabel_app.framework import (
 from monailabel_app.framework import settings as monailabel_settings
 from monailabel_app.inference.batch import BatchRun
 from monailabel_app.inference.call import ASK_TASK
+from monailabel_app.inference.compute_thread import ComputeThread
 from monailabel_app.inference.device import Device
 from monailabel_app.inference.measures import Measures
 from monailabel_app.inference.service import AnsweringService
@@ -114,7 +115,7 @@ class MedReasonerApp(MONAILabelApp):
         install_routes(server)
         provide(server.state, self.services)
         if self.medreasoner.preload:
-            self._pipeline.load()
+            self.answering.load()
 
     def infer(
         self, request: Mapping[str, Any], datastore: Datastore | None = None
@@ -169,7 +170,7 @@ def _open(paths: SitePaths, own: AppSettings) -> Site:
 def _answering(
     site: Site, pipeline: Pipeline, own: AppSettings, measures: Measures
 ) -> AnsweringService:
-    device = Device(measures, reasons=own.reasoner_url is None)
+    device = Device(measures, reasons=own.reasoner_url is None, thread=ComputeThread())
     answering = AnsweringService(
         pipeline,
         site.volumes,

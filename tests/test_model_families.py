@@ -25,7 +25,7 @@ from medreasoner_infer.imaging import Plane, Volume, slice_mapping
 from medreasoner_infer.models.loading import load_reasoner
 from medreasoner_infer.models.registry import registered_models, resolve_model
 from medreasoner_infer.reasoners import connect_vllm_reasoner, load_transformers_reasoner
-from medreasoner_infer.reasoners.base import ground
+from medreasoner_infer.reasoners.base import Question, ground
 from medreasoner_infer.reasoners.budget import reasoning_chars
 from medreasoner_infer.reasoners.coordinates import (
     PIXELS,
@@ -386,7 +386,10 @@ def test_several_questions_at_once_are_answered_as_one_by_one(tiny) -> None:
     side, reasoner = tiny[2], tiny[3]
     requests = [ReasonerRequest(picture(side), f"{QUESTION} {n}", f"k{n}") for n in range(2)]
     together = reasoner.answer_batch(requests)
-    assert [a.completion for a in together] == [reasoner.answer(r)[0].completion for r in requests]
+    singly = [reasoner.answer(request)[0].completion for request in requests]
+    assert [answer.completion for answer in together] == singly
+    each = reasoner.answer_each([Question(request) for request in requests])
+    assert [answer.completion for answer in each] == singly
     assert len(reasoner.prefixes) == (2 if reasoner._loaded.family.keeps_prefix else 0)
 
 

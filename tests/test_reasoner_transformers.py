@@ -24,6 +24,7 @@ from medreasoner_infer.errors import (
     OutOfMemoryError,
 )
 from medreasoner_infer.reasoners import PromptTemplate, load_transformers_reasoner
+from medreasoner_infer.reasoners.base import Question
 from medreasoner_infer.reasoners.families import ImageSizeChangedError
 from medreasoner_infer.reasoners.known_targets import KnownTargets
 from medreasoner_infer.types import ReasonerRequest
@@ -194,6 +195,76 @@ def test_a_batch_answers_like_one_by_one(reasoner) -> None:
         assert (one.confidence or 0) == pytest.approx(other.confidence or 0, rel=1e-4)
         assert one.completion_tokens == other.completion_tokens
     assert reasoner.answer_batch([]) == ()
+
+
+def test_questions_of_several_readers_are_answered_as_one_by_one(reasoner) -> None:
+    """Two are about one picture, so that of a kept picture's questions each is its own row."""
+    queries = ["a?", QUESTION, "Where is the spleen, below the diaphragm?"]
+    requests = [request_of(n % 5, query) for n, query in enumerate(queries * 3)]
+    singly = [reasoner.answer(request)[0] for request in requests]
+    for _ in range(2):  # with the pictures kept, and computed anew
+        told: list[list[str]] = [[] for _ in requests]
+        asked = [Question(r, t.append) for r, t in zip(requests, told, strict=True)]
+        together = reasoner.answer_each(asked)
+        assert [a.completion for a in together] == [a.completion for a in singly]
+        assert ["".join(pieces) for pieces in told] == [a.completion for a in singly]
+        for one, other in zip(together, singly, strict=True):
+            assert (one.confidence is None) == (other.confidence is None)
+            assert (one.confidence or 0) == pytest.approx(other.confidence or 0, rel=1e-4)
+            assert one.completion_tokens == other.completion_tokens
+            assert one.grounding == other.grounding
+        reasoner.prefixes.clear()
+    assert reasoner.answer_each([]) == ()
+    # What was computed of a picture is as it was.
+    assert [reasoner.answer(request)[0] for request in requests] == singly
+
+
+def test_among_questions_asked_together_each_has_its_own_fault(reasoner) -> None:
+    polls = iter([False, False, False, True])
+    cut: list[str] = []
+
+    def unheard(piece: str) -> None:
+        raise CancelledError("The caller does not read.")
+
+    asked = [
+        Question(request_of(0), cancelled=lambda: False),
+        Question(request_of(1, "long " * 4000)),
+        Question(request_of(2), cancelled=lambda: next(polls, True), on_text=cut.append),
+        Question(request_of(3), cancelled=lambda: True),
+        Question(request_of(4), on_text=unheard),
+        Question(request_of(5, samples=2)),
+        Question(request_of(0, "a?")),
+    ]
+    first, long, leaving, gone, deaf, several, last = reasoner.answer_each(asked)
+    assert first.completion == reasoner.answer(request_of(0))[0].completion
+    assert last.completion == reasoner.answer(request_of(0, "a?"))[0].completion
+    assert isinstance(long, InputError)
+    assert "Shorten the question" in str(long)
+    assert isinstance(several, InputError)
+    assert isinstance(leaving, CancelledError)
+    assert "</answer>" not in "".join(cut)
+    assert isinstance(gone, CancelledError)
+    assert isinstance(deaf, CancelledError)
+
+
+def test_between_two_tokens_of_a_batch_others_are_let_pass(reasoner) -> None:
+    passed: list[bool] = []
+    asked = [Question(request_of(0)), Question(request_of(1, "a?"))]
+    answers = reasoner.answer_each(asked, between=lambda: passed.append(True))
+    assert len(passed) == max(answer.completion_tokens for answer in answers)
+
+
+def test_a_question_that_the_vocabulary_refuses_is_told_at_once(reasoner) -> None:
+    known = KnownTargets({"liver": "Where is the liver?"})
+    template = dataclasses.replace(PROMPT, targets=known)
+    told: list[str] = []
+    refused, answered = reconfigured(reasoner, template=template).answer_each(
+        [Question(request_of(0, "appendicitis"), told.append), Question(request_of(1, "Lebr"))]
+    )
+    assert refused.grounding.outcome == "not_understood"
+    assert told == [refused.completion]
+    named = reasoner.answer(request_of(1, "Where is the liver?"))[0]
+    assert answered.completion == named.completion
 
 
 def test_confidence_is_that_of_the_unconstrained_model(reasoner, monkeypatch) -> None:

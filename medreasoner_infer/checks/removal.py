@@ -24,7 +24,13 @@ from medreasoner_infer.hooks import Hooks, Work
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.request import AskRequest
 from medreasoner_infer.slice_choice import DisplayedSlice
-from medreasoner_infer.types import XYXY, Grounding, SliceImage
+from medreasoner_infer.types import (
+    XYXY,
+    Grounding,
+    ReasonerAnswer,
+    ReasonerRequest,
+    SliceImage,
+)
 
 SAME_BOX_IOU: Final = 0.5
 """From here on two boxes are the same answer."""
@@ -86,12 +92,18 @@ def removal_test(
         question = taken.of(shown).request(
             request.query, reasoner.image_encoding, about=request.about
         )
-        with hooks.turn(Work.ANSWER) as cancelled:
-            (second,) = reasoner.answer(question, cancelled=cancelled)
+        second = _answered(reasoner, question, hooks)
         found = compared(first, second.grounding, taken)
         if found.depends:
             break
     return found
+
+
+def _answered(reasoner: Reasoner, question: ReasonerRequest, hooks: Hooks) -> ReasonerAnswer:
+    (answer,) = hooks.compute(
+        Work.ANSWER, lambda cancelled: reasoner.answer(question, cancelled=cancelled)
+    )
+    return answer
 
 
 def pointed_at(mask_hw: NDArray[np.bool_], box_xyxy_px: XYXY) -> list[Taken]:

@@ -101,8 +101,7 @@ def _groundings(asked: Asked, hooks: Hooks) -> Iterator[tuple[DisplayedSlice, Gr
         view.request(shown, request.query, reasoner.image_encoding, request.about)
         for view, shown in zip(asked.views, pictures, strict=True)
     ]
-    with hooks.turn(Work.SEARCH) as cancelled:
-        answers = reasoner.answer_batch(questions, cancelled=cancelled)
+    answers = hooks.search(reasoner, questions)
     for view, shown, answer in zip(asked.views, pictures, answers, strict=True):
         yield shown, view.in_whole(answer.grounding, reasoner.input_size)
 
@@ -117,7 +116,8 @@ def _segmented(
 ) -> NDArray[np.bool_]:
     hooks.raise_if_cancelled()
     try:
-        with hooks.turn(Work.PROPAGATION):
-            return asked.segmenter.segment_slice(shown.image, prompt).mask
+        return hooks.compute(
+            Work.PROPAGATION, lambda _: asked.segmenter.segment_slice(shown.image, prompt).mask
+        )
     except PromptError:  # its box lies beside the slice, and this model takes no points alone
         return np.zeros(shown.mapping.shape_hw, dtype=bool)

@@ -76,7 +76,11 @@ def followed_mask(look: Look, segmenter: Segmenter, hooks: Hooks) -> NDArray[np.
 
 def _unhurried(hooks: Hooks) -> Hooks:
     """Hooks that tell nothing, and under which no slice goes before those of other readers."""
-    return Hooks(cancelled=hooks.cancelled, take_turn=lambda _: hooks.turn(Work.PROPAGATION))
+    return Hooks(
+        cancelled=hooks.cancelled,
+        take_turn=lambda _: hooks.turn(Work.PROPAGATION),
+        compute_in=hooks.compute_in,
+    )
 
 
 @dataclass(frozen=True)

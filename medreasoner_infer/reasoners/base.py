@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from medreasoner_infer.answer import parse_answer
-from medreasoner_infer.errors import AnswerError, InputError
+from medreasoner_infer.errors import AnswerError, InputError, MedReasonerError
 from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
 from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.prompts import PromptTemplate
@@ -19,6 +19,15 @@ from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, Re
 MIN_BOX_SIDE_PX = 1.0
 # An engine decodes more at once than a question may ask for (request.MAX_SAMPLES).
 MAX_COMPLETIONS = 64
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request of one reader among others: who gets its text, and who may leave it."""
+
+    request: ReasonerRequest
+    on_text: OnText | None = None
+    cancelled: Cancelled | None = None
 
 
 class Reasoner(ABC):
@@ -32,6 +41,7 @@ class Reasoner(ABC):
         input_size: side of the square image that the model expects, in reasoner px.
         image_encoding: how :func:`~medreasoner_infer.reasoners.prepare_image` must encode it.
         takes_follow_ups: whether a request may say which earlier answer it is ``about``.
+        most_together: how many questions :meth:`answer_each` gains by being asked together.
     """
 
     identity: ModelIdentity
@@ -39,6 +49,7 @@ class Reasoner(ABC):
     input_size: int
     image_encoding: str
     takes_follow_ups: bool = False
+    most_together: int = 1
 
     def answer(
         self,
@@ -122,6 +133,35 @@ class Reasoner(ABC):
         """
         check_single_samples(requests)
         return tuple(self.answer(request, cancelled=cancelled)[0] for request in requests)
+
+    def answer_each(
+        self, questions: Sequence[Question], *, between: Callable[[], object] | None = None
+    ) -> tuple[ReasonerAnswer | MedReasonerError, ...]:
+        """Answer questions of several readers; of each its answer or its own fault, in their order.
+
+        Each request asks for one greedy sample. Engines may answer several at once; whoever leaves
+        does not keep the others.
+
+        Args:
+            between: called again and again while an answer is written.
+
+        Raises:
+            ServiceError: none can be answered now.
+        """
+        return tuple(self._answer_or_fault(question, between) for question in questions)
+
+    def _answer_or_fault(
+        self, question: Question, between: Callable[[], object] | None
+    ) -> ReasonerAnswer | MedReasonerError:
+        def cancelled() -> bool:
+            if between is not None:
+                between()
+            return question.cancelled is not None and question.cancelled()
+
+        try:
+            return self.answer(question.request, on_text=question.on_text, cancelled=cancelled)[0]
+        except MedReasonerError as error:
+            return error
 
 
 def check_request(request: ReasonerRequest, input_size: int) -> None:

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import LogitsProcessor, StoppingCriteria, TextStreamer
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, TextStreamer
+from transformers.generation.streamers import BaseStreamer
 
+from medreasoner_infer.errors import MedReasonerError
 from medreasoner_infer.hooks import Cancelled, OnText
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from xgrammar import CompiledGrammar
 
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
@@ -60,10 +64,49 @@ class StopWhenCancelled(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self.fired, device=input_ids.device)
 
 
-class FirstRowStreamer(TextStreamer):
-    """Hands the first row's text to a callback, at word boundaries."""
+class StopRows(StoppingCriteria):
+    """Ends the generation at the next token once every row has ended or was left by its caller.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: OnText) -> None:
+    A row that was left alone is written on meanwhile: the grammar takes no row that ends early.
+
+    Args:
+        cancelled: by row.
+        stop_token_ids: end a row.
+        between: called before each look.
+
+    Attributes:
+        left: by row, whether its caller has cancelled.
+    """
+
+    def __init__(
+        self,
+        cancelled: Sequence[Cancelled],
+        stop_token_ids: Sequence[int],
+        between: Callable[[], object] | None,
+    ) -> None:
+        self._cancelled = cancelled
+        self._stop_token_ids = stop_token_ids
+        self._between = between
+        self._ended = [False] * len(cancelled)
+        self.left = [False] * len(cancelled)
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **kwargs: object) -> torch.Tensor:
+        """Bool of shape (rows,): all rows stop together."""
+        if self._between is not None:
+            self._between()
+        for row, (cancelled, token) in enumerate(
+            zip(self._cancelled, input_ids[:, -1].tolist(), strict=True)
+        ):
+            self._ended[row] = self._ended[row] or token in self._stop_token_ids
+            self.left[row] = self.left[row] or (not self._ended[row] and cancelled())
+        all_done = all(map(operator.or_, self._ended, self.left))
+        return torch.full((input_ids.shape[0],), all_done, device=input_ids.device)
+
+
+class RowStreamer(TextStreamer):
+    """Hands one row's text, the first one's if not said, to a callback, at word boundaries."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: OnText, row: int = 0) -> None:
         super().__init__(
             tokenizer,
             skip_prompt=True,
@@ -71,15 +114,80 @@ class FirstRowStreamer(TextStreamer):
             clean_up_tokenization_spaces=False,
         )
         self._on_text = on_text
+        self._row = row
 
     def put(self, value: torch.Tensor) -> None:
         """Take the prompt (rows, length) or the next token of each row (rows,)."""
-        TextStreamer.put(self, value[:1])
+        TextStreamer.put(self, value[self._row : self._row + 1])
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Pass on what will not change any more."""
         if text:
             self._on_text(text)
+
+
+class RowsStreamer(BaseStreamer):
+    """Hands the rows' texts to a callback each, and notes what a callback raised of ours.
+
+    Args:
+        rows: by number, a streamer of those whose text is wanted.
+        left: by row, whether its text is wanted no more.
+        stop_token_ids: end a row; the others may still be written.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[int, RowStreamer],
+        left: Sequence[bool],
+        stop_token_ids: Sequence[int],
+    ) -> None:
+        self._rows = dict(rows)
+        self._left = left
+        self._stop_token_ids = stop_token_ids
+        self._is_prompt = True
+        self.faults: dict[int, MedReasonerError] = {}
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the prompt (rows, length) or the next token of each row (rows,)."""
+        tokens = [] if self._is_prompt else value.tolist()
+        self._is_prompt = False
+        for row, streamer in list(self._rows.items()):
+            if self._left[row]:
+                del self._rows[row]
+                continue
+            self._tell(row, partial(streamer.put, value))
+            if tokens and tokens[row] in self._stop_token_ids:
+                self._end(row)
+
+    def end(self) -> None:
+        """Nothing follows."""
+        for row in list(self._rows):
+            self._end(row)
+
+    def _end(self, row: int) -> None:
+        streamer = self._rows.pop(row, None)
+        if streamer is not None and not self._left[row]:
+            self._tell(row, streamer.end)
+
+    def _tell(self, row: int, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except MedReasonerError as error:
+            self.faults[row] = error
+            self._rows.pop(row, None)
+
+
+def decoding_of(
+    model: PreTrainedModel, max_new_tokens: int, temperature: float
+) -> GenerationConfig:
+    """The model's own stops, greedy at temperature 0, else sampling from the whole distribution."""
+    shared = model.generation_config.to_dict() | {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": temperature > 0,
+    }
+    if temperature > 0:
+        shared |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+    return GenerationConfig(**shared)
 
 
 def compile_answer_grammar(loaded: LoadedModel, regex: str) -> CompiledGrammar:

@@ -4,22 +4,29 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import (
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.generation.streamers import BaseStreamer
 from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
 from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.byte_cache import ByteCache
-from medreasoner_infer.errors import InputError
+from medreasoner_infer.errors import AnswerError, CancelledError, InputError, MedReasonerError
 from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
 from medreasoner_infer.reasoners.base import (
+    Question,
     Reasoner,
     check_request,
     check_single_samples,
@@ -29,17 +36,23 @@ from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_char
 from medreasoner_infer.reasoners.calibration import Calibration, evidence_of
 from medreasoner_infer.reasoners.confidence import answer_confidence
 from medreasoner_infer.reasoners.decoding import (
-    FirstRowStreamer,
+    RowsStreamer,
+    RowStreamer,
+    StopRows,
     StopWhenCancelled,
     TokenLogprobs,
     compile_answer_grammar,
+    decoding_of,
     own_random_state,
 )
 from medreasoner_infer.reasoners.device_memory import memory_guard
 from medreasoner_infer.reasoners.image_prefix import ImagePrefix
+from medreasoner_infer.reasoners.joining import computed_tokens, joined, repeated
 from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
 from medreasoner_infer.reasoners.transformers_loading import LoadedModel
 from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
+
+T = TypeVar("T")
 
 BATCH_ROWS = 8
 WAIT_POLL_S = 0.1
@@ -88,6 +101,7 @@ class TransformersReasoner(Reasoner):
             prefix_cache_bytes, lambda prefix: prefix.nbytes
         )
         self._loaded = loaded
+        self.most_together = BATCH_ROWS
         self.template: PromptTemplate = settings.template
         self.template.require_told(loaded.frame)
         self._lock = threading.Lock()
@@ -112,9 +126,9 @@ class TransformersReasoner(Reasoner):
         cancelled: Cancelled | None,
     ) -> tuple[ReasonerAnswer, ...]:
         with self._turn(cancelled):
-            inputs = self._continue_prefix(request) if self._keeps_prefixes else None
-            inputs = inputs or self._encode([request])
-            return self._generate(_repeat(inputs, count), request, on_text, cancelled)
+            return self._generate(
+                repeated(self._prompt(request), count), request, on_text, cancelled
+            )
 
     def answer_batch(
         self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
@@ -128,14 +142,92 @@ class TransformersReasoner(Reasoner):
         refused = [self._refused(request) for request in requests]
         asked = [r for r, answer in zip(requests, refused, strict=True) if answer is None]
         generated: list[ReasonerAnswer] = []
-        for start in range(0, len(asked), BATCH_ROWS):
+        for batch in _batches(asked):
             raise_if_cancelled(cancelled)
-            batch = asked[start : start + BATCH_ROWS]
             with self._turn(cancelled):
                 found = self._generate(self._encode(batch), batch[0], None, cancelled)
             generated += map(self._led, batch, found)
         answers = iter(generated)
         return tuple(answer or next(answers) for answer in refused)
+
+    def answer_each(
+        self, questions: Sequence[Question], *, between: Callable[[], object] | None = None
+    ) -> tuple[ReasonerAnswer | MedReasonerError, ...]:
+        """See :meth:`Reasoner.answer_each`; the questions are decoded together."""
+        outcomes: dict[int, ReasonerAnswer | MedReasonerError] = {}
+        asked: list[tuple[int, dict[str, Any]]] = []
+        with self._turn(None):
+            for number, question in enumerate(questions):
+                try:
+                    refused = self._refusal(question)
+                    if refused is None:
+                        asked.append((number, self._fitting_prompt(question.request)))
+                    else:
+                        outcomes[number] = refused
+                except MedReasonerError as error:
+                    outcomes[number] = error
+            asked.sort(key=lambda each: computed_tokens(each[1]))
+            for _, alike in itertools.groupby(asked, lambda each: computed_tokens(each[1])):
+                for batch in _batches(list(alike)):
+                    numbers, prompts = zip(*batch, strict=True)
+                    rows = [questions[number] for number in numbers]
+                    outcomes |= zip(numbers, self._write(prompts, rows, between), strict=True)
+        return tuple(outcomes[number] for number in range(len(questions)))
+
+    def _refusal(self, question: Question) -> ReasonerAnswer | None:
+        """The answer to a question that the model is not asked.
+
+        Raises:
+            InputError: it does not fit the model.
+            CancelledError: its reader has left.
+        """
+        check_request(question.request, self.input_size)
+        check_single_samples([question.request])
+        raise_if_cancelled(question.cancelled)
+        refused = self._refused(question.request)
+        if refused is not None and question.on_text is not None:
+            question.on_text(refused.completion)
+        return refused
+
+    def _fitting_prompt(self, request: ReasonerRequest) -> dict[str, Any]:
+        prompt = self._prompt(request)
+        self._check_room(prompt["input_ids"].shape[1])
+        return prompt
+
+    def _write(
+        self,
+        prompts: Sequence[dict[str, Any]],
+        questions: Sequence[Question],
+        between: Callable[[], object] | None,
+    ) -> list[ReasonerAnswer | MedReasonerError]:
+        """Complete the prompts as rows of one batch, each for its own reader."""
+        stops = self._loaded.stop_token_ids
+        stop = StopRows([each.cancelled or _never for each in questions], stops, between)
+        told = {
+            row: RowStreamer(self._loaded.processor.tokenizer, question.on_text, row)
+            for row, question in enumerate(questions)
+            if question.on_text is not None
+        }
+        streamer = RowsStreamer(told, stop.left, stops)
+        inputs = joined(prompts, self._loaded.model.generation_config.pad_token_id)
+        rows = self._complete(inputs, questions[0].request, streamer if told else None, stop)
+        faults = streamer.faults | {
+            row: CancelledError("The inference was cancelled by the caller.")
+            for row, has_left in enumerate(stop.left)
+            if has_left
+        }
+        return [
+            faults.get(row) or self._read_or_fault(question.request, *written)
+            for row, (question, written) in enumerate(zip(questions, rows, strict=True))
+        ]
+
+    def _read_or_fault(
+        self, request: ReasonerRequest, tokens: list[int], chances: list[float]
+    ) -> ReasonerAnswer | MedReasonerError:
+        try:
+            return self._led(request, self._read_row(tokens, chances))
+        except AnswerError as error:
+            return error
 
     @contextmanager
     def _turn(self, cancelled: Cancelled | None) -> Iterator[None]:
@@ -173,6 +265,12 @@ class TransformersReasoner(Reasoner):
             padding_side="left",
         )
         return dict(encoded.to(self._loaded.device, dtype=self._loaded.model.dtype))
+
+    def _prompt(self, request: ReasonerRequest) -> dict[str, Any]:
+        """Model inputs of one prompt."""
+        if self._keeps_prefixes:
+            return self._continue_prefix(request)
+        return self._encode([request])
 
     def _encode(self, requests: Sequence[ReasonerRequest]) -> dict[str, Any]:
         """Model inputs of whole prompts, one row per request."""
@@ -216,38 +314,43 @@ class TransformersReasoner(Reasoner):
         on_text: OnText | None,
         cancelled: Cancelled | None,
     ) -> tuple[ReasonerAnswer, ...]:
-        """Complete every row of ``inputs``."""
-        prompt_tokens = inputs["input_ids"].shape[1]
-        self._check_room(prompt_tokens)
+        """Complete every row of ``inputs``, which one caller asks for."""
+        self._check_room(inputs["input_ids"].shape[1])
+        stop = StopWhenCancelled(cancelled) if cancelled else None
+        streamer = RowStreamer(self._loaded.processor.tokenizer, on_text) if on_text else None
+        rows = self._complete(inputs, request, streamer, stop)
+        if stop is not None and stop.fired:
+            raise_if_cancelled(lambda: True)
+        return tuple(self._read_row(tokens, chances) for tokens, chances in rows)
+
+    def _complete(
+        self,
+        inputs: dict[str, Any],
+        request: ReasonerRequest,
+        streamer: BaseStreamer | None,
+        stop: StoppingCriteria | None,
+    ) -> list[tuple[list[int], list[float]]]:
+        """Of every row of ``inputs`` the tokens that follow, and their log probabilities.
+
+        Args:
+            request: says how they are drawn.
+        """
         model, logprobs = self._loaded.model, TokenLogprobs()
         if "past_key_values" in inputs:
             model.model.rope_deltas = None  # else those of the previous prompt would be used
         processors = [logprobs] + ([GrammarProcessor(self._grammar)] if self._grammar else [])
-        stop = StopWhenCancelled(cancelled) if cancelled else None
-        tokenizer = self._loaded.processor.tokenizer
         with own_random_state(request.seed, self._loaded.device):
             generate = cast("Callable[..., torch.Tensor]", model.generate)
             sequences = generate(
                 **inputs,
-                generation_config=self._decoding(request.temperature),
+                generation_config=decoding_of(model, self._max_new_tokens, request.temperature),
                 logits_processor=LogitsProcessorList(processors),
                 stopping_criteria=StoppingCriteriaList([stop] if stop else []),
-                streamer=FirstRowStreamer(tokenizer, on_text) if on_text else None,
+                streamer=streamer,
             )
-        if stop is not None and stop.fired:
-            raise_if_cancelled(lambda: True)
         chances = logprobs.finish(sequences[:, -1])
-        rows = zip(sequences[:, prompt_tokens:].tolist(), chances.tolist(), strict=True)
-        return tuple(self._read_row(tokens, row_chances) for tokens, row_chances in rows)
-
-    def _decoding(self, temperature: float) -> GenerationConfig:
-        shared = self._loaded.model.generation_config.to_dict() | {
-            "max_new_tokens": self._max_new_tokens,
-            "do_sample": temperature > 0,
-        }
-        if temperature > 0:
-            shared |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
-        return GenerationConfig(**shared)
+        written = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+        return list(zip(written, chances.tolist(), strict=True))
 
     def _check_room(self, prompt_tokens: int) -> None:
         room = self._loaded.context_tokens - self._max_new_tokens
@@ -285,16 +388,10 @@ class TransformersReasoner(Reasoner):
         )
 
 
-def _repeat(inputs: dict[str, Any], rows: int) -> dict[str, Any]:
-    """The single prompt of ``inputs``, once per sample."""
-    if rows == 1:
-        return inputs
-    repeated = {
-        name: value.repeat(rows, *[1] * (value.dim() - 1))
-        for name, value in inputs.items()
-        if isinstance(value, torch.Tensor)
-    }
-    if "past_key_values" in inputs:
-        inputs["past_key_values"].batch_repeat_interleave(rows)
-        repeated["past_key_values"] = inputs["past_key_values"]
-    return repeated
+def _batches(items: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), BATCH_ROWS):
+        yield items[start : start + BATCH_ROWS]
+
+
+def _never() -> bool:
+    return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medreasoner_infer.hooks import Hooks, Work
+from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import Plane, SliceMapping, Volume, Window, slice_count
 from medreasoner_infer.language.follow_up_words import Place
 from medreasoner_infer.language.vocabulary import Where
@@ -128,8 +128,7 @@ def _boxes(
     for start in range(0, len(names), SEARCH_BATCH):
         batch = names[start : start + SEARCH_BATCH]
         requests = [shown.request(question_for(n), reasoner.image_encoding) for n in batch]
-        with hooks.turn(Work.SEARCH) as cancelled:
-            answers = reasoner.answer_batch(requests, cancelled=cancelled)
+        answers = hooks.search(reasoner, requests)
         for name, answer in zip(batch, answers, strict=True):
             box = grounding_in_slice_px(answer.grounding, shown.mapping).bbox_xyxy_px
             if box is not None:

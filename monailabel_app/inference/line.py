@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,15 +18,21 @@ _POLL_S = 0.2
 MOST_PASSED = 32
 _READERS_REMEMBERED = 1024
 
+Wait = Callable[[threading.Event, float], bool]
+
 
 @dataclass(eq=False)
-class _Waiting:
-    """One who waits; ``number`` counts arrivals, ``passed`` those who came later and went first."""
+class Waiting:
+    """One who waits; ``number`` counts arrivals, ``passed`` those who came later and went first.
+
+    ``called_away`` is set where another one does what it waits for; see :meth:`Line.call_away`.
+    """
 
     reader: Hashable
     urgency: int
     number: int
     passed: int = 0
+    called_away: bool = False
     admitted: threading.Event = field(default_factory=threading.Event)
 
 
@@ -46,7 +52,7 @@ class Line:
         self._limit = limit
         self._max_waiting = max_waiting
         self._changing = threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._held: Counter[Hashable] = Counter()
         self._last_admitted: dict[Hashable, int] = {}
         self._numbers = itertools.count()
@@ -80,7 +86,11 @@ class Line:
             self.leave(reader)
 
     def enter(
-        self, reader: Hashable, urgency: int = 0, cancelled: Callable[[], bool] | None = None
+        self,
+        reader: Hashable,
+        urgency: int = 0,
+        cancelled: Callable[[], bool] | None = None,
+        wait: Wait = threading.Event.wait,
     ) -> None:
         """Wait for a place, which :meth:`leave` gives back.
 
@@ -88,28 +98,65 @@ class Line:
             reader: whose work it is.
             urgency: the smaller, the more urgent.
             cancelled: polled while waiting.
+            wait: waits for an event as long as it is told.
 
         Raises:
             ServerBusyError: if the line is full.
             CancelledError: if ``cancelled`` turns true while waiting.
         """
-        waiting = self._queue(reader, urgency)
+        self.wait(self.stand(reader, urgency), cancelled, wait)
+
+    def wait(
+        self,
+        waiting: Waiting,
+        cancelled: Callable[[], bool] | None = None,
+        wait: Wait = threading.Event.wait,
+    ) -> bool:
+        """Whether there is a place after the wait, else ``waiting`` was called away.
+
+        Raises:
+            CancelledError: if ``cancelled`` turns true while waiting.
+        """
         entered = False
         try:
-            while not waiting.admitted.wait(_POLL_S):
+            while not wait(waiting.admitted, _POLL_S):
                 if cancelled is not None and cancelled():
                     raise CancelledError("The caller left while waiting in line.")
             entered = True
         finally:
             if not entered:
                 self._give_up(waiting)
+        return not waiting.called_away
+
+    def call_away(self, among: Sequence[Waiting], most: int) -> list[Waiting]:
+        """Take up to ``most`` of these, as they would be admitted, from the line without a place.
+
+        Those who do not wait any more stay as they are.
+        """
+        called: list[Waiting] = []
+        with self._changing:
+            left = [waiting for waiting in among if waiting in self._waiting]
+            while left and len(called) < most:
+                chosen = min(left, key=self._rank)
+                left.remove(chosen)
+                self._waiting.remove(chosen)
+                self._remember(chosen.reader)
+                chosen.called_away = True
+                chosen.admitted.set()
+                called.append(chosen)
+        return called
 
     def leave(self, reader: Hashable) -> None:
         """Give a place of ``reader`` to the next."""
         with self._changing:
             self._free(reader)
 
-    def _queue(self, reader: Hashable, urgency: int) -> _Waiting:
+    def stand(self, reader: Hashable, urgency: int = 0) -> Waiting:
+        """Stand in the line; :meth:`wait` must follow.
+
+        Raises:
+            ServerBusyError: if the line is full.
+        """
         with self._changing:
             full = self._held.total() >= self._limit and self._max_waiting is not None
             if full and len(self._waiting) >= (self._max_waiting or 0):
@@ -117,16 +164,16 @@ class Line:
                     f"{len(self._waiting)} questions are waiting already and no more are "
                     "accepted; ask again in a moment."
                 )
-            waiting = _Waiting(reader, urgency, next(self._numbers))
+            waiting = Waiting(reader, urgency, next(self._numbers))
             self._waiting.append(waiting)
             self._admit()
             return waiting
 
-    def _give_up(self, waiting: _Waiting) -> None:
+    def _give_up(self, waiting: Waiting) -> None:
         with self._changing:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
-            else:  # admitted while it was about to leave
+            elif not waiting.called_away:  # admitted while it was about to leave
                 self._free(waiting.reader)
 
     def _free(self, reader: Hashable) -> None:
@@ -146,7 +193,7 @@ class Line:
             self._remember(chosen.reader)
             chosen.admitted.set()
 
-    def _rank(self, waiting: _Waiting) -> tuple[bool, int, int, int, int]:
+    def _rank(self, waiting: Waiting) -> tuple[bool, int, int, int, int]:
         return (
             waiting.passed < MOST_PASSED,
             waiting.urgency,

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from medreasoner_infer.hooks import NO_HOOKS, Cancelled, Hooks
 from medreasoner_infer.imaging import Volume, write_mask
@@ -78,6 +78,14 @@ class AnsweringService:
         """Whether a question is worked at or waits."""
         return self.asked > 0 or self.waiting > 0
 
+    def load(self) -> None:
+        """Load both models now, where they will compute.
+
+        Raises:
+            ServiceError: if either is not available.
+        """
+        self._device.run(self._pipeline.load)
+
     def answer(self, call: Call, hooks: Hooks = NO_HOOKS) -> Answer:
         """Answer a question, or segment what the reader drew, and record it.
 
@@ -101,16 +109,14 @@ class AnsweringService:
             ServiceError: if the segmenter is not available, or too many wait.
             CancelledError: if the caller left.
         """
-        turns = replace(
-            hooks, take_turn=self._device.turns_of(asked_by or object(), hooks.cancelled)
-        )
+        turns = self._device.hooks_of(asked_by or object(), hooks)
         with self._measures.faults(), self._clicks.place():
             return self._pipeline.segment(volume, request, turns)
 
     def _answer(self, call: Call, hooks: Hooks) -> Answer:
         # Where nobody logs in, each call stands for a reader.
         reader = call.asked_by or object()
-        turns = replace(hooks, take_turn=self._device.turns_of(reader, hooks.cancelled))
+        turns = self._device.hooks_of(reader, hooks)
         with self._place(call, reader, hooks.cancelled):
             volume = self._volumes.get(call.source)
             request = call.request(volume)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, TypeDecorator
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, TypeDecorator, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -30,6 +30,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=timezone.utc)
 
 
+_HAS_MASK = text("mask_file IS NOT NULL")
+
+
 class Base(DeclarativeBase):
     """Base of all tables."""
 
@@ -38,7 +41,17 @@ class InferenceRow(Base):
     """One inference; ``result`` is the whole result as it went to the client, without the mask."""
 
     __tablename__ = "inferences"
-    __table_args__ = (Index("ix_inferences_image_created", "image_id", "created_at"),)
+    __table_args__ = (
+        Index("ix_inferences_image_created", "image_id", "created_at"),
+        Index("ix_inferences_image_sequence", "image_id", "sequence"),
+        Index(
+            "ix_inferences_kept_masks",
+            "sequence",
+            "mask_bytes",
+            sqlite_where=_HAS_MASK,
+            postgresql_where=_HAS_MASK,
+        ),
+    )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -233,25 +233,27 @@ def test_among_questions_asked_together_each_has_its_own_fault(reasoner) -> None
         Question(request_of(3), cancelled=lambda: True),
         Question(request_of(4), on_text=unheard),
         Question(request_of(5, samples=2)),
+        Question(request_of(5, temperature=1.0)),
         Question(request_of(0, "a?")),
     ]
-    first, long, leaving, gone, deaf, several, last = reasoner.answer_each(asked)
+    first, long, leaving, gone, deaf, several, sampled, last = reasoner.answer_each(asked)
     assert first.completion == reasoner.answer(request_of(0))[0].completion
     assert last.completion == reasoner.answer(request_of(0, "a?"))[0].completion
     assert isinstance(long, InputError)
     assert "Shorten the question" in str(long)
     assert isinstance(several, InputError)
+    assert isinstance(sampled, InputError)
     assert isinstance(leaving, CancelledError)
     assert "</answer>" not in "".join(cut)
     assert isinstance(gone, CancelledError)
     assert isinstance(deaf, CancelledError)
 
 
-def test_between_two_tokens_of_a_batch_others_are_let_pass(reasoner) -> None:
+def test_between_two_pictures_and_two_tokens_of_a_batch_others_are_let_pass(reasoner) -> None:
     passed: list[bool] = []
     asked = [Question(request_of(0)), Question(request_of(1, "a?"))]
     answers = reasoner.answer_each(asked, between=lambda: passed.append(True))
-    assert len(passed) == max(answer.completion_tokens for answer in answers)
+    assert len(passed) == 1 + max(answer.completion_tokens for answer in answers)
 
 
 def test_a_question_that_the_vocabulary_refuses_is_told_at_once(reasoner) -> None:

@@ -13,11 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import (
-    LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
@@ -158,6 +154,8 @@ class TransformersReasoner(Reasoner):
         asked: list[tuple[int, dict[str, Any]]] = []
         with self._turn(None):
             for number, question in enumerate(questions):
+                if number and between is not None:
+                    between()
                 try:
                     refused = self._refusal(question)
                     if refused is None:
@@ -183,6 +181,8 @@ class TransformersReasoner(Reasoner):
         """
         check_request(question.request, self.input_size)
         check_single_samples([question.request])
+        if question.request.temperature > 0:
+            raise InputError("Questions of several readers are answered greedily; expected 0.")
         raise_if_cancelled(question.cancelled)
         refused = self._refused(question.request)
         if refused is not None and question.on_text is not None:

@@ -99,8 +99,13 @@ class Together:
     def _lead(self, first: Asked) -> None:
         with self._take_device(first) as between:
             batch = [first, *self._taken_along(first)]
-            with self._begun(batch):
-                outcomes = self._answered(batch, between)
+            try:
+                with self._begun(batch):
+                    outcomes = self._answered(batch, between)
+            except BaseException as error:  # the process ends: nobody is to wait on
+                for asked in batch:
+                    asked.answer.set_exception(error)
+                raise
         for asked, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 asked.answer.set_exception(outcome)

@@ -279,3 +279,25 @@ def test_a_remote_reasoners_questions_are_asked_beside_each_other_in_their_own_t
         asked = [pool.submit(h.answer, remote, request_of(f"{n}")) for n, h in enumerate(hooks)]
         assert [future.result(WAIT_S).completion for future in asked] == ["0", "1", "2"]
     readers.close()
+
+
+def test_the_models_are_loaded_in_the_thread_in_which_they_compute(tmp_path) -> None:
+    pytest.importorskip("monailabel")
+    from medreasoner_infer.pipeline import Pipeline
+    from monailabel_app.images.volumes import VolumeCache
+    from monailabel_app.inference.service import AnsweringService
+    from monailabel_app.store import RecordStore
+
+    loaded: list[threading.Thread] = []
+    pipeline = Pipeline(
+        lambda: loaded.append(threading.current_thread()) or Writing(),
+        lambda: loaded.append(threading.current_thread()) or Writing(),
+    )
+    readers, records = Readers(), RecordStore(tmp_path)
+    AnsweringService(
+        pipeline, VolumeCache(1 << 20), records, readers.device, 1, 1, readers.measures
+    ).load()
+    computing = readers.work(Work.PROPAGATION, threading.current_thread).result(WAIT_S)
+    assert loaded == [computing, computing]
+    records.close()
+    readers.close()

@@ -8,15 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from medreasoner_infer.errors import CancelledError
+from medreasoner_infer.errors import CancelledError, MedReasonerError
 from medreasoner_infer.imaging import Plane, Volume
 from medreasoner_infer.result import InferenceResult, SliceChoice
-
-if TYPE_CHECKING:
-    from medreasoner_infer.reasoners.base import Reasoner
-    from medreasoner_infer.types import ReasonerAnswer, ReasonerRequest
+from medreasoner_infer.types import ReasonerAnswer, ReasonerRequest
 
 T = TypeVar("T")
 
@@ -54,11 +51,48 @@ class ComputeIn(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Question:
+    """A request of one reader among others: who gets its text, and who may leave it."""
+
+    request: ReasonerRequest
+    on_text: OnText | None = None
+    cancelled: Cancelled | None = None
+
+
+class Answers(Protocol):
+    """What is asked of a reasoner; see :class:`medreasoner_infer.reasoners.Reasoner`."""
+
+    most_together: int
+
+    def answer(
+        self,
+        request: ReasonerRequest,
+        *,
+        on_text: OnText | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> tuple[ReasonerAnswer, ...]:
+        """Of one question."""
+        ...
+
+    def answer_batch(
+        self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
+    ) -> tuple[ReasonerAnswer, ...]:
+        """Of several that one reader asks."""
+        ...
+
+    def answer_each(
+        self, questions: Sequence[Question], *, between: Callable[[], object] | None = None
+    ) -> tuple[ReasonerAnswer | MedReasonerError, ...]:
+        """Of several readers' questions."""
+        ...
+
+
 class AnswerOne(Protocol):
     """Answers one question greedily, in a turn of its own or of several questions together."""
 
     def __call__(
-        self, reasoner: Reasoner, request: ReasonerRequest, on_text: OnText | None, /
+        self, reasoner: Answers, request: ReasonerRequest, on_text: OnText | None, /
     ) -> ReasonerAnswer:
         """As :meth:`Reasoner.answer`."""
         ...
@@ -102,7 +136,7 @@ class Hooks:
                 return piece(cancelled)
             return self.compute_in(work, partial(piece, cancelled))
 
-    def answer(self, reasoner: Reasoner, request: ReasonerRequest) -> ReasonerAnswer:
+    def answer(self, reasoner: Answers, request: ReasonerRequest) -> ReasonerAnswer:
         """The reasoner's greedy answer to the reader's question, told as it is written.
 
         Raises:
@@ -118,7 +152,7 @@ class Hooks:
         return self.compute(Work.ANSWER, piece)
 
     def search(
-        self, reasoner: Reasoner, requests: Sequence[ReasonerRequest]
+        self, reasoner: Answers, requests: Sequence[ReasonerRequest]
     ) -> tuple[ReasonerAnswer, ...]:
         """The reasoner's answers to a part of what is searched, in one turn.
 

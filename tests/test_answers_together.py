@@ -18,8 +18,8 @@ import pytest
 from support.waiting import eventually
 
 from medreasoner_infer.errors import CancelledError, InputError
-from medreasoner_infer.hooks import Hooks, Work
-from medreasoner_infer.reasoners.base import Question, Reasoner
+from medreasoner_infer.hooks import Hooks, Question, Work
+from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 from monailabel_app.inference.compute_thread import ComputeThread
 from monailabel_app.inference.device import Device

@@ -21,11 +21,12 @@ from support.tiny_families import (
 from support.vllm_stub import PIECES, card, running, score, serves, stream
 
 from medreasoner_infer.errors import AnswerError, InputError, ModelUnavailableError
+from medreasoner_infer.hooks import Question
 from medreasoner_infer.imaging import Plane, Volume, slice_mapping
 from medreasoner_infer.models.loading import load_reasoner
 from medreasoner_infer.models.registry import registered_models, resolve_model
 from medreasoner_infer.reasoners import connect_vllm_reasoner, load_transformers_reasoner
-from medreasoner_infer.reasoners.base import Question, ground
+from medreasoner_infer.reasoners.base import ground
 from medreasoner_infer.reasoners.budget import reasoning_chars
 from medreasoner_infer.reasoners.coordinates import (
     PIXELS,

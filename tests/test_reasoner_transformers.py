@@ -23,8 +23,8 @@ from medreasoner_infer.errors import (
     ModelUnavailableError,
     OutOfMemoryError,
 )
+from medreasoner_infer.hooks import Question
 from medreasoner_infer.reasoners import PromptTemplate, load_transformers_reasoner
-from medreasoner_infer.reasoners.base import Question
 from medreasoner_infer.reasoners.families import ImageSizeChangedError
 from medreasoner_infer.reasoners.known_targets import KnownTargets
 from medreasoner_infer.types import ReasonerRequest

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.errors import AnswerError, InputError, MedReasonerError
-from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
+from medreasoner_infer.hooks import Cancelled, OnText, Question, raise_if_cancelled
 from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.prompts import PromptTemplate
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
@@ -19,15 +19,6 @@ from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, Re
 MIN_BOX_SIDE_PX = 1.0
 # An engine decodes more at once than a question may ask for (request.MAX_SAMPLES).
 MAX_COMPLETIONS = 64
-
-
-@dataclass(frozen=True)
-class Question:
-    """A request of one reader among others: who gets its text, and who may leave it."""
-
-    request: ReasonerRequest
-    on_text: OnText | None = None
-    cancelled: Cancelled | None = None
 
 
 class Reasoner(ABC):

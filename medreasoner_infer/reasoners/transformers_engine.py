@@ -20,9 +20,8 @@ from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import AnswerError, CancelledError, InputError, MedReasonerError
-from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
+from medreasoner_infer.hooks import Cancelled, OnText, Question, raise_if_cancelled
 from medreasoner_infer.reasoners.base import (
-    Question,
     Reasoner,
     check_request,
     check_single_samples,

@@ -10,8 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from medreasoner_infer.hooks import Cancelled, Hooks, OnText, TakeTurn, Work
-from medreasoner_infer.reasoners.base import Reasoner
+from medreasoner_infer.hooks import Answers, Cancelled, Hooks, OnText, TakeTurn, Work
 from medreasoner_infer.types import ReasonerAnswer, ReasonerRequest
 from monailabel_app.inference.compute_thread import ComputeThread
 from monailabel_app.inference.line import Line
@@ -124,7 +123,7 @@ class Device:
         self,
         reader: Hashable,
         cancelled: Cancelled | None,
-        reasoner: Reasoner,
+        reasoner: Answers,
         request: ReasonerRequest,
         on_text: OnText | None,
     ) -> ReasonerAnswer:

@@ -10,8 +10,7 @@ from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from medreasoner_infer.hooks import Cancelled, OnText, raise_if_cancelled
-from medreasoner_infer.reasoners.base import Question, Reasoner
+from medreasoner_infer.hooks import Answers, Cancelled, OnText, Question, raise_if_cancelled
 from medreasoner_infer.types import ReasonerAnswer, ReasonerRequest
 from monailabel_app.inference.line import Line, Waiting
 
@@ -23,7 +22,7 @@ class Asked:
     """One reader's question that waits; ``since`` is in seconds of ``time.perf_counter``."""
 
     reader: Hashable
-    reasoner: Reasoner
+    reasoner: Answers
     question: Question
     standing: Waiting
     since: float = field(default_factory=time.perf_counter)
@@ -69,14 +68,14 @@ class Together:
         self,
         reader: Hashable,
         cancelled: Cancelled | None,
-        reasoner: Reasoner,
+        reasoner: Answers,
         request: ReasonerRequest,
         on_text: OnText | None,
     ) -> ReasonerAnswer:
         """The answer to this question.
 
         Raises:
-            CancelledError: if the reader left; else as :meth:`Reasoner.answer`.
+            CancelledError: if the reader left; else as a reasoner.
         """
         told = None if on_text is None else _Told(on_text)
         question = Question(request, told, cancelled)

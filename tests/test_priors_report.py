@@ -106,6 +106,32 @@ def test_validators_find_no_error_and_refer_to_both_studies(compared, tmp_path, 
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", CASES)
+def test_a_comparison_has_all_that_the_viewer_takes_for_granted(compared, kind) -> None:
+    """As OHIF's SR handler reads it: a region on a current image, and one first below a number."""
+    comparison, current, prior = compared(*CASES[kind])
+    report = parsed(change_documents(comparison, current, prior)["report"])
+    groups = [group.ContentSequence for group in report.ContentSequence[-1].ContentSequence]
+    tracked = [
+        next(item.UID for item in items if item.ConceptNameCodeSequence[0].CodeValue == "112040")
+        for items in groups
+    ]
+    assert len(set(tracked)) == 1
+    items = [item for group in groups for item in group]
+    region = next(item for item in items if item.ValueType == "SCOORD")
+    current_images = {frame.image.SOPInstanceUID for frame in current.frames}
+    assert image_of(region) in current_images
+    # The time point's order has no region, and by a tracked one no viewer looks for it.
+    numbers = [item for item in items if item.ValueType == "NUM" and "ContentSequence" in item]
+    assert len(numbers) >= (0 if kind == "absent_in_both" else 3)
+    for number in numbers:
+        assert number.ContentSequence[0].ValueType == "SCOORD"
+
+
+def image_of(region) -> str:
+    return region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+
+
 def references(evidence) -> set[tuple[str, str]]:
     return {
         (study.StudyInstanceUID, each.SeriesInstanceUID)

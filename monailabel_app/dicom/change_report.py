@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A comparison of two examinations as a Comprehensive SR (PS3.3 A.35.3), template TID 1500.
 
-Three measurement groups of one tracking identifier: the target in the current and in the prior
-examination, each with its time point, segment and sizes, and the change. All concepts are DICOM's
-and SNOMED's: by our own coding scheme, reports of single answers are known.
+Four measurement groups of one tracking identifier: where the target is on the current images, or
+the slice on which it was not found; the target in the current and in the prior examination, each
+with its time point, segment and sizes; and the change. The first one is what viewers draw: OHIF
+reads no tracked finding without an SCOORD, and of a number the first item below it only. All
+concepts are DICOM's and SNOMED's: by our own coding scheme, reports of single answers are known.
 
 The report lies in the current study. Images and segmentation of the prior one are *Pertinent Other
 Evidence* (PS3.3 C.17.2.3), as they were acquired for another procedure.
@@ -143,6 +145,7 @@ def _report(comparison: Comparison, points: tuple[_TimePoint, _TimePoint]) -> Da
     ids = _ids(comparison, "report")
     with writing_of("a DICOM report"):
         groups = [
+            _region_group(comparison, current),
             _examination_group(comparison, current, [size.after for size in sizes]),
             _examination_group(comparison, prior, [size.before for size in sizes]),
             _change_group(comparison, current, prior),
@@ -165,6 +168,17 @@ def _report(comparison: Comparison, points: tuple[_TimePoint, _TimePoint]) -> Da
         )
     _set_other_evidence(written, current.source.study_uid)
     return finished(written, series_description([current.segment.label], STATE))
+
+
+def _region_group(
+    comparison: Comparison, current: _TimePoint
+) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(comparison),
+        referenced_region=current.region.image_regions(current.source)[0],
+        finding_type=coded(current.segment.codes.kind),
+        finding_category=coded(current.segment.codes.category),
+    )
 
 
 def _examination_group(
@@ -275,7 +289,7 @@ def _number(
     below = [copy.deepcopy(region) for region in point.region.image_regions(point.source)]
     for item in below:
         item.RelationshipType = sr.RelationshipTypeValues.INFERRED_FROM.value
-    measurement[0].ContentSequence = sr.ContentSequence([within, *below])
+    measurement[0].ContentSequence = sr.ContentSequence([*below, within])
     return measurement
 
 

@@ -14,7 +14,7 @@ const { labelmapOfImages, labelmapOfVolume } = await at('labelmap.js');
 const { nrrdOf } = await at('nrrd.js');
 const sessions = await at('session.js');
 const { active, allowed, askedTexts, earlierQuestions, followedUp, initialState, listed } = sessions;
-const { reduce, shown } = sessions;
+const { hasUnstored, reduce, shown } = sessions;
 const targetModule = await at('target.js');
 const { aboutOf, calling, measure, onSliceAt, sentPrompts, targetOfRecord } = targetModule;
 const { marksOf, withLasso, withPoint, withScribble, withoutPoint } = targetModule;
@@ -22,6 +22,7 @@ const { isClick, lassoed, scribbled } = await at('stroke.js');
 const words = await at('words.js');
 const { describeAnswer, describeCheck, describeDecision, describeFault, describeRecord } = words;
 const { describeAbout, describeCommand, describePoint, describeTarget } = words;
+const { isWithAlt, meaningOf } = await at('keys.js');
 const { Picture } = await at('picture.js');
 const { Api } = await at('api.js');
 
@@ -110,7 +111,7 @@ test('what was painted is read back', () => {
   const runs = [1, 2, 9, 1, 11];
   const target = new Uint8Array(24);
   paintRuns(runs, SHAPE, mapping, target, 1);
-  assert.deepEqual(gatherMask(target, SHAPE, mapping, 1), unpackRuns(runs));
+  assert.deepEqual(gatherMask(target, SHAPE, mapping), unpackRuns(runs));
 });
 
 test('other voxels than those shown are refused', () => {
@@ -1007,4 +1008,133 @@ test('questions that were asked on the study can be taken again, each once', () 
   assert.deepEqual(askedTexts({ local, archived }), ['liver', 'spleen']);
   const many = Array.from({ length: 30 }, (_, n) => record(`${n}`, `q${n}`, `2026-01-01T10:00:${n + 10}Z`));
   assert.equal(askedTexts({ local: many, archived: [] }).length, 12);
+});
+
+// --- what could be lost or differ without a word --------------------------------------------------
+
+const during = (action, kind = 'click') => {
+  const [start, ...rest] = corrected(kind, ON_SLICE);
+  return run([start, action, ...rest], run(ANSWERED));
+};
+
+test('a name and a choice to hide that are given while a click is on its way outlive it', () => {
+  const named = during({ type: 'renamed', id: 'target-1', name: 'Liver' });
+  assert.deepEqual([active(named).edit.name, maskOf(named)], ['Liver', ON_SLICE]);
+  assert.equal(active(undo(named)).edit.name, 'Liver');
+  const hidden = during({ type: 'hidden', id: 'target-1' });
+  assert.deepEqual([active(hidden).edit.hidden, maskOf(hidden)], [true, ON_SLICE]);
+});
+
+test('a target that is deleted while a click is on its way does not come back by it', () => {
+  const [start] = corrected('click', ON_SLICE);
+  const state = run([start, { type: 'removed', id: 'target-1' }], run(ANSWERED));
+  assert.deepEqual([listed(state), state.draft, state.phase], [[], null, 'idle']);
+  assert.deepEqual(maskOf(undo(state)), IN_VOLUME);
+  const unanswered = run([...asked(), { type: 'removed', id: 'target-1' }]);
+  assert.deepEqual([listed(unanswered), unanswered.draft], [[], null]);
+});
+
+test('hiding is undone and done again, and one goes on with the target of before', () => {
+  const two = run([...ANSWERED, ...answered('r')]);
+  const hidden = reduce(two, { type: 'hidden', id: 'target-1' });
+  const seen = state => listed(state).map(({ edit }) => edit.hidden);
+  assert.deepEqual(seen(hidden), [true, false]);
+  assert.equal(active(hidden).id, 'target-2');
+  assert.equal(describeCommand(hidden.past.at(-1)), 'hide or show: Target 1');
+  assert.deepEqual(seen(undo(hidden)), [false, false]);
+  assert.deepEqual(seen(redo(undo(hidden))), [true, false]);
+  const reset = run([{ type: 'selected', id: 'target-1' }, { type: 'reset' }], hidden);
+  assert.deepEqual(seen(reset), [true, false]);
+});
+
+test('an earlier question that is here already is looked at, whatever was under way', () => {
+  const record = { inference_id: 'q', image_id: '1.2', result: ANSWER };
+  const state = run([...asked('Next?'), { type: 'shown', record, mask: null }], run(ANSWERED));
+  assert.deepEqual([state.phase, state.draft, active(state).question], ['idle', null, 'q']);
+  assert.equal(allowed(state).ask, true);
+});
+
+test('what was decided in another tab is known here, and what was edited there is not what is here', () => {
+  const decided = (outcome, decided_at) => ({
+    type: 'listed',
+    records: [{ inference_id: 'q', decision: { outcome, decided_at }, pacs: [{ state: 'sent' }] }],
+  });
+  const accepted = reduce(run(ANSWERED), decided('accepted', '2026-01-02T00:00:00+00:00'));
+  assert.deepEqual(describeTarget(active(accepted)), { state: 'accepted', alert: false });
+  assert.deepEqual([allowed(accepted).accept, allowed(accepted).reject], [false, false]);
+  const edited = reduce(accepted, decided('edited', '2026-01-03T00:00:00+00:00'));
+  assert.deepEqual(describeTarget(active(edited)), { state: 'edited, changed since', alert: true });
+  const older = reduce(edited, decided('accepted', '2026-01-02T00:00:00+00:00'));
+  assert.equal(active(older).stored.outcome, 'edited');
+});
+
+test('the mask of the model is not said to be what was stored of an edited answer', () => {
+  const decision = { outcome: 'edited', decided_at: '2026-01-02T00:00:00+00:00' };
+  const of = values => ({ inference_id: 'old', image_id: '1.2', result: ANSWER, decision, ...values });
+  const shownAs = record => {
+    const show = { type: 'shown', record, mask: { runs: ON_SLICE, ...GRID } };
+    return describeTarget(active(reduce(initialState(), show))).state;
+  };
+  assert.equal(shownAs(of({ archived: true })), 'edited');
+  assert.equal(shownAs(of({ pacs: [{ state: 'pending' }] })), 'edited, changed since');
+});
+
+test('a study that is shown again has its targets, and what can be undone, but nothing under way', () => {
+  const [start] = corrected('click', ON_SLICE);
+  const left = run([start], run(ANSWERED));
+  const other = reduce(left, { type: 'opened' });
+  assert.deepEqual([listed(other), other.past], [[], []]);
+  const again = reduce(other, { type: 'opened', kept: left });
+  assert.deepEqual([maskOf(again), again.draft, again.phase], [IN_VOLUME, null, 'idle']);
+  assert.deepEqual(listed(undo(again)), []);
+});
+
+test('the browser has something to ask about where an edited mask was not stored', () => {
+  const edited = brushed(run(ANSWERED), ON_SLICE);
+  assert.deepEqual([run(ANSWERED), edited, undo(edited)].map(hasUnstored), [false, true, false]);
+  const record = { decision: { outcome: 'edited' }, pacs: [] };
+  const stored = { type: 'stored', id: 'target-1', record, mask: ON_SLICE, name: 'Target 1', check: null };
+  assert.equal(hasUnstored(reduce(edited, stored)), false);
+});
+
+test('what the viewer paints as another segment of a target is of that target', () => {
+  const mapping = gridMapping({ affine: ROWS, shape: SHAPE }, { affine: ROWS, shape: SHAPE });
+  const values = unpackRuns([1, 2, 9, 1, 11]);
+  values[5] = 2;
+  assert.deepEqual(packRuns(gatherMask(values, SHAPE, mapping)), [1, 2, 2, 1, 6, 1, 11]);
+});
+
+// --- keys ----------------------------------------------------------------------------------------
+
+const key = (name, held = {}, inside = []) => ({
+  key: name,
+  altKey: false,
+  ctrlKey: false,
+  metaKey: false,
+  shiftKey: false,
+  ...held,
+  target: {
+    matches: () => inside.includes('text'),
+    closest: () => (inside.includes('name') ? {} : null),
+  },
+});
+
+test('keys mean the same wherever they are pressed, but in a text they edit it', () => {
+  const [ctrl, meta, alt] = [{ ctrlKey: true }, { metaKey: true }, { altKey: true }];
+  const undone = [key('z', ctrl), key('Z', meta), key('z', { ...ctrl, shiftKey: true }), key('y', ctrl)];
+  assert.deepEqual(undone.map(meaningOf), ['undo', 'undo', 'redo', 'redo']);
+  assert.equal(meaningOf(key('z', ctrl, ['text'])), null);
+  assert.equal(meaningOf(key('z')), null);
+  assert.deepEqual([key('Enter', alt), key('Enter')].map(meaningOf), ['store', null]);
+  assert.deepEqual([key('Escape'), key('Escape', {}, ['text'])].map(meaningOf), ['escape', 'escape']);
+  assert.equal(meaningOf(key('Escape', {}, ['text', 'name'])), null);
+});
+
+test('a letter that is written by AltGr is no shortcut', () => {
+  const held = { altKey: true, ctrlKey: true };
+  assert.equal(meaningOf(key('Enter', held)), null);
+  assert.equal(meaningOf(key('z', held)), null);
+  const graph = { ...key('@', { altKey: true }), getModifierState: name => name === 'AltGraph' };
+  assert.deepEqual([isWithAlt(key('q', { altKey: true })), isWithAlt(key('q', held)), isWithAlt(graph)],
+    [true, false, false]);
 });

@@ -239,23 +239,62 @@ def test_a_segment_deleted_in_the_viewer_is_no_mask_to_submit(reader, room) -> N
     assert total(reader.voxels_on_screen()) > 100
 
 
-def test_escape_leaves_the_mode_and_ends_a_drag(reader, room) -> None:
+@pytest.mark.parametrize("mode", ["Draw box", "Click outside", "Lasso outside"])
+def test_escape_leaves_the_mode_and_ends_a_drag(reader, room, mode) -> None:
     answered(reader, LIVER)
     known = len(room.records(room.ct))
     box = reader.drawn_box()
-    reader.button("Draw box").click()
-    reader.page.mouse.move(box.left, box.top)
-    reader.page.mouse.down()
-    reader.page.mouse.move((box.left + box.right) / 2, (box.top + box.bottom) / 2, steps=3)
+    drag_begun(reader, mode)
     reader.page.keyboard.press("Escape")
     reader.page.mouse.up()
-    expect(reader.button("Draw box")).to_have_attribute("aria-pressed", "false")
+    expect(reader.button(mode)).to_have_attribute("aria-pressed", "false")
+    expect(reader.page.locator(DRAWN_LINES)).to_have_count(0)
     again = reader.drawn_box()
     assert [again.right, again.bottom] == pytest.approx([box.right, box.bottom], abs=1)
     assert len(room.records(room.ct)) == known
     expect(reader.button("Accept")).to_be_enabled()
     expect(reader.button("Submit mask as edited")).to_be_disabled()
     expect(reader.facts).to_contain_text("cm²")
+
+
+DRAWN_LINES = ".medreasoner-overlay polyline, .medreasoner-overlay polygon"
+
+
+def drag_begun(reader: Reader, mode: str) -> None:
+    """A drag from the box's corner to its middle and down, with the button still pressed."""
+    box = reader.drawn_box()
+    reader.button(mode).click()
+    reader.page.mouse.move(box.left, box.top)
+    reader.page.mouse.down()
+    middle = (box.left + box.right) / 2, (box.top + box.bottom) / 2
+    reader.page.mouse.move(*middle, steps=3)
+    reader.page.mouse.move(middle[0], box.bottom, steps=3)
+
+
+def test_a_drag_that_is_lifted_beside_the_image_has_ended(reader) -> None:
+    answered(reader, LIVER)
+    drag_begun(reader, "Lasso outside")
+    expect(reader.page.locator(DRAWN_LINES)).to_have_count(1)
+    reader.page.mouse.move(20, 20, steps=3)
+    reader.page.mouse.up()
+    expect(reader.button("Undo")).to_have_attribute("title", re.compile("^lasso"))
+    reader.wait_until_corrected()
+    reader.page.keyboard.press("Escape")
+
+
+def test_another_button_of_the_mouse_marks_nothing(reader, room) -> None:
+    answered(reader, LIVER)
+    known = len(room.records(room.ct))
+    box = reader.drawn_box()
+    reader.button("Click outside").click()
+    for button in ("right", "middle"):
+        reader.page.mouse.click(
+            (box.left + box.right) / 2, (box.top + box.bottom) / 2, button=button
+        )
+    reader.page.keyboard.press("Escape")
+    reader.wait_until_corrected()
+    assert len(room.records(room.ct)) == known
+    expect(reader.button("Accept")).to_be_enabled()
 
 
 def test_the_window_on_the_screen_is_read_by_the_model_and_named(reader, room) -> None:
@@ -336,6 +375,31 @@ def test_the_first_key_opens_the_tab_and_what_is_typed_goes_into_the_question(
     reader.page.close()
 
 
+def test_keys_do_not_reach_the_viewer_when_what_had_the_focus_is_gone(reader) -> None:
+    """A deleted row, a button that can be pressed no more: "1" is a key for another window."""
+    answered(reader, LIVER)
+    window = re.compile(r"W:\s*300")
+    expect(reader.pane).to_contain_text(window)
+    reader.tab.get_by_role("button", name=re.compile("^Delete")).focus()
+    reader.page.keyboard.press("Enter")
+    expect(reader.targets).to_have_count(0)
+    reader.page.keyboard.press("1")
+    reader.button("Undo").focus()
+    for _ in range(2):
+        reader.page.keyboard.press("Enter")
+    reader.page.keyboard.press("1")
+    reader.page.wait_for_timeout(300)
+    expect(reader.pane).to_contain_text(window)
+
+
+def test_a_letter_that_is_written_by_alt_gr_goes_into_the_text(reader) -> None:
+    """On a German keyboard AltGr, which is Ctrl and Alt, makes "@" of Q."""
+    answered(reader, LIVER)
+    reader.tab.get_by_label("Reason for rejecting").focus()
+    reader.page.keyboard.press("Control+Alt+q")
+    expect(reader.tab.get_by_label("Reason for rejecting")).to_be_focused()
+
+
 def test_axe_finds_nothing_in_the_tab(reader) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is absent; run npm ci")
@@ -413,9 +477,32 @@ def test_what_can_be_decided_is_in_sight_and_the_page_is_dark(reader, size) -> N
             )
             >= 4.5
         )
+        assert reader.tab.evaluate(CUT_TEXTS) == []
         reader.picture(f"targets-{width}x{height}")
     finally:
         reader.page.set_viewport_size(before)
+
+
+# Texts that are wider than their place, but for those that only a screen reader says, and choices
+# that do not fit into their field.
+CUT_TEXTS = """tab => {
+  const cut = [...tab.querySelectorAll('button, label, h2')]
+    .filter(element => element.offsetParent && element.clientWidth > 1)
+    .filter(element => element.scrollWidth > element.clientWidth + 1)
+    .map(element => element.textContent);
+  for (const select of tab.querySelectorAll('select')) {
+    const isOpened = option => option.value === '' || !select.querySelector('optgroup');
+    for (const option of [...select.options].filter(isOpened)) {
+      const alone = select.cloneNode(false);
+      alone.append(option.cloneNode(true));
+      Object.assign(alone.style, { maxWidth: 'none', flex: 'none', position: 'absolute' });
+      select.after(alone);
+      if (select.offsetParent && alone.offsetWidth > select.offsetWidth + 1) cut.push(option.text);
+      alone.remove();
+    }
+  }
+  return cut;
+}"""
 
 
 def contrast(first: float, second: float) -> float:

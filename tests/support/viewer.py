@@ -137,6 +137,10 @@ class Reader:
 
     def open_from_worklist(self, study_uid: str, patient: str, mode: str) -> None:
         self.page.goto(f"{self.server}/ohif/")
+        self.choose_row(study_uid, patient, mode)
+
+    def choose_row(self, study_uid: str, patient: str, mode: str) -> None:
+        """In the worklist that is shown."""
         row = self.page.locator("tr").filter(has_text=patient).first
         row.click()
         self.page.locator(f'[data-cy="mode-{mode}-{study_uid}"]').click()

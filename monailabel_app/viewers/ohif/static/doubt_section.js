@@ -13,7 +13,9 @@ import {
   pictureOf,
   unpackCounts,
 } from './doubt.js';
+import { setDisabled } from './focus.js';
 import { cutAxis } from './grid.js';
+import { isWithAlt } from './keys.js';
 import { IMAGE_RENDERED } from './viewer.js';
 
 const ALPHA = 128;
@@ -65,15 +67,14 @@ export class DoubtSection {
     if (doubt !== null) {
       this.#map.hidden = doubt.map === null;
       const isFew = doubt.doubtful_slices.length === 0 || this.#affine === null;
-      this.#previous.disabled = isFew;
-      this.#next.disabled = isFew;
+      for (const button of [this.#previous, this.#next]) setDisabled(button, isFew);
     }
     this.draw();
   }
 
   /** Whether a key was one of this section's. */
   takesKey(event) {
-    if (!event.altKey || event.ctrlKey || event.metaKey || this.#target === null) return false;
+    if (!isWithAlt(event) || this.#target === null) return false;
     const step = KEYS[event.code];
     if (event.code === 'KeyM' && !this.#map.hidden) this.#toggle();
     else if (step !== undefined && !this.#next.disabled) this.go(step);

@@ -2,6 +2,7 @@
 // The extension that OHIF registers: one tab on the right.
 
 import { Api } from './api.js';
+import { isWithAlt } from './keys.js';
 import { NextImage } from './next.js';
 import { Panel } from './panel.js';
 import { Viewer } from './viewer.js';
@@ -16,10 +17,12 @@ export function createExtension({ servicesManager, commandsManager, extensionMan
   // Outlives the tab, which OHIF takes from the page whenever another one is opened.
   const page = Object.assign(document.createElement('div'), { className: 'medreasoner' });
   const openTab = () => panelService.activatePanel(PANEL, true);
+  // Of the studies that were shown, so that a look at the worklist loses nothing.
+  const kept = new Map();
   let panel = null;
 
   function onShortcut(event) {
-    if (!event.altKey || event.code !== SHORTCUT) return;
+    if (!isWithAlt(event) || event.code !== SHORTCUT) return;
     event.preventDefault();
     if (!page.isConnected) openTab();
     focusWhenShown();
@@ -51,14 +54,14 @@ export function createExtension({ servicesManager, commandsManager, extensionMan
       const { services } = servicesManager;
       const viewer = new Viewer(services);
       const api = new Api();
-      panel = new Panel(page, { viewer, services, api, onSegmentation: stay });
-      page.querySelector('.notice').before(new NextImage(api).element);
-      document.addEventListener('keydown', onShortcut);
+      panel = new Panel(page, { viewer, services, api, onSegmentation: stay, kept });
+      page.querySelector('.middle').append(new NextImage(api).element);
+      document.addEventListener('keydown', onShortcut, true);
       // The mode itself sets its panels right after this.
       setTimeout(() => panelService.addPanel('right', PANEL), 0);
     },
     onModeExit() {
-      document.removeEventListener('keydown', onShortcut);
+      document.removeEventListener('keydown', onShortcut, true);
       panel?.close();
       panel = null;
     },

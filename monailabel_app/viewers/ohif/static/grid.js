@@ -87,8 +87,8 @@ export function paintRuns(runs, shape, mapping, target, value) {
   });
 }
 
-/** The viewer's array read back onto the server's grid: 1 where it holds `value`. */
-export function gatherMask(source, shape, mapping, value) {
+/** The viewer's array read back onto the server's grid: 1 where it holds anything. */
+export function gatherMask(source, shape, mapping) {
   const [width, height, depth] = shape;
   const [stepI, stepJ, stepK] = mapping.steps;
   const mask = new Uint8Array(width * height * depth);
@@ -97,7 +97,7 @@ export function gatherMask(source, shape, mapping, value) {
     for (let j = 0; j < height; j += 1) {
       let place = mapping.start + j * stepJ + k * stepK;
       for (let i = 0; i < width; i += 1, at += 1, place += stepI) {
-        if (source[place] === value) mask[at] = 1;
+        if (source[place] !== 0) mask[at] = 1;
       }
     }
   }

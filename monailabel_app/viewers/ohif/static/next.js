@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What to label next: which image, by which strategy, and why.
 
+import { setDisabled } from './focus.js';
 import { describeFault } from './words.js';
 
 export const STRATEGIES = {
-  combined: 'All reasons together',
-  uncertainty: 'Where the model is unsure',
-  disagreement: 'Where its answers differ',
-  coverage: 'What has few masks',
-  novelty: 'What looks new',
+  combined: 'All reasons',
+  uncertainty: 'Unsure answers',
+  disagreement: 'Answers differ',
+  coverage: 'Few masks yet',
+  novelty: 'Looks new',
   random: 'At random',
 };
 // The end of a UID tells series apart and fits into the tab.
@@ -73,7 +74,7 @@ export class NextImage {
   async #suggest() {
     const { strategy, suggest, said, open } = this.#parts;
     // Each offer counts as taken, so that two clicks would take two.
-    suggest.disabled = true;
+    setDisabled(suggest, true);
     open.hidden = true;
     try {
       const offer = await this.#api.next(strategy.value);
@@ -84,7 +85,7 @@ export class NextImage {
     } catch (error) {
       said.textContent = describeFault(error);
     } finally {
-      suggest.disabled = false;
+      setDisabled(suggest, false);
     }
   }
 }

@@ -43,7 +43,14 @@ export class Overlay {
     }
     this.#layer.addEventListener('pointerdown', event => {
       event.stopPropagation();
+      if (event.button !== 0) return;
+      // The hand may leave the image and lift elsewhere.
+      this.#layer.setPointerCapture(event.pointerId);
       this.#path = [at(event)];
+    });
+    this.#layer.addEventListener('pointercancel', () => {
+      this.#path = null;
+      this.draw();
     });
     this.#layer.addEventListener('pointermove', event => {
       if (this.#path === null) return;

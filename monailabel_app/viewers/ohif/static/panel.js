@@ -3,6 +3,7 @@
 
 import { knownTargets } from './checks.js';
 import { DoubtSection } from './doubt_section.js';
+import { meaningOf } from './keys.js';
 import { isMeasurement, sentAbout, shownSizes } from './measure.js';
 import { nrrdOf } from './nrrd.js';
 import { Overlay, isInsideMode } from './overlay.js';
@@ -15,6 +16,7 @@ import {
   active,
   allowed,
   followedUp,
+  hasUnstored,
   initialState,
   listed,
   lastAnswered,
@@ -52,6 +54,9 @@ export class Panel {
   #state = initialState();
   #leave = null;
   #study = null;
+  // What was known of each study when another one was shown.
+  #kept;
+  #isStoring = false;
   // Masks are shown one state after the other.
   #turn = Promise.resolve();
   #stroke = null;
@@ -60,10 +65,14 @@ export class Panel {
   #channel = new BroadcastChannel(CHANNEL);
   #closing = new AbortController();
 
-  /** `onSegmentation()` is called when a segmentation was added, which may change the tab. */
-  constructor(root, { viewer, services, api, onSegmentation }) {
+  /**
+   * `onSegmentation()` is called when a segmentation was added, which may change the tab; `kept` is a
+   * Map of the sessions of studies that were shown before.
+   */
+  constructor(root, { viewer, services, api, onSegmentation, kept }) {
     this.#viewer = viewer;
     this.#api = api;
+    this.#kept = kept;
     const attempt = action => (...values) => this.#attempt(() => action(...values));
     this.#doubt = new DoubtSection(viewer, attempt);
     this.#view = new View(root, {
@@ -80,9 +89,9 @@ export class Panel {
       undo: attempt(() => this.#undo('undo')),
       redo: attempt(() => this.#undo('redo')),
       select: attempt(id => this.#select(id)),
-      hide: id => this.#dispatch({ type: 'hidden', id }),
+      hide: attempt(id => this.#change({ type: 'hidden', id })),
       rename: attempt((id, name) => this.#change({ type: 'renamed', id, name })),
-      remove: attempt(id => this.#change({ type: 'removed', id })),
+      remove: attempt(id => this.#remove(id)),
       accept: attempt(() => this.#store()),
       submit: attempt(() => this.#store()),
       reject: attempt(() => this.#reject()),
@@ -90,7 +99,8 @@ export class Panel {
       readAgain: attempt(() => this.#listArchived()),
       seriesName: series => this.#viewer.seriesName(series),
     }, [this.#doubt.section]);
-    this.#priors = new Priors({ api, attempt, asked: () => this.#asked() });
+    const recorded = () => this.#tellRecorded();
+    this.#priors = new Priors({ api, attempt, asked: () => this.#asked(), recorded });
     root.querySelector('.middle').append(this.#priors.root);
     this.#overlay = new Overlay(viewer, {
       onBox: attempt(corners => this.#correctBox(corners)),
@@ -100,7 +110,10 @@ export class Panel {
     });
     this.#segments = new Segments(services, {
       painted: () => this.#awaitStroke(),
-      removed: id => this.#dispatch({ type: 'removed', id }),
+      removed: id => this.#drop(id),
+      renamed: (id, name) => this.#dispatch({ type: 'renamed', id, name }),
+      coloured: (id, colour) => this.#dispatch({ type: 'coloured', id, colour }),
+      hidden: id => this.#dispatch({ type: 'hidden', id }),
       added: onSegmentation,
     });
     this.#listen(attempt);
@@ -118,7 +131,13 @@ export class Panel {
     for (const name of ['pointerup', 'pointercancel']) {
       document.addEventListener(name, () => this.#release(), options);
     }
+    window.addEventListener('beforeunload', event => this.#onUnload(event), { signal });
     this.#channel.addEventListener('message', attempt(() => this.#readHistory()), { signal });
+  }
+
+  /** The browser asks before what nobody keeps is lost. */
+  #onUnload(event) {
+    if ([...this.#kept.values(), this.#state].some(hasUnstored)) event.preventDefault();
   }
 
   /** Put the cursor into the question. */
@@ -130,6 +149,7 @@ export class Panel {
   close() {
     this.#leave?.abort();
     this.#priors.leave();
+    this.#keep();
     this.#closing.abort();
     this.#channel.close();
     this.#segments.close();
@@ -163,25 +183,21 @@ export class Panel {
   // --- keys --------------------------------------------------------------------------------------
 
   #onKey(event) {
-    const isUndo = (event.ctrlKey || event.metaKey) && !event.altKey;
-    const name = { z: event.shiftKey ? 'redo' : 'undo', y: 'redo' }[event.key.toLowerCase()];
-    // In a text field these keys edit the text.
-    if (isUndo && name && !isText(event.target)) {
+    const meaning = meaningOf(event);
+    if (meaning === 'escape') this.#attempt(() => this.#escape());
+    else if (meaning !== null || this.#doubt.takesKey(event)) {
       event.preventDefault();
       event.stopPropagation();
-      this.#attempt(() => this.#undo(name));
-    } else if (event.altKey && event.key === 'Enter') {
-      event.preventDefault();
-      event.stopPropagation();
-      this.#attempt(() => this.#storeByKey());
-    } else if (this.#doubt.takesKey(event)) {
-      event.preventDefault();
-      event.stopPropagation();
-    } else if (event.key === 'Escape') this.#attempt(() => this.#escape());
+    }
+    if (meaning === 'store') this.#attempt(() => this.#storeByKey());
+    if (meaning === 'undo' || meaning === 'redo') this.#attempt(() => this.#undo(meaning));
   }
 
   #escape() {
-    if (this.#overlay.mode === null) return this.#cancel();
+    if (this.#overlay.mode === null) {
+      this.#priors.leave();
+      return this.#cancel();
+    }
     this.#setMode(null);
     this.#drawnPrompts = null;
     return this.#drawPrompts();
@@ -192,13 +208,24 @@ export class Panel {
   async #follow() {
     const { study } = this.#viewer;
     if (study !== null && study !== this.#study) {
+      this.#leave?.abort();
+      this.#setMode(null);
+      shown(this.#state).forEach(target => this.#takeStroke(target));
+      this.#keep();
       this.#study = study;
       this.#segments.clear();
-      this.#dispatch({ type: 'opened' });
+      const kept = this.#kept.get(study);
+      this.#kept.delete(study);
+      this.#dispatch({ type: 'opened', kept });
       await this.#readHistory();
     }
     await this.#draw();
     await this.#priors.follow(this.#viewer.series);
+  }
+
+  /** Another study, or none, is about to be shown; what was made of this one is there again later. */
+  #keep() {
+    if (this.#study !== null) this.#kept.set(this.#study, this.#state);
   }
 
   /** What both examinations are asked: the question, or that of the target, on this slice. */
@@ -214,16 +241,25 @@ export class Panel {
   }
 
   async #list() {
-    this.#dispatch({ type: 'listed', records: await this.#api.history(this.#study) });
+    const study = this.#study;
+    if (study === null) return;
+    const records = await this.#api.history(study);
+    if (study === this.#study) this.#dispatch({ type: 'listed', records });
   }
 
   async #listArchived() {
-    try {
-      this.#dispatch({ type: 'archived', ...(await this.#api.archived(this.#study)) });
-    } catch (error) {
-      // The server's own records are listed all the same.
-      this.#dispatch({ type: 'archived', records: [], unreadable: [describeFault(error)] });
-    }
+    const study = this.#study;
+    if (study === null) return;
+    // The server's own records are listed all the same.
+    const unread = error => ({ records: [], unreadable: [describeFault(error)] });
+    const found = await this.#api.archived(study).catch(unread);
+    if (study === this.#study) this.#dispatch({ type: 'archived', ...found });
+  }
+
+  /** List what was recorded here, in other tabs as well. */
+  async #tellRecorded() {
+    this.#channel.postMessage('recorded');
+    await this.#readHistory();
   }
 
   // --- masks and prompts on the screen -----------------------------------------------------------
@@ -240,8 +276,17 @@ export class Panel {
     if (series === null) return;
     const here = () => shown(this.#state).filter(target => target.series === series);
     here().forEach(target => this.#takeStroke(target));
+    this.#placePicture(here());
     await this.#segments.show(here(), active(this.#state)?.id, this.#viewer.place);
     this.#drawPrompts();
+  }
+
+  /** Of a study that is shown again the viewer may not know yet where the pixels of a picture lie. */
+  #placePicture(targets) {
+    const known = targets.find(({ edit }) => edit.grid !== null);
+    if (known && !this.#viewer.hasGrid) {
+      this.#viewer.setGrid(known.edit.grid.ijk_to_lps, known.edit.answer.slice);
+    }
   }
 
   #drawPrompts() {
@@ -257,7 +302,8 @@ export class Panel {
   }
 
   #takeStroke(target) {
-    const painted = this.#segments.takePainted(target, this.#viewer.mappingOf);
+    const mappingOf = (...grids) => this.#viewer.mappingOf(...grids, target.series);
+    const painted = this.#segments.takePainted(target, mappingOf);
     if (painted === null || sameRuns(painted.before, painted.after)) return;
     this.#dispatch({ type: 'brushed', id: target.id, ...painted });
     const { mask } = shown(this.#state).find(({ id }) => id === target.id).edit;
@@ -452,6 +498,18 @@ export class Panel {
     await this.#draw();
   }
 
+  async #remove(id) {
+    await this.#draw();
+    this.#drop(id);
+    await this.#draw();
+  }
+
+  /** A target goes, and with it what is being made of it. */
+  #drop(id) {
+    if (this.#state.draft?.target.id === id) this.#leave?.abort();
+    this.#dispatch({ type: 'removed', id });
+  }
+
   async #undo(name) {
     await this.#draw();
     if (allowed(this.#state)[name]) await this.#change({ type: `${name === 'undo' ? 'un' : 're'}done` });
@@ -469,10 +527,24 @@ export class Panel {
 
   // --- decisions ---------------------------------------------------------------------------------
 
-  /** Have the server keep what is on the screen. */
+  /** Have the server keep what is on the screen, once however often it is pressed. */
   async #store() {
+    if (this.#isStoring) return;
+    this.#isStoring = true;
+    try {
+      await this.#storeShown();
+    } finally {
+      this.#isStoring = false;
+    }
+  }
+
+  async #storeShown() {
+    this.#needSameSeries();
     await this.#draw();
     const target = active(this.#state);
+    if (target.edit.hidden && target.edit.mask !== null) {
+      throw new Error('The mask is hidden; show it, so that what is stored has been seen.');
+    }
     const { series, inferenceId, edit } = target;
     const { mask, grid } = edit;
     let check = null;
@@ -508,8 +580,7 @@ export class Panel {
   async #decided({ id, inferenceId, edit }, check) {
     const record = await this.#api.record(inferenceId);
     this.#dispatch({ type: 'stored', id, record, mask: edit.mask, name: edit.name, check });
-    this.#channel.postMessage('recorded');
-    await this.#readHistory();
+    await this.#tellRecorded();
   }
 
   async #show(record) {
@@ -528,10 +599,6 @@ export class Panel {
     this.#overlay.setMode(mode);
     this.#render();
   }
-}
-
-function isText(element) {
-  return element.matches?.('textarea, select, [contenteditable], input:not([type="checkbox"])') ?? false;
 }
 
 /** The mask that new points correct, as the server takes it; nothing where there is none. */

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Earlier examinations of the patient: choose one, ask both, read what has changed.
 
+import { setDisabled } from './focus.js';
+
 /** YYYYMMDD as YYYY-MM-DD; other texts as they are. */
 export function shownDate(date) {
   return /^\d{8}$/.test(date) ? `${date.slice(0, 4)}-${date.slice(4, 6)}-${date.slice(6)}` : date;
@@ -14,10 +16,15 @@ export function describePrior({ study_date, modality, body_part, description }) 
 
 /** Head and rows of the table of a comparison, as texts. */
 export function tableOf({ prior_date, current_date, rows }) {
-  const head = ['', `prior ${shownDate(prior_date)}`, `current ${shownDate(current_date)}`, 'change', ''];
+  const head = ['', `prior ${shownDate(prior_date)}`, `current ${shownDate(current_date)}`, 'change'];
   return {
     head: head.map(text => text.trim()),
-    rows: rows.map(({ name, before, after, change, verdict }) => [name, before, after, change, verdict]),
+    rows: rows.map(({ name, before, after, change, verdict }) => [
+      name,
+      before,
+      after,
+      [change, verdict].filter(Boolean).join(': '),
+    ]),
   };
 }
 
@@ -41,18 +48,21 @@ function element(tag, properties = {}, children = []) {
 
 /**
  * The section of the tab, `root`. `asked()` is what the reader asks, with slice and window;
- * `attempt(action)` makes a handler whose faults are shown.
+ * `recorded()` is called when both answers are recorded; `attempt(action)` makes a handler whose
+ * faults are shown.
  */
 export class Priors {
   #api;
   #asked;
+  #recorded;
   #series = null;
   #told = null;
   #leave = null;
 
-  constructor({ api, attempt, asked }) {
+  constructor({ api, attempt, asked, recorded }) {
     this.#api = api;
     this.#asked = asked;
+    this.#recorded = recorded;
     this.choice = element('select', { attributes: { 'aria-label': 'Earlier examination' } });
     const button = (textContent, action) =>
       element('button', { type: 'button', textContent, onclick: attempt(action) });
@@ -107,7 +117,8 @@ export class Priors {
     this.#show(null);
     this.#work('Comparing both examinations');
     try {
-      this.#show(await this.#api.compare(this.#series, values, leaving.signal));
+      this.#show(await this.#api.compare(this.#series, values, leaving.signal), values.query);
+      await this.#recorded();
     } finally {
       if (this.#leave === leaving || this.#leave === null) this.#work('');
     }
@@ -129,11 +140,10 @@ export class Priors {
   #work(text) {
     this.status.textContent = text;
     this.status.classList.toggle('working', text !== '');
-    this.compare.disabled = text !== '';
-    this.store.disabled = text !== '';
+    for (const button of [this.compare, this.store]) setDisabled(button, text !== '');
   }
 
-  #show(told) {
+  #show(told, query = '') {
     this.#told = told;
     const isEmpty = told === null;
     for (const part of [this.table, this.lines, this.picture, this.store]) part.hidden = isEmpty;
@@ -145,8 +155,9 @@ export class Priors {
       element('thead', {}, [element('tr', {}, cells('th', head))]),
       element('tbody', {}, rows.map(row => element('tr', {}, cells('td', row))))
     );
+    const asked = { text: `Asked of both: ${query}`, alert: false };
     this.lines.replaceChildren(
-      ...linesOf(told).map(({ text, alert }) =>
+      ...[asked, ...linesOf(told)].map(({ text, alert }) =>
         element('li', { textContent: text, className: alert ? 'alert' : '' })
       )
     );

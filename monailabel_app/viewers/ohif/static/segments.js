@@ -5,8 +5,10 @@
 import { gatherMask, paintRuns } from './grid.js';
 import { labelmapOfImages, labelmapOfVolume } from './labelmap.js';
 import { packRuns } from './runs.js';
+import { LONGEST_NAME } from './target.js';
 
 const SEGMENT = 1;
+const MOST_SEGMENTS = 255;
 const PREFIX = 'medreasoner-';
 const TYPE = 'Labelmap';
 const DATA_MODIFIED = 'CORNERSTONE_TOOLS_SEGMENTATION_DATA_MODIFIED';
@@ -18,17 +20,19 @@ const targetIdOf = segmentationId => segmentationId.slice(PREFIX.length);
 export class Segments {
   #services;
   #on;
-  // What was written last, by segmentation: the target's mask, name, colour, and whether it shows.
+  // What was written last, by segmentation: the target's mask, and how it shows in which viewport.
   #written = new Map();
   // Those that tools of the viewer have changed since.
   #painted = new Set();
   #isWriting = false;
+  #viewportId = null;
   #stop;
 
   /**
    * `on.painted()` is called when a tool of the viewer has changed a mask, which may be long before
-   * the stroke ends; `on.removed(targetId)` when the viewer's own panel has deleted
-   * one; `on.added()` when a segmentation was added, which may change the tab.
+   * the stroke ends; `on.removed(targetId)`, `on.renamed(targetId, name)`, `on.coloured(targetId, rgb)`
+   * and `on.hidden(targetId)` (or shown again) when the viewer's own panel has done that to one;
+   * `on.added()` when a segmentation was added, which may change the tab.
    */
   constructor(services, on) {
     this.#services = services;
@@ -37,13 +41,17 @@ export class Segments {
     const { eventTarget } = window.cornerstone;
     const onData = ({ detail }) => this.#onData(detail.segmentationId);
     eventTarget.addEventListener(DATA_MODIFIED, onData);
-    const { unsubscribe } = segmentationService.subscribe(
-      segmentationService.EVENTS.SEGMENTATION_MODIFIED,
-      ({ segmentationId }) => this.#onModified(segmentationId)
-    );
+    const { SEGMENTATION_MODIFIED, SEGMENTATION_REPRESENTATION_MODIFIED } =
+      segmentationService.EVENTS;
+    const subscriptions = [
+      segmentationService.subscribe(SEGMENTATION_MODIFIED, ({ segmentationId }) =>
+        this.#onModified(segmentationId)
+      ),
+      segmentationService.subscribe(SEGMENTATION_REPRESENTATION_MODIFIED, () => this.#onRestyled()),
+    ];
     this.#stop = () => {
       eventTarget.removeEventListener(DATA_MODIFIED, onData);
-      unsubscribe();
+      subscriptions.forEach(({ unsubscribe }) => unsubscribe());
     };
   }
 
@@ -57,6 +65,7 @@ export class Segments {
    * `displaySet`; `mappingOf(grid, labelmapGrid)` tells where voxels lie.
    */
   async show(targets, activeId, { viewportId, displaySet, mappingOf }) {
+    this.#viewportId = viewportId;
     for (const target of targets) {
       const { listed, mask } = target.edit;
       if (listed && mask !== null) {
@@ -91,7 +100,7 @@ export class Segments {
     if (!this.#painted.delete(id) || !written) return null;
     const { grid, read } = this.#labelmap(id);
     const { shape_ijk: shape } = target.edit.grid;
-    const mask = gatherMask(read(), shape, mappingOf(target.edit.grid, grid), SEGMENT);
+    const mask = gatherMask(read(), shape, mappingOf(target.edit.grid, grid));
     return { before: written, after: packRuns(mask) };
   }
 
@@ -110,9 +119,38 @@ export class Segments {
   #onModified(segmentationId) {
     if (this.#isWriting || !this.#written.has(segmentationId)) return;
     const segmentation = this.#services.segmentationService.getSegmentation(segmentationId);
-    if (segmentation?.segments[SEGMENT]) return;
-    this.#remove(segmentationId);
-    this.#on.removed(targetIdOf(segmentationId));
+    if (!segmentation?.segments[SEGMENT]) {
+      this.#remove(segmentationId);
+      this.#on.removed(targetIdOf(segmentationId));
+      return;
+    }
+    const written = this.#written.get(segmentationId);
+    const names = [segmentation.segments[SEGMENT].label, segmentation.label];
+    const name = names.find(said => said !== written.name)?.trim().slice(0, LONGEST_NAME);
+    if (written.name === undefined || !name) return;
+    this.#written.set(segmentationId, { ...written, name });
+    this.#quietly(() => this.#label(segmentationId, name));
+    this.#on.renamed(targetIdOf(segmentationId), name);
+  }
+
+  /** The viewer's own panel may have hidden or coloured one of them. */
+  #onRestyled() {
+    if (this.#isWriting) return;
+    const { segmentationService } = this.#services;
+    for (const [id, written] of this.#written) {
+      if (written.viewportId !== this.#viewportId) continue;
+      const [drawn] = segmentationService.getSegmentationRepresentations(this.#viewportId, {
+        segmentationId: id,
+      });
+      if (!drawn) continue;
+      const { visible, color } = drawn.segments[SEGMENT];
+      const colour = Array.from(color).slice(0, 3);
+      const isRecoloured = colour.some((value, at) => value !== written.colour[at]);
+      const hidden = !visible;
+      this.#written.set(id, { ...written, hidden, colour: isRecoloured ? colour : written.colour });
+      if (isRecoloured) this.#on.coloured(targetIdOf(id), colour);
+      if (hidden !== written.hidden) this.#on.hidden(targetIdOf(id));
+    }
   }
 
   #quietly(action) {
@@ -176,23 +214,32 @@ export class Segments {
   #style(target, viewportId) {
     const id = idOf(target);
     const { segmentationService } = this.#services;
-    const written = this.#written.get(id);
-    const { hidden, colour, edit } = target;
+    const known = this.#written.get(id);
+    // Each viewport has colours and what it hides of its own.
+    const written = known.viewportId === viewportId ? known : { mask: known.mask };
+    const { colour, edit } = target;
+    const { hidden } = edit;
     this.#quietly(() => {
       if (written.colour !== colour) {
-        // Segmentations share one table of colours unless each is given its own.
+        // Segmentations share one table of colours unless each is given its own. Segments that the
+        // reader adds to a target are of that target.
         const { color } = window.cornerstoneTools.segmentation.config;
-        color.setColorLUT(viewportId, id, color.addColorLUT([[0, 0, 0, 0], [...colour, 255]]));
+        const segments = Array(MOST_SEGMENTS).fill([...colour, 255]);
+        color.setColorLUT(viewportId, id, color.addColorLUT([[0, 0, 0, 0], ...segments]));
       }
       if (written.hidden !== hidden) {
         segmentationService.setSegmentVisibility(viewportId, id, SEGMENT, !hidden, TYPE);
       }
-      if (written.name !== edit.name) {
-        segmentationService.getSegmentation(id).label = edit.name;
-        segmentationService.setSegmentLabel(id, SEGMENT, edit.name);
-      }
+      if (written.name !== edit.name) this.#label(id, edit.name);
     });
-    this.#written.set(id, { ...written, colour, hidden, name: edit.name });
+    this.#written.set(id, { ...written, viewportId, colour, hidden, name: edit.name });
+  }
+
+  /** The viewer's panel names both the segmentation and its segment. */
+  #label(id, name) {
+    const { segmentationService } = this.#services;
+    segmentationService.getSegmentation(id).label = name;
+    segmentationService.setSegmentLabel(id, SEGMENT, name);
   }
 
   #labelmap(id) {

@@ -30,6 +30,7 @@ export const WORKING = 'working';
 export const FAILED = 'failed';
 
 const NO_HISTORY = { local: [], archived: [], unreadable: [] };
+const AT_REST = { phase: IDLE, step: null, error: null, draft: null };
 
 /** Nothing asked yet. */
 export function initialState() {
@@ -92,7 +93,8 @@ export function lastAnswered(state, series) {
 const canFollow = ({ answer }) => answer !== null && !isPuzzled(answer);
 
 const CHANGES = {
-  opened: () => initialState(),
+  // Another study is shown; `kept` is what this page knew of it when it was shown last.
+  opened: (state, { kept = initialState() }) => ({ ...kept, ...AT_REST }),
   asked: (state, { question, series, search }) => ({
     phase: WORKING,
     error: null,
@@ -110,7 +112,7 @@ const CHANGES = {
     state.phase === WORKING ? failed('The server ended the answer early; ask again.') : {},
   failed: (state, { error }) => failed(error),
   said: (state, { error }) => ({ error }),
-  cancelled: () => ({ phase: IDLE, step: 'Cancelled.', error: null, draft: null }),
+  cancelled: () => ({ ...AT_REST, step: 'Cancelled.' }),
 
   // The screen showed `before` and now shows `after`.
   brushed: (state, { id, before, after }) => {
@@ -128,11 +130,20 @@ const CHANGES = {
   },
   reset: state => {
     const { id, edit, first } = active(state);
-    return done(state, 'reset', id, { ...first, name: edit.name });
+    return done(state, 'reset', id, { ...first, name: edit.name, hidden: edit.hidden });
   },
-  renamed: (state, { id, name }) =>
-    done(state, 'rename', id, { ...find(state, id).edit, name }),
-  removed: (state, { id }) => done(state, 'delete', id, { ...find(state, id).edit, listed: false }),
+  renamed: (state, { id, name }) => given(state, 'rename', id, { name }),
+  removed: (state, { id }) => ({
+    ...given(state, 'delete', id, { listed: false }),
+    ...(state.draft?.target.id === id ? CHANGES.cancelled() : {}),
+  }),
+  hidden: (state, { id }) => {
+    const target = shown(state).find(known => known.id === id);
+    return given(state, 'hide', id, { hidden: !target.edit.hidden });
+  },
+  coloured: (state, { id, colour }) => ({
+    targets: state.targets.map(target => (target.id === id ? { ...target, colour } : target)),
+  }),
   undone: state => {
     const command = state.past.at(-1);
     return {
@@ -152,26 +163,24 @@ const CHANGES = {
 
   followUp: (state, { id }) => ({ aboutId: id, error: null }),
   selected: (state, { id }) => ({ activeId: id, error: null }),
-  hidden: (state, { id }) => ({
-    targets: state.targets.map(target =>
-      target.id === id ? { ...target, hidden: !target.hidden } : target
-    ),
-  }),
   stored: (state, { id, record, mask, name, check }) => ({
     error: null,
     targets: state.targets.map(target =>
       target.id === id ? { ...target, stored: storedAs(record, { mask, name, check }) } : target
     ),
   }),
-  listed: (state, { records }) => ({ history: { ...state.history, local: records } }),
+  listed: (state, { records }) => ({
+    history: { ...state.history, local: records },
+    targets: state.targets.map(target => withDecision(target, records)),
+  }),
   archived: (state, { records, unreadable }) => ({
     history: { ...state.history, archived: records, unreadable },
   }),
   shown: (state, { record, mask, doubt }) => {
     const known = listed(state).find(target => target.inferenceId === record.inference_id);
-    if (known) return { activeId: known.id, error: null };
+    if (known) return { ...AT_REST, activeId: known.id };
     const target = targetOfRecord(state.targets.length + 1, record, mask, doubt);
-    return { phase: IDLE, step: null, draft: null, ...added(state, target) };
+    return { ...AT_REST, ...added(state, target) };
   },
 };
 
@@ -203,9 +212,8 @@ const EVENTS = {
   }),
   record: (state, data) => {
     const { kind, target } = state.draft;
-    const ended = { phase: IDLE, step: null, draft: null };
-    if (!isQuestion(state)) return { ...ended, ...done(state, kind, target.id, target.edit) };
-    if (state.draft.measures) return { ...ended, ...measured(state, data.medreasoner) };
+    if (!isQuestion(state)) return { ...AT_REST, ...done(state, kind, target.id, target.edit) };
+    if (state.draft.measures) return { ...AT_REST, ...measured(state, data.medreasoner) };
     const checked = withChecks(target, data.medreasoner?.checks);
     const named = calledAs(checked, data.target ?? {});
     const answered = {
@@ -214,7 +222,7 @@ const EVENTS = {
       models: modelsOf(data.medreasoner ?? {}),
       first: named.edit,
     };
-    return { ...ended, aboutId: null, ...added(state, answered) };
+    return { ...AT_REST, aboutId: null, ...added(state, answered) };
   },
   error: (state, data) =>
     data.status === 499 ? CHANGES.cancelled() : failed(data.detail),
@@ -248,6 +256,15 @@ function drafted({ draft }, change) {
   return { ...draft, target: change(draft.target) };
 }
 
+/** A command of the reader's that may be given while the segmenter works on the same target. */
+function given(state, kind, id, values) {
+  const { draft } = state;
+  const isDrafted = draft?.target.id === id;
+  const drafting = isDrafted ? { draft: { ...draft, target: changed(draft.target, values) } } : {};
+  const target = find(state, id);
+  return target ? { ...drafting, ...done(state, kind, id, { ...target.edit, ...values }) } : drafting;
+}
+
 /** A command was given: nothing that was undone before can be done again. */
 function done(state, kind, id, after) {
   const command = { kind, id, before: find(state, id).edit, after };
@@ -260,17 +277,39 @@ function added(state, target) {
   return done({ ...state, targets }, 'question', target.id, target.edit);
 }
 
-/** The target of a command is the one to look at, unless the command has taken it away. */
-function applied(state, { id, after }) {
+/**
+ * The target of a command is the one to look at, unless the command has taken it away or tells only
+ * whether it shows.
+ */
+function applied(state, { kind, id, after }) {
   const targets = state.targets.map(target => (target.id === id ? { ...target, edit: after } : target));
   const left = listed({ targets }).map(target => target.id);
-  const wanted = [id, state.activeId].find(candidate => left.includes(candidate));
+  const first = kind === 'hide' ? state.activeId : id;
+  const wanted = [first, state.activeId].find(candidate => left.includes(candidate));
   return { targets, activeId: wanted ?? left.at(-1) ?? null, error: null };
 }
 
 function storedAs(record, stored) {
   const pacs = record.pacs.at(-1) ?? null;
-  return { outcome: record.decision?.outcome ?? null, pacs, ...stored };
+  const { outcome = null, decided_at: decidedAt = null } = record.decision ?? {};
+  return { outcome, decidedAt, pacs, ...stored };
+}
+
+/** The target with what was decided of it elsewhere, as in another tab, since it was decided here. */
+function withDecision(target, records) {
+  const record = records.find(({ inference_id: id }) => id === target.inferenceId);
+  const known = target.stored?.decidedAt ?? null;
+  if (!record?.decision || (target.stored !== null && known === null)) return target;
+  if (known !== null && new Date(record.decision.decided_at) <= new Date(known)) return target;
+  // What was edited elsewhere is not known here.
+  const mask = record.decision.outcome === 'edited' ? null : target.first.mask;
+  const name = record.target?.name ?? target.edit.name;
+  return { ...target, stored: storedAs(record, { mask, name, check: null }) };
+}
+
+/** Whether the reader has made something that nobody keeps yet. */
+export function hasUnstored(state) {
+  return listed(state).some(target => isEdited(target) && !isStored(target));
 }
 
 /**

@@ -25,6 +25,8 @@ const NO_EDIT = {
   name: '',
   // A target that was deleted, or whose question was undone, is in no list.
   listed: true,
+  // Not on the screen, by the reader's choice.
+  hidden: false,
   answer: null,
   prompts: NO_PROMPTS,
   grid: null,
@@ -47,13 +49,13 @@ export function newTarget(number, series, question) {
     reasoning: '',
     // Of several answers: where the model doubts, see doubt.js.
     doubt: null,
-    hidden: false,
     // The inference that a submitted label belongs to; a correction keeps the question's.
     inferenceId: null,
     models: null,
     // The edit as the model made it.
     first: null,
-    // What was decided: `{outcome, pacs, mask, name, check}`; mask and name are what was stored.
+    // What was decided: `{outcome, decidedAt, pacs, mask, name, check}`; mask and name are what was
+    // stored, the mask `null` where this page does not know it.
     stored: null,
     // Sizes that the server told, of measure.js, and the mask that they are of.
     measured: null,
@@ -83,9 +85,11 @@ export function targetOfRecord(number, record, mask, doubt = null) {
     edit,
     stored: decision && {
       outcome: decision.outcome,
+      decidedAt: decision.decided_at ?? null,
       name: made.edit.name,
       pacs: record.archived ? { state: 'sent' } : (record.pacs?.at(-1) ?? null),
-      mask: edit.mask,
+      // Of an answer that was edited the server gives out the model's mask, the PACS what was stored.
+      mask: record.archived || decision.outcome !== 'edited' ? edit.mask : null,
       check: null,
     },
   };

@@ -11,6 +11,7 @@ import {
   listed,
 } from './session.js';
 import { checksOf, describeChecks, markedTrace } from './checks.js';
+import { replaceItems, setDisabled } from './focus.js';
 import { shownSizes } from './measure.js';
 import { LONGEST_NAME, aboutOf, marksOf } from './target.js';
 import {
@@ -85,9 +86,9 @@ export class View {
       keysCard(),
     ]);
     root.replaceChildren(ask, targets, middle, decide, notice);
-    // The viewer's own shortcuts must not fire while the reader types here; ours may.
+    // The viewer's own shortcuts must not fire while the reader types here; ours are caught before.
     for (const name of KEY_EVENTS) {
-      root.addEventListener(name, event => event.altKey || event.stopPropagation());
+      root.addEventListener(name, event => event.stopPropagation());
     }
   }
 
@@ -96,12 +97,12 @@ export class View {
     this.#state = state;
     const may = allowed(state);
     const target = active(state);
-    for (const [name, button] of Object.entries(this.buttons)) button.disabled = !may[name];
+    for (const [name, button] of Object.entries(this.buttons)) setDisabled(button, !may[name]);
     for (const [name, button] of Object.entries(this.modes)) {
-      button.disabled = !may.correct;
+      setDisabled(button, !may.correct);
       button.setAttribute('aria-pressed', String(mode === name));
     }
-    this.box.disabled = !may.correct;
+    setDisabled(this.box, !may.correct);
     this.#title('undo', state.past.at(-1));
     this.#title('redo', state.future.at(-1));
     this.#set(this.status, state.step ?? '');
@@ -161,6 +162,8 @@ export class View {
     const commands = state.past.length + state.future.length;
     this.sections.targets.hidden = targets.length === 0 && commands === 0;
     const current = active(state)?.id;
+    // A name that is being typed stays.
+    if (this.#renaming !== null && this.targets.querySelector('input') !== null) return;
     this.#list(this.targets, [state.targets, current, this.#renaming], () =>
       targets.map(target => this.#targetItem(target, target.id === current))
     );
@@ -192,7 +195,7 @@ export class View {
     const last = this.#drawn.get(list);
     if (last?.length === parts.length && last.every((part, at) => part === parts[at])) return;
     this.#drawn.set(list, parts);
-    list.replaceChildren(...makeItems());
+    replaceItems(list, makeItems());
   }
 
   #title(name, command) {
@@ -311,7 +314,8 @@ export class View {
   }
 
   #targetItem(target, isCurrent) {
-    const { id, edit, colour, hidden } = target;
+    const { id, edit, colour } = target;
+    const { hidden } = edit;
     const { state, ...marks } = describeTarget(target);
     // Of a long list only the current one is a stop of the tabulator; arrows go through the others.
     const tabIndex = isCurrent ? 0 : -1;
@@ -428,7 +432,7 @@ export class View {
         this.error,
       ],
       targets: [row(heading('Targets'), undo, redo), this.targets],
-      answer: [row(heading('Answer'), followUp, jump), this.reasoning, this.checks, this.facts],
+      answer: [row(heading('Answer'), followUp, jump), this.reasoning, this.facts, this.checks],
       correct: [
         heading('Correct the mask'),
         row(...Object.values(this.modes), this.box, reset),

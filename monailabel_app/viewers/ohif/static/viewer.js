@@ -113,6 +113,11 @@ export class Viewer {
     this.#pictures.set(this.series, picture);
   }
 
+  /** Whether setGrid has told of the series that is shown. */
+  get hasGrid() {
+    return this.#picture !== null;
+  }
+
   /** A patient position on the canvas, in CSS px. */
   toCanvas(position) {
     const { viewport } = this;
@@ -180,11 +185,10 @@ export class Viewer {
     };
   }
 
-  /** As gridMapping of grid.js, from a mask's grid to a labelmap's. */
-  mappingOf = (grid, labelmap) =>
-    this.#picture
-      ? this.#picture.mapping(grid, labelmap)
-      : gridMapping({ affine: grid.ijk_to_lps, shape: grid.shape_ijk }, labelmap);
+  /** As gridMapping of grid.js, from a mask's grid to a labelmap's of a series. */
+  mappingOf = (grid, labelmap, series = this.series) =>
+    this.#pictures.get(series)?.mapping(grid, labelmap) ??
+    gridMapping({ affine: grid.ijk_to_lps, shape: grid.shape_ijk }, labelmap);
 
   /** Of the series that is shown, where that has no place in the patient. */
   get #picture() {

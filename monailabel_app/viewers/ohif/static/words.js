@@ -173,6 +173,7 @@ const KINDS = {
   reset: 'back to the answer',
   rename: 'new name',
   delete: 'delete',
+  hide: 'hide or show',
 };
 
 /** What a command did, and to what. */

@@ -56,7 +56,8 @@ export class Panel {
   #study = null;
   // What was known of each study when another one was shown.
   #kept;
-  #isStoring = false;
+  // Targets that are on their way to the server.
+  #storing = new Set();
   // Masks are shown one state after the other.
   #turn = Promise.resolve();
   #stroke = null;
@@ -529,19 +530,21 @@ export class Panel {
 
   /** Have the server keep what is on the screen, once however often it is pressed. */
   async #store() {
-    if (this.#isStoring) return;
-    this.#isStoring = true;
+    const { id } = active(this.#state);
+    if (this.#storing.has(id)) return;
+    this.#storing.add(id);
     try {
-      await this.#storeShown();
+      await this.#storeShown(id);
     } finally {
-      this.#isStoring = false;
+      this.#storing.delete(id);
     }
+    await this.#tellRecorded();
   }
 
-  async #storeShown() {
+  async #storeShown(id) {
     this.#needSameSeries();
     await this.#draw();
-    const target = active(this.#state);
+    const target = listed(this.#state).find(known => known.id === id);
     if (target.edit.hidden && target.edit.mask !== null) {
       throw new Error('The mask is hidden; show it, so that what is stored has been seen.');
     }
@@ -574,13 +577,13 @@ export class Panel {
     await this.#api.decide(target.inferenceId, calling(target), 'rejected', reason);
     this.#view.reason.value = '';
     await this.#decided(target, null);
+    await this.#tellRecorded();
   }
 
   /** Say what was recorded, and what the PACS has of it. */
   async #decided({ id, inferenceId, edit }, check) {
     const record = await this.#api.record(inferenceId);
     this.#dispatch({ type: 'stored', id, record, mask: edit.mask, name: edit.name, check });
-    await this.#tellRecorded();
   }
 
   async #show(record) {

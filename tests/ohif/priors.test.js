@@ -30,8 +30,8 @@ test('a prior is named by date, kind and description, as far as they are told', 
 
 test('the table has the prior before the current examination, with their dates', () => {
   assert.deepEqual(tableOf(TOLD), {
-    head: ['', 'prior 2025-01-02', 'current', 'change'],
-    rows: [['volume', '1.0 ml', '2.0 ml', '+1.0 ml: larger']],
+    head: ['', 'prior 2025-01-02', 'current', 'change', ''],
+    rows: [['volume', '1.0 ml', '2.0 ml', '+1.0 ml', 'larger']],
   });
 });
 

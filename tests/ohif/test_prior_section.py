@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 from playwright.sync_api import expect
-from pydicom.uid import generate_uid
-from support.series import DicomStudy
+from support.series import DicomStudy, earlier_study
 from support.viewer import Reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -17,17 +14,11 @@ LIVER = "Where is the liver?"
 
 
 @pytest.fixture(scope="module")
-def prior(room) -> str:
-    """Study UID of the CT as it was a year before, which the archive has as well."""
-    study_uid, series_uid, frame_uid = generate_uid(), generate_uid(), generate_uid()
-    images = copy.deepcopy(room.ct.images)
-    for image in images:
-        image.StudyInstanceUID, image.SeriesInstanceUID = study_uid, series_uid
-        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        image.FrameOfReferenceUID = frame_uid
-        image.StudyDate = f"{int(image.StudyDate[:4]) - 1}{image.StudyDate[4:]}"
-    room.add(DicomStudy(images, room.ct.is_real))
-    return study_uid
+def prior(room) -> DicomStudy:
+    """The CT as it was before, which the archive has as well."""
+    study = earlier_study(room.ct, "20200301")
+    room.add(study)
+    return study
 
 
 @pytest.fixture(scope="module")

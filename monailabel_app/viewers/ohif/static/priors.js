@@ -16,15 +16,10 @@ export function describePrior({ study_date, modality, body_part, description }) 
 
 /** Head and rows of the table of a comparison, as texts. */
 export function tableOf({ prior_date, current_date, rows }) {
-  const head = ['', `prior ${shownDate(prior_date)}`, `current ${shownDate(current_date)}`, 'change'];
+  const head = ['', `prior ${shownDate(prior_date)}`, `current ${shownDate(current_date)}`, 'change', ''];
   return {
     head: head.map(text => text.trim()),
-    rows: rows.map(({ name, before, after, change, verdict }) => [
-      name,
-      before,
-      after,
-      [change, verdict].filter(Boolean).join(': '),
-    ]),
+    rows: rows.map(({ name, before, after, change, verdict }) => [name, before, after, change, verdict]),
   };
 }
 
@@ -157,7 +152,7 @@ export class Priors {
     );
     const asked = { text: `Asked of both: ${query}`, alert: false };
     this.lines.replaceChildren(
-      ...[asked, ...linesOf(told)].map(({ text, alert }) =>
+      ...[...linesOf(told), asked].map(({ text, alert }) =>
         element('li', { textContent: text, className: alert ? 'alert' : '' })
       )
     );

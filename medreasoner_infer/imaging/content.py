@@ -19,6 +19,7 @@ from medreasoner_infer.modalities import KNOWN_MODALITIES
 # Air is about -1000 HU, and no CT image is without any; scanners pad with -2000 or -3024 HU.
 _AIR_HU = (-4096, -500)
 _LEAST_AIR_SHARE = 0.01
+_LARGEST_BELIEVED_MM = 100.0
 _MOST_ASPECT = 8.0
 _ASPECT_ROUNDING = 0.01
 
@@ -79,7 +80,7 @@ def replace_non_finite(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, .
         return values, ()
     share = 100 * bad.mean()
     return np.where(bad, np.float32(0), values), (
-        f"{share:.2g} % of the voxels hold no number; they are shown as 0.",
+        f"{share:.3g} % of the voxels hold no number; they are shown as 0.",
     )
 
 
@@ -110,6 +111,16 @@ def resolve_modality(
             "Hounsfield units; where that is wrong, name it (on the command line --modality, one "
             f"of {', '.join(KNOWN_MODALITIES)}).",
         ),
+    )
+
+
+def _size_warning(ijk_to_lps: NDArray[np.float64]) -> tuple[str, ...]:
+    lengths = np.linalg.norm(ijk_to_lps[:3, :3], axis=0)
+    if not lengths.max() > _LARGEST_BELIEVED_MM:
+        return ()
+    return (
+        f"The file's voxels are {' x '.join(f'{length:.4g}' for length in lengths)} mm large. Its "
+        "unit of length may be mistaken, and every size that is told with it.",
     )
 
 
@@ -145,5 +156,5 @@ def volume_of_files(
         source=source,
         spacing_known=spacing_known,
         modality_guessed=guessed,
-        warnings=(*warnings, *value_warnings, *modality_warnings),
+        warnings=(*warnings, *_size_warning(ijk_to_lps), *value_warnings, *modality_warnings),
     )

@@ -161,7 +161,20 @@ def _picture_grid(instances: list[Instance]) -> tuple[FrameGrid, bool]:
             f"The series holds {len(instances)} images without a position in the patient; each is "
             "shown by itself, and nothing is known of what lies between them.",
         )
+    warnings += _lost_places(instances)
     return FrameGrid(tuple(order), affine, warnings), spacing is not None
+
+
+def _lost_places(instances: list[Instance]) -> tuple[str, ...]:
+    """That frames of one file have a place in the patient, and others of it have none."""
+    placed = sum(header_of.placed_frames(instance.header) for instance in instances)
+    total = frame_total(instances)
+    if not 0 < placed < total:
+        return ()
+    return (
+        f"{total - placed} of the {total} frames have no place in the patient; so all are shown "
+        "without one. Export the image again.",
+    )
 
 
 def _repairs(instances: list[Instance]) -> tuple[str, ...]:

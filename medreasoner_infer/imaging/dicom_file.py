@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 
 from medreasoner_infer.errors import ImageTooLargeError, UnreadableImageError
 from medreasoner_infer.imaging.boundary import reading
-from medreasoner_infer.imaging.dicom_repairs import repair_numbers, require_numbers
+from medreasoner_infer.imaging.dicom_repairs import (
+    check_functional_groups,
+    repair_numbers,
+    require_numbers,
+)
 from medreasoner_infer.imaging.dicom_start import PREFIX_BYTES, has_preamble
 from medreasoner_infer.imaging.inflating import RAW, inflate
 from medreasoner_infer.imaging.limits import (
@@ -97,7 +101,8 @@ def open_dicom(
         repairs = repair_numbers(dataset)
         require_numbers(dataset)
         require_plausible(dataset, length, limits)
-        return dataset, repairs
+        in_groups = check_functional_groups(dataset)
+        return dataset, tuple(dict.fromkeys((*repairs, *in_groups)))
 
 
 def require_readable(length: int, limits: FileLimits) -> None:

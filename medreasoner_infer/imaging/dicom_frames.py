@@ -60,7 +60,8 @@ def stored_frames(dataset: Dataset, photometric: str) -> StoredFrames:
         dataset.pixel_array_options(raw=True)
     values = dataset.pixel_array
     frames = values if _frame_count(dataset) > 1 else values[np.newaxis]
-    return StoredFrames(_as_stored(frames, dataset, *_stored_bits(dataset)), photometric)
+    signed = _is_signed(dataset)
+    return StoredFrames(_as_stored(frames, signed, *_stored_bits(dataset)), photometric)
 
 
 def _decoded(streams: list[bytes], dataset: Dataset, photometric: str) -> StoredFrames:
@@ -77,7 +78,9 @@ def _decoded(streams: list[bytes], dataset: Dataset, photometric: str) -> Stored
                 f"header says {shape}. Export it uncompressed."
             )
         coded = min(bits, header.precision)
-        frames.append(_as_stored(values, dataset, coded, coded - 1))
+        # Only JPEG 2000 codes a sign; where it does, the values are what it says.
+        signed = _is_signed(dataset) or values.dtype.kind == "i"
+        frames.append(_as_stored(values, signed, coded, coded - 1))
         spaces.add(header.colour_space or photometric)
     # Frames that differ in their colours are read as the header says.
     space = spaces.pop() if samples > 1 and len(spaces) == 1 else photometric
@@ -108,7 +111,11 @@ def _stored_bits(dataset: Dataset) -> tuple[int, int]:
     return stored, high if stored - 1 <= high < allocated else stored - 1
 
 
-def _as_stored(values: NDArray[Any], dataset: Dataset, bits: int, high_bit: int) -> NDArray[Any]:
+def _is_signed(dataset: Dataset) -> bool:
+    return int(dataset.get("PixelRepresentation") or 0) == 1
+
+
+def _as_stored(values: NDArray[Any], signed: bool, bits: int, high_bit: int) -> NDArray[Any]:
     """Values without the bits beyond those stored, and with their sign.
 
     "The high bits that are not used shall not be assumed" (PS3.5, 8.1.1): an overlay may lie there,
@@ -117,7 +124,6 @@ def _as_stored(values: NDArray[Any], dataset: Dataset, bits: int, high_bit: int)
     if values.dtype.kind not in "iu":
         return values
     size = 8 * values.itemsize
-    signed = int(dataset.get("PixelRepresentation") or 0) == 1
     native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
     kind = f"{'i' if signed else 'u'}{values.itemsize}"
     above, below = max(size - 1 - high_bit, 0), max(size - bits, 0)

@@ -99,6 +99,11 @@ def frame_planes(header: Dataset) -> list[FramePlane] | None:
     return [plane for plane in planes if plane is not None]
 
 
+def placed_frames(header: Dataset) -> int:
+    """How many frames have a place in the patient."""
+    return sum(_frame_plane(header, index) is not None for index in range(frame_count(header)))
+
+
 def functional_attribute(header: Dataset, index: int, group: str, keyword: str) -> Any:
     """An attribute of one frame: from its functional group, the shared one, or the top level.
 

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
+# Without these nobody knows what the bytes of the pixels mean (PS3.3, C.7.6.3), and without the
+# others what those of plain integers do; a compressed stream says more of itself.
+_DESCRIBED_BY = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
+_INTEGERS_BY = ("BitsStored", "PixelRepresentation")
+_NO_SPACE = "without a valid Photometric Interpretation,"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -50,6 +55,7 @@ def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> Frames:
         UnreadableImageError: the pixels cannot be decoded, or are of an unsupported kind.
     """
     dataset, _ = open_dicom(path, limits)
+    _require_described(dataset)
     photometric = code_string(dataset, "PhotometricInterpretation")
     refusal = _undecodable(dataset)
     with reading(str(refusal), type(refusal)):
@@ -59,6 +65,31 @@ def read_frames(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> Frames:
         values = stack([_rescale(frames[i], dataset, i) for i in range(len(frames))])
         return Frames(values, _padding(dataset, frames))
     return Frames(_colour(frames, dataset, stored.colour_space))
+
+
+def _require_described(dataset: Dataset) -> None:
+    """Check that all is there by which pixels are told from bytes.
+
+    Raises:
+        UnreadableImageError: something is not; it is named.
+    """
+    from pydicom.datadict import dictionary_description, tag_for_keyword
+    from pydicom.tag import Tag
+
+    wanted = list(_DESCRIBED_BY)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if "PixelData" in dataset and not (syntax is not None and syntax.is_encapsulated):
+        wanted += _INTEGERS_BY
+        if (dataset.get("SamplesPerPixel") or 1) > 1:
+            wanted.append("PlanarConfiguration")
+    missing = [keyword for keyword in wanted if dataset.get(keyword) in (None, "")]
+    if missing:
+        tags = [Tag(tag_for_keyword(keyword) or 0) for keyword in missing]
+        names = ", ".join(f"{dictionary_description(tag)} {tag}" for tag in tags)
+        raise UnreadableImageError(
+            f"The DICOM file does not give its {names}, without which its pixels mean nothing. "
+            "Export the image again."
+        )
 
 
 def stack(frames: list[NDArray[Any]]) -> NDArray[Any]:
@@ -106,8 +137,8 @@ def _colour(frames: NDArray[Any], dataset: Dataset, space: str) -> NDArray[Any]:
     supported = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
     if space not in supported or frames.dtype != np.uint8:
         raise UnreadableImageError(
-            f"The DICOM file's pixels are {space} of {frames.dtype}; expected grey, palette "
-            "colour or 8-bit RGB. Export it as one of these."
+            f"The DICOM file's pixels are {space or _NO_SPACE} of {frames.dtype}; expected grey, "
+            "palette colour or 8-bit RGB. Export it as one of these."
         )
     if space.startswith("YBR_FULL"):
         return convert_color_space(frames, "YBR_FULL", "RGB")

@@ -4,7 +4,8 @@ thing only, else refused by name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from medreasoner_infer.errors import UnreadableImageError
@@ -18,6 +19,12 @@ _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _DECIMAL_STRINGS = (
     *_SPACINGS, "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness",
     "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth",
+)  # fmt: skip
+# Of the groups of a frame (PS3.3, C.7.6.16) those that hold such numbers.
+_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_GROUPS = (
+    "PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence",
+    "PixelValueTransformationSequence", "FrameVOILUTSequence",
 )  # fmt: skip
 # What no image is read without, where it is there, and how many numbers it has.
 _COUNTS = {
@@ -35,15 +42,26 @@ _ONE_SPACING = (
 )
 
 
+_NO_SLOPE = (
+    "The DICOM file gives a Rescale Slope of 0, which would make all values alike; it is taken for "
+    "1."
+)
+_NO_FRAMES = "The DICOM file says that it holds 0 frames; it is read as one."
+
+
 def repair_numbers(dataset: Dataset) -> tuple[str, ...]:
-    """Mend numbers of a dataset that was just read, in place.
+    """Mend numbers of a dataset that was just read, or of a functional group, in place.
 
     Returns:
         What was mended, as sentences without patient identifiers.
     """
-    commas = [_replace(dataset, keyword, b",", b".") for keyword in _DECIMAL_STRINGS]
-    squares = [_double(dataset, keyword) for keyword in _SPACINGS]
-    return (_COMMA,) * any(commas) + (_ONE_SPACING,) * any(squares)
+    mended = {
+        _COMMA: [_replace(dataset, keyword, b",", b".") for keyword in _DECIMAL_STRINGS],
+        _ONE_SPACING: [_double(dataset, keyword) for keyword in _SPACINGS],
+        _NO_SLOPE: [_one_for_zero(dataset, "RescaleSlope")],
+        _NO_FRAMES: [_one_for_zero(dataset, "NumberOfFrames")],
+    }
+    return tuple(sentence for sentence, done in mended.items() if any(done))
 
 
 def require_numbers(dataset: Dataset) -> None:
@@ -58,13 +76,40 @@ def require_numbers(dataset: Dataset) -> None:
         if keyword not in dataset:
             continue
         tag = cast("RawDataElement", dataset.get_item(keyword)).tag
+        name = f"{dictionary_description(tag)} {tag}"
         refusal = (
-            f"The DICOM file's {dictionary_description(tag)} {tag} does not hold {count} "
-            "number(s), as the standard has it. Correct it, or export the image again."
+            f"The DICOM file's {name} does not hold {count} number(s), as the standard has it. "
+            "Correct it, or export the image again."
         )
         with reading(refusal):
-            if len(_numbers(dataset[keyword].value)) not in (0, count):
+            numbers = _numbers(dataset[keyword].value)
+            if len(numbers) not in (0, count) or not all(map(math.isfinite, numbers)):
                 raise UnreadableImageError(refusal)
+        if keyword in _SPACINGS and min(numbers, default=0) < 0:
+            raise UnreadableImageError(
+                f"The DICOM file's {name} is negative; expected millimetres. Correct it, or export "
+                "the image again."
+            )
+
+
+def check_functional_groups(dataset: Dataset) -> tuple[str, ...]:
+    """As :func:`repair_numbers` and :func:`require_numbers`, in the groups of the frames.
+
+    Raises:
+        UnreadableImageError: as :func:`require_numbers`.
+    """
+    repairs: dict[str, None] = {}
+    for group in _functional_groups(dataset):
+        repairs |= dict.fromkeys(repair_numbers(group))
+        require_numbers(group)
+    return tuple(repairs)
+
+
+def _functional_groups(dataset: Dataset) -> Iterator[Dataset]:
+    for frames in _FRAMES:
+        for item in dataset.get(frames) or ():
+            for group in _GROUPS:
+                yield from (item.get(group) or ())[:1]
 
 
 def _numbers(value: Any) -> list[float]:
@@ -87,6 +132,14 @@ def _double(dataset: Dataset, keyword: str) -> bool:
     if not raw or b"\\" in raw:
         return False
     _set(dataset, keyword, raw + b"\\" + raw)
+    return True
+
+
+def _one_for_zero(dataset: Dataset, keyword: str) -> bool:
+    raw = _raw(dataset, keyword).strip(b" \0")
+    if raw.strip(b"+-0.") or b"0" not in raw:
+        return False
+    _set(dataset, keyword, b"1 ")
     return True
 
 

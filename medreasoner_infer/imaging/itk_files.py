@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import SimpleITK
 
 _CHUNK = 1 << 20
+_OTHER_UNIT = (
+    "The file gives its lengths in another unit than millimetres, which other programs take them "
+    "for; the image is placed as they do it, and no size is told."
+)
 _READERS = {ImageFormat.NRRD: "NrrdImageIO", ImageFormat.METAIMAGE: "MetaImageIO"}
 
 
@@ -62,14 +66,14 @@ def load_itk(
         reader.SetImageIO(_READERS[kind])
         reader.SetFileName(str(copy))
         image = reader.Execute()
-    warnings = _orientation_warnings(kind, image)
+    warnings = (*_orientation_warnings(kind, image), *((_OTHER_UNIT,) * header.other_unit))
     return volume_of_files(
         path,
         _index_order(image),
         _ijk_to_lps(image),
         modality,
         warnings,
-        spacing_known=header.spacing_known,
+        spacing_known=header.spacing_known and not header.other_unit,
     )
 
 

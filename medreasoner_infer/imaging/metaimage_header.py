@@ -38,6 +38,7 @@ _GEOMETRY: tuple[tuple[tuple[str, ...], Callable[[int], int]], ...] = (
     (("ElementSpacing",), lambda axes: axes),
     (("ElementSize",), lambda axes: axes),
 )
+_OTHER_UNITS = ("um", "cm")
 _TRUE, _FALSE = ("True", "true", "1"), ("False", "false", "0")
 
 
@@ -63,6 +64,7 @@ def read_metaimage_header(file: BinaryIO) -> TextHeader:
         data_offset=data_offset if local else 0,
         written_anew=_written_anew(fields),
         spacing_known="ElementSpacing" in fields or "ElementSize" in fields,
+        other_unit=fields.get("DistanceUnits") in _OTHER_UNITS,
     )
 
 

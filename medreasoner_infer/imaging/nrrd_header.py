@@ -64,6 +64,12 @@ _KINDS = frozenset(
      "3d-symmetric-matrix", "3d-masked-symmetric-matrix", "3d-matrix", "3d-masked-matrix")
 )  # fmt: skip
 _VECTORS = re.compile(r"\(([^()]*)\)|(none)")
+# As programs write them; a unit that is none of these may be of time or of values.
+_OTHER_UNITS = frozenset(
+    ("m", "meter", "meters", "cm", "centimeter", "centimeters", "um", "\u00b5m", "\u03bcm",
+     "micron", "microns", "micrometer", "micrometers", "nm", "nanometer", "nanometers", "in",
+     "inch", "inches")
+)  # fmt: skip
 _Value = TypeVar("_Value")
 
 
@@ -100,6 +106,7 @@ def read_nrrd_header(file: BinaryIO) -> TextHeader:
         data_offset=data_offset if data_file is None else 0,
         written_anew="\n".join([*lines, "", ""]).encode("ascii"),
         spacing_known="space directions" in fields or "spacings" in fields,
+        other_unit=_has_other_unit(fields),
     )
 
 
@@ -191,6 +198,12 @@ def _geometry(fields: dict[str, str], axes: int) -> list[str]:
     if "space origin" in fields:
         lines.append(f"space origin: {_vectors(fields['space origin'], 1, space)}")
     return lines
+
+
+def _has_other_unit(fields: dict[str, str]) -> bool:
+    """Whether an axis of space has another unit than millimetres."""
+    units = re.findall(r'"([^"]*)"', fields.get("space units") or fields.get("units", ""))
+    return not _OTHER_UNITS.isdisjoint(unit.strip().lower() for unit in units)
 
 
 def _spacings(text: str, axes: int) -> str:

@@ -42,6 +42,8 @@ class TextHeader:
         written_anew: a header that says the same, to be followed by the voxels.
         spacing_known: whether it gives the distances of the voxels.
         packed_bytes: the length of a packed stream, 0 where it goes to the end of the file.
+        other_unit: it gives lengths in another unit than millimetres. No library heeds that, so
+            the grid stays as others see it, and nothing is measured by it.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class TextHeader:
     written_anew: bytes
     spacing_known: bool
     packed_bytes: int = 0
+    other_unit: bool = False
 
     @property
     def compressed(self) -> bool:

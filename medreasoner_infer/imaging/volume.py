@@ -16,6 +16,9 @@ from medreasoner_infer.imaging.window import ValueRange, Window
 
 # Of the axes as unit vectors; below it two of them run in the same direction.
 _LEAST_DETERMINANT = 1e-3
+# Far beyond any patient or scanner: a unit that was mistaken, or a damaged number.
+_LARGEST_VOXEL_MM = 10_000.0
+_FARTHEST_MM = 1_000_000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,4 +123,12 @@ def _require_invertible(ijk_to_lps: NDArray[np.float64]) -> None:
         raise UnreadableImageError(
             f"The image's geometry is singular: voxel sizes {np.round(lengths, 4).tolist()} mm, "
             "or two voxel axes run in the same direction. Export the image again."
+        )
+    lengths, farthest = np.linalg.norm(ijk_to_lps[:3, :3], axis=0), np.abs(ijk_to_lps[:3, 3]).max()
+    if lengths.max() > _LARGEST_VOXEL_MM or farthest > _FARTHEST_MM:
+        raise UnreadableImageError(
+            f"The image's voxels are {' x '.join(f'{length:.4g}' for length in lengths)} mm large "
+            f"and begin up to {farthest:.4g} mm from the origin; expected at most "
+            f"{_LARGEST_VOXEL_MM:g} mm and {_FARTHEST_MM:g} mm. A unit of length may be mistaken: "
+            "correct it, or export the image again."
         )

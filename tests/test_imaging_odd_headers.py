@@ -6,11 +6,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -18,6 +20,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import JPEG2000Lossless
 from support.image_samples import NOISE, slice_of
+from support.mutations import with_checksums
 
 from medreasoner_infer.errors import UnreadableImageError
 from medreasoner_infer.imaging import Volume, load_volume
@@ -246,3 +249,47 @@ def test_a_unit_that_other_programs_overlook_tells_no_size(
     assert bool([text for text in volume.warnings if "another unit" in text]) is not is_known
     theirs = sitk.ReadImage(str(path))
     assert volume.spacing_ijk_mm == pytest.approx(theirs.GetSpacing())
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32])
+def test_whole_numbers_of_a_tiff_keep_their_sign(
+    dtype: type[np.integer[Any]], tmp_path: Path
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    limits = np.iinfo(dtype)
+    spread = np.linspace(limits.min, min(limits.max, 2**31 - 1), 48)
+    values = spread.astype(dtype).reshape(6, 8)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+    assert np.array_equal(load_volume(tmp_path / "a.tif").array[:, :, 0].T, values)
+
+
+def test_whole_numbers_beyond_32_bits_are_refused(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", np.full((6, 8), 3_000_000_000, np.uint32))
+    with pytest.raises(UnreadableImageError, match="uint32"):
+        load_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+@pytest.mark.parametrize("colours", [2, 7, 256])
+def test_a_palette_is_looked_up(suffix: str, colours: int, tmp_path: Path) -> None:
+    rgb = np.random.default_rng(3).integers(0, 256, (12, 30, 3)).astype(np.uint8)
+    image = Image.fromarray(rgb).quantize(colours)
+    image.save(tmp_path / f"a.{suffix}")
+    shown = load_volume(tmp_path / f"a.{suffix}").array[:, :, 0].swapaxes(0, 1)
+    assert np.array_equal(shown, np.asarray(image.convert("RGB")))
+
+
+def test_colours_that_the_palette_lacks_are_refused(tmp_path: Path) -> None:
+    image = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12), "P")
+    image.putpalette(list(range(256)) * 3)
+    image.save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    at = content.index(b"PLTE") - 4
+    length = int.from_bytes(content[at : at + 4], "big")
+    short = struct.pack(">I", 15) + content[at + 4 : at + 8 + 15] + b"sums"
+    (tmp_path / "a.png").write_bytes(
+        with_checksums(content[:at] + short + content[at + 12 + length :])
+    )
+    with pytest.raises(UnreadableImageError, match=r"palette has 5 colours.*number 95"):
+        load_volume(tmp_path / "a.png")

@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import metadata
+from importlib.metadata import distributions, metadata
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,3 +139,32 @@ def test_the_installation_names_extras_that_there_are() -> None:
     known = set(metadata("medreasoner").get_all("Provides-Extra") or [])
     assert all(known.issuperset(extras) for extras in install.EXTRAS.values())
     assert set(install.EXTRAS["run"]) < set(install.EXTRAS["all"])
+
+
+# Debian 12 and Ubuntu 22.04 bring these; later ones are satisfied by what satisfies them.
+OLDEST_PYTHON = {"3.10": "3.10.0", "3.11": "3.11.0"}
+
+
+def test_what_is_pinned_can_be_installed_on_the_oldest_python_that_is_promised() -> None:
+    """A pin that wants Python 3.11.5 ends the whole installation on Debian's 3.11.2."""
+    oldest = OLDEST_PYTHON.get(f"{sys.version_info.major}.{sys.version_info.minor}")
+    if oldest is None:
+        pytest.skip("only 3.10 and 3.11 are promised")
+    pins = [
+        Requirement(line)
+        for line in (ROOT / "constraints" / "monailabel.txt").read_text("utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    pinned = {
+        canonicalize_name(pin.name): str(pin.specifier)
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate()
+    }
+    looked_at, too_new = 0, []
+    for found in distributions():
+        if pinned.get(canonicalize_name(found.name)) == f"=={found.version}":
+            looked_at += 1
+            wanted = SpecifierSet(found.metadata["Requires-Python"] or "")
+            too_new += [] if oldest in wanted else [f"{found.name} {wanted}"]
+    assert looked_at > len(pinned) / 2
+    assert too_new == []

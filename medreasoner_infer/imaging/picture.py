@@ -65,6 +65,9 @@ _ODD_EXIF = (
 )
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339
+# Bits and sample format (TIFF 6.0, section 19) whose sign Pillow overlooks.
+_OVERLOOKED: dict[tuple[int, int], type[np.integer[Any]]] = {(8, 2): np.int8, (32, 1): np.uint32}
 _GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -141,10 +144,12 @@ class _Upright:
 def _upright(image: Image.Image) -> _Upright:
     """Turn a picture by the mark of its orientation; Pillow does so for TIFF when it loads one."""
     inverted, (width, height) = _is_white_zero(image), _pixel_wh(image)
-    mark = _orientation(image)
+    mark, sampled = _orientation(image), _overlooked_type(image)
     image.load()
+    _require_palette(image)
     turn = _turns().get(_orientation(image))
     pixels = _pixels(image if turn is None else image.transpose(turn))
+    pixels = pixels if sampled is None else pixels.view(sampled)
     odd = mark not in (None, 1, *_turns())
     return _Upright(
         pixels,
@@ -179,6 +184,28 @@ def _is_white_zero(image: Image.Image) -> bool:
     """Whether the lowest value of a TIFF file is white; Pillow sees to it for up to 8 bits."""
     tags = getattr(image, "tag_v2", {})
     return image.mode not in ("1", "L") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _overlooked_type(image: Image.Image) -> type[np.integer[Any]] | None:
+    """The type of a TIFF file's grey values, where Pillow gives their bytes another sign."""
+    tags = getattr(image, "tag_v2", {})
+    if image.mode not in ("L", "I"):
+        return None
+    bits, kind = (tags.get(tag) or (1,) for tag in (_BITS_PER_SAMPLE, _SAMPLE_FORMAT))
+    return _OVERLOOKED.get((bits[0], kind[0]))
+
+
+def _require_palette(image: Image.Image) -> None:
+    """Refuse numbers of colours that are not in the palette: they would all be black."""
+    if image.mode != "P":
+        return
+    colours = len(image.palette.palette) // len(image.palette.mode) if image.palette else 0
+    highest = np.asarray(image).max(initial=0)
+    if highest >= colours:
+        raise UnreadableImageError(
+            f"The picture's palette has {colours} colours, and its pixels name number {highest}. "
+            "It is damaged; save it again."
+        )
 
 
 def _pixel_wh(image: Image.Image) -> tuple[float, float]:
@@ -235,7 +262,7 @@ def _tiff_pages(image: Image.Image) -> int:
     return page + 1
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+def _pixels(image: Image.Image) -> NDArray[Any]:
     if image.mode == "1":
         image = image.convert("L")
     if image.mode == "LA":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,18 @@ def test_a_folder_names_and_counts_what_it_does_not_offer(mixed, caplog) -> None
     for one in told["set_aside"]:
         assert BAD[one["name"]] in one["reason"]
     assert not [name for name in (*BAD, "good") if name in caplog.text]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.nii.gz", b"caf\xe9.dcm", b"caf\xe9/cut.dcm"])
+def test_a_name_that_is_no_text_is_told_in_a_reply(mixed, name) -> None:
+    """A file that was named on a machine of another character set made each list a fault."""
+    path = Path(os.fsdecode(os.fsencode(mixed) + b"/" + name))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes((mixed / "bad" / "cut.dcm").read_bytes())
+    told = opened(mixed).status()
+    assert json.dumps(told, ensure_ascii=False).encode()
+    assert told["set_aside_total"] == len(BAD) + 1
+    assert [one for one in told["set_aside"] if "caf\\udce9" in one["name"]]
 
 
 def test_what_is_mended_is_offered_again(mixed) -> None:
@@ -259,11 +272,10 @@ def stored(server: Orthanc, folder: Path, segmentation: pydicom.Dataset) -> str:
     return str(segmentation.SeriesInstanceUID)
 
 
-@pytest.mark.slow
-def test_a_pacs_with_one_of_each_bad_thing_is_listed_and_exported(
-    orthanc, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
+def one_of_each_bad_thing(
+    orthanc: Orthanc, tmp_path: Path
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Fill a PACS; the folders of the images, and the UIDs of their segmentations."""
     labels = np.zeros(SHAPE_IJK, np.uint8)
     labels[4:12, 3:9, 2:4] = 1
     folders = {name: ct(tmp_path / name, seed) for seed, name in enumerate(
@@ -285,7 +297,15 @@ def test_a_pacs_with_one_of_each_bad_thing_is_listed_and_exported(
     uids = {name: stored(orthanc, folders[name], made) for name, made in good.items()}
     uids["overlap"] = stored(orthanc, folders["overlap"], overlap)
     uids["unreadable"] = stored(orthanc, folders["unreadable"], of_unreadable)
+    return folders, uids
 
+
+@pytest.mark.slow
+def test_a_pacs_with_one_of_each_bad_thing_is_listed_and_exported(
+    orthanc, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MEDREASONER_HOME", str(tmp_path / "home"))
+    _, uids = one_of_each_bad_thing(orthanc, tmp_path)
     told = []
     monkeypatch.setattr(
         PacsStudies,
@@ -355,3 +375,46 @@ def test_a_server_on_such_a_folder_starts_lists_and_answers(mixed, tmp_path) -> 
     )  # fmt: skip
     assert "2 image(s) offered" in done.stdout
     assert "Set aside: case1.png" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_server_on_such_a_pacs_starts_lists_and_answers(orthanc, tmp_path) -> None:
+    import httpx
+    from support.servers import free_port
+
+    folders, segmentations = one_of_each_bad_thing(orthanc, tmp_path)
+    series = {name: series_uid(folder) for name, folder in folders.items()}
+    port = free_port()
+    command = [sys.executable, "-m", "monailabel_app.cli", "serve"]
+    command += ["--studies", orthanc.dicom_web, "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    server = ServerProcess(command, url, "/info/", tmp_path / "server.log")
+    environment = {
+        "MEDREASONER_HOME": str(tmp_path / "home"),
+        "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(tmp_path / "cache"),
+    }
+    params = {"params": json.dumps({"query": "Which organ makes bile?"})}
+    server.start(environment)
+    try:
+        listed = httpx.get(f"{url}/datastore/?output=all", timeout=300).json()
+        answers = {
+            name: httpx.post(
+                f"{url}/infer/medreasoner?image={uid}&output=json", data=params, timeout=300
+            )
+            for name, uid in series.items()
+        }
+        told = httpx.get(f"{url}/datastore/", timeout=300).json()
+    finally:
+        server.stop()
+    assert told["total"] == len(series)
+    assert set(listed["objects"]) >= set(series.values())
+    codes = {name: answer.status_code for name, answer in answers.items()}
+    assert codes == {**dict.fromkeys(series, 200), "unreadable": 422}
+    assert "image orientation" in answers["unreadable"].text
+    done = subprocess.run(
+        [sys.executable, "-m", "monailabel_app.cli", "doctor", "--studies", orthanc.dicom_web],
+        capture_output=True, text=True, timeout=500, env={**os.environ, **environment},
+    )  # fmt: skip
+    bad = [segmentations[name] for name in ("foreign", "pixels", "unreadable", "overlap")]
+    assert f"{len(series)} image(s) offered, {len(bad)} set aside" in done.stdout
+    assert [uid for uid in bad if f"Set aside: {uid}" not in done.stdout] == []

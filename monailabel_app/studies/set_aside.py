@@ -26,6 +26,10 @@ class SetAside:
     name: str
     reason: str
 
+    def __post_init__(self) -> None:
+        """Write bytes of the name that are no text as escapes: no reply could be made of them."""
+        object.__setattr__(self, "name", self.name.encode(errors="backslashreplace").decode())
+
 
 def told(found: Sequence[SetAside]) -> dict[str, Any]:
     """How many there are, and the first :data:`MOST_NAMED` of them, as JSON."""

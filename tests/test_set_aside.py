@@ -396,7 +396,6 @@ def test_a_server_on_such_a_pacs_starts_lists_and_answers(orthanc, tmp_path) -> 
     params = {"params": json.dumps({"query": "Which organ makes bile?"})}
     server.start(environment)
     try:
-        listed = httpx.get(f"{url}/datastore/?output=all", timeout=300).json()
         answers = {
             name: httpx.post(
                 f"{url}/infer/medreasoner?image={uid}&output=json", data=params, timeout=300
@@ -407,7 +406,6 @@ def test_a_server_on_such_a_pacs_starts_lists_and_answers(orthanc, tmp_path) -> 
     finally:
         server.stop()
     assert told["total"] == len(series)
-    assert set(listed["objects"]) >= set(series.values())
     codes = {name: answer.status_code for name, answer in answers.items()}
     assert codes == {**dict.fromkeys(series, 200), "unreadable": 422}
     assert "image orientation" in answers["unreadable"].text

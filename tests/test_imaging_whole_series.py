@@ -170,6 +170,19 @@ def test_of_two_copies_the_one_that_can_be_decoded_is_read(damaged: str, tmp_pat
     assert load_volume(tmp_path).warnings[0].startswith("4 file(s) are left out")
 
 
+@pytest.mark.parametrize("damaged", ["a", "b", "c", "ab", "bc"])
+def test_of_three_copies_one_that_can_be_decoded_is_read(damaged: str, tmp_path: Path) -> None:
+    """The copy of a file that a later one has replaced ended the whole folder."""
+    first = save_series(tmp_path / "a", POSITIONS)
+    for name in ("b", "c"):
+        shutil.copytree(first, tmp_path / name)
+    for times, name in enumerate(damaged, start=1):
+        for _ in range(times):  # no two of them the same
+            cut(sorted((tmp_path / name).iterdir())[2])
+    assert slice_values(tmp_path) == EACH_SLICE
+    assert load_volume(tmp_path).warnings[0].startswith("8 file(s) are left out")
+
+
 def test_two_echoes_of_one_sop_instance_uid_are_no_copy(tmp_path: Path) -> None:
     folder = save_series(tmp_path / "mr", POSITIONS, SOPInstanceUID="1.2.3.4.5")
     second = dataset(np.full((4, 6), 99, np.int16), SOPInstanceUID="1.2.3.4.5")

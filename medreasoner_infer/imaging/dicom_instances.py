@@ -109,10 +109,13 @@ class _Found:
     others: int = 0
     shared_uids: int = 0
 
-    def add_copy(self, instance: Instance, twin: Instance, limits: FileLimits) -> None:
-        """Of a file and its copy keep the one that can be decoded."""
+    def add_copy(
+        self, instance: Instance, twin: Instance, known: list[Instance], limits: FileLimits
+    ) -> None:
+        """Of a file and its copy keep the one that can be decoded, also among those ``known``."""
         if not _is_same_file(instance, twin) and not _is_decodable(twin, limits):
-            self.images[self.images.index(twin)] = instance
+            for kept in (self.images, known):
+                kept[kept.index(twin)] = instance
             instance = twin
         self.copies.append(instance)
 
@@ -155,7 +158,7 @@ def _scan_folder(folder: Path, limits: FileLimits) -> _Found:
             # A file that was exported twice is one image.
             twin = next((other for other in known if _is_copy(instance, other, limits)), None)
             if twin is not None:
-                found.add_copy(instance, twin, limits)
+                found.add_copy(instance, twin, known, limits)
                 continue
         except UnreadableImageError:
             found.damaged += 1

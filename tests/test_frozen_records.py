@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("medreasoner_infer", "monailabel_app", "training")
 COLLECTING = {
     "Counting", "LeftOut", "LenientReader", "Repairs", "SplitCounts", "Tally", "TogetherChecks",
-    "_Found", "_Known", "_Pictures", "_Replica", "_Sample", "_Waiting",
+    "Waiting", "_Found", "_Known", "_Pictures", "_Replica", "_Sample",
 }  # fmt: skip
 
 

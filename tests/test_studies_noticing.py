@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -16,7 +17,10 @@ import pytest
 
 pytest.importorskip("monailabel")
 
+from watchdog.observers import Observer
+
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
+from monailabel_app.studies import noticing
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.noticing import LookAgain
 
@@ -114,6 +118,21 @@ def test_a_series_that_cannot_be_read_is_tried_once_and_again_when_it_is_mended(
     assert len(watched.set_aside()) == 1
     target.write_bytes(whole)
     wait_for(watched.list_images)
+
+
+def test_where_the_system_gives_no_more_watches_files_are_noticed_all_the_same(
+    tmp_path, monkeypatch, caplog
+) -> None:
+    class NoMoreWatches(Observer):
+        def start(self) -> None:
+            raise OSError(errno.EMFILE, "inotify instance limit reached")
+
+    monkeypatch.setattr(noticing, "Observer", NoMoreWatches)
+    store = StudiesFolder(tmp_path, tmp_path / ".medreasoner" / "series")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii")
+    wait_for(lambda: store.list_images() == ["a"])
+    store._observer.stop()
+    assert "fs.inotify.max_user_instances" in caplog.text
 
 
 def test_a_thousand_changes_make_one_look_and_one_more_for_those_meanwhile() -> None:

@@ -52,7 +52,7 @@ def register_rigid(current: WorkingImage, prior: WorkingImage) -> Registered:
     Raises:
         RegistrationError: the examinations overlap at no position, or the optimiser fails.
     """
-    centre = current.body_points_lps_mm(_MIDDLE_POINTS).mean(axis=0)
+    centre = _middle_lps_mm(current.body_points_lps_mm(_MIDDLE_POINTS))
     starts = _best_starts(current, prior)
     coarse = [_rigid(current, prior, start, centre, _COARSE) for start in starts]
     scores = [similarity(current, prior, matrix).mutual_information or 0.0 for matrix in coarse]
@@ -70,7 +70,7 @@ def register_affine(
     """
     import SimpleITK as sitk
 
-    centre = current.body_points_lps_mm(_MIDDLE_POINTS).mean(axis=0)
+    centre = _middle_lps_mm(current.body_points_lps_mm(_MIDDLE_POINTS))
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(rigid[:3, :3].ravel().tolist())
     transform.SetCenter(centre.tolist())
@@ -83,6 +83,12 @@ def rotation_deg(matrix: NDArray[np.float64]) -> float:
     left, _, right = np.linalg.svd(matrix[:3, :3])
     cosine = (np.trace(left @ right) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+
+def _middle_lps_mm(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """To a micrometre: a sum's last digit depends on where in memory its terms lie, and the
+    optimiser would carry it on, so that equal images would not be registered equally."""
+    return np.asarray(np.round(points.mean(axis=0), 3))
 
 
 def _best_starts(current: WorkingImage, prior: WorkingImage) -> list[NDArray[np.float64]]:
@@ -110,7 +116,7 @@ def _best_starts(current: WorkingImage, prior: WorkingImage) -> list[NDArray[np.
 def _shifts_mm(current: WorkingImage, prior: WorkingImage) -> Iterator[NDArray[np.float64]]:
     """None; middle on middle of the bodies; and that at all heights at which they may meet."""
     own, other = (image.body_points_lps_mm(_MIDDLE_POINTS) for image in (current, prior))
-    middle = other.mean(axis=0) - own.mean(axis=0)
+    middle = _middle_lps_mm(other) - _middle_lps_mm(own)
     yield np.zeros(3)
     yield middle
     low = other[:, 2].min() - own[:, 2].max()

@@ -17,7 +17,7 @@ from monailabel_app.inference.line import Line, Waiting
 _POLL_S = 0.2
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """One reader's question that waits; ``since`` is in seconds of ``time.perf_counter``."""
 

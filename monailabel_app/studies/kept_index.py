@@ -25,7 +25,7 @@ from monailabel_app.framework import (
     LocalDatastoreModel,
 )
 from monailabel_app.studies.index import BrokenIndexError, IndexContent, IndexFile, Stamp
-from monailabel_app.studies.noticing import ChangesBelow, LookAgain
+from monailabel_app.studies.noticing import LookAgain, watch
 from monailabel_app.studies.placing import (
     JOURNAL_NAME,
     remove_unfinished,
@@ -86,15 +86,13 @@ class KeptIndex(LocalDatastore):
             datastore_path,
             *args,
             extensions=extensions,
-            auto_reload=auto_reload,
+            auto_reload=False,
             read_only=read_only,
             **kwargs,
         )
         if auto_reload:
             self._look_again = LookAgain(self._look_through)
-            self._observer.unschedule_all()
-            changes = ChangesBelow(folder, self._on_change)
-            self._observer.schedule(changes, datastore_path, recursive=True)
+            self._observer = watch(folder, self._on_change, polling=self._is_on_mount(datastore_path))
 
     def _open_without_writing(self, datastore_path: str, extensions: Collection[str]) -> None:
         """What MONAI Label's own start sets, without the folders that it makes and the watching."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -10,6 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.polling import PollingObserver
+
+logger = logging.getLogger(__name__)
 
 _SETTLED_S = 0.3
 _AT_LATEST_S = 5.0
@@ -65,6 +71,30 @@ class LookAgain:
             if left_s <= 0:
                 return changed_at
             time.sleep(left_s)
+
+
+def watch(
+    folder: Path, changed: Callable[[list[Path]], None], *, polling: bool = False
+) -> BaseObserver:
+    """Start to tell of everything that changes below a folder; see :class:`ChangesBelow`.
+
+    Args:
+        polling: look every second, as for a file system of another machine, of which this one is
+            not told. So it is also done where the system gives out no more watches.
+    """
+    observer: BaseObserver = PollingObserver() if polling else Observer()
+    observer.schedule(ChangesBelow(folder, changed), str(folder), recursive=True)
+    try:
+        observer.start()
+    except OSError as error:
+        if polling:
+            raise
+        logger.warning(
+            "The system watches no more folders (%s); the studies are looked at every second. "
+            "Raise fs.inotify.max_user_instances and max_user_watches.", error.strerror,
+        )  # fmt: skip
+        return watch(folder, changed, polling=True)
+    return observer
 
 
 class ChangesBelow(FileSystemEventHandler):

@@ -49,14 +49,14 @@ class Reply:
 
 def answered(url: str, image: str, query: str, index: int) -> Reply:
     """The answer about one slice, with its mask."""
-    start = time.perf_counter()
-    reply = httpx.post(
-        f"{url}/infer/medreasoner",
-        params={"image": image, "output": "json"},
-        data={"params": json.dumps({"query": query, "slice": index})},
-        timeout=120,
-    )
-    taken = time.perf_counter() - start
+    with httpx.Client(timeout=120) as client:  # a viewer has its TLS settings read already
+        start = time.perf_counter()
+        reply = client.post(
+            f"{url}/infer/medreasoner",
+            params={"image": image, "output": "json"},
+            data={"params": json.dumps({"query": query, "slice": index})},
+        )
+        taken = time.perf_counter() - start
     return Reply(Inference.from_dict(reply.raise_for_status().json()["medreasoner"]), taken)
 
 

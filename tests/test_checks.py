@@ -284,3 +284,27 @@ def test_a_direction_near_the_limit_is_not_judged(angle_deg, verdict) -> None:
             "Left of the liver.", "", "present", shown, mask[:, :, 1].T > 0, (liver,)
         ).statements
         assert check.verdict == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "Où est la rate ?",
+        "¿Dónde está el bazo?",
+        "Wo ist die Milz?",
+        "脾臓を示してください",
+        "splen",
+    ],
+)
+def test_a_question_in_another_language_than_the_reasoning_names_the_same_target(query) -> None:
+    told = "The question points to the spleen, a dark oval region at the patient's left."
+    found = statements_in(told, query)
+    assert len(found) == 3
+    assert [statement.subject for statement in found] == [""] * 3
+
+
+def test_what_is_said_of_another_structure_than_the_one_asked_for_is_not_said_of_the_target() -> (
+    None
+):
+    told = "The question points to the spleen, a dark oval region at the patient's left."
+    assert {each.subject for each in statements_in(told, "Wo ist die Leber?")} == {"spleen"}

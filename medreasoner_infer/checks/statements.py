@@ -16,6 +16,7 @@ from itertools import pairwise
 from medreasoner_infer.checks.wording import Claim, Frame, wording
 from medreasoner_infer.checks_record import StatementKind
 from medreasoner_infer.language import LANGUAGES, Language, vocabulary
+from medreasoner_infer.language.recognition import recognised
 from medreasoner_infer.language.relations import Relation, relations_in
 from medreasoner_infer.language.spoken import (
     Single,
@@ -87,6 +88,17 @@ def target_named(text: str, language: Language = "en") -> str:
     return found.pop() if len(found) == 1 else ""
 
 
+def target_asked(query: str) -> str:
+    """The target that a question calls by a name of any language, e.g. ``left kidney``.
+
+    Returns:
+        An empty text where it calls none so, or several.
+    """
+    found = recognised(query, frozenset(vocabulary().targets))
+    is_called = found is not None and found.read == "known" and found.by is None
+    return found.name if found is not None and is_called else ""
+
+
 def statements_in(text: str, query: str = "") -> tuple[Statement, ...]:
     """The statements of a reasoning, in the order of the text; they do not overlap.
 
@@ -98,7 +110,7 @@ def statements_in(text: str, query: str = "") -> tuple[Statement, ...]:
     if not tokens:
         return ()
     language = _language_of(tokens)
-    return tuple(_Reading(text, tokens, language, target_named(query, language)).statements())
+    return tuple(_Reading(text, tokens, language, target_asked(query)).statements())
 
 
 def _language_of(tokens: tuple[Token, ...]) -> Language:

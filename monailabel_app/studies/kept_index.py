@@ -92,7 +92,8 @@ class KeptIndex(LocalDatastore):
         )
         if auto_reload:
             self._look_again = LookAgain(self._look_through)
-            self._observer = watch(folder, self._on_change, polling=self._is_on_mount(datastore_path))
+            polling = self._is_on_mount(datastore_path)
+            self._observer = watch(folder, self._on_change, polling=polling)
 
     def _open_without_writing(self, datastore_path: str, extensions: Collection[str]) -> None:
         """What MONAI Label's own start sets, without the folders that it makes and the watching."""

@@ -204,6 +204,7 @@ def judged(asked: Asked, result: InferenceResult) -> Iterator[tuple[StatementChe
 
 
 def ask(pipeline: Pipeline, asked: Asked) -> InferenceResult:
+    """The answer about the slice, with the boxes of its other organs known."""
     request = AskRequest(
         asked.query, SliceSelection(plane="axial", index=asked.index), known=neighbours(asked)
     )
@@ -211,6 +212,7 @@ def ask(pipeline: Pipeline, asked: Asked) -> InferenceResult:
 
 
 def checked(asked: Asked, result: InferenceResult, model_size: int) -> CheckedAnswer:
+    """The answer with its slice, mask and truth, as the evaluation takes it."""
     shown = DisplayedSlice.of(
         asked.volume, Plane.AXIAL, asked.index, choose_window(asked.volume), model_size=model_size
     )

@@ -308,3 +308,11 @@ def test_what_is_said_of_another_structure_than_the_one_asked_for_is_not_said_of
 ):
     told = "The question points to the spleen, a dark oval region at the patient's left."
     assert {each.subject for each in statements_in(told, "Wo ist die Leber?")} == {"spleen"}
+
+
+def test_a_neighbour_that_a_reader_called_in_another_language_is_known() -> None:
+    volume, mask = torso()
+    for query, name in (("La rate", "spleen"), ("Où est le foie ?", "liver"), ("Milz", "spleen")):
+        other = EarlierTarget(query, "axial", 1, (30.0, 60.0, 70.0, 100.0))
+        found = verdicts(f"Left of the {name}.", volume, mask, known=(other,))
+        assert found[f"left of the {name}"][0] == "holds"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,11 @@ import pytest
 
 pytest.importorskip("monailabel")
 
-import monailabel.app
-import monailabel.interfaces.utils.app as app_registry
 from fastapi.testclient import TestClient
-from monailabel.config import settings
+from support.in_process import app_client
 
 from medreasoner_infer.doubt_record import Doubt, NamedReading
 from medreasoner_infer.imaging import Plane
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 
 READINGS = 8
@@ -51,21 +49,11 @@ def pipeline(answered) -> Doubting:
 
 
 @pytest.fixture
-def client(monkeypatch, tmp_path: Path, pipeline) -> TestClient:
-    studies, folder = str(tmp_path / "studies"), str(tmp_path / "app")
+def client(monkeypatch, tmp_path: Path, pipeline) -> Iterator[TestClient]:
     grid = CtGrid((1, 1, 2), (0, 0, 0), np.eye(3))
     write_ct_series(np.zeros((5, 7, 8)), grid, tmp_path / "studies" / "ct", seed=1)
-    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
-    monkeypatch.setattr(settings, "MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
-    monkeypatch.setattr(settings, "MONAI_LABEL_APP_DIR", folder)
-    monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", studies)
-    app = MedReasonerApp(folder, studies, {}, pipeline=pipeline)
-    monkeypatch.setitem(app_registry.apps, f"{folder}{studies}", app)
-    client = TestClient(monailabel.app.app, raise_server_exceptions=False)
-    client.site = app.site
-    yield client
-    app.site.results.stop()
-    app.site.records.close()
+    with app_client(monkeypatch, tmp_path, pipeline) as opened:
+        yield opened
 
 
 def asked(client, samples: int) -> dict:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -11,13 +12,10 @@ import pytest
 pytest.importorskip("monailabel")
 pytest.importorskip("highdicom")
 
-import monailabel.app
-import monailabel.interfaces.utils.app as app_registry
 from fastapi.testclient import TestClient
-from monailabel.config import settings
+from support.in_process import app_client
 from support.priors import PLACE_LPS_MM, OnePipeline, write_series
 
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.dicom.archive import FolderArchive
 
 
@@ -44,19 +42,9 @@ def pipeline(answered) -> OnePipeline:
 
 
 @pytest.fixture
-def client(monkeypatch, tmp_path: Path, uids, pipeline) -> TestClient:
-    studies, folder = str(tmp_path / "studies"), str(tmp_path / "app")
-    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
-    monkeypatch.setattr(settings, "MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
-    monkeypatch.setattr(settings, "MONAI_LABEL_APP_DIR", folder)
-    monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", studies)
-    app = MedReasonerApp(folder, studies, {}, pipeline=pipeline)
-    monkeypatch.setitem(app_registry.apps, f"{folder}{studies}", app)
-    client = TestClient(monailabel.app.app, raise_server_exceptions=False)
-    client.site = app.site
-    yield client
-    app.site.results.stop()
-    app.site.records.close()
+def client(monkeypatch, tmp_path: Path, uids, pipeline) -> Iterator[TestClient]:
+    with app_client(monkeypatch, tmp_path, pipeline) as opened:
+        yield opened
 
 
 def compared(client, uids, prior="last_year", **body):

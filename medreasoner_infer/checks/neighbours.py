@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.checks.measures import Scene
-from medreasoner_infer.checks.statements import IMAGE_RELATIONS, Statement, target_named
+from medreasoner_infer.checks.statements import IMAGE_RELATIONS, Statement
 from medreasoner_infer.checks_record import Verdict
 from medreasoner_infer.imaging import Plane, SliceMapping, slice_mapping
+from medreasoner_infer.language.recognition import target_called
 from medreasoner_infer.types import XYXY, EarlierTarget
 
 ALONG_SHARE: Final = 1 / 3
@@ -58,7 +59,7 @@ def neighbour_verdict(
 
 def _known_as(name: str, known: Sequence[EarlierTarget]) -> EarlierTarget | None:
     """The last of them that is the structure; the reader may have called it as they asked."""
-    return next((t for t in reversed(known) if name in (t.name, target_named(t.name))), None)
+    return next((t for t in reversed(known) if name in (t.name, target_called(t.name))), None)
 
 
 def _in_patient(

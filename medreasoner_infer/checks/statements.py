@@ -16,13 +16,12 @@ from itertools import pairwise
 from medreasoner_infer.checks.wording import Claim, Frame, wording
 from medreasoner_infer.checks_record import StatementKind
 from medreasoner_infer.language import LANGUAGES, Language, vocabulary
-from medreasoner_infer.language.recognition import recognised
+from medreasoner_infer.language.recognition import target_called
 from medreasoner_infer.language.relations import Relation, relations_in
 from medreasoner_infer.language.spoken import (
     Single,
     Token,
     Tokens,
-    plain_tokens,
     spoken_names,
     tokens_of,
 )
@@ -71,34 +70,6 @@ class Statement:
         return said
 
 
-def target_named(text: str, language: Language = "en") -> str:
-    """The one target that a text names, e.g. ``left kidney``, beside those that tell a place.
-
-    Returns:
-        An empty text where it names none or several.
-    """
-    plain = plain_tokens(text)
-    places = [range(r.start, r.end) for r in relations_in(plain, language)]
-    found, at = set(), 0
-    while at < len(plain):
-        end, single = _name_at(plain, at, language)
-        if single is not None and not any(at in place for place in places):
-            found.add(_named(single))
-        at = max(end, at + 1)
-    return found.pop() if len(found) == 1 else ""
-
-
-def target_asked(query: str) -> str:
-    """The target that a question calls by a name of any language, e.g. ``left kidney``.
-
-    Returns:
-        An empty text where it calls none so, or several.
-    """
-    found = recognised(query, frozenset(vocabulary().targets))
-    is_called = found is not None and found.read == "known" and found.by is None
-    return found.name if found is not None and is_called else ""
-
-
 def statements_in(text: str, query: str = "") -> tuple[Statement, ...]:
     """The statements of a reasoning, in the order of the text; they do not overlap.
 
@@ -110,7 +81,7 @@ def statements_in(text: str, query: str = "") -> tuple[Statement, ...]:
     if not tokens:
         return ()
     language = _language_of(tokens)
-    return tuple(_Reading(text, tokens, language, target_asked(query)).statements())
+    return tuple(_Reading(text, tokens, language, target_called(query)).statements())
 
 
 def _language_of(tokens: tuple[Token, ...]) -> Language:
@@ -138,6 +109,7 @@ class _Reading:
         return tuple(token.plain for token in self.tokens)
 
     def statements(self) -> Iterator[Statement]:
+        """In the order of the text."""
         target = self.asked
         for first, last in self._sentences():
             subject = ""

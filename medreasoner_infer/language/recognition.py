@@ -101,6 +101,17 @@ def recognised(
     return Recognition("unknown_words", "") if _is_strange(tokens) else None
 
 
+def target_called(text: str) -> str:
+    """The one target that a text calls by a name of any language, e.g. ``left kidney``.
+
+    Returns:
+        An empty text where it calls none so, or several.
+    """
+    found = recognised(text, frozenset(vocabulary().targets))
+    is_called = found is not None and found.read == "known" and found.by is None
+    return found.name if found is not None and is_called else ""
+
+
 def _is_ambiguous(single: Single) -> bool:
     """Whether another target is called so, too: PV."""
     target = vocabulary().targets.get(single.name)

@@ -19,6 +19,7 @@ pytest.importorskip("monailabel")
 
 from watchdog.observers import Observer
 
+from medreasoner_infer.errors import UnreadableImageError
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.studies import noticing
 from monailabel_app.studies.local import StudiesFolder
@@ -95,29 +96,25 @@ def test_a_slice_that_is_still_being_written_is_looked_at_again(watched, tmp_pat
     assert not watched.set_aside()
 
 
-def test_a_series_that_cannot_be_read_is_tried_once_and_again_when_it_is_mended(
+def test_a_series_that_could_not_be_read_for_a_moment_is_offered_at_the_next_look(
     watched, tmp_path, monkeypatch
 ) -> None:
     from monailabel_app.studies import local
 
-    tried = []
-    write = local.write_nifti_copy
+    write, failed = local.write_nifti_copy, []
 
-    def counting(series, folder):
-        tried.append(series.image_id)
+    def failing_once(series, folder):
+        if not failed:
+            failed.append(series.image_id)
+            raise UnreadableImageError("the share is away")
         return write(series, folder)
 
-    monkeypatch.setattr(local, "write_nifti_copy", counting)
-    (made,) = ct_series(tmp_path / "ct", slices=1).iterdir()
-    whole, target = made.read_bytes(), watched._studies / "slice.dcm"
-    target.write_bytes(whole[:-2])
-    wait_for(watched.set_aside)
-    for _ in range(3):
-        watched.refresh()
-    assert len(tried) == 1
-    assert len(watched.set_aside()) == 1
-    target.write_bytes(whole)
-    wait_for(watched.list_images)
+    monkeypatch.setattr(local, "write_nifti_copy", failing_once)
+    shutil.copytree(ct_series(tmp_path / "ct"), watched._studies / "ct")
+    wait_for(lambda: failed)
+    watched.refresh()
+    assert watched.list_images() == failed
+    assert not watched.set_aside()
 
 
 def test_where_the_system_gives_no_more_watches_files_are_noticed_all_the_same(

@@ -55,7 +55,8 @@ class _Read:
     """One file as it was when it was last read.
 
     Attributes:
-        version: times in ns of the last change of its content and of its status, and its size.
+        version: times in ns of the last change of its content and of its status, which the right
+            to read it belongs to, and its size.
         header: of a DICOM image.
         fault: why the file cannot be read, if it is damaged.
         is_other_image: whether content or name are those of an image, but not of a DICOM one.
@@ -77,7 +78,6 @@ class DicomSeries:
     Attributes:
         version_ns: the second of the newest file's last change, and in place of its nanoseconds a
             digest of all files' names, times and sizes: files may arrive with older times.
-        status_ns: when a file was last changed in anything, the right to read it included.
     """
 
     image_id: str
@@ -86,7 +86,6 @@ class DicomSeries:
     modality: str | None
     folder: Path
     version_ns: int
-    status_ns: int
 
 
 class SeriesFinder:
@@ -195,7 +194,6 @@ def _series(members: list[tuple[Path, _Read]]) -> DicomSeries:
         modality=header.modality,
         folder=Path(os.path.commonpath([path.parent for path, _ in members])),
         version_ns=_version_ns(members),
-        status_ns=max(read.version[1] for _, read in members),
     )
 
 

@@ -77,7 +77,6 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
         self._copies = copies
         self._series: dict[str, DicomSeries] = {}
         self._set_aside_now: tuple[SetAside, ...] = ()
-        self._unreadable: dict[DicomSeries, SetAside] = {}
         self._looking = threading.Lock()
         super().__init__(
             str(self._studies),
@@ -166,25 +165,18 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
     def _find_series(self) -> list[SetAside]:
         """Look for DICOM series; returns those that cannot be read.
 
-        One that cannot be read is not tried again until something of it changes.
+        They are tried again at each look: a share may have failed for a moment.
         """
-        found = self._finder.find()
-        tried, self._unreadable = self._unreadable, {}
-        readable, unwritten = {}, []
-        for series in found:
-            if series in tried:
-                self._unreadable[series] = tried[series]
-                continue
+        readable, unreadable = {}, []
+        for series in self._finder.find():
             try:
                 if self._copies:
                     write_nifti_copy(series, self._series_folder)
                 readable[series.image_id] = series
-            except UnreadableImageError as error:
-                self._unreadable[series] = SetAside(self._place_of(series), str(error))
-            except StudiesWriteError as error:
-                unwritten.append(SetAside(self._place_of(series), str(error)))
+            except (UnreadableImageError, StudiesWriteError) as error:
+                unreadable.append(SetAside(self._place_of(series), str(error)))
         self._series = readable
-        return [*self._unreadable.values(), *unwritten]
+        return unreadable
 
     def _found_images(self) -> dict[str, DataModel]:
         unreadable = self._find_series()

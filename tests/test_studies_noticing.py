@@ -22,6 +22,7 @@ from watchdog.observers import Observer
 from medreasoner_infer.errors import UnreadableImageError
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.studies import noticing
+from monailabel_app.studies.indexed import IndexedFolder
 from monailabel_app.studies.local import StudiesFolder
 from monailabel_app.studies.noticing import LookAgain
 
@@ -117,19 +118,28 @@ def test_a_series_that_could_not_be_read_for_a_moment_is_offered_at_the_next_loo
     assert not watched.set_aside()
 
 
+@pytest.mark.parametrize("call", ["schedule", "start"])  # where the versions of watchdog ask
 def test_where_the_system_gives_no_more_watches_files_are_noticed_all_the_same(
-    tmp_path, monkeypatch, caplog
+    tmp_path, monkeypatch, caplog, call
 ) -> None:
-    class NoMoreWatches(Observer):
-        def start(self) -> None:
-            raise OSError(errno.EMFILE, "inotify instance limit reached")
+    def no_more_watches(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "inotify instance limit reached")
 
-    monkeypatch.setattr(noticing, "Observer", NoMoreWatches)
+    monkeypatch.setattr(
+        noticing, "Observer", type("Exhausted", (Observer,), {call: no_more_watches})
+    )
     store = StudiesFolder(tmp_path, tmp_path / ".medreasoner" / "series")
     nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii")
     wait_for(lambda: store.list_images() == ["a"])
     store._observer.stop()
     assert "fs.inotify.max_user_instances" in caplog.text
+
+
+def test_a_folder_that_only_the_server_writes_is_not_watched(tmp_path) -> None:
+    class Cache(IndexedFolder):
+        own_folder = True
+
+    assert not hasattr(Cache(str(tmp_path / "cache"), auto_reload=True), "_observer")
 
 
 def test_a_thousand_changes_make_one_look_and_one_more_for_those_meanwhile() -> None:

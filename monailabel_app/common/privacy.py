@@ -24,8 +24,8 @@ _MAX_BYTES, _KEPT = 10 << 20, 10
 _TASK_PROGRAM = "monailabel.interfaces.utils.app"
 # Each of their loggers is set, as one may have been given a level of its own.
 _TALKATIVE = ("monailabel.", "dicomweb_client", "httpx", "httpcore", "timeloop")
-# Their Python warnings repeat values of a header, such as a patient's name.
-_QUOTING = ("pydicom", "highdicom", "dicomweb_client", "nibabel", "PIL")
+# Their Python warnings repeat values of a header, such as a patient's name, or names of files.
+_QUOTING = ("pydicom", "highdicom", "dicomweb_client", "nibabel", "PIL", "watchdog")
 
 
 def log_config(folder: Path) -> dict[str, Any]:

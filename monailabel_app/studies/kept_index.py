@@ -90,7 +90,7 @@ class KeptIndex(LocalDatastore):
             read_only=read_only,
             **kwargs,
         )
-        if auto_reload:
+        if auto_reload and not self.own_folder:
             self._look_again = LookAgain(self._look_through)
             polling = self._is_on_mount(datastore_path)
             self._observer = watch(folder, self._on_change, polling=polling)

@@ -83,8 +83,8 @@ def watch(
             not told. So it is also done where the system gives out no more watches.
     """
     observer: BaseObserver = PollingObserver() if polling else Observer()
-    observer.schedule(ChangesBelow(folder, changed), str(folder), recursive=True)
     try:
+        observer.schedule(ChangesBelow(folder, changed), str(folder), recursive=True)
         observer.start()
     except OSError as error:
         if polling:

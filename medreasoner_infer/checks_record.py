@@ -8,8 +8,9 @@ from typing import Literal
 
 StatementKind = Literal["side", "position", "brightness", "size", "shape", "neighbour"]
 Verdict = Literal["holds", "does not hold", "cannot be checked"]
-#: How a region is taken away: filled in with what surrounds it, or emptied.
-Removal = Literal["filled", "emptied"]
+#: How a region is taken away: filled in with what surrounds it, made as dark as the darkest of the
+#: slice, or as grey as the middle of what it shows.
+Removal = Literal["filled", "emptied", "greyed"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,13 @@ class RemovalTest:
     """The same question, asked of the slice without the region that the answer points to.
 
     Attributes:
-        depends: whether the answer went with the region: the target is no longer present, or its
-            box is another one (IoU below 0.5), where the region was filled in or where it was
-            emptied.
-        outcome: of the answer with which the first one went, else of the last one.
+        depends: whether the answer went with the region: over the ways in which it was taken away,
+            its box moved more than boxes do when something else is taken away.
+        outcome: of the answer that differs most from the first one.
         bbox_iou: of its box and the first answer's, 0...1; ``None`` where it has none.
-        removed_px: how many slice px were taken away.
+        removed_px: how many slice px were taken away for it.
         explanation: for the reader.
-        how: the region was taken away for that answer.
+        how: the region was taken away for it.
     """
 
     depends: bool

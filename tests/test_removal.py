@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from medreasoner_infer.checks import Checks
-from medreasoner_infer.checks.removal import elsewhere, emptied, filled, pointed_at
+from medreasoner_infer.checks.removal import (
+    Taken,
+    answer_goes,
+    compared,
+    elsewhere,
+    emptied,
+    filled,
+    greyed,
+    pointed_at,
+)
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import Plane, Volume
@@ -94,8 +103,8 @@ def test_an_answer_that_stays_is_said_not_to_depend_on_it(volume) -> None:
     assert (removal.depends, removal.outcome, removal.bbox_iou) == (False, "present", 1.0)
     assert "does not depend on what is there" in removal.explanation
     assert "answers by position" in removal.explanation
-    assert removal.how == "emptied"
-    assert len(reasoner.asked) == 3  # as it is, filled in, emptied
+    assert len(reasoner.asked) == 1 + 4  # as it is, and without the region in four ways
+    assert len({request.image_key for request in reasoner.asked}) == 5
 
 
 class SeesGrey(SeesBright):
@@ -118,6 +127,83 @@ def test_an_answer_that_takes_the_filling_for_the_target_goes_when_it_is_emptied
         "The answer depends on what is there: with the region emptied, the model says that the "
         "target is not there."
     )
+
+
+class SeesDark(SeesBright):
+    """Points to a dark square: emptying it is no removal."""
+
+    def _sample(self, request, count, on_text, cancelled):
+        self.asked.append(request)
+        found = SEEN if request.image[16:32, 16:32].mean() < 60 else ABSENT
+        return (ReasonerAnswer("text", found, 0.5, 3),)
+
+
+def test_a_dark_target_is_gone_though_it_is_no_darker_when_it_is_emptied() -> None:
+    values = np.full((SIDE, SIDE, 1), 150, np.uint8)
+    values[16:32, 16:32] = 5
+    dark = Volume(values, np.eye(4), "OT", "dark", Path("dark.png"), is_picture=True)
+    removal = asked(dark, SeesDark(), removal_test=True).checks.removal
+    assert (removal.depends, removal.outcome) == (True, "absent")
+
+
+def moved_by(px: float) -> Grounding:
+    x1, y1, x2, y2 = SEEN_BOX
+    return Grounding(
+        "A square.", (x1 + px, y1, x2 + px, y2), ((20.0 + px, 20.0), (28.0 + px, 28.0))
+    )
+
+
+@pytest.mark.parametrize(
+    ("moves_px", "goes"),
+    [
+        ((0, 0, 0, 0), False),
+        ((1, 1, 1, 1), False),  # IoU 15 / 17 each
+        ((2, 2, 2, 2), False),  # 14 / 18
+        ((3, 3, 3, 3), True),  # 13 / 19
+        ((0, 0, 0, None), True),  # gone in one way
+        ((0, 2, 4, 6), True),  # 1, 14 / 18, 12 / 20, 10 / 22
+        ((0, 0, 0, 8), False),  # 8 / 24 once, and never else
+    ],
+)
+def test_an_answer_goes_as_its_box_moves_over_all_ways(moves_px, goes) -> None:
+    replies = [ABSENT if px is None else moved_by(px) for px in moves_px]
+    assert answer_goes(SEEN, replies, 4) == goes
+
+
+def test_what_goes_already_goes_whatever_the_other_ways_would_say() -> None:
+    assert answer_goes(SEEN, [ABSENT], 4)
+    assert not answer_goes(SEEN, [moved_by(3)], 4)
+    assert not answer_goes(SEEN, [], 4)
+
+
+def test_what_is_told_is_the_answer_that_differs_most() -> None:
+    ways = [Taken(how, np.ones((2, size), bool)) for size, how in
+            enumerate(("filled", "emptied", "greyed", "greyed"), 1)]  # fmt: skip
+    found = compared(SEEN, [moved_by(3), moved_by(4), moved_by(3), moved_by(3)], ways)
+    assert (found.depends, found.how, found.removed_px) == (True, "emptied", 4)
+    assert found.bbox_iou == pytest.approx(12 / 20)
+    assert found.explanation == (
+        "The answer depends on what is there: with the region emptied, the box moves more than it "
+        "does without another region."
+    )
+    found = compared(SEEN, [moved_by(3), moved_by(4), moved_by(40), moved_by(3)], ways)
+    assert (found.how, found.bbox_iou) == ("greyed", 0.0)
+    assert found.explanation.endswith("with the region greyed, the model points to another place.")
+
+
+@pytest.mark.parametrize("colours", [(), (3,)])
+def test_what_is_greyed_has_the_median_of_what_is_shown(colours) -> None:
+    pixels = np.full((SIDE, SIDE, *colours), 120, np.uint8)
+    pixels[:, :40] = 0  # air, more than half of the slice
+    pixels[:5, 40:] = 250
+    region = np.zeros((SIDE, SIDE), bool)
+    region[20:40, 20:40] = True
+    made = greyed(pixels, region)
+    np.testing.assert_array_equal(made[~region], pixels[~region])
+    assert abs(made[region].mean() - 120) < 2
+    np.testing.assert_array_equal(greyed(pixels, region), made)
+    air = np.zeros((SIDE, SIDE, *colours), np.uint8)
+    assert greyed(air, region).max() < 40
 
 
 @pytest.mark.parametrize("colours", [(), (3,)])
@@ -163,11 +249,13 @@ def test_what_is_filled_looks_like_what_surrounds_it(colours) -> None:
     pixels = np.where(disc, 250, ramp).astype(np.uint8)
     pixels = np.broadcast_to(pixels.reshape(*pixels.shape, *(1 for _ in colours)),
                              (SIDE, SIDE, *colours)).copy()  # fmt: skip
-    region, wider = (each.region_hw for each in pointed_at(disc, (22, 22, 44, 39)))
+    ways = {taken.how: taken.region_hw for taken in pointed_at(disc, (22, 22, 44, 39))}
+    region = ways["filled"]
     assert region[disc].all()
-    assert wider[region].all()
-    assert wider[25:38, 43].all()  # of the box, beside the mask
-    assert not region[25:38, 43].any()
+    assert not region[25:38, 43].any()  # of the box, beside the mask
+    for wider in (ways["emptied"], ways["greyed"]):
+        assert wider[region].all()
+        assert wider[25:38, 43].all()
     made = filled(pixels, region)
     np.testing.assert_array_equal(made[~region], pixels[~region])
     inside = made[region].reshape(region.sum(), -1)[:, 0].astype(float)
@@ -228,4 +316,5 @@ def test_faithfulness_tells_a_blind_model_from_one_that_reads(volume) -> None:
         assert (found.answers, found.removal_flips.n) == (2, 1)
         assert found.removal_flips.share == flips
         assert found.elsewhere_flips.share == 0
+        assert (found.removal_gone.share, found.elsewhere_gone.share) == (flips, 0)
         assert found.shuffled_same_box.share == found.shuffled_same_trace.share == same

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether an answer depends on what it points to: that is taken away, and the question asked again.
 
-It is taken away in two ways. *Filled in*: the mask with a margin gets what surrounds it, each pixel
-the nearest one outside, blurred, and the grain of the ring around the region, so that neither a
-hole nor an edge tells where it was. *Emptied*: mask and box with a wider margin become as dark as
-the darkest of the slice, so that nothing is left that could be taken for the target. An answer that
-stays after both does not come from what is there.
+It is taken away in several ways, since what replaces it may itself look like the target. *Filled
+in*: the mask with a margin gets what surrounds it, each pixel the nearest one outside, blurred, and
+the grain of the ring around the region, so that neither a hole nor an edge tells where it was.
+*Emptied*: mask and box with a margin become as dark as the darkest of the slice. *Greyed*: they
+become as grey as the middle of what the slice shows, since what is dark anyway, as the lungs, is
+not taken away by emptying it. An answer that stays after all of them does not come from what is
+there. It stays as long as its box moves no more than it does when something else is taken away.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medreasoner_infer.agreement import box_iou, grounding_iou
+from medreasoner_infer.agreement import grounding_iou
 from medreasoner_infer.checks_record import Removal, RemovalTest
 from medreasoner_infer.hooks import Hooks, Work
 from medreasoner_infer.reasoners.base import Reasoner
@@ -34,11 +37,20 @@ from medreasoner_infer.types import (
 
 SAME_BOX_IOU: Final = 0.5
 """From here on two boxes are the same answer."""
-MARGIN: Final = 0.02
-"""Of the slice's longer side: how far beyond the mask is filled."""
-EMPTIED_MARGIN: Final = 0.05
-"""Likewise: how far beyond mask and box is emptied."""
-_DARKEST_PERCENT, _EMPTY_GRAIN = 1.0, 4.0
+MOVED_MEAN_IOU: Final = 0.75
+"""An answer stays above it, taken over all ways of taking the region away; as much as an answer
+has left that is gone in one way of four and does not move in the others."""
+WAYS: Final[tuple[tuple[Removal, float, bool], ...]] = (
+    ("filled", 0.02, False),
+    ("emptied", 0.05, True),
+    ("greyed", 0.05, True),
+    ("greyed", 0.08, True),
+)
+"""How a region is taken away: by what, how far beyond it in shares of the slice's longer side, and
+whether the box belongs to it besides the mask."""
+CONTENT_ABOVE: Final = 12
+"""Displayed grey; darker is air, of which nothing can be taken away."""
+_DARKEST_PERCENT, _PLAIN_GRAIN = 1.0, 4.0
 _GRAIN_PX, _BLUR_PX = 2.0, 3.0
 _MOVES = 64
 
@@ -67,7 +79,7 @@ def removal_test(
     mask_hw: NDArray[np.bool_],
     hooks: Hooks,
 ) -> RemovalTest | None:
-    """Ask the question again without the region that was pointed at, until the answer goes.
+    """Ask again without the region that was pointed at, until it is clear that the answer goes.
 
     Args:
         reasoner: who answered.
@@ -86,17 +98,16 @@ def removal_test(
     """
     if first.bbox_xyxy_px is None:
         return None
-    box = shown.mapping.reasoner_box_to_slice_px(first.bbox_xyxy_px)
-    found = None
-    for taken in pointed_at(mask_hw, box):
+    ways = pointed_at(mask_hw, shown.mapping.reasoner_box_to_slice_px(first.bbox_xyxy_px))
+    replies: list[Grounding] = []
+    for taken in ways:
         question = taken.of(shown).request(
             request.query, reasoner.image_encoding, about=request.about
         )
-        second = _answered(reasoner, question, hooks)
-        found = compared(first, second.grounding, taken)
-        if found.depends:
+        replies.append(_answered(reasoner, question, hooks).grounding)
+        if answer_goes(first, replies, len(ways)):
             break
-    return found
+    return compared(first, replies, ways) if replies else None
 
 
 def _answered(reasoner: Reasoner, question: ReasonerRequest, hooks: Hooks) -> ReasonerAnswer:
@@ -116,8 +127,7 @@ def pointed_at(mask_hw: NDArray[np.bool_], box_xyxy_px: XYXY) -> list[Taken]:
     mask = mask_hw if mask_hw.any() else _ellipse(box_xyxy_px, mask_hw.shape)
     both = mask | _rectangle(box_xyxy_px, mask_hw.shape)
     taken = [
-        Taken("filled", _grown(mask, MARGIN)),
-        Taken("emptied", _grown(both, EMPTIED_MARGIN)),
+        Taken(how, _grown(both if with_box else mask, margin)) for how, margin, with_box in WAYS
     ]
     return [each for each in taken if each.region_hw.any() and not each.region_hw.all()]
 
@@ -134,7 +144,7 @@ def without(
     """The slice as displayed without a region of it, bool (H, W) in slice px."""
     image = shown.image
     mark = hashlib.sha256(np.packbits(region_hw).tobytes()).hexdigest()[:16]
-    pixels = (filled if how == "filled" else emptied)(image.pixels, region_hw)
+    pixels = _REPLACED[how](image.pixels, region_hw)
     return replace(
         shown, image=SliceImage(pixels, image.spacing_xy_mm, f"{image.key}/{how}-{mark}")
     )
@@ -145,10 +155,25 @@ def emptied(pixels: NDArray[np.uint8], region_hw: NDArray[np.bool_]) -> NDArray[
 
     The same region of the same pixels is always emptied alike.
     """
-    grain = np.random.default_rng(0).normal(0, _EMPTY_GRAIN, int(region_hw.sum()))
-    darkest = np.percentile(pixels, _DARKEST_PERCENT, axis=(0, 1))
+    return _plain(pixels, region_hw, np.percentile(pixels, _DARKEST_PERCENT, axis=(0, 1)))
+
+
+def greyed(pixels: NDArray[np.uint8], region_hw: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Pixels, uint8 (H, W) or (H, W, 3), of which a region has the median of what is not air.
+
+    The same region of the same pixels is always greyed alike.
+    """
+    seen = pixels[content_of(pixels)]
+    return _plain(pixels, region_hw, np.median(seen if len(seen) else pixels[region_hw], axis=0))
+
+
+def _plain(
+    pixels: NDArray[np.uint8], region_hw: NDArray[np.bool_], value: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """The pixels with one value, of all channels, and a little grain in a region."""
+    grain = np.random.default_rng(0).normal(0, _PLAIN_GRAIN, int(region_hw.sum()))
     made = pixels.copy()
-    made[region_hw] = np.clip(np.rint(np.add.outer(grain, darkest)), 0, 255)
+    made[region_hw] = np.clip(np.rint(np.add.outer(grain, value)), 0, 255)
     return made
 
 
@@ -171,6 +196,19 @@ def filled(pixels: NDArray[np.uint8], region_hw: NDArray[np.bool_]) -> NDArray[n
     made = values.copy()
     made[region_hw] = base[region_hw] + drawn
     return np.clip(np.rint(made), 0, 255).astype(np.uint8)
+
+
+_REPLACED: Final[dict[Removal, Callable[..., NDArray[np.uint8]]]] = {
+    "filled": filled,
+    "emptied": emptied,
+    "greyed": greyed,
+}
+
+
+def content_of(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a slice, uint8 (H, W) or (H, W, 3), shows more than air; bool (H, W)."""
+    brightest = pixels if pixels.ndim == 2 else pixels.max(axis=2)
+    return np.asarray(brightest > CONTENT_ABOVE)
 
 
 def elsewhere(
@@ -200,42 +238,64 @@ def elsewhere(
 
 def answer_stays(first: Grounding, second: Grounding) -> bool:
     """Whether two answers point to the same: both present, and the boxes' IoU is 0.5 or more."""
-    return first.present and second.present and grounding_iou(first, second) >= SAME_BOX_IOU
+    return _overlap(first, second) >= SAME_BOX_IOU
 
 
-def compared(first: Grounding, second: Grounding, taken: Taken) -> RemovalTest:
-    """What the second answer tells of the first."""
-    iou = None
-    if first.bbox_xyxy_px is not None and second.bbox_xyxy_px is not None:
-        iou = round(box_iou(first.bbox_xyxy_px, second.bbox_xyxy_px), 4)
-    depends, removed_px = not answer_stays(first, second), int(taken.region_hw.sum())
-    told = _explained(second, taken.how) if depends else _stays(taken.how)
-    return RemovalTest(depends, second.outcome, iou, removed_px, told, taken.how)
+def answer_goes(first: Grounding, replies: Sequence[Grounding], ways: int) -> bool:
+    """Whether an answer goes with its region: the mean IoU over all ways is too small.
+
+    Args:
+        first: the answer, with a box.
+        replies: what is answered without the region, maybe not yet in all ways; the others count as
+            if nothing moved, so that what goes already goes whatever they say.
+        ways: how many there are.
+    """
+    moved = sum(1.0 - _overlap(first, reply) for reply in replies)
+    return 1.0 - moved / ways <= MOVED_MEAN_IOU
 
 
-# What is emptied was filled in before.
-_TRIED: Final[dict[Removal, str]] = {
+def _overlap(first: Grounding, second: Grounding) -> float:
+    """IoU of the boxes; 0 where one points to nothing."""
+    return grounding_iou(first, second) if first.present and second.present else 0.0
+
+
+def compared(first: Grounding, replies: Sequence[Grounding], ways: Sequence[Taken]) -> RemovalTest:
+    """What the answers without the region tell of the first; recorded is the one that differs most.
+
+    Args:
+        first: the answer, with a box.
+        replies: at least one, of the first ways.
+        ways: all of them.
+    """
+    depends = answer_goes(first, replies, len(ways))
+    most = min(range(len(replies)), key=lambda at: _overlap(first, replies[at]))
+    reply, taken = replies[most], ways[most]
+    iou = round(_overlap(first, reply), 4) if reply.present else None
+    told = _explained(reply, iou, taken.how) if depends else _STAYS
+    return RemovalTest(depends, reply.outcome, iou, int(taken.region_hw.sum()), told, taken.how)
+
+
+_STAYS: Final = (
+    "The answer does not depend on what is there: with the region filled in, emptied or greyed, "
+    "the model points to the same place. It answers by position."
+)
+_IN_WORDS: Final[dict[Removal, str]] = {
     "filled": "filled in",
-    "emptied": "filled in, and with it emptied",
+    "emptied": "emptied",
+    "greyed": "greyed",
 }
 
 
-def _stays(how: Removal) -> str:
-    return (
-        f"The answer does not depend on what is there: with the region {_TRIED[how]}, the model "
-        "points to the same place. It answers by position."
-    )
-
-
-def _explained(second: Grounding, how: Removal) -> str:
-    if second.present:
+def _explained(reply: Grounding, iou: float | None, how: Removal) -> str:
+    if iou is not None and iou >= SAME_BOX_IOU:
+        said = "the box moves more than it does without another region"
+    elif reply.present:
         said = "the model points to another place"
-    elif second.outcome == "absent":
+    elif reply.outcome == "absent":
         said = "the model says that the target is not there"
     else:
         said = "the model no longer understands the question"
-    in_words = "filled in" if how == "filled" else "emptied"
-    return f"The answer depends on what is there: with the region {in_words}, {said}."
+    return f"The answer depends on what is there: with the region {_IN_WORDS[how]}, {said}."
 
 
 def _rectangle(box_xyxy_px: XYXY, shape_hw: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -114,7 +114,7 @@ def evaluate(
         typer.Option(
             min=0,
             help="So many answers are checked: statements, removal, shuffled images. Costs up to "
-            "six answers each.",
+            "ten answers each.",
         ),
     ] = 0,
     records: RecordsOption = None,

@@ -2,10 +2,10 @@
 """Whether a model's reasoning holds, and whether its answers come from what they point to.
 
 Each answer's statements are tested (:mod:`medreasoner_infer.checks`). Each right answer is asked
-for five times more: without the region that it points to, filled in and emptied, without a region
-of the same shape elsewhere, likewise, and on an image of the same kind of another patient. What
-flips without the region depends on it; what flips without another one is a false alarm; what comes
-for another patient as well was not read.
+for again: without the region that it points to, taken away in several ways, without a region of the
+same shape elsewhere, likewise, and on an image of the same kind of another patient. What flips
+without the region depends on it; what flips without another one is a false alarm; what comes for
+another patient as well was not read.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_infer.checks import Checks
-from medreasoner_infer.checks.removal import Taken, answer_stays, elsewhere, pointed_at
+from medreasoner_infer.checks.removal import (
+    Taken,
+    answer_goes,
+    answer_stays,
+    content_of,
+    elsewhere,
+    pointed_at,
+)
 from medreasoner_infer.reasoners import Reasoner, answers_or_faults
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_infer.types import Grounding, ReasonerAnswer
 
 RIGHT_BOX_IOU = 0.5
 """From here on an answer's box counts as right."""
-_CONTENT_ABOVE = 12
-"""Displayed grey; darker is air, of which nothing can be taken away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +92,11 @@ class Faithfulness:
         statements_hold: of the statements that can be checked.
         not_checkable: of all statements.
         by_kind: those that hold of those that can be checked, by kind.
-        removal_flips: right answers that go with their region, filled in or emptied.
-        elsewhere_flips: right answers that go with another region of the same shape, likewise:
-            false alarms.
+        removal_flips: right answers that go with their region.
+        elsewhere_flips: right answers that go with another region of the same shape: false alarms.
+        removal_gone: right answers that are gone, or at another place (box IoU below 0.5), without
+            their region in one of the ways at least.
+        elsewhere_gone: likewise without another region.
         shuffled_same_box: right answers whose box comes for another patient's image, too.
         shuffled_same_trace: likewise, word for word the same reasoning.
     """
@@ -100,6 +107,8 @@ class Faithfulness:
     by_kind: dict[str, Share]
     removal_flips: Share
     elsewhere_flips: Share
+    removal_gone: Share
+    elsewhere_gone: Share
     shuffled_same_box: Share
     shuffled_same_trace: Share
 
@@ -135,6 +144,8 @@ def faithfulness_of(
     right = [answer for answer in answers if answer.right]
     flips: list[bool] = []
     false_alarms: list[bool] = []
+    gone: list[bool] = []
+    falsely_gone: list[bool] = []
     same_box: list[bool] = []
     same_trace: list[bool] = []
     for done, answer in enumerate(right, start=1):
@@ -143,14 +154,14 @@ def faithfulness_of(
             answer.mask_hw,
             answer.shown.mapping.reasoner_box_to_slice_px(_box(answer.grounding)),
         )
-        for regions, counted in (
-            (taken, flips),
-            (_elsewhere(taken, answer, place), false_alarms),
+        for regions, going, leaving in (
+            (taken, flips, gone),
+            (_elsewhere(taken, answer, place), false_alarms, falsely_gone),
         ):
             replies = _asked_again(reasoner, answer, [each.of(answer.shown) for each in regions])
             if replies:
-                stays = [answer_stays(answer.grounding, reply) for reply in replies]
-                counted.append(not all(stays))
+                going.append(answer_goes(answer.grounding, replies, len(replies)))
+                leaving.append(not all(answer_stays(answer.grounding, each) for each in replies))
         other = _other_patient(answer, answers, place)
         for reply in _asked_again(reasoner, answer, [] if other is None else [other.shown]):
             same_box.append(answer_stays(answer.grounding, reply))
@@ -160,7 +171,7 @@ def faithfulness_of(
     return Faithfulness(
         len(answers),
         *_counted(answers),
-        *map(Share.of, (flips, false_alarms, same_box, same_trace)),
+        *map(Share.of, (flips, false_alarms, gone, falsely_gone, same_box, same_trace)),
     )
 
 
@@ -180,7 +191,7 @@ def _elsewhere(taken: Sequence[Taken], answer: CheckedAnswer, seed: int) -> list
     if not taken:
         return []
     largest = max((each.region_hw for each in taken), key=lambda region: int(region.sum()))
-    shift = elsewhere(largest, _content(answer.shown), seed)
+    shift = elsewhere(largest, content_of(answer.shown.image.pixels), seed)
     return [] if shift is None else [each.moved(shift) for each in taken]
 
 
@@ -202,11 +213,6 @@ def _other_patient(
         if other.patient != answer.patient and other.modality == answer.modality
     ]
     return others[seed % len(others)] if others else None
-
-
-def _content(shown: DisplayedSlice) -> NDArray[np.bool_]:
-    pixels = shown.image.pixels
-    return np.asarray((pixels if pixels.ndim == 2 else pixels.max(axis=2)) > _CONTENT_ABOVE)
 
 
 def _seed(seed: int, answer: CheckedAnswer) -> int:

@@ -26,8 +26,10 @@ FURTHER: tuple[Measure, ...] = (
 FAITHFULNESS_WORDS = {
     "statements_hold": "statements that hold, of those that can be checked",
     "not_checkable": "statements that cannot be checked, of all",
-    "removal_flips": "right answers that go when what they point to is filled in",
+    "removal_flips": "right answers that go when what they point to is taken away",
     "elsewhere_flips": "right answers that go when another region of that size is: false alarms",
+    "removal_gone": "right answers that are gone or elsewhere in one such way at least",
+    "elsewhere_gone": "right answers that are when another region of that size is taken away",
     "shuffled_same_box": "right answers whose box comes for another patient's image as well",
     "shuffled_same_trace": "right answers whose reasoning does, word for word",
 }

@@ -22,7 +22,7 @@ import numpy as np
 from medreasoner_infer.agreement import agreement
 from medreasoner_infer.doubt import Asked, Look, looks_at
 from medreasoner_infer.doubt.measuring import measure_doubt, px_per_slice
-from medreasoner_infer.doubt.overlap import mean_with_answer, pairwise_dice
+from medreasoner_infer.doubt.overlap import mean_with_answer, pairwise_dice, support_of
 from medreasoner_infer.doubt.volume import slice_figures
 from medreasoner_infer.doubt_record import GOOD_DICE
 from medreasoner_infer.hooks import NO_HOOKS
@@ -172,6 +172,12 @@ def judge(pipeline: Pipeline, question: Question, samples: int) -> dict[str, Any
         mask, predicted_iou = made.mask, made.predicted_iou
     looks = looks_at(asked, mask, NO_HOOKS)
     truth = question.truth_hw
+    overlaps = pairwise_dice(looks)
+    support = support_of(
+        mean_with_answer(overlaps),
+        predicted_iou if mask.any() else None,
+        understood=answer.grounding.outcome != "not_understood",
+    )
     return {
         "group": question.group,
         "patient": question.patient,
@@ -180,9 +186,10 @@ def judge(pipeline: Pipeline, question: Question, samples: int) -> dict[str, Any
         "has_target": bool(truth.any()),
         "outcome": answer.grounding.outcome,
         "dice": dice(mask, truth) if truth.any() else float(not mask.any()),
-        "overlaps": np.round(pairwise_dice(looks), 3).tolist(),
+        "overlaps": np.round(overlaps, 3).tolist(),
         "figures": {
-            **figures_of(looks, samples),
+            "support": support,
+            **figures_of(looks, overlaps, samples),
             "boxes_of_samples": agreement(answer, further),
             "predicted_iou": predicted_iou,
             "confidence": answer.confidence or 0.0,
@@ -190,9 +197,8 @@ def judge(pipeline: Pipeline, question: Question, samples: int) -> dict[str, Any
     }
 
 
-def figures_of(looks: Sequence[Look], samples: int) -> dict[str, float]:
+def figures_of(looks: Sequence[Look], overlaps: np.ndarray, samples: int) -> dict[str, float]:
     """Figures of agreement that could be told; the first is the one that is."""
-    overlaps = pairwise_dice(looks)
     same = [look.outcome == looks[0].outcome for look in looks[1:]]
     views = [0, *range(samples, len(looks))]
     return {

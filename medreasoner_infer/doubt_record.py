@@ -65,6 +65,9 @@ class Doubt:
         named: what the readings say, the most frequent first.
         probability: that the mask of the slice has a Dice of at least 0.7 with the truth; ``None``
             where nobody has fitted it for these weights.
+        support: how much speaks for the answer, 0...1, fitted to nothing: the agreement times the
+            segmenter's own estimate of the mask's IoU, or one half where there is no mask to
+            estimate; 0 where the question was not understood. ``None`` in older records.
         followed: how many readings were carried through the volume, the answer included; 0 where
             the mask was not propagated.
         doubtful_slices: of a propagated mask, in rising order.
@@ -74,6 +77,7 @@ class Doubt:
     agreement: float
     named: tuple[NamedReading, ...]
     probability: float | None = None
+    support: float | None = None
     followed: int = 0
     doubtful_slices: tuple[DoubtfulSlice, ...] = ()
 

@@ -187,6 +187,8 @@ def _outcome(inference: Inference, slice_pixels: int) -> str:
 
 def _doubted(doubt: Doubt) -> str:
     text = f", {doubt.readings} readings agree to {doubt.agreement:.0%}"
+    if doubt.support is not None:
+        text += f", support for the answer {doubt.support:.0%}"
     if doubt.probability is not None:
         text += f", a Dice of {GOOD_DICE:g} or more has the probability {doubt.probability:.0%}"
     return text

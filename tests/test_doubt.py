@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +339,30 @@ def test_a_mask_that_breaks_off_at_a_large_section_is_doubtful_further_beyond(
     areas, px_per_slice, near
 ):
     assert near_ends(np.array(areas), px_per_slice) == near
+
+
+# --- support -------------------------------------------------------------------------------------
+
+
+def test_readings_and_segmenter_speak_for_a_mask_and_half_as_much_for_none(volume):
+    doubt = asked(volume, LEFT, RIGHT).doubt
+    assert 0 < doubt.agreement < 1
+    assert doubt.support == pytest.approx(0.95 * doubt.agreement, abs=1e-4)  # as it estimates
+    assert asked(volume, ABSENT, ABSENT).doubt.support == 0.5
+    divided = asked(volume, ABSENT, LEFT).doubt
+    assert divided.support == pytest.approx(divided.agreement / 2, abs=1e-4)
+
+
+def test_nothing_speaks_for_an_answer_to_what_was_not_understood(volume):
+    doubt = asked(volume, PUZZLED, PUZZLED).doubt
+    assert (doubt.agreement, doubt.support) == (1.0, 0.0)
+
+
+def test_a_doubt_of_before_there_was_support_is_still_read(volume):
+    result = asked(volume, LEFT, RIGHT)
+    values = json.loads(json.dumps(result.to_dict()))
+    del values["doubt"]["support"]
+    assert Inference.from_dict(values).doubt == replace(result.doubt, support=None)
 
 
 # --- the probability -----------------------------------------------------------------------------

@@ -123,3 +123,7 @@ def test_neighbouring_slices_with_one_reason_are_printed_as_a_range():
     assert [line.plain for line in doubt_lines(calibrated)][1:] == [
         "Their masks agree to 62%; a Dice of 0.7 or more has the probability 80%."
     ]
+    supported = replace(DOUBT, support=0.5, doubtful_slices=())
+    assert [line.plain for line in doubt_lines(supported)][1:] == [
+        "Their masks agree to 62%, support for the answer 50%."
+    ]

@@ -544,6 +544,16 @@ def test_the_readings_are_told_by_name_and_the_first_alone_needs_no_second_look(
     assert [line.alert for line in lines] == [False, True, True, False, True]
 
 
+@pytest.mark.parametrize(("support", "alert"), [(0.5, False), (0.31, True)])
+def test_support_is_told_where_the_record_has_it_little_of_it_as_an_alert(support, alert) -> None:
+    lines = [
+        line for line in describe_doubt({**DOUBT, "support": support}) if "Support" in line.text
+    ]
+    assert [(line.text, line.alert) for line in lines] == [
+        (f"Support for the answer: {support:.0%}.", alert)
+    ]
+
+
 @pytest.mark.parametrize(
     ("index", "step", "expected"),
     [(0, 1, 3), (3, 1, 8), (8, 1, 3), (9, -1, 8), (8, -1, 3), (3, -1, 8), (5, 1, 8), (5, -1, 3)],

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.doubt.calibration import doubt_calibration_of
 from medreasoner_infer.doubt.looks import Asked, Look, looks_at
-from medreasoner_infer.doubt.overlap import mean_with_answer, named_readings, pairwise_dice
+from medreasoner_infer.doubt.overlap import (
+    mean_with_answer,
+    named_readings,
+    pairwise_dice,
+    support_of,
+)
 from medreasoner_infer.doubt.volume import (
     doubtful_slices,
     followed_mask,
@@ -53,9 +58,9 @@ def measure_doubt(
     agreement = round(mean_with_answer(dice), 4)
     iou = predicted_ious.get(mapping.index) if looks[0].mask.any() else None
     calibration = doubt_calibration_of(asked.reasoner.identity, asked.segmenter.identity)
+    understood = looks[0].outcome != "not_understood"
     probability = None
     if calibration is not None:
-        understood = looks[0].outcome != "not_understood"
         probability = calibration.probability(agreement, iou, understood=understood)
     readings_ijk = np.zeros(mask_ijk.shape, dtype=np.uint8, order="F")
     followed: list[int] = []
@@ -75,6 +80,7 @@ def measure_doubt(
         agreement=agreement,
         named=named_readings(looks, dice),
         probability=probability,
+        support=round(support_of(agreement, iou, understood=understood), 4),
         followed=len(followed),
         doubtful_slices=slices,
     )

@@ -13,6 +13,8 @@ from medreasoner_infer.doubt.looks import Look
 from medreasoner_infer.doubt_record import NamedReading
 
 ELSEWHERE_BELOW_DICE = 0.5
+EVEN_CHANCES = 0.5
+"""Of an answer that marks nothing no model estimates how far it is right."""
 
 
 def pairwise_dice(looks: Sequence[Look]) -> NDArray[np.float64]:
@@ -28,6 +30,19 @@ def pairwise_dice(looks: Sequence[Look]) -> NDArray[np.float64]:
 def mean_with_answer(dice: NDArray[np.float64]) -> float:
     """How far the further readings, at least one, agree with the answer, which is the first."""
     return float(dice[0, 1:].mean())
+
+
+def support_of(agreement: float, predicted_iou: float | None, *, understood: bool) -> float:
+    """How much speaks for an answer, 0...1: its readings, and the segmenter of its mask.
+
+    Args:
+        agreement: of the further readings with the answer.
+        predicted_iou: the segmenter's estimate; ``None`` of an answer without a mask.
+        understood: whether the model understood the question; else nothing speaks for it.
+    """
+    if predicted_iou is None:
+        return agreement * EVEN_CHANCES if understood else 0.0
+    return agreement * min(max(predicted_iou, 0.0), 1.0)
 
 
 def named_readings(looks: Sequence[Look], dice: NDArray[np.float64]) -> tuple[NamedReading, ...]:

@@ -24,7 +24,7 @@ ALIKE_DICE = 0.97
 
 MOST_DISAGREEMENT = 0.5
 """Half of what the readings mark is differing there."""
-LEAST_PREDICTED_IOU = 0.8
+LEAST_PREDICTED_IOU = 0.82
 REACH_BEYOND = 0.5
 """Of the radius of a disc as large as the last section: so far beyond it the target may go on."""
 

@@ -15,6 +15,8 @@ def doubt_lines(doubt: Doubt) -> Iterator[Text]:
     """The readings by name, how far they agree, and the slices to look at."""
     yield Text.assemble(("Readings ", "bold"), f"{doubt.words}.")
     told = f"Their masks agree to {doubt.agreement:.0%}"
+    if doubt.support is not None:
+        told += f", support for the answer {doubt.support:.0%}"
     if doubt.probability is not None:
         told += f"; a Dice of {GOOD_DICE:g} or more has the probability {doubt.probability:.0%}"
     yield Text(f"{told}.")

@@ -51,6 +51,15 @@ test('what the readings say is told by name, what differs from the answer as an 
   assert.deepEqual(lines.map(({ alert }) => alert), [false, true, true, true, false, true]);
 });
 
+test('support is told where the record has it, little of it as an alert', () => {
+  const said = support =>
+    describeDoubt({ ...DOUBT, support }).filter(({ text }) => text.startsWith('Support'));
+  assert.deepEqual(said(null), []);
+  assert.deepEqual(said(undefined), []);
+  assert.deepEqual(said(0.5), [{ text: 'Support for the answer: 50 %.', alert: false }]);
+  assert.deepEqual(said(0.31), [{ text: 'Support for the answer: 31 %.', alert: true }]);
+});
+
 test('a probability is told where there is one, a low one as an alert', () => {
   const said = probability =>
     describeDoubt({ ...DOUBT, probability }).filter(({ text }) => text.includes('probability'));

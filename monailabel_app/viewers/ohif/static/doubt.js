@@ -32,13 +32,17 @@ export function doubtOf(told) {
 }
 
 /** What the readings say, as `{text, alert}` lines; `alert` marks what needs a second look. */
-export function describeDoubt({ readings, agreement, probability, named, doubtful_slices: slices }) {
+export function describeDoubt(doubt) {
+  const { readings, agreement, support, probability, named, doubtful_slices: slices } = doubt;
   const lines = named.map((reading, number) => ({
     text: `${reading.count} of ${readings}: ${saying(reading)}`,
     alert: number > 0,
   }));
   const percent = share => `${Math.round(share * 100)} %`;
   lines.push({ text: `Their masks agree to ${percent(agreement)}.`, alert: false });
+  if (support !== null && support !== undefined) {
+    lines.push({ text: `Support for the answer: ${percent(support)}.`, alert: support < 0.5 });
+  }
   if (probability !== null && probability !== undefined) {
     const text = `The probability of a Dice of ${GOOD_DICE} or more is ${percent(probability)}.`;
     lines.push({ text, alert: probability < 0.5 });

@@ -72,6 +72,9 @@ def describe_doubt(told: Mapping[str, Any]) -> list[Line]:
         for number, each in enumerate(told["named"])
     ]
     lines.append(Line(f"Their masks agree to {told['agreement']:.0%}."))
+    support = told.get("support")
+    if support is not None:
+        lines.append(Line(f"Support for the answer: {support:.0%}.", support < 0.5))
     chance = told.get("probability")
     if chance is not None:
         text = f"The probability of a Dice of {_GOOD_DICE} or more is {chance:.0%}."

@@ -288,6 +288,26 @@ def captured(slices: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def captured_by_organ(slices: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same of each volume, and as the mean over organs, so that none counts by its size."""
+    volumes: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    organs: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for each in slices:
+        volumes[each["volume"]].append(each)
+        organs[each["volume"], each["organ"]].append(each)
+    found = [captured(of_organ) for of_organ in organs.values()]
+    mean = {
+        name: round(float(np.mean([each[name] for each in found])), 3)
+        for name in ("marked", "wrong_voxels_on_marked")
+        if found
+    }
+    return {
+        "slices": captured(slices),
+        "mean_over_organs": {"organs": len(found), **mean},
+        **{f"slices_{volume}": captured(of_volume) for volume, of_volume in volumes.items()},
+    }
+
+
 def measure(pipeline: Pipeline, options: BenchmarkOptions) -> Iterator[dict[str, Any]]:
     """What is measured of each question, then of each slice of a propagated mask."""
     organs = [
@@ -326,11 +346,7 @@ def report(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "answers_with_a_mask": discrimination([each for each in judged if each["has_mask"]]),
         **{kind: discrimination([e for e in judged if e["group"] == kind]) for kind in kinds},
         "calibrated": doubt_figures(masks, unseen_chances(masks)) if enough else None,
-        "slices": captured(slices),
-        **{
-            f"slices_{kind}": captured([each for each in slices if each["group"] == kind])
-            for kind in kinds
-        },
+        **captured_by_organ(slices),
     }
 
 

@@ -33,6 +33,15 @@ def is_web_address(text: str) -> bool:
     return text.startswith(_WEB)
 
 
+def is_usable_address(text: str) -> bool:
+    """Whether ``text`` is an address of http or https with a host, and a port that there can be."""
+    try:
+        parts = urlsplit(text.strip())
+        return f"{parts.scheme}://" in _WEB and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def addresses_in(text: str) -> tuple[str, ...]:
     """The addresses of a text that holds one, or several with commas between; each once.
 

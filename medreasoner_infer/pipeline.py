@@ -61,6 +61,7 @@ from medreasoner_infer.slice_choice import (
     fixed_choice,
     on_one_slice,
     plane_of,
+    require_selection,
     search_slice,
 )
 from medreasoner_infer.stopwatch import Stopwatch
@@ -207,6 +208,7 @@ class Pipeline:
         )
         if read.answer is not None:
             return read.answer
+        require_selection(volume, read.request.selection)
         with watch.stage("load_models"):
             reasoner, _ = self.reasoner, self.segmenter
         is_read = read.reading is not None
@@ -268,6 +270,7 @@ class Pipeline:
             CancelledError: if the caller cancelled.
         """
         watch = Stopwatch()
+        require_selection(volume, request.selection)
         with watch.stage("load_models"):
             _ = self.segmenter
         request = on_one_slice(volume, request)

@@ -19,6 +19,7 @@ from medreasoner_infer.imaging import (
     SliceMapping,
     Volume,
     Window,
+    choose_window,
     default_plane,
     letterbox,
     slice_count,
@@ -89,6 +90,20 @@ def plane_of(volume: Volume, selection: SliceSelection) -> Plane:
         InputError: if the name is no plane.
     """
     return default_plane(volume) if selection.plane is None else Plane.parse(selection.plane)
+
+
+def require_selection(volume: Volume, selection: SliceSelection) -> None:
+    """Refuse a plane, slice, position or window that the image has not, before a model is loaded.
+
+    Raises:
+        InputError: it has not.
+    """
+    plane = plane_of(volume, selection)
+    if selection.window is not None:
+        choose_window(volume, selection.window)
+    chosen = fixed_choice(volume, plane, selection, ())
+    if chosen is not None:
+        slice_mapping(volume, plane, chosen[0])
 
 
 Request = TypeVar("Request", AskRequest, SegmentRequest)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medreasoner_infer.addresses import addresses_in, is_web_address, shown_address
+from medreasoner_infer.addresses import addresses_in, is_usable_address, shown_address
 from medreasoner_infer.errors import InputError
 from monailabel_app.common.database_address import checked_database
 from monailabel_app.common.fields import read_bool, read_int, read_text, shown
@@ -125,7 +125,7 @@ class AppSettings:
         addresses = [("orthanc_url", self.orthanc_url)]
         addresses += [("reasoner_url", each) for each in addresses_in(self.reasoner_url or "")]
         for key, address in addresses:
-            if address and not is_web_address(address):
+            if address and not is_usable_address(address):
                 raise SettingsError(
                     f"--conf {key} is {shown_address(address)}; expected an address that starts "
                     "with http:// or https://."

@@ -19,13 +19,14 @@ from PIL import Image
 pytest.importorskip("monailabel")
 
 from medreasoner_infer import __version__
-from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError
+from medreasoner_infer.errors import MissingExtraError, ModelUnavailableError, UnknownModelError
 from medreasoner_infer.modalities import KNOWN_MODALITIES, known_modality
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.weights import locate_model
 from medreasoner_infer.segmenters.loading import find_files
 from monailabel_app.cli import main
+from monailabel_app.cli.places import usable_folder
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.common.start_faults import tell_start_faults
 from monailabel_app.errors import SettingsError
@@ -115,6 +116,173 @@ def test_a_folder_for_results_that_is_a_file_is_told_before_any_work(
     assert ended.status == 2
     assert "is no folder" in ended.err
     assert "text" in ended.err
+
+
+WORKING = {
+    **OUT_OF,
+    "prior": ("prior", "studies/a.nii.gz", "studies/a.nii.gz", "Where?", "--out"),
+    "batch": ("batch", "text", "--studies", "studies", "--out"),
+    "evaluate": ("evaluate", "studies", "--out"),
+    "audit": ("audit", "--studies", "studies", "--out"),
+    "ablate": ("ablate", "text", "--out"),
+    "build": ("dataset", "build", "studies", "--out"),
+    "merge": ("models", "merge", "studies", "--out"),
+}
+
+
+@pytest.mark.parametrize("command", WORKING)
+@pytest.mark.parametrize("out", ["/proc/new", "below/" + "x" * 250, "x" * 300])
+def test_a_folder_that_cannot_be_made_is_told_before_any_work(
+    medreasoner, monkeypatch, command, out
+) -> None:
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: pytest.fail("worked"))
+    ended = medreasoner(*WORKING[command], out)
+    assert ended.status == 2
+    assert "cannot be written" in ended.err
+    assert not Path("below").exists()
+
+
+def test_nobody_sees_that_a_folder_was_tried(tmp_path) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "there/new/below", "a [1] %20 ü"):
+        assert usable_folder(tmp_path / folder) == tmp_path / folder
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+FILE_OF = {
+    "compare": ("compare", "studies", "studies", "--out"),
+    "page": ("compare", "studies", "studies", "--html"),
+    "robustness": ("robustness", "studies/a.nii.gz", "liver", "--out"),
+    "check": ("dataset", "check", "studies", "--out"),
+    "review": ("dataset", "review", "studies", "--export"),
+    "review page": ("dataset", "review", "studies", "--page"),
+    "backup": ("backup", "studies", "--out"),
+    "dry run": ("train", "--dry-run", "--out"),
+}
+
+
+@pytest.mark.parametrize("command", FILE_OF)
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("studies", "is a folder"),
+        ("nowhere/new", "no folder"),
+        ("text/new", "no folder"),
+        ("/dev/null", "no ordinary file"),
+        ("/proc/new", "cannot be written"),
+        ("x" * 250, "File name too long"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_any_work(
+    medreasoner, monkeypatch, command, file, said
+) -> None:
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: pytest.fail("worked"))
+    ended = medreasoner(*FILE_OF[command], file)
+    assert ended.status == 2
+    assert said in ended.err
+
+
+@pytest.mark.parametrize("command", ["export", "history", "audit", "doctor", "train", "backup"])
+@pytest.mark.parametrize("records", ["nowhere", "text"])
+def test_records_to_be_read_that_are_not_there_are_named_and_not_made(
+    medreasoner, command, records
+) -> None:
+    given = ("studies",) if command == "backup" else ("--studies", "studies")
+    more = {**STUDIES_OF, "backup": ("--out", "new")}.get(command, ())
+    ended = medreasoner(command, *given, *more, "--records", records)
+    assert ended.status == 2
+    assert f"no folder {records}" in ended.err
+    assert not Path("nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask", "studies/a.nii.gz", "Where?", "--out", ""),
+        ("ask", "studies/a.nii.gz", "Where?", "--out="),
+        ("ask", "", "Where?"),
+        ("serve", "--studies", "studies", "--records", ""),
+        ("serve", "--studies", "studies", "--token-file", ""),
+    ],
+)
+def test_an_empty_path_is_not_the_folder_where_one_is(medreasoner, monkeypatch, arguments) -> None:
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: pytest.fail("worked"))
+    ended = medreasoner(*arguments)
+    assert ended.status == 2
+    assert "it is empty" in ended.err
+
+
+@pytest.mark.parametrize("command", ["export", "history", "doctor", "train", "backup", "serve"])
+@pytest.mark.parametrize("address", ["http://", "http://[", "http://reader:secret@pacs:99999/x"])
+def test_an_address_of_studies_that_there_cannot_be_is_a_sentence(
+    medreasoner, command, address
+) -> None:
+    given = (address,) if command == "backup" else ("--studies", address)
+    more = {**STUDIES_OF, "backup": ("--out", "new")}.get(command, ())
+    ended = medreasoner(command, *given, *more)
+    assert ended.status == 1
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert "expected the address of a DICOMweb server" in last
+    assert "secret" not in ended.err
+
+
+def test_models_alone_are_no_backup_of_a_site(medreasoner, tmp_path) -> None:
+    (tmp_path / "home" / "models").mkdir(parents=True)
+    (tmp_path / "home" / "models" / "live.json").write_text("{}")
+    ended = medreasoner("backup", "studies", "--out", "new")
+    assert ended.status == 1
+    assert "There are no records in" in ended.err
+    assert not Path("new").exists()
+
+
+def test_a_backup_tells_what_lies_behind_a_link(medreasoner, tmp_path) -> None:
+    records = Path("studies/.medreasoner")
+    records.mkdir()
+    (records / "salt").write_bytes(b"s")
+    (tmp_path / "large").mkdir()
+    (records / "masks").symlink_to(tmp_path / "large")
+    ended = medreasoner("backup", "studies", "--out", "new")
+    assert ended.status == 0
+    assert "masks is a link; what it leads to is not saved" in ended.out
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("--slice", "9"), ("--slice", "-1"), ("--window", "x"), ("--plane", "x"),
+     ("--position", "nan,0,0"), ("--position", "0,0,500")],
+)  # fmt: skip
+def test_what_the_image_has_not_is_told_before_a_model_is_loaded(
+    medreasoner, monkeypatch, given
+) -> None:
+    monkeypatch.setattr(
+        "medreasoner_infer.pipeline.load_reasoner", lambda *_, **__: pytest.fail("loaded")
+    )
+    ended = medreasoner("ask", "studies/a.nii.gz", "Where is it bright?", "--out", "new", *given)
+    assert ended.status in (1, 2)
+    assert any(said in ended.err for said in ("xpected", "the slices 0 to 3"))
+    assert not Path("new").exists()
+
+
+def test_dicom_results_of_an_image_that_is_none_are_refused_before_any_work(
+    medreasoner, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        "medreasoner_infer.pipeline.load_reasoner", lambda *_, **__: pytest.fail("loaded")
+    )
+    image = "studies/a.nii.gz"
+    ended = medreasoner("prior", image, image, "Where?", "--same-patient", "--dicom")
+    assert ended.status == 1
+    assert "the image is of another format" in ended.err
+
+
+def test_a_shipped_model_has_no_revision_that_could_be_ignored() -> None:
+    with pytest.raises(UnknownModelError, match="has no revision 'some/folder'"):
+        resolve_model("segmenter", "embedded@some/folder")
+
+
+def test_a_ground_truth_that_is_no_text_is_a_wrong_argument(medreasoner) -> None:
+    assert medreasoner("reward", "explain", "x", "liver.png").status == 2
 
 
 @pytest.mark.parametrize("command", ["ask", "segment"])

@@ -261,6 +261,29 @@ def test_a_detached_header_reads_a_bare_name_beside_it_and_no_more(
             load_volume(path)
 
 
+@pytest.mark.parametrize("name", [
+    "ct 50%.raw", "scan%20deep.raw", "c%d.raw", "list.raw", "LOCAL-ct.raw", "List of 3.raw",
+    "[1] a.raw", "+1.raw", "#2.raw", "a:b.raw", "-x.raw", "größe ü.raw", "肝.raw", "a'b\".raw",
+])  # fmt: skip
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [("x.nhdr", NRRD + "data file: {}\n\n"), ("x.mhd", META + "ElementDataFile = {}\n")],
+)
+def test_the_pixels_file_may_have_any_name(
+    header: str, text: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(SECRET)
+    (tmp_path / header).write_text(text.format(name))
+    assert load_volume(tmp_path / header).array[1, 0, 0] == SECRET[1]
+
+
+def test_a_name_of_another_encoding_is_taken_as_it_is(tmp_path: Path) -> None:
+    name = "größe.raw".encode("latin-1")
+    (tmp_path / os.fsdecode(name)).write_bytes(SECRET)
+    (tmp_path / "x.mhd").write_bytes(META.encode() + b"ElementDataFile = " + name + b"\n")
+    assert load_volume(tmp_path / "x.mhd").array[1, 0, 0] == SECRET[1]
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_headers_that_other_programs_write_are_understood(suffix: str, tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(VALUES)

@@ -112,6 +112,12 @@ def _voxel_file(path: Path, header: TextHeader) -> Path:
     if header.data_file is None:
         return path
     beside = path.parent / header.data_file
+    if not beside.exists():
+        raise UnreadableImageError(
+            "The file with the image's pixels is not beside its header under the name that the "
+            "header gives, or the header names several files. Copy it there, or save the image as "
+            "one file."
+        )
     if beside.resolve().parent != path.parent.resolve():
         raise UnreadableImageError(
             "The file with the image's pixels is a link to another folder, which is not followed. "

@@ -82,7 +82,7 @@ def _fields(head: bytes) -> tuple[dict[str, str], int]:
         line = _LINE.fullmatch(head[offset:end].removesuffix(b"\r"))
         if end < 0 or line is None:
             raise not_understood("MetaImage", "a line is no field, or the last one is missing")
-        name, value = line[1].decode(), line[2].decode("utf-8", "replace").strip()
+        name, value = line[1].decode(), line[2].decode("utf-8", "surrogateescape").strip()
         known = {field.lower() for field in (*fields, *_SIZES - {name})}
         if name.lower() in known:
             raise not_understood("MetaImage", "a field is there twice, or is misspelt")

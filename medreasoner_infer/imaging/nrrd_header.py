@@ -137,7 +137,7 @@ def _fields(text: bytes) -> dict[str, str]:
         field = name.decode("ascii").lower()
         if field not in _FIELDS | _DATA_FILE or field in fields or not rest.startswith(b" "):
             raise not_understood("NRRD", "a line is no field, or is there twice")
-        fields[field] = rest.decode("utf-8", "replace").strip()
+        fields[field] = rest.decode("utf-8", "surrogateescape").strip()
     return fields
 
 

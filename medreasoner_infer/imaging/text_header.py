@@ -15,8 +15,10 @@ HEADER_BYTES = 1 << 20
 _REAL = r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,25})?|\.[0-9]{1,25})(?:[eE][+-]?[0-9]{1,3})?"
 _REALS = re.compile(rf"{_REAL}(?:\s+{_REAL})*")
 _WHOLE = re.compile(r"-?\d{1,18}")
-# No folder, no pattern of several files, nothing hidden; the name is taken as it is.
-_BARE_NAME = re.compile(r"(?!LIST\b|LOCAL\b)[\w(\[{][^\x00-\x1f\x7f/\\:*?\"<>|%]*", re.IGNORECASE)
+# No folder, no list, nothing hidden. The name is taken as it is: "%d" in it stands for no numbers.
+_BARE_NAME = re.compile(
+    r"(?!(?:LIST(?:\s+\d+D?)?|LOCAL)$)[^\s.][^\x00-\x1f\x7f/\\]*", re.IGNORECASE
+)
 
 
 class Encoding(Enum):
@@ -113,7 +115,7 @@ def bare_file_name(kind: str, name: str) -> str:
     """A name of one file in the same folder, as it is.
 
     Raises:
-        UnreadableImageError: it is a path, a list or a pattern.
+        UnreadableImageError: it is a path or a list.
     """
     if len(name) > 255 or _BARE_NAME.fullmatch(name) is None:
         raise detached_refused(kind)

@@ -64,6 +64,11 @@ def resolve_model(kind: ModelKind, wanted: str) -> ModelSpec:
 def _pinned(spec: ModelSpec, where: str) -> ModelSpec:
     """A model of the registry at a commit or tag, or from a path of this machine."""
     if not where.startswith(("/", "./", "../", "~")):
+        if Path(spec.source).is_absolute():
+            raise UnknownModelError(
+                f"{spec.name} comes with this package and has no revision {where!r}. Give the name "
+                f"alone, or {spec.name}@ and a path that begins with /, ./, ../ or ~."
+            )
         return dataclasses.replace(spec, revision=where)
     path = Path(where).expanduser()
     if not path.exists():

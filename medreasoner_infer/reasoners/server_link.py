@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from medreasoner_infer.addresses import is_usable_address
 from medreasoner_infer.errors import (
     InputError,
     MedReasonerError,
@@ -166,13 +167,9 @@ def api_address(base_url: str) -> str:
     Raises:
         ReasonerUnreachableError: if it is no http or https address.
     """
-    try:
-        parts = urlsplit(base_url.strip())
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
+    parts = urlsplit(base_url.strip() if is_usable_address(base_url) else "")
     # A password with a raw "/", "?" or "#" ends the host early: what follows must not be shown.
-    if not usable or "@" in parts.path or "@" in parts.query or "@" in parts.fragment:
+    if not parts.netloc or "@" in parts.path or "@" in parts.query or "@" in parts.fragment:
         raise ReasonerUnreachableError(
             "The reasoner's address is not an http or https URL; expected e.g. "
             "http://localhost:8000/v1."

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monailabel_app.cli.options import DeviceOption, usable_folder
+from monailabel_app.cli.options import DeviceOption
+from monailabel_app.cli.places import usable_folder
 
 if TYPE_CHECKING:
     from medreasoner_training.ablations import ArmFigures

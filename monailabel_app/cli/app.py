@@ -21,6 +21,7 @@ from monailabel_app.cli.evaluate import evaluate
 from monailabel_app.cli.export import export
 from monailabel_app.cli.history import history
 from monailabel_app.cli.models import models
+from monailabel_app.cli.places import NamedPlaces
 from monailabel_app.cli.prior import prior
 from monailabel_app.cli.records import records
 from monailabel_app.cli.reward import reward
@@ -74,7 +75,7 @@ for command in (
     robustness,
     doctor,
 ):
-    app.command()(command)
+    app.command(cls=NamedPlaces)(command)
 app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")
 app.add_typer(records, name="records")

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monailabel_app.cli.options import RecordsDatabaseOption, usable_folder
+from monailabel_app.cli.options import RecordsDatabaseOption, RecordsOption
+from monailabel_app.cli.places import usable_folder
 from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def audit(
     questions: Annotated[
         bool, typer.Option("--questions", help="Tell the questions' text in answers.csv.")
     ] = False,
-    records: Annotated[
-        Path | None, typer.Option(help="Folder of the app's records, if it was given one.")
-    ] = None,
+    records: RecordsOption = None,
     records_database: RecordsDatabaseOption = None,
 ) -> None:
     """Count a site's answers by target and weights, and chart by weeks how readers judge them.

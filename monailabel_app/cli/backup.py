@@ -10,10 +10,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-RecordsOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the records, if the server was given one.", file_okay=False),
-]
+from monailabel_app.cli.options import RecordsOption
+from monailabel_app.cli.places import usable_file
+
 console = Console()
 
 
@@ -21,7 +20,7 @@ def backup(
     studies: Annotated[
         str, typer.Argument(help="Folder of studies, or the address of a DICOMweb server.")
     ],
-    out: Annotated[Path, typer.Option(help="New file for the backup.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="New file for the backup.", callback=usable_file)],
     records: RecordsOption = None,
 ) -> None:
     """Save records, labels, masks, results and the site's own models, also while the server runs.
@@ -29,12 +28,17 @@ def backup(
     The images are not in it. The file tells of patients as the records do: keep it as safe.
     """
     from medreasoner_infer.home import models_folder
-    from monailabel_app.site.backup import write_backup
-    from monailabel_app.site.paths import SitePaths
+    from monailabel_app.site.backup import links_within, require_records, write_backup
+    from monailabel_app.site.paths import SitePaths, require_studies
 
-    manifest = write_backup(SitePaths.of(studies, records).data_dir, models_folder(), out)
+    require_studies(studies)
+    folder = SitePaths.of(studies, records).data_dir
+    require_records(folder)
+    manifest = write_backup(folder, models_folder(), out)
     size = sum(file.size for file in manifest.files.values())
     console.print(Text(f"wrote {out}: {len(manifest.files)} files, {size} bytes"), soft_wrap=True)
+    for link in links_within(folder, models_folder()):
+        console.print(Text(f"{link} is a link; what it leads to is not saved."), soft_wrap=True)
     if not manifest.has_database:
         console.print("No records.sqlite is there. Records in PostgreSQL are saved by pg_dump.")
 
@@ -44,7 +48,10 @@ def restore(
     studies: Annotated[
         str, typer.Option(help="Folder of studies, or the address of a DICOMweb server.")
     ],
-    records: RecordsOption = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the records, if the server was given one.", file_okay=False),
+    ] = None,
     without_models: Annotated[
         bool, typer.Option("--without-models", help="Leave the site's own models as they are.")
     ] = False,

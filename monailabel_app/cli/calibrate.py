@@ -17,11 +17,10 @@ from rich.text import Text
 from monailabel_app.cli.data_options import (
     LimitOption,
     QuestionsOption,
-    RecordsOption,
     SplitOption,
     opened_rows,
 )
-from monailabel_app.cli.options import DeviceOption
+from monailabel_app.cli.options import DeviceOption, RecordsOption
 from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:

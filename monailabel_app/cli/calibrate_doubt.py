@@ -19,11 +19,15 @@ from monailabel_app.cli.calibrate import MOST_ERROR
 from monailabel_app.cli.data_options import (
     LimitOption,
     QuestionsOption,
-    RecordsOption,
     SplitOption,
     opened_rows,
 )
-from monailabel_app.cli.options import DEFAULT_MODEL, DeviceOption, SegmenterOption
+from monailabel_app.cli.options import (
+    DEFAULT_MODEL,
+    DeviceOption,
+    RecordsOption,
+    SegmenterOption,
+)
 from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monailabel_app.cli.options import DeviceOption
+from monailabel_app.cli.places import usable_file
 
 if TYPE_CHECKING:
     from medreasoner_training.evaluation.comparing import Compared, Differing
@@ -34,11 +35,14 @@ def compare(
         int, typer.Option(min=100, help="Bootstrap samples of the intervals.")
     ] = 2000,
     out: Annotated[
-        Path | None, typer.Option(help="Write the comparison to this JSON file.")
+        Path | None,
+        typer.Option(help="Write the comparison to this JSON file.", callback=usable_file),
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(help="Write a page to this file; with --data it shows pictures."),
+        typer.Option(
+            help="Write a page to this file; with --data it shows pictures.", callback=usable_file
+        ),
     ] = None,
     data: Annotated[
         str | None,

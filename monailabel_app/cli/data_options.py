@@ -24,9 +24,6 @@ SplitOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="So many questions, spread evenly over the data.")
 ]
-RecordsOption = Annotated[
-    Path | None, typer.Option(help="Folder of a site's records, if it was given a data_dir.")
-]
 
 
 def opened_rows(

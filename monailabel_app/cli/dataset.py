@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monailabel_app.cli.options import usable_folder
+from monailabel_app.cli.places import usable_file, usable_folder
 from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -108,7 +108,9 @@ def check(
         bool,
         typer.Option(help="Hold questions of an untold kind to be implicit, as U-MRG-14K's are."),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="File for the report as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the report as JSON.", callback=usable_file)
+    ] = None,
 ) -> None:
     """Check every row and count what is there; the exit status is 1 if a row has a fault."""
     from medreasoner_training.dataset import check_dataset, write_check
@@ -151,10 +153,14 @@ def review(
     data: DataArgument,
     questions: QuestionsOption = None,
     export: Annotated[
-        Path | None, typer.Option("--export", help="Write the table of a review, CSV.")
+        Path | None,
+        typer.Option("--export", help="Write the table of a review, CSV.", callback=usable_file),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Write a page for a browser, which makes that table.")
+        Path | None,
+        typer.Option(
+            help="Write a page for a browser, which makes that table.", callback=usable_file
+        ),
     ] = None,
     limit: Annotated[
         int, typer.Option(min=1, help="Rows of the page, spread evenly over the data.")

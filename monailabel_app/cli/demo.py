@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from medreasoner_infer.types import OUTCOME_WORDS
-from monailabel_app.cli.options import usable_folder
+from monailabel_app.cli.places import usable_folder
 from monailabel_app.cli.tour import (
     DEFAULT_QUESTIONS,
     DemoAnswer,

@@ -19,7 +19,7 @@ from medreasoner_infer.advice import download_command, install_command
 from medreasoner_infer.errors import MissingExtraError
 from medreasoner_infer.models.registry import registered_models
 from medreasoner_infer.types import ModelSpec
-from monailabel_app.cli.options import RecordsDatabaseOption, show_set_aside
+from monailabel_app.cli.options import RecordsDatabaseOption, RecordsOption, show_set_aside
 
 REQUIRED = ("torch", "torchvision", "transformers", "sam2", "xgrammar", "SimpleITK", "pydicom")
 BY_EXTRA = {
@@ -45,9 +45,7 @@ def doctor(
         str | None,
         typer.Option(help="Also look through a folder of studies or a DICOMweb server."),
     ] = None,
-    records: Annotated[
-        Path | None, typer.Option(help="Folder of the app's records, if it was given one.")
-    ] = None,
+    records: RecordsOption = None,
     records_database: RecordsDatabaseOption = None,
 ) -> None:
     """Check the installation; the exit status is 1 if something needed is missing.

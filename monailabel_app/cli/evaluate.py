@@ -16,7 +16,6 @@ from rich.text import Text
 from monailabel_app.cli.data_options import (
     LimitOption,
     QuestionsOption,
-    RecordsOption,
     SplitOption,
     opened_rows,
 )
@@ -25,9 +24,10 @@ from monailabel_app.cli.options import (
     DeviceOption,
     ReasonerOption,
     ReasonerUrlOption,
+    RecordsOption,
     SegmenterOption,
-    usable_folder,
 )
+from monailabel_app.cli.places import usable_folder
 from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:

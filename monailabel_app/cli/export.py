@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monailabel_app.cli.options import RecordsDatabaseOption, show_set_aside, usable_folder
+from monailabel_app.cli.options import RecordsDatabaseOption, RecordsOption, show_set_aside
+from monailabel_app.cli.places import usable_folder
 from monailabel_app.cli.progress import shown_progress
 from monailabel_app.studies.set_aside import SetAside
 
@@ -40,9 +41,7 @@ def export(
     model_size: Annotated[
         int, typer.Option(help="Side of the square image that the reasoner reads, in pixels.")
     ] = 840,
-    records: Annotated[
-        Path | None, typer.Option(help="Folder of the app's records, if it was given a data_dir.")
-    ] = None,
+    records: RecordsOption = None,
     records_database: RecordsDatabaseOption = None,
     query_writer: Annotated[
         str | None,

@@ -13,7 +13,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from medreasoner_infer.types import OUTCOME_WORDS
-from monailabel_app.cli.options import usable_folder
+from monailabel_app.cli.options import RecordsOption
+from monailabel_app.cli.places import usable_folder
 
 if TYPE_CHECKING:
     from monailabel_app.dicom.archive import ResultArchive
@@ -33,9 +34,7 @@ def history(
             callback=usable_folder,
         ),
     ] = None,
-    records: Annotated[
-        Path | None, typer.Option(help="Folder of the app's records, if it was given one.")
-    ] = None,
+    records: RecordsOption = None,
 ) -> None:
     """List what was asked about a study and what readers made of it; redraw it with --out.
 

@@ -16,6 +16,7 @@ from medreasoner_infer.models.registry import EMBEDDED, LIVE, registered_models
 from medreasoner_infer.types import ModelSpec
 from monailabel_app.cli.calibrate import calibrate
 from monailabel_app.cli.calibrate_doubt import calibrate_doubt
+from monailabel_app.cli.places import usable_folder
 
 if TYPE_CHECKING:
     from medreasoner_infer.models.store import Candidate, ReasonerStore
@@ -138,7 +139,9 @@ def add(
 @models.command()
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder of a LoRA adapter.")],
-    out: Annotated[Path, typer.Option(help="New folder for the full model.")],
+    out: Annotated[
+        Path, typer.Option(help="New folder for the full model.", callback=usable_folder)
+    ],
     base: Annotated[
         str | None, typer.Option(help="Its base, if adapter_config.json names another.")
     ] = None,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ from medreasoner_infer.errors import InputError
 from medreasoner_infer.modalities import KNOWN_MODALITIES, known_modality
 from medreasoner_infer.models.registry import EMBEDDED
 from medreasoner_infer.types import XY, XYXY, XYZ
+from monailabel_app.cli.places import folder_of_records, usable_folder
 from monailabel_app.settings import ADDRESS_VARIABLES
 from monailabel_app.studies.set_aside import SetAside
 
@@ -89,23 +90,6 @@ RecordsDatabaseOption = Annotated[
 ]
 
 
-def usable_folder(folder: Path | None) -> Path | None:
-    """Check, before any work, that results can be written into a folder or that it can be made.
-
-    Raises:
-        typer.BadParameter: it cannot.
-    """
-    if folder is None:
-        return None
-    places = (folder.absolute(), *folder.absolute().parents)
-    there = next(place for place in places if os.path.lexists(place))
-    if not there.is_dir():
-        raise typer.BadParameter(f"{there} is no folder; give the name of one")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise typer.BadParameter(f"{there} may not be written to; give another folder")
-    return folder
-
-
 def show_set_aside(found: Sequence[SetAside], console: Console) -> None:
     """Name what is not offered, and why."""
     for one in found:
@@ -115,6 +99,14 @@ def show_set_aside(found: Sequence[SetAside], console: Console) -> None:
 
 OutOption = Annotated[
     Path, typer.Option("--out", help="Folder for the written files.", callback=usable_folder)
+]
+RecordsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--records",
+        help="Folder of the app's records, if it was given one.",
+        callback=folder_of_records,
+    ),
 ]
 DEFAULT_MODEL = EMBEDDED
 
@@ -147,6 +139,6 @@ def parse_numbers(text: str, count: int, what: str) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != count:
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise typer.BadParameter(f"{text!r} given for {what}; expected {count} numbers like 1,2.5")
     return numbers

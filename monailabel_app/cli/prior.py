@@ -30,6 +30,7 @@ from monailabel_app.cli.options import (
 
 if TYPE_CHECKING:
     from medreasoner_infer.priors import Comparison, Examination
+    from monailabel_app.dicom.source import SourceSeries
 
 console = Console()
 _IMAGE = "NIfTI, NRRD, MHA, a DICOM file or series folder."
@@ -88,6 +89,7 @@ def prior(
     with console.status("Reading the images"):
         now = _examination(current, modality, series)
         then = _examination(earlier, modality, prior_series)
+    sources = _sources(now, then) if dicom else ()
     pipeline = Pipeline.from_registry(reasoner, segmenter, device=device, reasoner_url=reasoner_url)
     with console.status("Registering, asking and measuring both"):
         found = compare(
@@ -101,8 +103,8 @@ def prior(
         )
     _show(found)
     paths = write_comparison(found, now.volume, then.volume, out)
-    if dicom:
-        paths += _write_dicom(found, now, then, out)
+    if sources:
+        paths += _write_dicom(found, *sources, out)
     for path in paths:
         console.print(Text(f"wrote {path}"), soft_wrap=True)
 
@@ -138,19 +140,28 @@ def _show(found: Comparison) -> None:
     console.print(Text("Not for clinical use.", "dim"))
 
 
+def _sources(current: Examination, prior: Examination) -> tuple[SourceSeries, SourceSeries]:
+    """The series that DICOM results refer to.
+
+    Raises:
+        MedReasonerError: there is no such series.
+    """
+    from monailabel_app.dicom.source import open_source
+
+    return (
+        open_source(current.volume.source, current.volume, current.facts.series_uid or None),
+        open_source(prior.volume.source, prior.volume, prior.facts.series_uid or None),
+    )
+
+
 def _write_dicom(
-    found: Comparison, current: Examination, prior: Examination, out: Path
+    found: Comparison, current: SourceSeries, prior: SourceSeries, out: Path
 ) -> list[Path]:
     from medreasoner_infer.atomic import replacing
     from monailabel_app.dicom.change_report import change_documents
-    from monailabel_app.dicom.source import open_source
 
-    sources = [
-        open_source(each.volume.source, each.volume, each.facts.series_uid or None)
-        for each in (current, prior)
-    ]
     paths = []
-    for name, content in change_documents(found, sources[0], sources[1]).items():
+    for name, content in change_documents(found, current, prior).items():
         path = out / f"{name}.dcm"
         with replacing(path) as unfinished:
             unfinished.write_bytes(content)

@@ -65,4 +65,8 @@ def _json_text(argument: str) -> str:
             f"{argument!r} is neither a JSON object, nor null, nor a file",
             param_hint="GROUND_TRUTH",
         )
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        said = f"{argument!r} is no text in UTF-8"
+        raise typer.BadParameter(said, param_hint="GROUND_TRUTH") from error

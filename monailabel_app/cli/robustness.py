@@ -24,6 +24,7 @@ from monailabel_app.cli.options import (
     SliceOption,
     WindowOption,
 )
+from monailabel_app.cli.places import usable_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,10 @@ def robustness(
     modality: ModalityOption = None,
     series: SeriesOption = None,
     per_kind: Annotated[int, typer.Option(min=1, help="Questions of each way of wording.")] = 4,
-    out: Annotated[Path | None, typer.Option(help="Write every answer to this JSON file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write every answer to this JSON file.", callback=usable_file),
+    ] = None,
 ) -> None:
     """Ask for one target in other words, languages and windows, shifted and mirrored; compare."""
     from medreasoner_infer.hooks import NO_HOOKS
@@ -56,7 +60,13 @@ def robustness(
     from medreasoner_infer.language import unsided
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_infer.request import SliceSelection
-    from medreasoner_infer.slice_choice import DisplayedSlice, fixed_choice, plane_of, search_slice
+    from medreasoner_infer.slice_choice import (
+        DisplayedSlice,
+        fixed_choice,
+        plane_of,
+        require_selection,
+        search_slice,
+    )
     from medreasoner_training.robustness import (
         plain_question,
         summary,
@@ -67,6 +77,7 @@ def robustness(
     unsided(target)  # before anything is loaded
     volume = load_volume(image, modality=modality, series_uid=series)
     selection = SliceSelection(plane, slice_index, window=window)
+    require_selection(volume, selection)
     chosen_plane, chosen_window = plane_of(volume, selection), choose_window(volume, window)
     model = Pipeline.from_registry(reasoner, device=device, reasoner_url=reasoner_url).reasoner
     choice = fixed_choice(volume, chosen_plane, selection, ()) or search_slice(

@@ -51,7 +51,11 @@ def serve(
     records_database: RecordsDatabaseOption = None,
     train_configs: Annotated[
         Path | None,
-        typer.Option(help="Folder with YAML configurations of training besides the shipped ones."),
+        typer.Option(
+            help="Folder with YAML configurations of training besides the shipped ones.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     device: DeviceOption = "auto",
     preload: Annotated[

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from monailabel_app.cli.dry_run import LearntData, reckoned
-from monailabel_app.cli.options import usable_folder
+from monailabel_app.cli.options import RecordsOption
+from monailabel_app.cli.places import usable_file, usable_folder
 from monailabel_app.cli.train_dataset import DatasetTraining, method_changes, summary_of
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def train(
     command: Annotated[
         str | None, typer.Option(help="Trainer of another environment, e.g. accelerate launch …")
     ] = None,
-    records: Annotated[
-        Path | None, typer.Option(help="Folder of the app's records, if it was given a data_dir.")
-    ] = None,
+    records: RecordsOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -84,7 +83,8 @@ def train(
         ),
     ] = False,
     gpu_gb: Annotated[
-        float | None, typer.Option(min=0.1, help="Memory of a card in 10^9 B, of a dry run.")
+        float | None,
+        typer.Option(min=0.1, max=1e6, help="Memory of a card in 10^9 B, of a dry run."),
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="Cards of a dry run.")] = 1,
     watch: Annotated[
@@ -104,6 +104,7 @@ def train(
     Exit status: 0 promoted or finished, 1 failed, 3 refused by the gate, 4 stopped.
     """
     if dry_run:
+        usable_file(run)
         data = LearntData(dataset, questions, split, val_share)
         raise typer.Exit(reckoned(_changed(config, change, method)[1], data, gpu_gb, gpus, run))
     usable_folder(run)

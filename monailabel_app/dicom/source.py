@@ -11,6 +11,8 @@ import numpy as np
 
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.imaging.dicom import slice_headers
+from medreasoner_infer.imaging.formats import ImageFormat, identify
+from monailabel_app.dicom.errors import UnusableSeriesError
 from monailabel_app.dicom.repairs import SliceSpacing, mend_header
 
 if TYPE_CHECKING:
@@ -71,8 +73,13 @@ def open_source(path: Path, volume: Volume, series_uid: str | None = None) -> So
 
     Raises:
         UnreadableImageError: the files cannot be read.
-        UnusableSeriesError: identifiers that a result must refer to are empty.
+        UnusableSeriesError: it is no DICOM, or identifiers that a result must refer to are empty.
     """
+    if path.is_file() and identify(path) is not ImageFormat.DICOM:
+        raise UnusableSeriesError(
+            "A result in DICOM refers to the series that it is about, and the image is of another "
+            "format. Give the DICOM series, or do without DICOM."
+        )
     slices = slice_headers(path, series_uid)
     spacing = None if volume.is_picture else SliceSpacing(_plane_distance_mm(volume))
     images: dict[int, Dataset] = {}

@@ -70,6 +70,30 @@ class Manifest:
         return f"{RECORDS}/{DATABASE_NAME}" in self.files
 
 
+def require_records(folder: Path) -> None:
+    """Refuse to save the models alone where the records were meant.
+
+    Raises:
+        BackupError: there is no folder of records.
+    """
+    if not folder.is_dir():
+        raise BackupError(
+            f"There are no records in {folder}. Give the studies that were served, or by --records "
+            "the folder that the server was given."
+        )
+
+
+def links_within(*folders: Path) -> list[Path]:
+    """Links in what is saved, which a backup leaves behind with all that they lead to."""
+    return [
+        path
+        for folder in folders
+        for place, inner, names in _walked(folder)
+        for path in (place / name for name in (*inner, *names))
+        if path.is_symlink()
+    ]
+
+
 def write_backup(records: Path, models: Path, out: Path) -> Manifest:
     """Save both folders into the new file ``out``; a folder that is not there is left out.
 
@@ -122,6 +146,14 @@ def _add_database(
 
 def _kept(folder: Path) -> Iterator[tuple[str, Path]]:
     """Plain files with their names below ``folder``; neither links, locks nor unfinished files."""
+    for place, _, names in _walked(folder):
+        for path in (place / name for name in names):
+            if _is_plain(path):
+                yield path.relative_to(folder).as_posix(), path
+
+
+def _walked(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder that is saved, with the names of the folders and of the files in it."""
     for place, folders, names in os.walk(folder):
         top = Path(place) == folder
         folders[:] = sorted(
@@ -129,12 +161,14 @@ def _kept(folder: Path) -> Iterator[tuple[str, Path]]:
             for name in folders
             if not name.startswith(".") and not (top and name in _NOT_KEPT_FOLDERS)
         )
-        for name in sorted(names):
-            path = Path(place, name)
-            passed_over = name.startswith(".") or name.endswith(".lock")
-            if passed_over or (top and name in _DATABASE_FILES) or not _is_plain(path):
-                continue
-            yield path.relative_to(folder).as_posix(), path
+        saved = (
+            name
+            for name in names
+            if not name.startswith(".")
+            and not name.endswith(".lock")
+            and not (top and name in _DATABASE_FILES)
+        )
+        yield Path(place), folders, sorted(saved)
 
 
 def _is_plain(path: Path) -> bool:

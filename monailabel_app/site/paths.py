@@ -8,10 +8,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from medreasoner_infer.addresses import is_web_address
+from medreasoner_infer.addresses import is_usable_address, is_web_address, shown_address
 from medreasoner_infer.home import home_folder
 from monailabel_app.common.records_mark import marked_database
-from monailabel_app.errors import StudiesAwayError
+from monailabel_app.errors import SettingsError, StudiesAwayError
 
 HIDDEN_FOLDER = ".medreasoner"
 
@@ -41,10 +41,15 @@ class SitePaths:
         folder says it belongs to.
 
         Raises:
-            SettingsError: the folder cannot be asked which that is.
+            SettingsError: the folder cannot be asked which that is, or the address is none.
         """
         if not is_web_address(studies):
             studies = os.path.abspath(studies)
+        elif not is_usable_address(studies):
+            raise SettingsError(
+                f"The studies are to be at {shown_address(studies)}; expected the address of a "
+                "DICOMweb server such as http://pacs:8042/dicom-web."
+            )
         data_dir = (data_dir or default_data_dir(studies)).absolute()
         return cls(studies, data_dir, database or marked_database(data_dir))
 

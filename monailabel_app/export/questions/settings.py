@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from medreasoner_infer.addresses import is_usable_address
 from medreasoner_infer.errors import InputError, MissingExtraError, ServiceError
 from monailabel_app.security.exposure import is_loopback
 
@@ -49,7 +50,7 @@ class QueryWriterSettings:
 
     def __post_init__(self) -> None:
         for ok, name, expected in (
-            (urlsplit(self.url).scheme in ("http", "https"), "url", "an http or https address"),
+            (is_usable_address(self.url), "url", "an http or https address"),
             (bool(self.model.strip()), "model", "a name that the server lists"),
             (2 <= self.questions <= 32, "questions", "2 to 32: training and validation differ"),
             (1 <= self.attempts <= 10, "attempts", "1 to 10"),

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -27,7 +28,7 @@ from monailabel_app.dicom.archive import FolderArchive
 from monailabel_app.dicom.seg_reading import read_segment, segment_numbers
 from monailabel_app.dicom.source import open_source
 from monailabel_app.images.source import ImageSource
-from monailabel_app.labels.grid import is_empty_label, label_of_voxels
+from monailabel_app.labels.grid import is_empty_label, label_of_voxels, require_on_image
 from monailabel_app.studies.dicom_folder import SeriesFinder
 from monailabel_app.studies.pacs_labels import write_label_map
 
@@ -126,6 +127,19 @@ def test_bare_voxels_of_another_number_are_refused(length: int, tmp_path: Path) 
     (tmp_path / "label.bin").write_bytes(bytes(length))
     with pytest.raises(InputError, match=f"has {length} bytes and no header.*120 in all"):
         label_of_voxels(tmp_path / "label.bin", volume_of((4, 5, 6)))
+
+
+@pytest.mark.parametrize("value", [0.5, 0.2, 1.5])
+def test_a_map_of_probabilities_is_no_label_that_rounding_would_empty(value: float) -> None:
+    volume = volume_of((4, 5, 6))
+    array = np.zeros((4, 5, 6), np.float32)
+    label = replace(volume, array=array)
+    require_on_image(label, volume)
+    array[1, 1, 1] = 2
+    require_on_image(label, volume)
+    array[2, 2, 2] = value
+    with pytest.raises(InputError, match="holds fractions"):
+        require_on_image(label, volume)
 
 
 @pytest.mark.parametrize("name", ["l.nii.gz", "l.nrrd", "l.mha"])

@@ -18,13 +18,18 @@ def require_on_image(label: Volume, volume: Volume) -> None:
     """Check that a label can be of an image, without putting it onto the image's grid.
 
     Raises:
-        InputError: it is in colour, holds negative values, has another size than an image without
-            patient geometry, or lies wholly beside the image in the patient.
+        InputError: it is in colour, holds negative values or fractions, has another size than an
+            image without patient geometry, or lies wholly beside the image in the patient.
     """
     if label.is_colour:
         raise UnreadableImageError("The label is a colour image; expected whole numbers per voxel.")
     if label.array.min() < 0:
         raise InputError("The label holds negative values; expected 0 outside, 1 and above inside.")
+    if label.array.dtype.kind == "f" and (np.rint(label.array) != label.array).any():
+        raise InputError(
+            "The label holds fractions, as probabilities do, or a mask that was resampled by "
+            "interpolation; expected whole numbers, 0 outside, 1 and above inside."
+        )
     if volume.is_picture or label.is_picture:
         if label.shape_ijk != volume.shape_ijk:
             raise InputError(

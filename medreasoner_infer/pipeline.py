@@ -208,7 +208,7 @@ class Pipeline:
         )
         if read.answer is not None:
             return read.answer
-        require_selection(volume, read.request.selection)
+        require_selection(volume, on_one_slice(volume, read.request).selection)
         with watch.stage("load_models"):
             reasoner, _ = self.reasoner, self.segmenter
         is_read = read.reading is not None
@@ -270,11 +270,11 @@ class Pipeline:
             CancelledError: if the caller cancelled.
         """
         watch = Stopwatch()
-        require_selection(volume, request.selection)
-        with watch.stage("load_models"):
-            _ = self.segmenter
         request = on_one_slice(volume, request)
         selection = request.selection
+        require_selection(volume, selection)
+        with watch.stage("load_models"):
+            _ = self.segmenter
         plane = plane_of(volume, selection)
         window = choose_window(volume, selection.window)
         chosen = fixed_choice(volume, plane, selection, request.clicks)

@@ -177,3 +177,38 @@ def test_a_place_between_neighbours_is_read_if_the_text_says_no_more(text, name)
 
 def test_a_word_that_is_right_is_not_taken_for_another() -> None:
     assert recognised("pulmonary mask", KNOWN).name == "lung"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cirrhosis?", "liver"),
+        ("What is taken out in a left nephrectomy?", "left kidney"),
+        ("¿hay esplenomegalia?", "spleen"),
+        ("有没有肝硬化", "liver"),
+        ("cirrhosis of the hippocampus", None),
+        ("cirrhosis or splenomegaly", None),
+    ],
+)
+def test_a_disease_or_procedure_leads_to_its_target_if_the_text_says_no_more(text, name) -> None:
+    found = recognised(text, KNOWN)
+    assert (found.name if found and found.read == "known" else None) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Drinker, ascites, previous appendectomy. Please outline the spleen.", "spleen"),
+        ("Patient mit Fieber und Aszites, bitte die linke Niere einzeichnen", "left kidney"),
+        ("The liver is normal. Show me the mass behind it.", None),
+        ("Outline the liver. Outline the spleen.", None),
+    ],
+)
+def test_a_request_is_read_behind_a_history_if_it_asks_for_one_thing(text, name) -> None:
+    found = recognised(text, KNOWN)
+    assert (found.name if found and found.read == "known" else None) == name
+
+
+def test_a_term_of_dicoms_tables_is_none_of_the_targets() -> None:
+    assert recognised("Show me the adventitia", KNOWN).read == "outside"
+    assert recognised("abdominal aorta", KNOWN).name == "aorta"

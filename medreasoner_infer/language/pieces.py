@@ -12,9 +12,9 @@ from medreasoner_infer.language.spoken import Frames, Phrases, Single, Spoken, T
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens of a text: a name, what joins names, or what stands around them."""
+    """Tokens of a text: a name, what joins names, what stands around them, or another word."""
 
-    kind: Literal["name", "joint", "filler"]
+    kind: Literal["name", "joint", "filler", "other"]
     tokens: tuple[Token, ...]
     spoken: Spoken | None = None
 

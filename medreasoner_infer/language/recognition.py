@@ -10,45 +10,38 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Literal
 
 from medreasoner_infer.language.grammar import LANGUAGES, Language, Side
+from medreasoner_infer.language.leads import lead_words, led_to
 from medreasoner_infer.language.lists import questions_of
-from medreasoner_infer.language.pieces import Piece, pieces_of
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.recollection import FactIndex, all_facts
 from medreasoner_infer.language.relations import placed
-from medreasoner_infer.language.spelling import is_near, near_texts
+from medreasoner_infer.language.requests import frames_with_qualities, only_named, requested
+from medreasoner_infer.language.spelling import Spellings
 from medreasoner_infer.language.spoken import (
     UNSPACED,
     Single,
     Token,
     Tokens,
-    is_unspaced,
     tokens_of,
 )
+from medreasoner_infer.language.strange import is_filler, is_strange, named_elsewhere
 from medreasoner_infer.language.vocabulary import FactKind
 from medreasoner_infer.language.words import (
-    all_names,
     filler_words,
-    known_pairs,
     known_words,
-    medical_name_words,
     name_words,
     names_as_texts,
-    off_topic,
-    pairs_of,
     request_frames,
-    request_pairs,
 )
 
 LONGEST_QUESTION_TOKENS = 60
 """Words, or characters where there are no spaces; whoever writes more describes."""
 LONGEST_NAME_TOKENS, LONGEST_FOREIGN_NAME = 7, 3
-LEAST_KNOWN_SHARE = 0.2
-"""Of the words of a question that no request holds; with fewer it is about something else."""
 
 Read = Literal["known", "outside", "several", "unknown_words"]
 
@@ -85,20 +78,31 @@ def recognised(
     """
     composed = unicodedata.normalize("NFC", text)
     tokens = tokens_of(composed)
-    if len(tokens) > LONGEST_QUESTION_TOKENS:
-        return None
     if len(questions_of(composed)) > 1:
         return Recognition("several", "")
-    named = _named(tokens)
+    is_long = len(tokens) > LONGEST_QUESTION_TOKENS
+    named = (None if is_long else _named(tokens)) or requested(composed)
     if named is not None:
         return None if _is_ambiguous(named) else _recognition(named.name, named.side, known)
+    return None if is_long else _described(composed, tokens, known, facts)
+
+
+def _described(
+    composed: str, tokens: tuple[Token, ...], known: frozenset[str], facts: FactIndex | None
+) -> Recognition | None:
     by_place = placed(composed) if facts is None else None
     if by_place is not None:
         return _recognition(by_place[0].name, by_place[1], known, "place")
     recalled = (facts or all_facts()).recalled(composed)
     if recalled is not None:
         return _recognition(recalled.target.name, recalled.side, known, recalled.kind)
-    return Recognition("unknown_words", "") if _is_strange(tokens) else None
+    led = led_to(composed) if facts is None else None
+    if led is not None:
+        return _recognition(led[0].target, led[1], known, led[0].kind)
+    elsewhere = named_elsewhere(tokens, known)
+    if elsewhere is not None:
+        return Recognition("outside", elsewhere)
+    return Recognition("unknown_words", "") if is_strange(tokens) else None
 
 
 def target_called(text: str) -> str:
@@ -128,7 +132,9 @@ def _recognition(
 
 def _named(tokens: tuple[Token, ...]) -> Single | None:
     """What a text names: exactly, misspelt, or in a sentence of another language."""
-    exactly = (_named_exactly(tokens, language) for language in LANGUAGES)
+    frames = ((lang, request_frames(lang)) for lang in LANGUAGES)
+    looser = ((lang, frames_with_qualities(lang)) for lang in LANGUAGES)
+    exactly = (only_named(tokens, lang, around) for lang, around in chain(frames, looser))
     nearly = (_named_nearly(tokens, language, language) for language in LANGUAGES)
     mixed = (
         _named_nearly(tokens, language, of_names)
@@ -141,29 +147,15 @@ def _named(tokens: tuple[Token, ...]) -> Single | None:
 
 
 def _may_hold_a_foreign_name(tokens: tuple[Token, ...], language: Language) -> bool:
-    other = [token.plain for token in tokens if not _is_filler(token.plain, language)]
+    other = [token.plain for token in tokens if not is_filler(token.plain, language)]
     return len(other) <= LONGEST_FOREIGN_NAME and not known_words(language) & set(other)
-
-
-def _named_exactly(tokens: tuple[Token, ...], language: Language) -> Single | None:
-    pieces = pieces_of(tokens, all_names(language), request_frames(language)) or ()
-    named = [piece for piece in pieces if piece.kind == "name"]
-    if len(named) > 1:  # an abbreviation may be an article as well: LA
-        named = [piece for piece in named if not _is_of_requests(piece, language)]
-    if len(named) != 1 or len(named[0].singles) != 1:
-        return None
-    return named[0].singles[0]
-
-
-def _is_of_requests(piece: Piece, language: Language) -> bool:
-    return all((word,) in request_frames(language).fillers.meanings for word in piece.plain)
 
 
 def _named_nearly(
     tokens: tuple[Token, ...], language: Language, of_names: Language
 ) -> Single | None:
     """The name that all words which are no request's are, but for errors of typing."""
-    other = [at for at, token in enumerate(tokens) if not _is_filler(token.plain, language)]
+    other = [at for at, token in enumerate(tokens) if not is_filler(token.plain, language)]
     if UNSPACED & {language, of_names} or not other:
         return None
     best: dict[tuple[str, Side | None], tuple[float, Single]] = {}
@@ -187,53 +179,22 @@ def _windows(tokens: Sequence[Token], first: int, last: int) -> Iterator[Sequenc
                 yield tokens[start:end]
 
 
-def _near_names(said: Tokens, language: Language) -> Iterator[tuple[int, Single]]:
-    names = names_as_texts(language)
-    whole = " ".join(said)
-    if whole in names:
-        yield 0, names[whole]
-    for text, errors in near_texts(whole, names.keys()):
+@lru_cache(maxsize=512)  # a text is tried with the requests of each language
+def _near_names(said: Tokens, language: Language) -> tuple[tuple[int, Single], ...]:
+    names, whole = names_as_texts(language), " ".join(said)
+    found = [(0, names[whole])] if whole in names else []
+    for text, errors in _spelt_names(language).near(whole):
         if _keeps_what_is_right(said, tuple(text.split()), language):
-            yield errors, names[text]
+            found.append((errors, names[text]))
+    return tuple(found)
+
+
+@cache
+def _spelt_names(language: Language) -> Spellings:
+    return Spellings(names_as_texts(language))
 
 
 def _keeps_what_is_right(said: Tokens, name: Tokens, language: Language) -> bool:
     """Whether no word that is one already was taken for another: a mask is no mass."""
-    right = name_words(language) | filler_words(language)
+    right = name_words(language) | filler_words(language) | lead_words(language)
     return not any(word in right and word not in name for word in said)
-
-
-def _is_filler(word: str, language: Language) -> bool:
-    fillers = filler_words(language)
-    return word in fillers or (word not in known_words(language) and is_near(word, fillers))
-
-
-def _is_strange(tokens: tuple[Token, ...]) -> bool:
-    """Whether a question is about nothing that the vocabulary holds."""
-    words = tuple(token.plain for token in tokens if token.plain[0].isalnum())
-    if any(words in off_topic(language) for language in LANGUAGES):
-        return True
-    if any(map(is_unspaced, words)):
-        unspaced = (language for language in LANGUAGES if language in UNSPACED)
-        return all(_is_strange_unspaced(words, language) for language in unspaced)
-    spaced = [language for language in LANGUAGES if language not in UNSPACED]
-    left = {lang: [word for word in words if not _is_filler(word, lang)] for lang in spaced}
-    fewest = min(len(strange) for strange in left.values())
-    likely = [language for language in spaced if len(left[language]) == fewest]
-    return not any(_knows(left[language], language) for language in likely)
-
-
-def _is_strange_unspaced(words: Tokens, language: Language) -> bool:
-    foreign = [word for word in words if not is_unspaced(word)]
-    if any(_knows(foreign, other) for other in LANGUAGES if other not in UNSPACED):
-        return False
-    pairs = pairs_of("".join(filter(is_unspaced, words))) - request_pairs(language)
-    known = len(pairs & known_pairs(language))
-    return known <= LEAST_KNOWN_SHARE * len(pairs)
-
-
-def _knows(words: Sequence[str], language: Language) -> bool:
-    if any(is_near(word, medical_name_words(other)) for word in words for other in LANGUAGES):
-        return True
-    known = sum(word in known_words(language) for word in words)
-    return known > LEAST_KNOWN_SHARE * len(words)

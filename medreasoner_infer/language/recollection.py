@@ -11,21 +11,28 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from medreasoner_infer.language.grammar import LANGUAGES, SIDES, Language, Side
+from medreasoner_infer.language.leads import lead_words
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import UNSPACED, Tokens, plain_tokens
 from medreasoner_infer.language.vocabulary import Fact, FactKind, Target
-from medreasoner_infer.language.words import first_alike, little_words, pairs_of
+from medreasoner_infer.language.words import (
+    first_alike,
+    likely_languages,
+    little_words,
+    medical_name_words,
+    pairs_of,
+)
 from medreasoner_infer.once import computed_once
 
 LEAST_SIMILARITY = 0.55
 LEAST_LEAD = 0.15
 """Of the best target before the next one, as similarity."""
-FREQUENT = 6
-"""Facts that hold a word which tells kinds of things apart, such as *vein* and *artery*; a target
-of which no fact says such a word is not meant."""
+UNTOLD_WEIGHT, UNTOLD_NAME_WEIGHT = 4.0, 8.0
+"""Of a word that no fact holds: a figure tells little either way, the name of something speaks
+against all facts."""
 LEAST_SHARED_PAIRS = 3
 """Of characters, where there are no spaces; fewer may stand in anything."""
-_STEM_LETTERS = 5
+_STEM_LETTERS, _STEM_MARK = 5, "…"
 _IS_GRAMMAR = re.compile("[ぁ-ゖ]+").fullmatch
 """Hiragana alone: endings and particles."""
 
@@ -55,12 +62,15 @@ class FactIndex:
     def recalled(self, text: str) -> Recollection | None:
         """The target of which the text tells a fact; ``None`` where that isn't certain."""
         tokens = plain_tokens(text)
-        for language in LANGUAGES:
+        for language in likely_languages(tokens):
             told, rest = _told_side(tokens, language)
-            found = self._index[language].nearest(_features(rest, language))
-            if found is None:
+            features, kinds = _features(rest, language), _kinds(rest, language)
+            near = self._index[language].near(features, kinds)
+            if not near:
                 continue
-            target, fact = found
+            if len(near) > 1:
+                return None
+            ((target, fact),) = near
             side = fact.side or told
             if target.paired and side is None and _speaks_of_sides(tokens, language):
                 return None
@@ -84,48 +94,69 @@ class _LanguageIndex:
 
     def __init__(self, facts: Iterable[tuple[Target, Fact]], language: Language) -> None:
         told = [(target, fact) for target, fact in facts if language in fact.texts]
-        self._facts = told
-        self._least_shared = LEAST_SHARED_PAIRS if language in UNSPACED else 1
-        found = [_features(plain_tokens(fact.texts[language]), language) for _, fact in told]
+        self._facts, self._language = told, language
+        plain = [plain_tokens(fact.texts[language]) for _, fact in told]
+        found = [_features(tokens, language) for tokens in plain]
         self._frequency = Counter(feature for features in found for feature in features)
         self._holders: dict[str, list[int]] = defaultdict(list)
         self._said_of: dict[str, set[str]] = defaultdict(set)
         for number, features in enumerate(found):
-            self._said_of[told[number][0].name] |= features
+            self._said_of[told[number][0].name] |= features | _kinds(plain[number], language)
             for feature in features:
                 self._holders[feature].append(number)
         self._norms = [self._norm(features) for features in found]
 
-    def nearest(self, features: frozenset[str]) -> tuple[Target, Fact] | None:
-        """The fact that shares most with a text, if it is near and leads before other targets'."""
+    def near(
+        self, features: frozenset[str], kinds: frozenset[str] = frozenset()
+    ) -> list[tuple[Target, Fact]]:
+        """The fact that shares most with a text, if it is near; others' that are hardly less so.
+
+        Args:
+            features: of the text.
+            kinds: what kinds of things it asks for; of other kinds none is meant.
+        """
+        similar = self._similar(features)
+        ranked = [(value, at) for value, at in similar if kinds <= self._said_of[self._name(at)]]
+        if not ranked or ranked[0][0] < LEAST_SIMILARITY:
+            return []
+        similarity, best = ranked[0]
+        shared = frozenset(f for f in features if best in self._holders.get(f, ()))
+        if not self._is_enough(shared, kinds):
+            return []
+        close = [at for value, at in ranked if similarity - value < LEAST_LEAD]
+        others = (self._facts[at] for at in close if self._name(at) != self._name(best))
+        return [self._facts[best], *others]
+
+    def _is_enough(self, shared: frozenset[str], kinds: frozenset[str]) -> bool:
+        """Whether what a text shares with a fact is more than the one word of a term."""
+        if self._language in UNSPACED:
+            return len(shared) >= LEAST_SHARED_PAIRS
+        words = {f for f in shared if not f.endswith(_STEM_MARK)}
+        stems = {f.rstrip(_STEM_MARK) for f in shared - words}
+        alone = {stem for stem in stems if not any(word.startswith(stem) for word in words)}
+        return bool(kinds) or len(words) + len(alone) > 1
+
+    def _similar(self, features: frozenset[str]) -> list[tuple[float, int]]:
+        """Similarity and number of each fact that shares a feature, the most similar first."""
         shared: dict[int, float] = defaultdict(float)
         for feature in features:
             for number in self._holders.get(feature, ()):
                 shared[number] += self._weight(feature) ** 2
         norm = self._norm(features)
-        ranked = sorted(
-            ((weight / (norm * self._norms[number]), number) for number, weight in shared.items()),
-            reverse=True,
-        )
-        if not ranked or ranked[0][0] < LEAST_SIMILARITY:
-            return None
-        similarity, best = ranked[0]
-        target, fact = self._facts[best]
-        if sum(best in self._holders.get(f, ()) for f in features) < self._least_shared:
-            return None
-        said = self._said_of[target.name]
-        if any(self._frequency[f] >= FREQUENT and f not in said for f in features):
-            return None
-        others = (value for value, number in ranked if self._facts[number][0] is not target)
-        if similarity - next(others, 0.0) < LEAST_LEAD:
-            return None
-        return target, fact
+        rated = ((weight / (norm * self._norms[at]), at) for at, weight in shared.items())
+        return sorted(rated, reverse=True)
+
+    def _name(self, number: int) -> str:
+        return self._facts[number][0].name
 
     def _norm(self, features: Iterable[str]) -> float:
         return math.sqrt(sum(self._weight(feature) ** 2 for feature in features)) or 1.0
 
     def _weight(self, feature: str) -> float:
-        return math.log((len(self._facts) + 1) / (self._frequency.get(feature, 0) + 0.5))
+        if feature in self._frequency or self._language in UNSPACED:
+            return math.log((len(self._facts) + 1) / (self._frequency[feature] + 0.5))
+        names = medical_name_words(self._language) | lead_words(self._language)
+        return UNTOLD_NAME_WEIGHT if feature in names else UNTOLD_WEIGHT
 
 
 def _features(tokens: Tokens, language: Language) -> frozenset[str]:
@@ -139,8 +170,19 @@ def _features(tokens: Tokens, language: Language) -> frozenset[str]:
     alike = first_alike(language)
     words = set(letters) - little_words(language)
     rest = {word for word in words if word not in alike}
-    stems = {f"{word[:_STEM_LETTERS]}…" for word in rest if len(word) > _STEM_LETTERS}
+    stems = {f"{word[:_STEM_LETTERS]}{_STEM_MARK}" for word in rest if len(word) > _STEM_LETTERS}
     return frozenset({alike[word] for word in words - rest} | rest | stems)
+
+
+def _kinds(tokens: Tokens, language: Language) -> frozenset[str]:
+    """The words of a text that tell which kind of thing is meant, such as *organ*."""
+    said = "".join(tokens) if language in UNSPACED else tokens
+    return frozenset(kind for kind in _kind_words(language) if kind in said)
+
+
+@cache
+def _kind_words(language: Language) -> frozenset[str]:
+    return frozenset("".join(plain_tokens(word)) for word in vocabulary().forms[language].kinds)
 
 
 def _features_unspaced(text: str, language: Language) -> frozenset[str]:

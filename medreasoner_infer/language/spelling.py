@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from rapidfuzz import process
 from rapidfuzz.distance import DamerauLevenshtein
@@ -18,20 +20,39 @@ def errors_allowed(text: str) -> int:
     return min(MOST_ERRORS, 1 + len(text) // LETTERS_PER_ERROR)
 
 
-def near_texts(said: str, texts: Collection[str]) -> Iterator[tuple[str, int]]:
-    """Texts that ``said`` may be meant for, with the number of errors.
+class Spellings:
+    """Texts to be found by what was typed for them.
 
     The first letter is right, since those who type rely on it.
+
+    Args:
+        texts: the right ones.
     """
-    if len(said) < SHORTEST_MISSPELT - 1:
-        return
-    scorer, cutoff = DamerauLevenshtein.distance, errors_allowed(said)
-    found = process.extract(said, texts, scorer=scorer, score_cutoff=cutoff, limit=None)
-    for text, errors, _ in found:
-        if len(text) >= SHORTEST_MISSPELT and text[0] == said[0]:
-            yield text, int(errors)
 
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = frozenset(texts)
 
-def is_near(said: str, texts: Collection[str]) -> bool:
-    """Whether it may be meant for one of the texts."""
-    return next(near_texts(said, texts), None) is not None
+    def near(self, said: str) -> Iterator[tuple[str, int]]:
+        """Texts that ``said`` may be meant for, with the number of errors."""
+        if len(said) < SHORTEST_MISSPELT - 1:
+            return
+        scorer, cutoff = DamerauLevenshtein.distance, errors_allowed(said)
+        texts = self._by_first_letter.get(said[0], ())
+        found = process.extract(said, texts, scorer=scorer, score_cutoff=cutoff, limit=None)
+        yield from ((text, int(errors)) for text, errors, _ in found)
+
+    def have(self, said: str) -> bool:
+        """Whether it is one of the texts."""
+        return said in self._texts
+
+    def hold(self, said: str) -> bool:
+        """Whether it may be meant for one of the texts."""
+        return said in self._texts or next(self.near(said), None) is not None
+
+    @cached_property
+    def _by_first_letter(self) -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for text in sorted(self._texts):
+            if len(text) >= SHORTEST_MISSPELT:
+                found[text[0]].append(text)
+        return found

@@ -142,6 +142,12 @@ class Forms:
         neighbour: a fact of two relations ``{first}`` and ``{second}``.
         off_topic: questions that are not about medicine at all.
         little: words that say little of what a description tells, beside those of requests.
+        kinds: words that tell which kind of thing is meant, although they stand in ``little``: a
+            chamber is no *organ*.
+        asking: words of requests that ask to be shown something, such as *outline*.
+        polite: words of requests that begin what is asked for: *please*.
+        asides: other words that may stand around what leads to a target: *what explains …*
+        qualities: words for how something looks or is, such as *enlarged*.
         alike: groups of words that say the same in descriptions: *makes* and *secretes*.
     """
 
@@ -162,6 +168,11 @@ class Forms:
     words: tuple[str, ...]
     where_also: Mapping[Where, tuple[str, ...]]
     little: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    asking: tuple[str, ...] = ()
+    qualities: tuple[str, ...] = ()
+    asides: tuple[str, ...] = ()
+    polite: tuple[str, ...] = ()
     alike: tuple[tuple[str, ...], ...] = ()
     pair: tuple[str, ...] = ()
     adjectival: tuple[str, ...] = ()

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 
-from medreasoner_infer.language.grammar import SIDES, Language
+from medreasoner_infer.language.grammar import LANGUAGES, SIDES, Language
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import (
+    UNSPACED,
     Frames,
     Phrases,
     Single,
     Spoken,
     Tokens,
     frames_of,
+    is_unspaced,
     plain_tokens,
     spoken_names,
 )
@@ -148,3 +150,21 @@ def known_words(language: Language) -> frozenset[str]:
     texts = [*facts, *forms.where.values(), *forms.descriptions]
     words = {word for text in texts for word in plain_tokens(text)}
     return frozenset(words | medical_name_words(language)) - filler_words(language)
+
+
+def likely_languages(tokens: Tokens) -> Iterator[Language]:
+    """Those of which a text holds most words or one less; of languages without spaces both."""
+    words = [token for token in tokens if token.isalnum()]
+    if any(map(is_unspaced, words)):
+        yield from (language for language in LANGUAGES if language in UNSPACED)
+        return
+    spaced = [language for language in LANGUAGES if language not in UNSPACED]
+    known = {lang: sum(word in all_words(lang) for word in words) for lang in spaced}
+    likely = (language for language in spaced if known[language] >= max(known.values()) - 1)
+    yield from sorted(likely, key=lambda language: -known[language])
+
+
+@cache
+def all_words(language: Language) -> frozenset[str]:
+    """Words of medical names, facts, relations and requests."""
+    return known_words(language) | description_words(language) | little_words(language)

@@ -198,7 +198,7 @@ def test_a_target_that_is_not_known_is_outside():
     few = QuestionWriter(known={"liver", "kidney"})
     asked = {target for q in drawn(few, "name", "en") for target in q.targets}
     assert asked == {"liver", "kidney", "left kidney", "right kidney"}
-    outside = [q for split in SPLITS for q in drawn(few, "outside", "en", split, tries=1500)]
+    outside = [q for split in SPLITS for q in drawn(few, "outside", "en", split, tries=9000)]
     assert {"spleen", "appendicitis"} <= {q.source for q in outside}
     with pytest.raises(InputError, match="unicorn"):
         QuestionWriter(known={"liver", "unicorn"})

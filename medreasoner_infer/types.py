@@ -301,6 +301,8 @@ class Evidence:
         answer_least: the smallest of them.
         log_area: logarithm of the box's share of the image; 0 without a box.
         log_aspect: absolute logarithm of the box's width by its height; 0 without a box.
+        turn_log_odds: of the token after the trace's first comma, where "…the spleen, " goes on
+            with what it looks like or with its absence; 0 in a trace without a comma.
     """
 
     reasoning_mean: float
@@ -309,6 +311,7 @@ class Evidence:
     answer_least: float
     log_area: float
     log_aspect: float
+    turn_log_odds: float
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Telling(Scripted):
 
     def _sample(self, request, count, on_text, cancelled):
         text, number = self.texts[request.query], int(request.query.split()[-1])
-        noise = np.random.default_rng(number).normal(size=6)
+        noise = np.random.default_rng(number).normal(size=7)
         values = noise + (4.0 * (number % 2) if self.tells else 0.0)
         grounding = ground(text, AnswerFrame(84), require_reasoning=False)
         return (ReasonerAnswer(text, grounding, 0.99, 1, evidence=Evidence(*values)),) * count

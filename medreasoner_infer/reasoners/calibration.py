@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ _SITE_FOLDER = "calibrations"
 UNCERTAIN_BELOW = 0.5
 """An answer that is less probably right is called uncertain."""
 _CERTAIN = math.log(0.999999)
+_LEAST_CHANCE = 1e-6
 
 
 def evidence_of(
@@ -61,23 +62,52 @@ def evidence_of(
         area = math.log(width * height / size_px**2)
         aspect = abs(math.log(width / height))
     means = [sum(values) / len(values) for values in (before, inside)]
-    return Evidence(means[0], min(before), means[1], min(inside), area, aspect)
+    turn = _log_odds_of_turn(pieces, logprobs, start)
+    return Evidence(means[0], min(before), means[1], min(inside), area, aspect, turn)
+
+
+def _log_odds_of_turn(pieces: Sequence[str], logprobs: Sequence[float], end: int) -> float:
+    """Of the token after the first comma of the first ``end`` characters; 0 where none follows."""
+    text = ""
+    for piece, logprob in zip(pieces, logprobs, strict=True):
+        if "," in text:
+            chance = min(max(math.exp(logprob), _LEAST_CHANCE), 1 - _LEAST_CHANCE)
+            return math.log(chance / (1 - chance))
+        text = (text + piece)[:end]
+    return 0.0
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """Weights of the standardised evidence, one for each attribute of :class:`Evidence`."""
+    """Weights of the standardised evidence, one for each attribute of :class:`Evidence`.
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+    What was fitted before the last attributes were known gives them no weight.
+
+    Raises:
+        ValueError: the numbers do not belong together.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "allow_inf_nan": False}
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     weights: tuple[float, ...]
     bias: float
 
+    def __post_init__(self) -> None:
+        known = len(self.mean)
+        if not known == len(self.scale) == len(self.weights) <= len(fields(Evidence)):
+            raise ValueError(
+                f"A calibration has {known} means, {len(self.scale)} scales and "
+                f"{len(self.weights)} weights; expected {len(fields(Evidence))} of each."
+            )
+        if not all(scale > 0 for scale in self.scale):
+            raise ValueError("A calibration has a scale that is not positive.")
+
     def probability(self, found: Evidence) -> float:
         """0...1."""
-        rows = zip(astuple(found), self.mean, self.scale, self.weights, strict=True)
+        known = astuple(found)[: len(self.weights)]
+        rows = zip(known, self.mean, self.scale, self.weights, strict=True)
         score = self.bias + sum(w * (value - mean) / scale for value, mean, scale, w in rows)
         return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, score))))
 

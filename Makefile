@@ -1,5 +1,5 @@
 # The two commands that matter: `make demo` and `make test`. Everything else serves them.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/monailabel.txt

@@ -122,6 +122,32 @@ def test_a_name_that_is_no_text_is_told_in_a_reply(mixed, name) -> None:
     assert [one for one in told["set_aside"] if "caf\\udce9" in one["name"]]
 
 
+@pytest.mark.parametrize("name", ["pair.hdr", "brain.mgz", "scan.GIPL", "below/a.mnc"])
+def test_an_image_of_a_format_that_is_not_read_is_named(mixed, name) -> None:
+    (mixed / name).write_bytes(b"voxels")
+    assert name in {one.name for one in opened(mixed).set_aside()}
+
+
+def test_what_is_not_opened_is_named(mixed, tmp_path) -> None:
+    elsewhere = ct(tmp_path / "elsewhere", seed=7)
+    (mixed / "linked study").symlink_to(elsewhere)
+    (mixed / "below" / "outside.dcm").symlink_to(next(elsewhere.iterdir()))
+    (mixed / "gone.nii.gz").symlink_to("nowhere.nii.gz")
+    (mixed / "circle").symlink_to("circle")
+    os.mkfifo(mixed / "pipe.nii.gz")
+    (mixed / ".hidden").symlink_to("nowhere")
+    (mixed / "within.dcm").symlink_to(next((mixed / "good").iterdir()))
+    named = {one.name: one.reason for one in opened(mixed).set_aside()}
+    not_opened = {"linked study", "below/outside.dcm", "gone.nii.gz", "circle", "pipe.nii.gz"}
+    assert set(named) == {*BAD, *not_opened}
+    assert all("link" in named[name] for name in not_opened)
+
+
+def test_a_name_of_several_lines_is_told_in_one(mixed) -> None:
+    (mixed / "two\nlines\x1b[31m.dcm").touch()
+    assert r"two\nlines\x1b[31m.dcm" in {one.name for one in opened(mixed).set_aside()}
+
+
 def test_what_is_mended_is_offered_again(mixed) -> None:
     store = opened(mixed)
     (mixed / "case1.png").rename(mixed / "case3.png")

@@ -35,10 +35,19 @@ def is_ordinary_file(path: Path) -> bool:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All ordinary files in a folder and those within it, in the order of their names.
+    """The files of :func:`entries_below` that may be opened.
 
-    Hidden files and folders are passed over, and links that :func:`inside` does not allow; links
-    to folders are not followed.
+    Raises:
+        OSError: ``folder`` itself cannot be listed now, which does not mean that it is empty.
+    """
+    return (path for path, may_be_opened in entries_below(folder) if may_be_opened)
+
+
+def entries_below(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """All but the folders in a folder and those within it, by name, and whether it may be opened.
+
+    Hidden files and folders are passed over. An ordinary file may be opened, and a link to one that
+    :func:`inside` allows; a link to a folder may not, nor is it followed.
 
     Raises:
         OSError: ``folder`` itself cannot be listed now, which does not mean that it is empty.
@@ -46,14 +55,13 @@ def files_below(folder: Path) -> Iterator[Path]:
     os.scandir(folder).close()
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for path in (Path(here) / name for name in sorted(names)):
-            hidden = path.name.startswith(".")
-            if (
-                not hidden
-                and is_ordinary_file(path)
-                and (not path.is_symlink() or inside(folder, path))
-            ):
-                yield path
+        links = [name for name in subfolders if (Path(here) / name).is_symlink()]
+        for path in (Path(here) / name for name in sorted((*names, *links))):
+            if not path.name.startswith("."):
+                may_be_opened = is_ordinary_file(path) and (
+                    not path.is_symlink() or inside(folder, path)
+                )
+                yield path, may_be_opened
 
 
 def open_file(path: Path) -> io.FileIO:

@@ -20,7 +20,7 @@ from medreasoner_infer.imaging.boundary import reading
 from medreasoner_infer.imaging.dicom_file import DAMAGED_HEADER, open_dicom
 from medreasoner_infer.imaging.dicom_header import modality_of, non_image_kind
 from medreasoner_infer.imaging.formats import ImageFormat, format_of
-from medreasoner_infer.imaging.places import files_below
+from medreasoner_infer.imaging.places import entries_below
 from medreasoner_infer.imaging.write import write_nifti as write_on_grid
 from monailabel_app.common.fields import is_uid
 from monailabel_app.common.private_files import private_file, private_folder
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 NIFTI = ".nii.gz"
 DICOM_NAMES = (".dcm", ".dicom")
 _OTHER_NAMES = (NIFTI, ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+# Images that other programs read.
+_UNREAD_NAMES = (".hdr", ".mgz", ".mgh", ".mnc", ".gipl", ".vti", ".nii.bz2", ".nii.zst")
 _LABELS_FOLDER = "labels"
 _NS = 10**9
 _NIFTI_LENGTH = 32767  # a signed 16-bit number, NIfTI-1's "dim"
@@ -98,12 +100,16 @@ class SeriesFinder:
     def __init__(self, studies: Path) -> None:
         self._studies = studies
         self._read: dict[Path, _Read] = {}
+        self._not_opened: list[Path] = []
 
     def find(self) -> list[DicomSeries]:
         """The series that are there now, by image id; no file of the studies makes it fail."""
-        known, self._read = self._read, {}
+        known, self._read, self._not_opened = self._read, {}, []
         members: dict[str, list[tuple[Path, _Read]]] = {}
-        for path in _files(self._studies):
+        for path, may_be_opened in _entries(self._studies):
+            if not may_be_opened:
+                self._not_opened.append(path)
+                continue
             read = self._again(path, known.get(path))
             if read is not None and read.header is not None:
                 members.setdefault(read.header.image_id, []).append((path, read))
@@ -117,6 +123,10 @@ class SeriesFinder:
             for path, read in self._read.items()
             if read.fault is not None
         ]
+
+    def not_opened(self) -> list[Path]:
+        """Links out of the studies, to folders or to nothing, pipes and the like, as of then."""
+        return self._not_opened
 
     def other_images(self) -> list[Path]:
         """Files that are or are named as images, and are no DICOM, wherever they lie."""
@@ -147,7 +157,7 @@ def _read(path: Path, studies: Path, version: tuple[int, int, int]) -> _Read:
     try:
         kind = format_of(path)
         if kind is not ImageFormat.DICOM:
-            named = path.name.lower().endswith((*DICOM_NAMES, *_OTHER_NAMES))
+            named = path.name.lower().endswith((*DICOM_NAMES, *_OTHER_NAMES, *_UNREAD_NAMES))
             return _Read(version, is_other_image=named or kind is not None)
         return _Read(version, _read_header(path, studies))
     except UnreadableImageError as error:
@@ -234,9 +244,13 @@ def write_nifti_copy(series: DicomSeries, folder: Path) -> Path:
     return target
 
 
-def _files(studies: Path) -> Iterator[Path]:
+def _entries(studies: Path) -> Iterator[tuple[Path, bool]]:
     labels = studies / _LABELS_FOLDER
-    return (path for path in files_below(studies) if labels not in path.parents)
+    return (
+        (path, may_be_opened)
+        for path, may_be_opened in entries_below(studies)
+        if labels not in (path, *path.parents)
+    )
 
 
 def write_nifti(volume: Volume, path: Path) -> None:

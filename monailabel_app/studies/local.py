@@ -41,6 +41,10 @@ _NEW_ID = re.compile(r"[\w-]([\w. -]*[\w-])?")
 _MAX_ID_BYTES = 200
 _RESERVED = frozenset({"labels", "datastore_v2", "datastore"})
 _OTHER_EXTENSIONS = (".json", ".dcm", ".dicom", ".py", ".pyc", ".pth", ".so", ".bin", ".gz", ".mhd")
+_NOT_OPENED = (
+    "This is a link to a folder, out of the studies or to nothing, or no ordinary file, and is not "
+    "opened. Put the images themselves here."
+)
 _UNKNOWN = "The studies hold no image of this id; reload the list."
 _MODALITY = re.compile(r"[A-Z0-9 _]{1,16}")
 
@@ -197,6 +201,8 @@ class StudiesFolder(RemembersSubmissions, IndexedFolder):
             name = path.relative_to(self._studies).as_posix()
             if name not in listed:
                 yield SetAside(name, _why_unlisted(path, is_below="/" in name))
+        for path in self._finder.not_opened():
+            yield SetAside(path.relative_to(self._studies).as_posix(), _NOT_OPENED)
 
     def _renewed(
         self, entry: ImageLabelModel | None, image_id: str, image: DataModel

@@ -7,11 +7,13 @@ Names are for those who may see the studies anyway; the log gets numbers only.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 MOST_NAMED = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class SetAside:
     reason: str
 
     def __post_init__(self) -> None:
-        """Write bytes of the name that are no text as escapes: no reply could be made of them."""
-        object.__setattr__(self, "name", self.name.encode(errors="backslashreplace").decode())
+        """Write what of the name is no text of one line as escapes: a reply holds text only."""
+        text = self.name.encode(errors="backslashreplace").decode()
+        text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+        object.__setattr__(self, "name", text)
 
 
 def told(found: Sequence[SetAside]) -> dict[str, Any]:

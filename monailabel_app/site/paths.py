@@ -45,11 +45,8 @@ class SitePaths:
         """
         if not is_web_address(studies):
             studies = os.path.abspath(studies)
-        elif not is_usable_address(studies):
-            raise SettingsError(
-                f"The studies are to be at {shown_address(studies)}; expected the address of a "
-                "DICOMweb server such as http://pacs:8042/dicom-web."
-            )
+        else:
+            _require_address(studies)
         data_dir = (data_dir or default_data_dir(studies)).absolute()
         return cls(studies, data_dir, database or marked_database(data_dir))
 
@@ -99,8 +96,12 @@ def require_studies(studies: str) -> None:
 
     Raises:
         StudiesAwayError: it is not there, or is a file.
+        SettingsError: it is an address that there cannot be.
     """
-    if is_web_address(studies) or os.path.isdir(studies):
+    if is_web_address(studies):
+        _require_address(studies)
+        return
+    if os.path.isdir(studies):
         return
     if os.path.exists(studies):
         raise StudiesAwayError(
@@ -110,6 +111,14 @@ def require_studies(studies: str) -> None:
     raise StudiesAwayError(
         f"There is no folder {studies}; connect the share, or make the folder, and start again."
     )
+
+
+def _require_address(studies: str) -> None:
+    if not is_usable_address(studies):
+        raise SettingsError(
+            f"The studies are to be at {shown_address(studies)}; expected the address of a "
+            "DICOMweb server such as http://pacs:8042/dicom-web."
+        )
 
 
 def default_data_dir(studies: str) -> Path:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medreasoner_infer.language import LANGUAGES, vocabulary
+from medreasoner_infer.language.dicom_terms import structure_names
 from medreasoner_infer.language.recognition import recognised
 from medreasoner_infer.language.recollection import FactIndex
 
@@ -212,3 +213,38 @@ def test_a_request_is_read_behind_a_history_if_it_asks_for_one_thing(text, name)
 def test_a_term_of_dicoms_tables_is_none_of_the_targets() -> None:
     assert recognised("Show me the adventitia", KNOWN).read == "outside"
     assert recognised("abdominal aorta", KNOWN).name == "aorta"
+
+
+# --- structures that facts tell of ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hepatic veins", "Where is the splenic vein?", "the middle hepatic veins", "left ovaries",
+     "show me the outflow tract of the right ventricle", "splenium of the corpus callosum",
+     "right branch of the hepatic artery", "parathyroid glands"],
+)  # fmt: skip
+def test_a_structure_that_facts_of_a_target_tell_of_is_not_that_target(text: str) -> None:
+    found = recognised(text, KNOWN)
+    assert found is not None
+    assert found.read == "outside"
+
+
+def test_what_is_asked_about_such_a_structure_is_recalled() -> None:
+    found = recognised("Which vein receives the hepatic veins?", KNOWN)
+    assert found is not None
+    assert found.name == "inferior vena cava"
+    assert found.by is not None
+
+
+def test_no_structure_of_dicom_s_table_leads_to_a_target_by_a_fact() -> None:
+    """Of a structure alone nothing is asked but where it is."""
+    names = sorted({text for text in structure_names() if len(text.split()) <= 5})[::6]
+    assert len(names) > 200
+    read = {name: recognised(name, KNOWN) for name in names}
+    by_fact = {
+        name: found.name
+        for name, found in read.items()
+        if found is not None and found.read == "known" and found.by is not None
+    }
+    assert by_fact == {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
 from typing import cast
 
 from medreasoner_infer.language.reading import vocabulary
@@ -23,6 +22,7 @@ _FRAME = re.compile(r"^(entire |structure of (the )?)| structure$", re.IGNORECAS
 _MEDICAL_KINDS = frozenset(
     {"body structure", "disorder", "finding", "morphologic abnormality", "procedure", "cell"}
 )
+_STRUCTURES = frozenset({"body structure"})
 _LONGEST = 6
 """Words of a term; longer ones are made by rule and typed by nobody."""
 
@@ -32,9 +32,29 @@ def other_term_in(tokens: Tokens, at: int) -> Tokens:
     return _terms().longest_at(tokens, at)
 
 
+def is_structure(tokens: Tokens) -> bool:
+    """Whether this is the whole name of a structure of the body, as of a target's part or vessel.
+
+    ``middle hepatic veins`` is one, though vessels are told in facts of other targets.
+    """
+    said = tuple(token for token in tokens if token != "the")
+    return not _structures().isdisjoint({said, (*said[:-1], said[-1].removesuffix("s"))})
+
+
+@computed_once
+def _structures() -> frozenset[Tokens]:
+    return frozenset(map(plain_tokens, structure_names()))
+
+
+def structure_names() -> Iterator[str]:
+    """Names of structures of the body in English, some of them twice."""
+    return _texts(_STRUCTURES, _groups("Anatom|FindingSites|Structures|LymphNode"))
+
+
 @computed_once
 def _terms() -> Phrases[None]:
-    terms = (plain_tokens(text) for text in _texts())
+    groups = _groups("Anatom|FindingSites|Disease|Structures|LymphNode|Pathology")
+    terms = (plain_tokens(text) for text in _texts(_MEDICAL_KINDS, groups))
     others = (term for term in terms if len(term) <= _LONGEST and not _names_target(term))
     return Phrases(dict.fromkeys(others))
 
@@ -48,26 +68,24 @@ def _names_target(term: Tokens) -> bool:
     )
 
 
-def _texts() -> Iterator[str]:
-    """Terms of the kinds that a picture may be asked for, without what SNOMED CT adds to them."""
+def _texts(kinds: frozenset[str], in_groups: frozenset[int]) -> Iterator[str]:
+    """Terms of some kinds, or of context groups, without what SNOMED CT adds to them."""
     from pydicom.sr._concepts_dict import concepts  # half a second, and few questions need it
 
-    anatomy = _anatomic_groups()
     by_keyword = cast("dict[str, dict[str, tuple[str, list[int]]]]", concepts[_SCHEME])
     for codes in by_keyword.values():
         for meaning, groups in codes.values():
             kind = _KIND.search(meaning)
-            is_medical = kind["kind"] in _MEDICAL_KINDS if kind else anatomy & set(groups)
-            if is_medical:
+            if kind["kind"] in kinds if kind else in_groups & set(groups):
                 yield _FRAME.sub("", _KIND.sub("", meaning))
 
 
-@cache
-def _anatomic_groups() -> frozenset[int]:
-    """Numbers of DICOM's context groups of structures and diseases."""
+def _groups(words: str) -> frozenset[int]:
+    """Numbers of the context groups of DICOM about people whose names hold one of these words."""
     from pydicom.sr._cid_dict import name_for_cid
 
-    words = re.compile("Anatom|FindingSites|Disease|Structures|LymphNode|Pathology")
     no_human = re.compile("Animal|Modifier|Reference|Breed|Observation|Window|Types|Model")
     named = name_for_cid.items()
-    return frozenset(at for at, name in named if words.search(name) and not no_human.search(name))
+    return frozenset(
+        at for at, name in named if re.search(words, name) and not no_human.search(name)
+    )

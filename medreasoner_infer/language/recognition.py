@@ -29,7 +29,12 @@ from medreasoner_infer.language.spoken import (
     Tokens,
     tokens_of,
 )
-from medreasoner_infer.language.strange import is_filler, is_strange, named_elsewhere
+from medreasoner_infer.language.strange import (
+    is_filler,
+    is_strange,
+    named_elsewhere,
+    structure_alone,
+)
 from medreasoner_infer.language.vocabulary import FactKind
 from medreasoner_infer.language.words import (
     filler_words,
@@ -90,6 +95,9 @@ def recognised(
 def _described(
     composed: str, tokens: tuple[Token, ...], known: frozenset[str], facts: FactIndex | None
 ) -> Recognition | None:
+    structure = structure_alone(tokens)
+    if structure is not None:
+        return Recognition("outside", structure)
     by_place = placed(composed) if facts is None else None
     if by_place is not None:
         return _recognition(by_place[0].name, by_place[1], known, "place")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import chain, product
 from typing import Generic, TypeVar
@@ -29,6 +29,9 @@ Tokens = tuple[str, ...]
 UNSPACED: frozenset[Tongue] = frozenset({"zh", "ja"})
 _UNSPACED_LETTER = "\u3005\u3006\u3040-\u30fa\u30fc-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(f"[{_UNSPACED_LETTER}]|[^\\W_{_UNSPACED_LETTER}]+|[,，、;；&＆+＋/／・]")
+_ENGLISH_PLURALS = (
+    (r"([^aeiou])y$", r"\1ies"), (r"is$", "es"), (r"(s|x|ch|sh)$", r"\1es"), (r"$", "s"),
+)  # fmt: skip
 _SLOT = re.compile(r"{\w+}")
 
 
@@ -131,8 +134,20 @@ def spoken_names(language: Language) -> Phrases[Spoken]:
             _add_both(found, target, language, forms)
     for term in vocabulary().outside.values():
         if language in term.names:
-            _add(found, _said(term.name, term.names[language], language, SIDES))
+            for name in _singular_and_plural(term.names[language], language):
+                _add(found, _said(term.name, name, language, SIDES))
     return Phrases(found)
+
+
+def _singular_and_plural(name: Name, language: Language) -> tuple[Name, ...]:
+    """English forms a plural by rule; what was one already gets a form that nobody says."""
+    return (name, replace(name, text=_english_plural(name.text))) if language == "en" else (name,)
+
+
+def _english_plural(text: str) -> str:
+    """``hepatic veins``, ``ovaries``, ``testes``."""
+    rules = (rule for rule in _ENGLISH_PLURALS if re.search(rule[0], text))
+    return re.sub(*next(rules), text, count=1)
 
 
 def _called(target: Target, language: Language) -> Iterator[tuple[Tongue, Name]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from medreasoner_infer.language.dicom_terms import other_term_in
+from medreasoner_infer.language.dicom_terms import is_structure, other_term_in
 from medreasoner_infer.language.grammar import LANGUAGES, Language
 from medreasoner_infer.language.leads import general_words, lead_words
 from medreasoner_infer.language.reading import vocabulary
@@ -55,6 +55,22 @@ def named_elsewhere(tokens: Sequence[Token], known: frozenset[str]) -> str | Non
         if names and None not in names and known.isdisjoint(names):
             return names[0]
     return None
+
+
+def structure_alone(tokens: Sequence[Token]) -> str | None:
+    """The structure that an English text names and says nothing else of, if it is no target's name.
+
+    Where facts tell of it, as of the veins of an organ, it is not what they are about.
+    """
+    plain = tuple(token.plain for token in tokens if token.plain[0].isalnum())
+    if "en" not in likely_languages(plain):
+        return None
+    said = [at for at, word in enumerate(plain) if not is_filler(word, "en")]
+    name = plain[said[0] : said[-1] + 1] if said else ()
+    sides = frozenset().union(*side_words("en").values())
+    while name and not is_structure(name):
+        name = name[1:] if name[0] in sides else ()
+    return " ".join(name) or None
 
 
 def _names_in(tokens: Tokens, language: Language) -> Iterator[str | None]:

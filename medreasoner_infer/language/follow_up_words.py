@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from medreasoner_infer.language.grammar import Language, Side
 from medreasoner_infer.language.reading import read_checked
@@ -44,7 +44,7 @@ class FollowUpWords:
         fillers: words that say nothing of all this, beside those of requests.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     size: tuple[str, ...]
     length: tuple[str, ...]

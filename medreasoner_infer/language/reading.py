@@ -84,7 +84,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 class _TargetEntry:
     """A target as its file writes it."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     names: dict[Tongue, list[str]]
     facts: list[dict[str, str]]
@@ -102,7 +102,7 @@ class _TargetEntry:
 class _FactEntry:
     """A fact as its file writes it."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     kind: FactKind
     en: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from medreasoner_infer.language.grammar import Language, Name, Side, Tongue
 
@@ -151,7 +151,7 @@ class Forms:
         alike: groups of words that say the same in descriptions: *makes* and *secretes*.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     requests: tuple[str, ...]
     descriptions: tuple[str, ...]

@@ -48,7 +48,7 @@ class AblationConfig:
         seeds: of the trainings; every arm is trained once with each.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     data: str
     arms: dict[str, Changes]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import yaml
@@ -35,7 +35,7 @@ class Wordings:
         modalities: in the manifest's words; empty for all.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     labels: tuple[str, ...]
     implicit: Mapping[Language, tuple[str, ...]]
@@ -57,7 +57,7 @@ class Benchmark:
         absent: by modality, labels that the benchmark's images of it cannot show.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     version: int
     questions: tuple[Wordings, ...]

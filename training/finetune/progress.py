@@ -61,7 +61,7 @@ class Progress:
         candidate: name in the store, once it is there.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     state: State
     step: int = 0

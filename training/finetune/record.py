@@ -33,7 +33,7 @@ class RunRecord:
         data_manifest_sha256: of the data set.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     candidate: str
     base: str

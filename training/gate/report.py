@@ -53,7 +53,7 @@ class GateReport:
             :func:`~medreasoner_training.gate.intervals.patient_sd`.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     candidate: str
     live: str

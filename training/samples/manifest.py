@@ -47,7 +47,7 @@ class Manifest:
     within the folder to the file's SHA-256.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     created_at: str
     code_version: str

@@ -79,7 +79,7 @@ class Section:
     """
 
     key: ClassVar[str] = ""
-    __pydantic_config__: ClassVar = {"extra": "forbid", "coerce_numbers_to_str": True}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "coerce_numbers_to_str": True}
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):

@@ -7,7 +7,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -101,7 +101,7 @@ class WatchRecord:
         box_ious: step and mean box IoU of each evaluation.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     questions: tuple[HeldOutQuestion, ...] = ()
     looks: tuple[Look, ...] = ()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip("trl", reason="the extra 'train' is not installed")
+pytest.importorskip("trl", minversion="1.16", reason="sharing prompts needs the extra 'train'")
 pytest.importorskip("peft", reason="the extra 'train' is not installed")
 
 from transformers import AutoModelForImageTextToText

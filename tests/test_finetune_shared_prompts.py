@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("trl", reason="the extra 'train' is not installed")
+pytest.importorskip("trl", minversion="1.16", reason="sharing prompts needs the extra 'train'")
 
 from support.tiny_families import EMBEDDED, qwen_folder
 from transformers import AutoModelForImageTextToText, AutoProcessor

@@ -68,11 +68,15 @@ def can_share_prompts(config: FineTuneConfig, loaded: LoadedModel) -> bool:
     """Whether rollouts behind one prompt learn what they would learn behind one each.
 
     Written for Qwen's positions and for torch's attention, which takes any mask. Dropout of the
-    adapter would drop the same of the prompt for all rollouts.
+    adapter would drop the same of the prompt for all rollouts. TRL before 1.16, the last one for
+    Python 3.10 among them, has no head that takes the branches.
     """
+    from trl.trainer import utils
+
     attention = loaded.model.config._attn_implementation
     has_dropout = config.tuning is Tuning.lora and config.lora.dropout > 0
-    return loaded.family.encoder is not None and attention == "sdpa" and not has_dropout
+    takes_branches = hasattr(utils, "add_fused_lm_head") and attention == "sdpa"
+    return loaded.family.encoder is not None and takes_branches and not has_dropout
 
 
 def trainer_parts(

@@ -141,7 +141,7 @@ def test_the_installation_names_extras_that_there_are() -> None:
     assert set(install.EXTRAS["run"]) < set(install.EXTRAS["all"])
 
 
-# Ubuntu 22.04, Debian 12 and Ubuntu 24.04 bring these; later ones are satisfied by what satisfies them.
+# Ubuntu 22.04, Debian 12 and Ubuntu 24.04 bring these; later ones are satisfied by what they are.
 OLDEST_PYTHON = {"3.10": "3.10.0", "3.11": "3.11.0", "3.12": "3.12.0"}
 
 

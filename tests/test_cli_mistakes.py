@@ -213,7 +213,10 @@ def test_an_empty_path_is_not_the_folder_where_one_is(medreasoner, monkeypatch, 
 
 
 @pytest.mark.parametrize("command", ["export", "history", "doctor", "train", "backup", "serve"])
-@pytest.mark.parametrize("address", ["http://", "http://[", "http://reader:secret@pacs:99999/x"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://", "http://[", "http://reader:secret@pacs:99999/x"],  # pragma: allowlist secret
+)
 def test_an_address_of_studies_that_there_cannot_be_is_a_sentence(
     medreasoner, command, address
 ) -> None:

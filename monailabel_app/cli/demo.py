@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def demo(
             pictures += [path.name for path in answer.files if path.match("overlay*")]
     console.print(Text(f"In {out.resolve()} look at {', '.join(pictures)}."))
     console.print(Text("Keep the server running for OHIF or 3D Slicer with:"))
-    console.print(Text(f"  medreasoner serve --studies {studies}", "bold"))
+    console.print(Text(f"  medreasoner serve --studies {shlex.quote(str(studies))}", "bold"))
 
 
 def _panel(answer: DemoAnswer) -> Panel:

@@ -9,6 +9,8 @@ site's (503).
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from medreasoner_infer.advice import install_command
 
 
@@ -91,3 +93,13 @@ class MissingExtraError(MedReasonerError, ImportError):
         )
         self.package = package
         self.extra = extra
+
+
+def require_package(package: str, extra: str) -> None:
+    """Check, before any work, that a package is installed.
+
+    Raises:
+        MissingExtraError: it is not; ``extra`` brings it.
+    """
+    if find_spec(package) is None:
+        raise MissingExtraError(package, extra)

@@ -444,3 +444,11 @@ def test_weights_that_cannot_be_had_come_with_the_command_that_fetches_them(monk
         find_files(spec)
     with pytest.raises(ModelUnavailableError, match="hf download a/b --revision abc"):
         locate_model("a/b", "abc")
+
+
+def test_a_package_that_is_missing_is_told_before_any_work(medreasoner, monkeypatch) -> None:
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: pytest.fail("worked"))
+    monkeypatch.setattr("medreasoner_infer.errors.find_spec", lambda _: None)
+    ended = medreasoner("evaluate", "studies", "--out", "new")
+    assert ended.status == 1
+    assert "'pyarrow' is needed" in ended.err

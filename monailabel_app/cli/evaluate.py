@@ -120,12 +120,14 @@ def evaluate(
     records: RecordsOption = None,
 ) -> None:
     """Measure a reasoner and a segmenter on a data set; writes predictions and reports."""
+    from medreasoner_infer.errors import require_package
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_infer.reasoners.prompts import Asking
     from medreasoner_training.evaluation import Measuring, Run, RunSettings
     from medreasoner_training.evaluation import evaluate as evaluate_run
     from medreasoner_training.gate import GateConfig
 
+    require_package("pyarrow", "train")
     held_out = _held_out(protocol, held_out_supercategory or [])
     asking = Asking(prompt, cast("Prompting | None", prompting), constrained)
     source = opened_rows(data, out, console, questions=questions, split=split, records=records)

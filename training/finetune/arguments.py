@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medreasoner_infer.errors import require_package
 from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
 from medreasoner_infer.reasoners.prompts import PromptFile
 from medreasoner_training.finetune.config import FineTuneConfig
@@ -90,7 +91,12 @@ def new_adapter(config: FineTuneConfig, model: torch.nn.Module) -> LoraConfig | 
 
 
 def lora_config(config: FineTuneConfig) -> LoraConfig:
-    """The configured adapter for peft."""
+    """The configured adapter for peft.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+    """
+    require_package("peft", "train")
     from peft import LoraConfig
 
     return LoraConfig(**their_arguments(config.lora), task_type="CAUSAL_LM")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,10 @@ from typer.testing import CliRunner
 pytest.importorskip("monailabel")
 pytest.importorskip("highdicom")
 
-import monailabel.app
-import monailabel.interfaces.utils.app as app_registry
 from fastapi.testclient import TestClient
-from monailabel.config import settings
+from support.in_process import app_client
 
 from medreasoner_infer.imaging import Plane, load_volume, write_mask
-from monailabel_app.app import MedReasonerApp
 from monailabel_app.cli.app import app as command_line
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.inference.batch import Batch
@@ -72,22 +70,9 @@ def header(series: Path) -> pydicom.Dataset:
 
 
 @pytest.fixture
-def app(monkeypatch, tmp_path: Path, series: Path, pipeline):
-    studies, folder = str(tmp_path / "studies"), str(tmp_path / "app")
-    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
-    monkeypatch.setattr(settings, "MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
-    monkeypatch.setattr(settings, "MONAI_LABEL_APP_DIR", folder)
-    monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", studies)
-    made = MedReasonerApp(folder, studies, {}, pipeline=pipeline)
-    monkeypatch.setitem(app_registry.apps, f"{folder}{studies}", made)
-    yield made
-    made.site.results.stop()
-    made.site.records.close()
-
-
-@pytest.fixture
-def client(app) -> TestClient:
-    return TestClient(monailabel.app.app, raise_server_exceptions=False)
+def client(monkeypatch, tmp_path: Path, series: Path, pipeline) -> Iterator[TestClient]:
+    with app_client(monkeypatch, tmp_path, pipeline) as made:
+        yield made
 
 
 def ask(client, header, output="json", **values):
@@ -130,13 +115,13 @@ def test_no_empty_label_is_kept_of_it(client, header, pipeline, tmp_path, outcom
     assert bool(found) is kept
 
 
-def test_a_batch_tells_it_and_keeps_no_label(app, header, tmp_path) -> None:
+def test_a_batch_tells_it_and_keeps_no_label(client, header, tmp_path) -> None:
     image = str(header.SeriesInstanceUID)
-    app.services.batch.start(Batch("medreasoner", [image], InferParams(query="?"), "original"))
+    client.services.batch.start(Batch("medreasoner", [image], InferParams(query="?"), "original"))
     deadline = time.monotonic() + WAIT_S
-    while app.services.batch.status()["status"] == "RUNNING" and time.monotonic() < deadline:
+    while client.services.batch.status()["status"] == "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert app.services.batch.status()["details"] == ["1 of 1: question not understood"]
+    assert client.services.batch.status()["details"] == ["1 of 1: question not understood"]
     assert list((tmp_path / "studies").glob("labels/original/*")) == []
 
 

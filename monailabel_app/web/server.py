@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import logging.config
 import os
@@ -15,7 +14,7 @@ from typing import Any
 
 from medreasoner_infer.addresses import is_web_address
 from medreasoner_infer.atomic import replacing
-from medreasoner_infer.errors import MedReasonerError, MissingExtraError
+from medreasoner_infer.errors import MedReasonerError, require_package
 from medreasoner_infer.home import home_folder
 from medreasoner_infer.models.registry import LIVE, resolve_model
 from monailabel_app.common.import_path import keep_out_of_import_path
@@ -104,8 +103,7 @@ def run_server(options: ServerOptions) -> None:
             token file, an address or the studies cannot be used.
         StartError: if something else has the address or the studies, or the app cannot be built.
     """
-    if importlib.util.find_spec("monailabel") is None:
-        raise MissingExtraError("monailabel", "monailabel")
+    require_package("monailabel", "monailabel")
     from monailabel_app.web.uvicorn_server import Listening, make_server
 
     conf = app_conf(options)

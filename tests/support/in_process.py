@@ -21,7 +21,7 @@ from monailabel_app.app import MedReasonerApp
 def app_client(
     monkeypatch: pytest.MonkeyPatch, folder: Path, pipeline: Any
 ) -> Iterator[TestClient]:
-    """A client of an app on ``folder/studies``; its ``site`` is the app's."""
+    """A client of an app on ``folder/studies``; its ``site`` and ``services`` are the app's."""
     studies, app_folder = str(folder / "studies"), str(folder / "app")
     monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
     monkeypatch.setattr(settings, "MONAI_LABEL_SESSION_PATH", str(folder / "sessions"))
@@ -30,7 +30,7 @@ def app_client(
     app = MedReasonerApp(app_folder, studies, {}, pipeline=pipeline)
     monkeypatch.setitem(app_registry.apps, f"{app_folder}{studies}", app)
     client = TestClient(monailabel.app.app, raise_server_exceptions=False)
-    client.site = app.site
+    client.site, client.services = app.site, app.services
     yield client
     app.site.results.stop()
     app.site.records.close()

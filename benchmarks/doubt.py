@@ -23,7 +23,7 @@ from medreasoner_infer.agreement import agreement
 from medreasoner_infer.doubt import Asked, Look, looks_at
 from medreasoner_infer.doubt.measuring import measure_doubt, px_per_slice
 from medreasoner_infer.doubt.overlap import mean_with_answer, pairwise_dice, support_of
-from medreasoner_infer.doubt.volume import slice_figures
+from medreasoner_infer.doubt.volume import MOST_DIFFERING, MOST_EXPECTED_WRONG, slice_figures
 from medreasoner_infer.doubt_record import GOOD_DICE
 from medreasoner_infer.hooks import NO_HOOKS
 from medreasoner_infer.imaging import (
@@ -288,6 +288,35 @@ def captured(slices: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def by_limits(slices: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What limits near the product's would mark: of the first CT, over organs, and of all."""
+    expected = (MOST_EXPECTED_WRONG - 0.02, MOST_EXPECTED_WRONG, MOST_EXPECTED_WRONG + 0.02)
+    differing = (MOST_DIFFERING - 0.1, MOST_DIFFERING, MOST_DIFFERING + 0.15)
+    limits = ((each, other) for each in expected for other in differing)
+    return {f"{e:.2f}, {d:.2f}": _told(_marked_by(slices, e, d)) for e, d in limits}
+
+
+def _marked_by(
+    slices: Sequence[dict[str, Any]], expected_wrong: float, differing: float
+) -> list[dict[str, Any]]:
+    def reason(figures: dict[str, Any] | None) -> str | None:
+        if figures is None:
+            return None
+        if figures["expected_wrong"] > expected_wrong:
+            return "segmenter"
+        if figures["differing"] > differing:
+            return "readings"
+        return "end" if figures["is_end"] else None
+
+    return [{**each, "reason": reason(each["figures"])} for each in slices]
+
+
+def _told(slices: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    names = ("marked", "wrong_voxels_on_marked")
+    found = captured_by_organ(slices)
+    return {group: [each[name] for name in names] for group, each in found.items()}
+
+
 def captured_by_organ(slices: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The same of each volume, and as the mean over organs, so that none counts by its size."""
     volumes: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -347,6 +376,7 @@ def report(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         **{kind: discrimination([e for e in judged if e["group"] == kind]) for kind in kinds},
         "calibrated": doubt_figures(masks, unseen_chances(masks)) if enough else None,
         **captured_by_organ(slices),
+        "by_limits": by_limits(slices) if slices else None,
     }
 
 

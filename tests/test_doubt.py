@@ -300,10 +300,10 @@ def test_slices_are_found_on_which_readings_differ_the_segmenter_is_unsure_or_th
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [
-        (SliceFigures(4, 0.0, 1.0, False), None),
-        (SliceFigures(4, 0.9, 1.0, False), "readings"),
-        (SliceFigures(4, 0.0, 0.1, False), "segmenter"),
-        (SliceFigures(4, 0.0, None, True), "end"),
+        (SliceFigures(4, 0.12, 0.25, False), None),
+        (SliceFigures(4, 0.12, 0.26, True), "readings"),
+        (SliceFigures(4, 0.13, 0.26, True), "segmenter"),
+        (SliceFigures(4, 0.0, 0.0, True), "end"),
     ],
 )
 def test_a_slice_is_doubtful_for_one_reason(figures, reason):
@@ -316,10 +316,26 @@ def test_figures_of_slices_are_those_of_the_masks():
     counts = mask * np.uint8(4)
     counts[2, 0], counts[4, 0] = 3, 1
     found = {each.index: each for each in slice_figures(mask, counts, 4, 5.0, {1: 0.9, 2: 0.8})}
-    assert found[1] == SliceFigures(1, 0.0, 0.9, True)
-    assert found[2].disagreement == pytest.approx(4 / (4 * 4 + 4 * 3))
-    assert (found[4].disagreement, found[4].predicted_iou, found[4].is_end) == (1.0, None, False)
+    # Of a largest section of 8 px: a tenth and a fifth, and a quarter of a row of 4 px.
+    assert (found[1].expected_wrong, found[1].differing) == (pytest.approx(0.1), 0.0)
+    assert (found[2].expected_wrong, found[2].differing) == (pytest.approx(0.2), 1 / 8)
+    assert (found[4].expected_wrong, found[4].differing) == (0.0, 1 / 8)
+    assert [index for index in found if found[index].is_end] == [0, 1, 2, 3]
     assert sorted(found) == [0, 1, 2, 3, 4]
+
+
+def test_an_estimate_weighs_by_the_size_of_the_section():
+    mask = np.zeros((3, 10, 10), dtype=np.uint8)
+    mask[0], mask[1, :3] = 1, 1  # 100 px, 30 px; the image ends at both
+    figures = slice_figures(mask, mask, 1, 5.0, {0: 0.8, 1: 0.8})
+    assert [each.expected_wrong for each in figures][:2] == pytest.approx([0.2, 0.06])
+
+
+def test_readings_of_an_answer_without_a_mask_differ_everywhere():
+    counts = np.zeros((2, 4, 4), dtype=np.uint8)
+    counts[0, 0] = 1
+    (found,) = slice_figures(np.zeros_like(counts), counts, 4, 5.0, {})
+    assert found.reason == "readings"
 
 
 @pytest.mark.parametrize(

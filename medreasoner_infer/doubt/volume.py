@@ -22,9 +22,9 @@ MOST_FOLLOWED = 3
 ALIKE_DICE = 0.97
 """Readings that overlap so far are followed as one."""
 
-MOST_DISAGREEMENT = 0.5
-"""Half of what the readings mark is differing there."""
-LEAST_PREDICTED_IOU = 0.82
+MOST_EXPECTED_WRONG = 0.12
+MOST_DIFFERING = 0.25
+"""Both in px of the slice by px of the mask's largest section: an error matters by its size."""
 REACH_BEYOND = 0.5
 """Of the radius of a disc as large as the last section: so far beyond it the target may go on."""
 
@@ -89,23 +89,25 @@ class SliceFigures:
 
     Attributes:
         index: voxel index along the cut axis.
-        disagreement: voxels on which the readings differ, each by how many the fewer are, by all
-            that they mark, 0...1.
-        predicted_iou: the segmenter's own estimate; ``None`` where the answer marks nothing.
+        expected_wrong: by the segmenter's own estimate, as a share of the px of the mask's largest
+            section: px of the section, times 1 minus its estimated IoU; 0 where the answer marks
+            nothing.
+        differing: px on which the readings differ, each by the share of the fewer among them, as
+            the same share.
         is_end: the answer's mask ends here, or has ended a little before.
     """
 
     index: int
-    disagreement: float
-    predicted_iou: float | None
+    expected_wrong: float
+    differing: float
     is_end: bool
 
     @property
     def reason(self) -> Reason | None:
         """Why to look at it, if there is one."""
-        if self.predicted_iou is not None and self.predicted_iou < LEAST_PREDICTED_IOU:
+        if self.expected_wrong > MOST_EXPECTED_WRONG:
             return "segmenter"
-        if self.disagreement > MOST_DISAGREEMENT:
+        if self.differing > MOST_DIFFERING:
             return "readings"
         return "end" if self.is_end else None
 
@@ -128,17 +130,14 @@ def slice_figures(
     """
     areas = mask_kxy.sum(axis=(1, 2), dtype=np.int64)
     ends = near_ends(areas, px_per_slice)
-    for index, area in enumerate(areas):
+    largest = max(int(areas.max(initial=0)), 1)
+    for index, area in enumerate(areas.tolist()):
         counts = readings_kxy[index].astype(np.int64)
         if not (counts.any() or area or index in ends):
             continue
-        differing = np.minimum(counts, readings - counts).sum()
-        yield SliceFigures(
-            index,
-            float(differing / max(counts.sum(), 1)),
-            predicted_ious.get(index) if area else None,
-            index in ends,
-        )
+        wrong_px = area * (1.0 - predicted_ious.get(index, 1.0))
+        differing_px = np.minimum(counts, readings - counts).sum() / readings
+        yield SliceFigures(index, wrong_px / largest, float(differing_px / largest), index in ends)
 
 
 def near_ends(areas: NDArray[np.int64], px_per_slice: float) -> set[int]:

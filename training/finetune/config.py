@@ -94,6 +94,14 @@ class FineTuneConfig(Section):
         _ = self.reward_config
 
     @property
+    def prompts(self) -> int:
+        """Questions of a run's longest stage; 0 where passes over the samples decide that."""
+        supervised = self.sft.steps * self.sft.batch
+        if self.method is Method.sft:
+            return supervised
+        return max(supervised, (self.grpo.steps or 0) * self.grpo.prompts_per_step)
+
+    @property
     def reward_config(self) -> RewardConfig:
         """The settings of the reward functions.
 

@@ -100,7 +100,7 @@ def prepare(run_dir: Path) -> Prepared:
         start = _merged(start, run_dir)
     size = start.settings.input_size
     learnt = apart_from(validation, data.load(TRAIN))
-    training = with_replay(learnt, config.data, run_dir, size)
+    training = with_replay(learnt, config.data, run_dir, size, config.prompts)
     if config.method is Method.grpo and config.rewards.as_released:
         training = _with_target(training)
     former = former_rows(config.data, run_dir, size)

@@ -35,16 +35,25 @@ _SEED, _HELD_OUT_SEED = 940_000, 941_000
 _HELD_OUT_ROWS = 240
 #: Questions about one section to choose from: enough that one of each kind is among them.
 _DRAWN_QUESTIONS = 12
+#: Of pictures that are no sections of a torso: five kinds share it, and each is soon forgotten.
+_PICTURE_SHARE = 0.5
 
 
-def with_replay(raw: Dataset, data: DataSettings, run_dir: Path, size_px: int) -> Dataset:
+def with_replay(
+    raw: Dataset, data: DataSettings, run_dir: Path, size_px: int, prompts: int = 0
+) -> Dataset:
     """The site's training rows and the share of replayed ones that the configuration asks for.
+
+    Phantoms cost nothing, so that none need be shown twice: where the prompts of the run are known,
+    the site's rows stand in it as often as training passes over them, beside other phantoms each
+    time.
 
     Args:
         raw: the site's rows, images of D px.
         data: which share of what.
         run_dir: relative paths count from it.
         size_px: side of generated images.
+        prompts: questions that the run asks in all, 0 if its passes decide that.
 
     Raises:
         DatasetFolderError: the replayed folder is no data set.
@@ -55,7 +64,9 @@ def with_replay(raw: Dataset, data: DataSettings, run_dir: Path, size_px: int) -
     from datasets import concatenate_datasets
 
     if data.replay == PHANTOMS:
-        replayed = phantom_rows(count, size_px)
+        passes = max(1, round(prompts / (len(raw) + count)))
+        raw = concatenate_datasets([raw] * passes)
+        replayed = phantom_rows(passes * count, size_px)
     else:
         replayed = spread_rows(open_dataset(run_dir / data.replay).load(TRAIN), count)
     return concatenate_datasets([raw.cast(features()), replayed.cast(features())])
@@ -125,4 +136,5 @@ def _asker(size_px: int) -> Asker:
     from medreasoner_training.embedded.questions import QuestionWriter
     from medreasoner_training.embedded.reasoner.asking import Asker
 
-    return Asker(QuestionWriter(held_out_languages=()), size_px=size_px)
+    writer = QuestionWriter(held_out_languages=())
+    return Asker(writer, size_px=size_px, picture_share=_PICTURE_SHARE)

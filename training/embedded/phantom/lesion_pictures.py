@@ -12,10 +12,10 @@ SIZE_PX = 128
 def skin_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A dark spot on brighter skin: grey uint8 and mask bool, both (H, W)."""
     rows, columns = shape = int(SIZE_PX * rng.uniform(0.72, 1.0)), SIZE_PX
-    mask = _blob(rng, shape, rng.uniform(0.12, 0.42))
-    skin = rng.uniform(140.0, 225.0) + _texture(rng, shape, 4.0, 20.0)
+    mask = blob(rng, shape, rng.uniform(0.12, 0.42))
+    skin = rng.uniform(140.0, 225.0) + texture(rng, shape, 4.0, 20.0)
     dark = rng.uniform(25.0, 110.0) * ndimage.gaussian_filter(mask.astype(float), rng.uniform(1, 4))
-    spots = dark / 110.0 * _texture(rng, shape, 20.0, 1.5)
+    spots = dark / 110.0 * texture(rng, shape, 20.0, 1.5)
     image = skin - dark - spots - _hairs(rng, shape)
     if rng.random() < 0.35:
         y, x = np.mgrid[:rows, :columns]
@@ -34,18 +34,18 @@ def brain_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     image = np.zeros(shape)
     brain = distance < 0.86
     image[brain] = rng.uniform(70, 130)
-    image += brain * _texture(rng, shape, 12.0, rng.uniform(1.5, 4.0))
+    image += brain * texture(rng, shape, 12.0, rng.uniform(1.5, 4.0))
     image[(distance < 1.0) & (distance >= 0.94)] = rng.uniform(150, 250)
     ventricle = np.hypot((y - centre[0]) / 18, (np.abs(x - centre[1]) - 6) / 4) < 1
     image[ventricle] = rng.uniform(20, 60)
-    lesion = _blob(rng, shape, rng.uniform(0.05, 0.16)) & brain
+    lesion = blob(rng, shape, rng.uniform(0.05, 0.16)) & brain
     bright = rng.uniform(35, 130) * (1 if rng.random() < 0.8 else -0.5)
     image += bright * ndimage.gaussian_filter(lesion.astype(float), 0.8)
     image = ndimage.gaussian_filter(image, 0.5) + rng.normal(0, rng.uniform(1, 6), shape)
     return np.clip(image, 0, 255).astype(np.uint8), lesion
 
 
-def _blob(rng: np.random.Generator, shape: tuple[int, int], size: float) -> np.ndarray:
+def blob(rng: np.random.Generator, shape: tuple[int, int], size: float) -> np.ndarray:
     """A region of irregular outline somewhere in the picture, not cut by its edge."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     radius = size * min(shape)
@@ -61,9 +61,10 @@ def _blob(rng: np.random.Generator, shape: tuple[int, int], size: float) -> np.n
     return np.hypot((y - cy) * aspect, (x - cx) / aspect) < radius * outline
 
 
-def _texture(
+def texture(
     rng: np.random.Generator, shape: tuple[int, int], strength: float, size_px: float
 ) -> np.ndarray:
+    """Noise of a standard deviation of ``strength`` whose grains have ``size_px``."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape), size_px)
     return strength * noise / max(float(noise.std()), 1e-6)
 

@@ -17,7 +17,14 @@ from ..phantom.scanner import PhantomImage, sample_image
 from ..queries import known_targets
 from ..questions import Kind, Question, QuestionWriter, Split
 from .modelling import question_by_name
-from .pictures import PHANTOM_KINDS, Picture, drawn, phantom_picture, unknown_picture
+from .pictures import (
+    PHANTOM_KINDS,
+    STAND_IN_KINDS,
+    Picture,
+    drawn,
+    phantom_picture,
+    unknown_picture,
+)
 from .reasonings import (
     FINDINGS,
     UNKNOWN_PICTURE,
@@ -85,6 +92,7 @@ class Asker:
         pictures: real images that may be trained on; none by default.
         split: of the questions.
         size_px: side of the reasoner's square.
+        picture_share: share of pictures that are no sections of a torso.
     """
 
     def __init__(
@@ -93,8 +101,10 @@ class Asker:
         pictures: Sequence[Picture] = (),
         split: Split = "train",
         size_px: int = SIZE_PX,
+        picture_share: float = PICTURE_SHARE,
     ) -> None:
         self._writer, self._split, self._size_px = writer, split, size_px
+        self._picture_share = picture_share
         self._pictures: dict[str, list[Picture]] = {}
         for picture in pictures:
             self._pictures.setdefault(picture.modality, []).append(picture)
@@ -115,7 +125,7 @@ class Asker:
             image = PhantomImage(grey, np.zeros_like(grey), "none", 0.0)
             asked = [self._refused_picture(rng) for _ in range(whole)]
             return AskedSample(image, {}, tuple(asked), is_torso=False)
-        if draw < UNKNOWN_PICTURE_SHARE + PICTURE_SHARE:
+        if draw < UNKNOWN_PICTURE_SHARE + self._picture_share:
             scene = self._picture_scene(rng)
         else:
             scene = _torso_scene(rng, self._size_px)
@@ -129,7 +139,8 @@ class Asker:
         return tuple(self._beginning(rng) for _ in range(count))
 
     def _picture_scene(self, rng: np.random.Generator) -> _Scene:
-        kinds = (*self._pictures, *PHANTOM_KINDS)
+        phantoms = (*PHANTOM_KINDS, *STAND_IN_KINDS)
+        kinds = (*self._pictures, *(kind for kind in phantoms if kind not in self._pictures))
         kind = kinds[int(rng.integers(len(kinds)))]
         of_kind = self._pictures.get(kind)
         if of_kind is None:

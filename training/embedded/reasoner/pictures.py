@@ -15,6 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ..phantom.anatomy import Label
+from ..phantom.eye_pictures import angiography_picture, fundus_picture
 from ..phantom.lesion_pictures import brain_picture, skin_picture
 from ..phantom.projections import Radiograph, chest_radiograph
 from ..phantom.scanner import letterbox
@@ -24,6 +25,15 @@ from .targets import GroundTruth, truth_of_mask
 SINGLE_OF_MANY = frozenset({"nucleus", "nucleus 2"})
 """Labels of one among many alike, which no question can tell apart from the others."""
 PHANTOM_KINDS = ("X-ray", "dermoscopy", "brain MR")
+"""No real picture of these may be trained on."""
+STAND_IN_KINDS = ("fundus", "OCTA")
+"""Of these phantoms are shown where no real pictures are at hand."""
+_ONE_TARGET = {
+    "dermoscopy": ("skin lesion", skin_picture),
+    "brain MR": ("brain lesion", brain_picture),
+    "fundus": ("optic disc", fundus_picture),
+    "OCTA": ("foveal avascular zone", angiography_picture),
+}
 RADIOGRAPHS, RADIOGRAPH_SEED = 200, 77
 """A projection takes a second, so that each is shown many times, in other crops."""
 SIDED = {"left lung": "left lung", "right lung": "right lung"}
@@ -70,15 +80,13 @@ def target_of(label: str) -> str:
 
 
 def phantom_picture(modality: str, rng: np.random.Generator) -> Picture:
-    """A phantom of one of ``PHANTOM_KINDS``."""
+    """A phantom of one of ``PHANTOM_KINDS`` or ``STAND_IN_KINDS``."""
     if modality == "X-ray":
         radiograph = _radiograph(int(rng.integers(RADIOGRAPHS)))
         return Picture(radiograph.grey, modality, dict(radiograph.masks))
-    if modality == "dermoscopy":
-        grey, mask = skin_picture(rng)
-        return Picture(grey, modality, {"skin lesion": mask})
-    grey, mask = brain_picture(rng)
-    return Picture(grey, modality, {"brain lesion": mask})
+    target, draw = _ONE_TARGET[modality]
+    grey, mask = draw(rng)
+    return Picture(grey, modality, {target: mask})
 
 
 @lru_cache(maxsize=RADIOGRAPHS)

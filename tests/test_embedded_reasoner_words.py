@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from medreasoner_training.embedded.phantom.projections import chest_radiograph
 from medreasoner_training.embedded.questions import Question, QuestionWriter
@@ -26,6 +27,7 @@ from medreasoner_training.embedded.reasoner.packing import STATED_WEIGHT, Packer
 from medreasoner_training.embedded.reasoner.pictures import (
     Picture,
     drawn,
+    phantom_picture,
     training_pictures,
     unknown_picture,
 )
@@ -236,3 +238,26 @@ def test_each_target_is_asked_on_the_slice_where_it_is_largest(writer: QuestionW
     assert len({a.question.language for a in targets}) == 8
     assert {int(a.grey[0, 0]) for a in targets} == {20}
     assert all(a.question.split == "test" for a in asked)
+
+
+@pytest.mark.parametrize(("kind", "is_bright"), [("fundus", True), ("OCTA", False)])
+def test_the_eye_s_target_stands_out_and_is_one_piece(kind: str, is_bright: bool) -> None:
+    for seed in range(12):
+        picture = phantom_picture(kind, np.random.default_rng(seed))
+        ((_, mask),) = picture.masks.items()
+        ring = ndimage.binary_dilation(mask, iterations=4) & ~mask
+        inside, around = (picture.grey[where].mean() for where in (mask, ring))
+        assert (inside > around + 5) if is_bright else (inside < around - 5)
+        assert ndimage.label(mask)[1] == 1
+        assert 0.002 < mask.mean() < 0.15
+
+
+def test_real_pictures_take_the_place_of_phantoms_of_their_kind(writer: QuestionWriter) -> None:
+    mask = np.zeros((90, 120), bool)
+    mask[30:60, 40:80] = True
+    real = Picture(np.full((90, 120), 7, np.uint8), "OCTA", {"foveal avascular zone": mask})
+    asker = Asker(writer, [real], picture_share=1.0)
+    drawn = [asker.sample(np.random.default_rng(seed), 1, 0).image for seed in range(60)]
+    kinds = {image.mode for image in drawn}
+    assert {"fundus", "OCTA", "X-ray"} <= kinds
+    assert all(image.grey.max() < 25 for image in drawn if image.mode == "OCTA")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,23 @@ def test_the_replayed_share_is_of_all_samples(tmp_path):
     assert sources.count("phantom") == 2
     assert len(mixed) == 8
     assert with_replay(raw, DataSettings(), tmp_path, SIZE) is raw
+
+
+def test_a_run_whose_questions_are_counted_is_shown_no_phantom_twice(tmp_path):
+    raw = dataset_of(*(make_sample(number) for number in range(6)))
+    data = DataSettings(replay="phantoms", replay_share=0.25)
+    mixed = with_replay(raw, data, tmp_path, SIZE, prompts=24)  # three passes over 6 and 2
+    shown = [(read_sample(row), row["extra_info"]["window"] == "phantom") for row in mixed]
+    phantoms = {(row.image.tobytes(), row.query) for row, is_phantom in shown if is_phantom}
+    site = Counter(row.image.tobytes() for row, is_phantom in shown if not is_phantom)
+    assert len(mixed) == 24
+    assert len(phantoms) == 6
+    assert list(site.values()) == [3] * 6
+
+
+def test_replayed_phantoms_are_of_every_kind():
+    kinds = {phantom_sample(index, SIZE).modality for index in range(120)}
+    assert kinds >= {"CT", "X-ray", "dermoscopy", "brain MR", "fundus", "OCTA"}
 
 
 def test_phantoms_that_tell_what_was_forgotten_are_none_that_were_replayed(tmp_path, monkeypatch):

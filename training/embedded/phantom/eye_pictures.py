@@ -15,7 +15,8 @@ def fundus_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.mgrid[:rows, :columns]
     centre, radius = (rows / 2, columns / 2), columns * rng.uniform(0.42, 0.5)
     side = 1 if rng.random() < 0.5 else -1
-    disc = (centre[0] + rng.normal(0, 0.06) * rows, centre[1] + side * radius * rng.uniform(0.5, 0.9))
+    aside = side * radius * rng.uniform(0.5, 0.9)
+    disc = (centre[0] + rng.normal(0, 0.06) * rows, centre[1] + aside)
     half = radius * rng.uniform(0.11, 0.17)
     mask = np.hypot((y - disc[0]) / (half * rng.uniform(1.0, 1.3)), (x - disc[1]) / half) < 1
     image = rng.uniform(65, 130) + texture(rng, shape, 6.0, 9.0)

@@ -2,8 +2,9 @@
 """How many completions per second one core scores, directly and as TRL's trainer asks.
 
 Run: ``python benchmarks/rewards.py``. The completions are drawn with a fixed seed: near misses, far
-misses, malformed answers and refusals, with traces of 60 to 1200 characters. As TRL asks, each
-term's function is called with a step's completions in turn, and the ground truths are JSON texts.
+misses, malformed answers and refusals, with traces of 60 to 1200 characters, eight to a question.
+As TRL asks, each term's function is called with a step's completions in turn, and the ground truths
+are JSON texts.
 ``--official FOLDER``, a checkout of the paper's code, times its functions on the same completions,
 by turns with ours as released.
 """
@@ -27,25 +28,30 @@ from rich.table import Table
 
 from medreasoner_training.rewards import MODE_TERMS, RewardConfig, make_reward_functions, score
 
-COMPLETIONS = 5000
+QUESTIONS = 625
+ROLLOUTS = 8
 STEP = 64
 ROUNDS = 7
 
 
-def draw_case(draw: random.Random) -> tuple[str, dict]:
-    """One completion and its ground truth."""
+def draw_group(draw: random.Random) -> list[tuple[str, dict]]:
+    """The rollouts of one question with their ground truth."""
     x1, y1 = draw.randint(0, 600), draw.randint(0, 600)
     x2, y2 = x1 + draw.randint(20, 200), y1 + draw.randint(20, 200)
     points = [[draw.randint(x1, x2), draw.randint(y1, y2)] for _ in range(2)]
     truth = {"bbox_2d": [x1, y1, x2, y2], "point_2d": points}
+    return [(_completion(draw, [x1, y1, x2, y2], points), truth) for _ in range(ROLLOUTS)]
+
+
+def _completion(draw: random.Random, true_box: list[int], points: list[list[int]]) -> str:
     spread = draw.choice((2, 30, 200))
     box, first, second = (
         [value + draw.randint(-spread, spread) for value in values]
-        for values in ([x1, y1, x2, y2], *points)
+        for values in (true_box, *points)
     )
     answer = json.dumps({"bbox": box, "points_1": first, "points_2": second})
     answer = draw.choice((answer,) * 8 + ("null", answer[:-4]))
-    return f"<think>{'bright, ' * draw.randint(8, 150)}</think><answer>{answer}</answer>", truth
+    return f"<think>{'bright, ' * draw.randint(8, 150)}</think><answer>{answer}</answer>"
 
 
 def completions_per_second(cases: list[tuple[str, dict]], mode: str, as_released: bool) -> float:
@@ -109,7 +115,7 @@ def main(
 ) -> None:
     """Score completions on one core and print how many a second."""
     draw = random.Random(0)
-    cases = [draw_case(draw) for _ in range(COMPLETIONS)]
+    cases = [case for _ in range(QUESTIONS) for case in draw_group(draw)]
     table = Table(
         *("mode", "as released", "called"),
         *("completions per CPU second (median)", "lowest", "highest"),

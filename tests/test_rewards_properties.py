@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import assume, example, given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from medreasoner_infer.answer import format_answer
 from medreasoner_training.rewards import HARD_TERMS, MODE_TERMS, SOFT_TERMS, explain, score
+from medreasoner_training.rewards.base import has_strict_format
 
 SIZE = 840
 modes = st.sampled_from(list(MODE_TERMS))
@@ -139,3 +141,13 @@ def test_an_explanation_carries_the_values_of_the_score(answer, truth, mode, as_
     explained = {line.term: line.value for line in explain(say(answer), truth, mode, as_released)}
     assert set(MODE_TERMS[mode]) < set(explained) <= set(values)
     assert explained == {term: values[term] for term in explained}
+
+
+@given(
+    st.lists(st.sampled_from(("<think>", "</think>", "<answer>", "</answer>", " ", "\n", "x"))),
+    st.booleans(),
+)
+def test_the_strict_format_is_that_of_the_published_expression(parts, is_framed):
+    text = "".join(("<think>", *parts, "</answer>") if is_framed else parts)
+    published = re.fullmatch(r"<think>.*?</think>\s*<answer>.*?</answer>", text, re.DOTALL)
+    assert has_strict_format(text) == (published is not None)

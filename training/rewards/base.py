@@ -25,7 +25,7 @@ IOU_ABOVE = 0.5
 EDGES_BELOW_PX = 10.0
 POINTS_BELOW_PX = 100.0
 
-_STRICT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
+_BETWEEN = re.compile(r"</think>\s*<answer>")
 _FLAT_OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 
 
@@ -59,7 +59,10 @@ class BaseMeasure:
 
 def has_strict_format(completion: str) -> bool:
     """Whether a trace and an answer are the whole completion."""
-    return _STRICT.fullmatch(completion) is not None
+    if not (completion.startswith("<think>") and completion.endswith("</answer>")):
+        return False
+    last = len(completion) - len("</answer>")
+    return _BETWEEN.search(completion, len("<think>"), last) is not None
 
 
 def measure_base(completion: str, reading: Reading, truth: GroundTruth) -> BaseMeasure:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -98,7 +99,15 @@ class RewardConfig:
         """The rewarded terms in the order in which they are logged."""
         return MODE_TERMS[self.mode] if self.terms is None else tuple(self.terms)
 
-    def mode_of(self, term: str) -> Mode:
+    @cached_property
+    def weights_by_mode(self) -> dict[Mode, dict[str, float]]:
+        """The factor of each selected term, by the mode in which the term is computed."""
+        found: dict[Mode, dict[str, float]] = {}
+        for term in self.selected_terms:
+            found.setdefault(self._mode_of(term), {})[term] = self.weight_of(term)
+        return found
+
+    def _mode_of(self, term: str) -> Mode:
         """The mode in which ``term`` is computed: this one's if it has the term."""
         if term in MODE_TERMS[self.mode]:
             return self.mode

@@ -128,6 +128,8 @@ def _numbers(value: object, count: int) -> tuple[float, ...]:
 
 def _plain(value: object) -> object:
     """A numpy or torch column's item as lists."""
+    if type(value) is list:
+        return value
     return value.tolist() if hasattr(value, "tolist") else value
 
 

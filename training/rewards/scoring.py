@@ -98,16 +98,13 @@ def weighted_terms(completion: str, truth: Truth, config: RewardConfig) -> dict[
     Raises:
         GroundTruthError: the true box has no area (not checked as released).
     """
-    terms = {term: config.mode_of(term) for term in config.selected_terms}
-    by_mode = {
-        mode: _score(completion, truth, mode, config.as_released, config.operating_iou)
-        for mode in set(terms.values())
-    }
-    values = {term: by_mode[mode][term] for term, mode in terms.items()}
-    return {
-        term: None if value is None else config.weight_of(term) * value
-        for term, value in values.items()
-    }
+    values: dict[str, float | None] = {}
+    for mode, weights in config.weights_by_mode.items():
+        scores = _score(completion, truth, mode, config.as_released, config.operating_iou)
+        for term, weight in weights.items():
+            value = scores[term]
+            values[term] = None if value is None else weight * value
+    return values
 
 
 def _score(

@@ -102,12 +102,12 @@ def completion_text(completion: Completion) -> str:
     Raises:
         CompletionTypeError: it is neither.
     """
+    if isinstance(completion, str):
+        return completion
     if not isinstance(completion, Sequence):
         raise CompletionTypeError(
             f"A completion is a {type(completion).__name__}; expected text or chat messages."
         )
-    if isinstance(completion, str):
-        return completion
     if not completion:
         return ""
     content = completion[-1]["content"]

@@ -108,9 +108,10 @@ def completion_text(completion: Completion) -> str:
         raise CompletionTypeError(
             f"A completion is a {type(completion).__name__}; expected text or chat messages."
         )
-    if not completion:
+    messages = cast("Sequence[Mapping[str, Any]]", completion)
+    if not messages:
         return ""
-    content = completion[-1]["content"]
+    content = messages[-1]["content"]
     if isinstance(content, str):
         return content
     return "".join(part["text"] for part in content if part.get("type") == "text")

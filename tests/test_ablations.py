@@ -28,6 +28,7 @@ from medreasoner_training.ablations import (
 from medreasoner_training.ablations.config import UNTOUCHED, arm_config
 from medreasoner_training.ablations.errors import ArmUnfinishedError
 from medreasoner_training.evaluation import Prediction
+from medreasoner_training.evaluation.errors import EvaluationRunError
 from medreasoner_training.finetune import read_progress
 from medreasoner_training.finetune.errors import FineTuneConfigError
 from medreasoner_training.finetune.settings import Method
@@ -168,6 +169,10 @@ def test_an_ablation_goes_on_where_it_ended(tmp_path) -> None:
         ablation = Ablation(config, tmp_path, tmp_path / "out", "cpu")
         return run_ablation(ablation, train, lambda what: lambda done, total: None)
 
+    mistyped = {**vars(config), "held_out_super_categories": ("lungs",)}
+    with pytest.raises(EvaluationRunError, match=r"test split .* 'lungs'; it has: abdomen, lung\."):
+        carried_out(AblationConfig(**mistyped))
+    assert not (tmp_path / "out").exists()
     first = carried_out(config)
     manifest = json.loads((tmp_path / "out" / "dataset" / "manifest.json").read_text())
     assert sum(split["rows"] for split in manifest["splits"].values()) == 8  # no lung

@@ -125,12 +125,14 @@ def evaluate(
     from medreasoner_infer.reasoners.prompts import Asking
     from medreasoner_training.evaluation import Measuring, Run, RunSettings
     from medreasoner_training.evaluation import evaluate as evaluate_run
+    from medreasoner_training.evaluation.protocols import require_asked
     from medreasoner_training.gate import GateConfig
 
     require_package("pyarrow", "train")
     held_out = _held_out(protocol, held_out_supercategory or [])
     asking = Asking(prompt, cast("Prompting | None", prompting), constrained)
     source = opened_rows(data, out, console, questions=questions, split=split, records=records)
+    require_asked(source, limit, held_out)
     models = Pipeline.from_registry(
         reasoner, segmenter, device=device, reasoner_url=reasoner_url, asking=asking
     )

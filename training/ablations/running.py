@@ -28,6 +28,8 @@ from medreasoner_training.evaluation import (
     RunSettings,
     open_rows,
 )
+from medreasoner_training.evaluation.protocols import require_asked
+from medreasoner_training.evaluation.rows import RowSource
 from medreasoner_training.evaluation.running import OnAnswered, predict
 from medreasoner_training.finetune import CONFIG_FILE, Progress, State
 from medreasoner_training.finetune.tunable import locate_reasoner
@@ -88,9 +90,11 @@ def run_ablation(
 
     Raises:
         AblationConfigError: the folder holds another ablation.
+        EvaluationRunError: no test question is of a held-out super-category.
         ArmUnfinishedError: a training failed or was stopped; the same call goes on.
         MedReasonerError: data or models cannot be used.
     """
+    _require_held_out(ablation)
     _require_same(ablation)
     _make_learning_set(ablation, on_arm)
     config, device = ablation.config, ablation.device
@@ -112,6 +116,19 @@ def run_ablation(
 
 def _trainings(config: AblationConfig) -> Iterator[tuple[str, int]]:
     return ((arm, seed) for seed in config.seeds for arm in config.arms)
+
+
+def _require_held_out(ablation: Ablation) -> None:
+    """Refuse a super-category that no test question is of: a mistyped one would be learnt from."""
+    config = ablation.config
+    if config.held_out_super_categories:
+        held_out = config.held_out_super_categories
+        require_asked(_test_rows(ablation), config.limit, held_out, whose="test split")
+
+
+def _test_rows(ablation: Ablation) -> RowSource:
+    split = ablation.config.test_split or "test"
+    return open_rows(ablation.data, questions=ablation.questions, split=split)
 
 
 def _require_same(ablation: Ablation) -> None:
@@ -182,9 +199,7 @@ def _answers(
     on_arm: OnArm,
 ) -> list[Prediction]:
     config, folder = ablation.config, ablation.report_folder(arm, seed)
-    source = open_rows(
-        ablation.data, questions=ablation.questions, split=config.test_split or "test"
-    )
+    source = _test_rows(ablation)
     segmenter = load_segmenter(resolve_model("segmenter", config.segmenter), device=ablation.device)
     settings = RunSettings(config.limit, measuring=Measuring(parts=False, true_prompts=False))
     return predict(Run(source, load(), segmenter, settings, folder), on_arm(folder.name))

@@ -51,11 +51,24 @@ def test_built_checked_reviewed_converted(folder, tmp_path) -> None:
     identifier = lines[1].partition(",")[0]
     lines[1] = lines[1].replace(f"{identifier},,", f"{identifier},reject,", 1)
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert run("review", data, "--export", table).exit_code == 2  # decisions are not lost
     reviewed = run("review", data, "--import", table, "--out", tmp_path / "reviewed")
     assert "1 rejected" in reviewed.output
     assert run("convert", data, "--to", "pictures", "--out", tmp_path / "pictures").exit_code == 0
     count = len((tmp_path / "pictures" / "questions.csv").read_text().splitlines()) - 1
     assert count == len(lines) - 1
+
+
+def test_a_review_s_page_is_made_anew_and_no_other_file_is_replaced(folder, tmp_path) -> None:
+    data, page, note = tmp_path / "set", tmp_path / "review.html", tmp_path / "note.html"
+    built = run("build", folder, "--out", data, "--implicit", 1, "--languages", "en")
+    assert built.exit_code == 0, built.output
+    note.write_text("<html>mine</html>")
+    assert [run("review", data, "--page", page).exit_code for _ in range(2)] == [0, 0]
+    refused = run("review", data, "--page", note)
+    assert (refused.exit_code, note.read_text()) == (2, "<html>mine</html>")
+    assert run("review", data, "--page", note, "--overwrite").exit_code == 0
+    assert note.read_text() == page.read_text()
 
 
 def test_options_that_do_not_go_together_are_refused(folder, tmp_path) -> None:

@@ -327,6 +327,22 @@ def test_a_protocol_needs_what_is_held_out(tmp_path, given) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_super_category_that_is_not_asked_about_is_told_before_models_load(
+    tmp_path, monkeypatch
+) -> None:
+    """Of the three rows the heart's has no target, and the eye's is not among the two asked."""
+    rows = [umrg.row(number, TRUE_BOX, f"Which {number}?", "liver") for number in range(3)]
+    for row, name in zip(rows, ("abdomen", "eye", "heart"), strict=True):
+        row["extra_info"]["supercategory"] = name
+    rows[2]["reward_model"]["ground_truth"] = "null"
+    data = str(umrg.write(tmp_path / "test.parquet", rows))
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: pytest.fail("loaded"))
+    for name in ("brain", "heart", "eye"):
+        given = ("--protocol", "ood", "--held-out-supercategory", name, "--limit", "2")
+        result = CliRunner().invoke(app, ["evaluate", data, "--out", str(tmp_path / "out"), *given])
+        assert f"'{name}'; it has: abdomen." in str(result.exception)
+
+
 def test_what_is_finished_is_not_asked_again(tmp_path) -> None:
     predict(run_in(tmp_path))
     again = run_in(tmp_path)
@@ -407,6 +423,23 @@ def test_a_comparison_is_valid_json_where_no_interval_is_found(tmp_path) -> None
     assert (lines["hausdorff95_px"]["low"], lines["hausdorff95_px"]["high"]) == (None, None)
     assert (lines["dice"]["low"], lines["dice"]["high"]) == (0, 0)
     assert "nan" not in result.output
+
+
+@pytest.mark.parametrize("option", ["--out", "--html"])
+def test_a_comparison_replaces_an_earlier_one_and_nobody_else_s_file(tmp_path, option) -> None:
+    predict(run_in(tmp_path, out="a"))
+    file, report = tmp_path / "file", str(tmp_path / "a")
+    command = ["compare", report, report, "--resamples", "100", option, str(file)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    content = file.read_bytes()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    for other in (b"", b"notes", b"[1]", b'{"patients": {}}', b"<html>\xff</html>"):
+        file.write_bytes(other)
+        refused = CliRunner().invoke(app, command)
+        assert (refused.exit_code, file.read_bytes()) == (2, other)
+        assert "--overwrite" in refused.output
+    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0
+    assert file.read_bytes() == content
 
 
 def test_where_two_runs_differ_is_shown_side_by_side(tmp_path) -> None:

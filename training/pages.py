@@ -3,11 +3,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from medreasoner_infer.atomic import write_durably
 from medreasoner_infer.errors import MissingExtraError
+
+_MAKER = re.compile(rb'<meta name="generator" content="(medreasoner [a-z ]+)">')
+_HEAD_BYTES = 4096
+
+
+def page_maker(path: Path) -> str | None:
+    """The command that a page says it was made by; ``None`` of any other file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        found = _MAKER.search(file.read(_HEAD_BYTES))
+    return None if found is None else found[1].decode("ascii")
 
 
 def write_page(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monailabel_app.cli.options import DeviceOption
-from monailabel_app.cli.places import usable_file
+from monailabel_app.cli.places import OverwriteOption, replaceable, usable_file
 
 if TYPE_CHECKING:
     from medreasoner_training.evaluation.comparing import Compared, Differing
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from medreasoner_training.gate import Comparison
 
 console = Console()
+_MAKER = "medreasoner compare"
 ReportArgument = Annotated[Path, typer.Argument(help="Folder that evaluate wrote.", exists=True)]
 
 
@@ -52,12 +53,19 @@ def compare(
         Path | None, typer.Option(help="Table of questions that the evaluations were given.")
     ] = None,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Compare two evaluations question by question; differences are the second minus the first."""
+    """Compare two evaluations question by question; differences are the second minus the first.
+
+    A page or JSON file of an earlier comparison is replaced, any other file only with --overwrite.
+    """
     from medreasoner_infer.atomic import write_durably
     from medreasoner_training.evaluation.comparing import compare_reports
     from medreasoner_training.gate import GateConfig
+    from medreasoner_training.pages import page_maker
 
+    replaceable(html, "--html", overwrite, lambda file: page_maker(file) == _MAKER)
+    replaceable(out, "--out", overwrite, _is_comparison)
     found = compare_reports(report_a, report_b, GateConfig(resamples=resamples))
     console.print(f"{found.questions} questions with a target; {found.left_out} of one run only.")
     console.print("In percent, distances in pixels; the difference is the second minus the first.")
@@ -73,6 +81,17 @@ def compare(
     if html is not None:
         _write_page(found, (report_a, report_b), html, data, questions, device)
         console.print(Text(f"wrote {html}"), soft_wrap=True)
+
+
+def _is_comparison(file: Path) -> bool:
+    """Whether a file is what ``--out`` wrote before."""
+    from medreasoner_training.evaluation.comparing import Compared
+
+    try:
+        values = json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(values, dict) and set(values) == {each.name for each in fields(Compared)}
 
 
 def _write_page(

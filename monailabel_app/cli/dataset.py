@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monailabel_app.cli.places import usable_file, usable_folder
+from monailabel_app.cli.places import OverwriteOption, replaceable, usable_file, usable_folder
 from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ dataset = typer.Typer(
 )
 console = Console()
 _MOST_VALUES = 12
+_MAKER = "medreasoner dataset review"
 _TEMPLATES, _BENCHMARK = "templates", "benchmark"
 DataArgument = Annotated[
     str, typer.Argument(help="Any data set that 'medreasoner evaluate' reads.")
@@ -175,14 +176,21 @@ def review(
     undecided: Annotated[
         str, typer.Option(help="What becomes of rows without a decision: keep or drop.")
     ] = "keep",
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Put a data set before people: a table or page out, their decisions in."""
+    """Put a data set before people: a table or page out, their decisions in.
+
+    A table that is there, which may hold decisions, is replaced with --overwrite only.
+    """
     from medreasoner_training.dataset.review import write_review_page, write_review_table
     from medreasoner_training.evaluation import open_rows
+    from medreasoner_training.pages import page_maker
     from medreasoner_training.samples.slices import spread
 
     if export is None and page is None and import_ is None:
         raise typer.BadParameter("give --export, --page or --import")
+    replaceable(export, "--export", overwrite)
+    replaceable(page, "--page", overwrite, lambda file: page_maker(file) == _MAKER)
     source = open_rows(data, questions=questions, split="all")
     everything = list(range(source.count))
     if export is not None:

@@ -6,14 +6,18 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 _PROBE_BYTES = 4096
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that this command did not make.")
+]
 
 
 class NamedPlaces(TyperCommand):
@@ -72,6 +76,33 @@ def usable_file(file: Path | None) -> Path | None:
         raise typer.BadParameter(f"there is no folder {folder} for it; make it first")
     _try_to_write(folder, [], file)
     return file
+
+
+def replaceable(
+    file: Path | None, option: str, overwrite: bool, is_ours: Callable[[Path], bool] | None = None
+) -> None:
+    """Check, before any work, that nobody else's file would be replaced.
+
+    Args:
+        file: that will be written.
+        option: that names it.
+        overwrite: whether that was asked for.
+        is_ours: whether a file is one that the same command makes anew; without it none is.
+
+    Raises:
+        typer.BadParameter: a file is there that the command did not make, or that cannot be read.
+    """
+    if file is None or overwrite or not os.path.lexists(file):
+        return
+    try:
+        ours = is_ours is not None and is_ours(file)
+    except OSError:
+        ours = False
+    if not ours:
+        said = "is there already and may be somebody's work"
+        raise typer.BadParameter(
+            f"{file} {said}; give another name, or replace it with --overwrite", param_hint=option
+        )
 
 
 def folder_of_records(folder: Path | None) -> Path | None:

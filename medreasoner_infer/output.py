@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,37 @@ from medreasoner_infer.result import Inference
 from medreasoner_infer.types import XY
 
 
+@dataclass(frozen=True)
+class ResultFiles:
+    """What one result was written as.
+
+    Attributes:
+        answer: ``answer.json``.
+        mask: ``None`` where nothing is said about a target, see :func:`says_nothing`.
+        overlay: ``overlay.png``.
+        agreement: of a result with doubt, in per cent of the readings that hold each voxel.
+    """
+
+    answer: Path
+    mask: Path | None
+    overlay: Path
+    agreement: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All that were written."""
+        files = (self.answer, self.mask, self.overlay, self.agreement)
+        return tuple(path for path in files if path is not None)
+
+
+def says_nothing(inference: Inference, mask_ijk: NDArray[np.uint8]) -> bool:
+    """Whether a question was not understood and nobody drew a mask either.
+
+    Such an answer is never kept as a mask: an empty one says that the target is not there.
+    """
+    return inference.outcome == "not_understood" and not mask_ijk.any()
+
+
 def write_result(
     inference: Inference,
     mask_ijk: NDArray[np.uint8],
@@ -37,8 +69,10 @@ def write_result(
     *,
     suffix: str = "",
     readings_ijk: NDArray[np.uint8] | None = None,
-) -> tuple[Path, ...]:
+) -> ResultFiles:
     """Write one result into ``folder`` (made if absent), each file atomically.
+
+    What an earlier result marked goes from there, also where this one has no mask.
 
     Args:
         inference: of this process, or read from a server's reply.
@@ -48,24 +82,27 @@ def write_result(
         suffix: put behind each file's stem, e.g. ``_1``.
         readings_ijk: of a result with doubt; becomes ``agreement.nii.gz``, in per cent of the
             readings that hold each voxel.
-
-    Returns:
-        The paths of the answer, the mask, the overlay and, if it is written, the agreement.
     """
     folder.mkdir(parents=True, exist_ok=True)
     answer = folder / f"answer{suffix}.json"
-    _write_json(answer, inference.to_dict())
+    overlay = folder / f"overlay{suffix}.png"
     is_one_picture = volume.is_picture and volume.shape_ijk[2] == 1
     mask = folder / f"mask{suffix}{'.png' if is_one_picture else '.nii.gz'}"
-    write_mask(mask_ijk, volume, mask)
-    overlay = folder / f"overlay{suffix}.png"
-    write_overlay(overlay_content(inference, mask_ijk, volume, readings_ijk), overlay)
-    if readings_ijk is None or inference.doubt is None:
-        return answer, mask, overlay
-    per_cent = np.rint(readings_ijk * (100.0 / inference.doubt.readings)).astype(np.uint8)
     agreement = folder / f"agreement{suffix}.nii.gz"
-    write_mask(per_cent, volume, agreement)
-    return answer, mask, overlay, agreement
+    for earlier in (mask, agreement):
+        earlier.unlink(missing_ok=True)
+    has_mask = not says_nothing(inference, mask_ijk)
+    has_agreement = readings_ijk is not None and inference.doubt is not None
+    _write_json(answer, inference.to_dict())
+    if has_mask:
+        write_mask(mask_ijk, volume, mask)
+    write_overlay(overlay_content(inference, mask_ijk, volume, readings_ijk), overlay)
+    if readings_ijk is not None and inference.doubt is not None:
+        per_cent = np.rint(readings_ijk * (100.0 / inference.doubt.readings)).astype(np.uint8)
+        write_mask(per_cent, volume, agreement)
+    return ResultFiles(
+        answer, mask if has_mask else None, overlay, agreement if has_agreement else None
+    )
 
 
 def write_summary(question: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
@@ -73,8 +110,9 @@ def write_summary(question: str, rows: Sequence[Mapping[str, Any]], folder: Path
 
     Args:
         question: as it was asked.
-        rows: by question: its ``question``, whether its target is ``present``, and the names of its
-            files ``answer``, ``mask`` and ``overlay``.
+        rows: by question: its ``question``, whether its target is ``present``, its ``outcome``, and
+            the names of its files ``answer``, ``mask`` (``None`` where there is none) and
+            ``overlay``.
         folder: where the files are.
     """
     summary = folder / "answers.json"

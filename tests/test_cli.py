@@ -141,11 +141,19 @@ def test_ask_tells_what_was_not_understood_from_what_is_not_present(
             return made[-1]
 
     monkeypatch.setattr(Pipeline, "from_registry", lambda *names, **options: Known())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mask.nii.gz").write_bytes(b"of an earlier question")
     result = run("ask", disc_image, "The florb?", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     said = " ".join(result.output.split())
     assert told in said
     assert ("not present" in said) == (outcome == "absent")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert ("mask.nii.gz" in written) == (outcome == "absent")
+    assert written - {"mask.nii.gz"} == {"answer.json", "overlay.png"}
+    assert ("No mask was written" in said) == (outcome == "not_understood")
+    if outcome == "absent":
+        assert not np.asarray(nibabel.load(tmp_path / "out" / "mask.nii.gz").dataobj).any()
     answer = json.loads((tmp_path / "out" / "answer.json").read_text())
     assert (answer["present"], answer["outcome"]) == (False, outcome)
     content = overlay_content(made[0], made[0].mask_ijk, load_volume(disc_image))

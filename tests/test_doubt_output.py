@@ -45,14 +45,24 @@ def doubted(answered, tmp_path):
 def test_the_agreement_is_written_in_per_cent_on_the_grid_of_the_image(doubted, tmp_path):
     result, volume, counts = doubted
     folder = tmp_path / "out"
-    paths = write_result(result, result.mask_ijk, volume, folder, readings_ijk=counts, suffix="_1")
-    assert [path.name for path in paths] == [
+    files = write_result(result, result.mask_ijk, volume, folder, readings_ijk=counts, suffix="_1")
+    assert [path.name for path in files.paths] == [
         "answer_1.json", "mask_1.nii.gz", "overlay_1.png", "agreement_1.nii.gz"
     ]  # fmt: skip
     agreement, mask = (nibabel.load(folder / f"{name}_1.nii.gz") for name in ("agreement", "mask"))
     np.testing.assert_allclose(agreement.affine, mask.affine)
     np.testing.assert_array_equal(np.asarray(agreement.dataobj), counts * 25)
-    assert len(write_result(result, result.mask_ijk, volume, folder)) == 3
+    assert len(write_result(result, result.mask_ijk, volume, folder).paths) == 3
+
+
+def test_a_result_without_doubt_leaves_no_agreement_of_the_one_before(doubted, tmp_path):
+    result, volume, counts = doubted
+    folder = tmp_path / "out"
+    write_result(result, result.mask_ijk, volume, folder, readings_ijk=counts)
+    write_result(replace(result, doubt=None, readings_ijk=None), result.mask_ijk, volume, folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "answer.json", "mask.nii.gz", "overlay.png"
+    }  # fmt: skip
 
 
 def test_the_picture_tells_the_readings_and_colours_what_they_hold(doubted):

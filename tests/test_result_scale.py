@@ -75,8 +75,8 @@ def test_without_a_scale_there_are_pixels_only(image, answered, tmp_path: Path) 
     assert "50 pixels on this slice" in outcome
     assert f"{mask.sum()} voxels on slices" in outcome
     assert not re.search(r"cm|mm", outcome)
-    answer, _, _ = write_result(result, mask, volume, tmp_path / "out")
-    told = json.loads(answer.read_text(encoding="utf-8"))
+    files = write_result(result, mask, volume, tmp_path / "out")
+    told = json.loads(files.answer.read_text(encoding="utf-8"))
     assert told["mask"]["voxels"] == mask.sum()
     assert (told["mask"]["volume_mm3"], told["mask"]["slice_area_mm2"]) == (None, None)
     assert told["slice"]["spacing_xy_mm"] is None

@@ -79,8 +79,8 @@ def write_comparison(
     """
     now, then = comparison.current, comparison.prior
     paths = [
-        *write_result(now, now.mask_ijk, current, folder, suffix="_current"),
-        *write_result(then, then.mask_ijk, prior, folder, suffix="_prior"),
+        *write_result(now, now.mask_ijk, current, folder, suffix="_current").paths,
+        *write_result(then, then.mask_ijk, prior, folder, suffix="_prior").paths,
     ]
     told = folder / "change.json"
     with replacing(told, ".json") as unfinished:

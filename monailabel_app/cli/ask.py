@@ -38,6 +38,7 @@ from monailabel_app.cli.options import (
 
 if TYPE_CHECKING:
     from medreasoner_infer.imaging import Volume
+    from medreasoner_infer.output import ResultFiles
     from medreasoner_infer.result import InferenceResult
 
 console = Console()
@@ -91,6 +92,8 @@ def ask(
     series: SeriesOption = None,
 ) -> None:
     """Ask a clinical question of an image; writes answer.json, the mask and overlay.png.
+
+    A question that was not understood has no mask.
 
     With several answers agreement.nii.gz is written, too: in how many per cent of the readings each
     voxel lies in the target. A list of targets is asked one by one: answer_1.json and so on,
@@ -178,10 +181,17 @@ class _Listed:
     def keep(self, result: InferenceResult, number: int) -> None:
         from medreasoner_infer.output import write_summary
 
-        paths = _write(result, self._volume, self._out, suffix=f"_{number}")
-        names = zip(("answer", "mask", "overlay"), (path.name for path in paths[:3]), strict=True)
-        asked = {"question": result.query, "present": result.present}
-        self._rows.append({**asked, **dict(names)})
+        files = _write(result, self._volume, self._out, suffix=f"_{number}")
+        self._rows.append(
+            {
+                "question": result.query,
+                "present": result.present,
+                "outcome": result.outcome,
+                "answer": files.answer.name,
+                "mask": None if files.mask is None else files.mask.name,
+                "overlay": files.overlay.name,
+            }
+        )
         self._summary = write_summary(self._question, self._rows, self._out)
 
     def close(self) -> None:
@@ -303,14 +313,14 @@ def _show(result: InferenceResult) -> None:
         console.print(Text(notice, "dim"))
 
 
-def _write(
-    result: InferenceResult, volume: Volume, out: Path, *, suffix: str = ""
-) -> tuple[Path, ...]:
+def _write(result: InferenceResult, volume: Volume, out: Path, *, suffix: str = "") -> ResultFiles:
     from medreasoner_infer.output import write_result
 
-    paths = write_result(
+    files = write_result(
         result, result.mask_ijk, volume, out, suffix=suffix, readings_ijk=result.readings_ijk
     )
-    for path in paths:
+    for path in files.paths:
         console.print(Text(f"wrote {path}"), soft_wrap=True)
-    return paths
+    if files.mask is None:
+        console.print("No mask was written: an empty one would say that the target is not there.")
+    return files

@@ -102,4 +102,6 @@ def _redraw(result: StoredResult, out: Path, number: int) -> tuple[Path, ...]:
     if decision is not None and decision.outcome.value == "rejected":
         said = f"The reader rejected this answer: {decision.reason}"
         shown = replace(shown, warnings=(*shown.warnings, said))
-    return write_result(shown, result.mask_ijk, result.source.volume, out, suffix=f"_{number}")
+    return write_result(
+        shown, result.mask_ijk, result.source.volume, out, suffix=f"_{number}"
+    ).paths

@@ -184,5 +184,5 @@ def answer_questions(
         seconds = time.perf_counter() - start
         mask_ijk = np.asarray(nibabel.Nifti1Image.from_filename(mask_path).dataobj).astype(np.uint8)
         files = write_result(inference, mask_ijk, volume, out, suffix=f"_{number}")
-        yield DemoAnswer(question, inference, files, seconds)
+        yield DemoAnswer(question, inference, files.paths, seconds)
     shutil.rmtree(work_folder)

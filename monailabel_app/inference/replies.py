@@ -10,6 +10,7 @@ import numpy as np
 
 from medreasoner_infer.imaging import Volume, write_mask
 from medreasoner_infer.laterality import stated_name
+from medreasoner_infer.output import says_nothing
 from medreasoner_infer.result import InferenceResult
 from monailabel_app.dicom.codes import code_table
 from monailabel_app.inference.call import Call
@@ -58,8 +59,7 @@ def keep_as_label(studies: IndexedFolder, answer: Answer, call: Call, file: Path
     Where the question was not understood none is kept: an empty label says that nothing is there.
     """
     result = answer.result
-    says_nothing = result.outcome == "not_understood" and not result.mask_ijk.any()
-    if call.source.image_id is not None and not says_nothing:
+    if call.source.image_id is not None and not says_nothing(result, result.mask_ijk):
         info = {"model": call.model, "params": result_params(result)}
         studies.save_label(call.source.image_id, str(file), tag, info)
 

@@ -237,6 +237,19 @@ def test_nothing_is_overwritten(records: Path, models: Path, tmp_path: Path, tak
         write_backup(records, models, records / "labels" / "new.backup")
 
 
+def test_a_store_that_was_only_looked_into_is_no_content(
+    records: Path, models: Path, tmp_path: Path
+) -> None:
+    write_backup(records, models, tmp_path / "site.backup")
+    there = tmp_path / "there"
+    (there / "models").mkdir(parents=True)
+    (there / "models" / ".live.lock").touch()
+    restore_backup(tmp_path / "site.backup", there / "records", there / "models")
+    names = {path.name for path in (there / "models").rglob("*")}
+    assert names
+    assert ".live.lock" not in names
+
+
 def test_the_command_line_saves_a_site_and_puts_it_back(
     records: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

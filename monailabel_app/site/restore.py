@@ -36,7 +36,7 @@ def restore_backup(backup: Path, records: Path, models: Path | None) -> Manifest
     """Unpack ``backup``, compare every file with its hash, then put the folders in their places.
 
     Args:
-        records: folder of the records; must be empty or not there.
+        records: folder of the records; must be empty, but for hidden locks, or not there.
         models: likewise of the store of candidates; ``None`` leaves the backup's models out.
 
     Raises:
@@ -57,17 +57,38 @@ def restore_backup(backup: Path, records: Path, models: Path | None) -> Manifest
         _check_database(places[RECORDS] / DATABASE_NAME)
         for place in places.values():
             close_to_others(place)
+        for folder in targets.values():
+            _remove_locks(folder)
     for folder in targets.values():
         sync_folder(folder.parent)
     return manifest
 
 
 def _require_empty(folder: Path) -> None:
-    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    """Whoever looks into a store leaves its lock there, which holds nothing."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir() or not all(map(_is_lock, folder.iterdir())):
         raise BackupError(
             f"{folder} holds something already, and nothing is overwritten; move it away, or name "
             "another place."
         )
+
+
+def _is_lock(path: Path) -> bool:
+    return (
+        path.name.startswith(".")
+        and path.name.endswith(".lock")
+        and path.is_file()
+        and not path.stat().st_size
+    )
+
+
+def _remove_locks(folder: Path) -> None:
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _is_lock(path):
+                path.unlink()
 
 
 def _reading(backup: Path) -> tarfile.TarFile:

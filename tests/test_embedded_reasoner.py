@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import medreasoner_infer
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.reasoners.image_encoding import prepare_image
 from medreasoner_training.embedded.phantom import sample_image
+from medreasoner_training.embedded.reasoner.model_card import model_card
 
 EMBEDDED = Path(medreasoner_infer.__file__).parent / "embedded"
 
@@ -77,6 +79,23 @@ def test_model_card_says_what_the_model_is_not_for(folder):
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "not for clinical use" in " ".join(card.split())
     assert "license: apache-2.0" in card
+
+
+@pytest.mark.parametrize("name", ["reasoner_small", "reasoner"])
+def test_the_cards_command_says_all_that_the_training_was_given(name):
+    """But what does not change the weights: checkpoints, threads, processes."""
+    card = " ".join((EMBEDDED / name / "README.md").read_text(encoding="utf-8").split())
+    command = re.search(r"`python -m medreasoner_training\.embedded\.reasoner\.train (.*?)`", card)
+    words = command[1].split()
+    told = dict(zip(words[::2], words[1::2], strict=True))
+    trained = json.loads((EMBEDDED / name / "training.json").read_text(encoding="utf-8"))
+    beside = {"save_steps", "bf16", "threads", "workers", "hours"}
+    assert told == {
+        f"--{key}": str(value)
+        for key, value in trained.items()
+        if key not in beside and value not in (None, "")
+    }
+    assert command[0] in " ".join(model_card({}, trained).split())
 
 
 def test_shipped_model_generates_with_its_cache(evaluator):

@@ -189,8 +189,10 @@ def model_card(report: dict, training: dict) -> str:
         report: what :func:`evaluate.evaluate` returns.
         training: ``training.json`` of the model folder, the settings it was trained with.
     """
-    names = ("stage", "steps", "batch", "questions", "beginnings", "lr", "decay_share", "seed")
-    arguments = " ".join(f"--{name} {training[name]}" for name in names if name in training)
+    names = ("stage", "init", "real_data", "steps", "batch", "questions", "beginnings", "lr",
+             "decay_share", "seed")  # fmt: skip
+    told = (name for name in names if training.get(name) not in (None, ""))
+    arguments = " ".join(f"--{name} {training[name]}" for name in told)
     hours = f", in {training['hours']} hours" if training.get("hours") else ""
     knows_vocabulary = training.get("stage") == "vocabulary"
     about = _OF_VOCABULARY if knows_vocabulary else _OF_PHRASINGS

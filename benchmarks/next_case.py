@@ -31,6 +31,8 @@ from next_case_sites import Image, Size, open_site
 
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.base import Reasoner
+    from medreasoner_infer.segmenters.base import Segmenter
+    from medreasoner_infer.types import Grounding
     from medreasoner_training.next_case import Reading
     from medreasoner_training.samples import Sample
 
@@ -259,14 +261,18 @@ def _shipped() -> Reasoner:
 
 
 def _read(pool: Sequence[Image], reasoner: Reasoner, options: Options, kept: Path) -> list[Image]:
-    """What the shipped reasoner answers to the first question about each image, as in a batch."""
+    """What the shipped models answer to the first question about each image, as in a batch."""
     from medreasoner_infer.atomic import write_durably
+    from medreasoner_infer.models.loading import load_segmenter
+    from medreasoner_infer.models.registry import resolve_model
     from medreasoner_training.next_case import Reading
 
     if not kept.is_file():
         told = {}
+        segmenter = load_segmenter(resolve_model("segmenter", "embedded"), device="cpu")
         for done, image in enumerate(pool, start=1):
-            told[image.case.image_id] = asdict(_reading(image.samples[0], reasoner, options))
+            reading = _reading(image.samples[0], reasoner, segmenter, options)
+            told[image.case.image_id] = asdict(reading)
             if done % 20 == 0:
                 print(f"{done} of {len(pool)} images are read", flush=True)
         write_durably(kept, json.dumps(told))
@@ -277,8 +283,10 @@ def _read(pool: Sequence[Image], reasoner: Reasoner, options: Options, kept: Pat
     ]
 
 
-def _reading(sample: Sample, reasoner: Reasoner, options: Options) -> Reading:
+def _reading(sample: Sample, reasoner: Reasoner, segmenter: Segmenter, options: Options) -> Reading:
+    """The support is that of the samples' boxes; the product's is that of more readings' masks."""
     from medreasoner_infer.agreement import agreement
+    from medreasoner_infer.doubt.overlap import support_of
     from medreasoner_infer.reasoners.image_encoding import prepare_image
     from medreasoner_infer.request import SAMPLING_TEMPERATURE
     from medreasoner_infer.types import ReasonerRequest
@@ -288,11 +296,27 @@ def _reading(sample: Sample, reasoner: Reasoner, options: Options) -> Reading:
     request = ReasonerRequest(square, sample.question.text, "")
     (answer,) = reasoner.answer(request)
     drawn = replace(request, samples=options.samples, temperature=SAMPLING_TEMPERATURE)
+    agreed = agreement(answer, reasoner.answer(drawn))
+    understood = answer.grounding.outcome != "not_understood"
+    estimate = _estimate(segmenter, sample, answer.grounding)
     return Reading(
-        understood=answer.grounding.outcome != "not_understood",
+        understood=understood,
         probability=answer.confidence if answer.calibrated else None,
-        agreement=agreement(answer, reasoner.answer(drawn)),
+        agreement=agreed,
+        support=None if agreed is None else support_of(agreed, estimate, understood=understood),
     )
+
+
+def _estimate(segmenter: Segmenter, sample: Sample, grounding: Grounding) -> float | None:
+    """The segmenter's own of its mask of an answer; ``None`` where it marks nothing."""
+    from medreasoner_infer.types import SliceImage, SlicePrompt
+
+    if not grounding.present:
+        return None
+    points = grounding.points_xy_px or ()
+    prompt = SlicePrompt(grounding.bbox_xyxy_px, points, (1,) * len(points))
+    made = segmenter.segment_slice(SliceImage(sample.image, (1.0, 1.0), ""), prompt)
+    return made.predicted_iou if made.mask.any() else None
 
 
 # --- the document ---------------------------------------------------------------------------------

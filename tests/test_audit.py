@@ -24,6 +24,7 @@ from support.bright import BRIGHT_IJK, SHAPE_IJK, BrightReasoner, BrightSegmente
 from support.results import make_result
 from typer.testing import CliRunner
 
+from medreasoner_infer.doubt_record import Doubt
 from medreasoner_infer.models.store import Provenance, ReasonerStore
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.request import SliceSelection
@@ -174,6 +175,19 @@ def test_a_target_is_called_by_listed_names_alone(tmp_path, called, query, targe
     (answer,) = collect(store, Wanted()).answers
     store.close()
     assert answer.target == target
+
+
+def test_the_support_for_an_answer_is_followed_beside_the_agreement(tmp_path) -> None:
+    store = RecordStore(tmp_path)
+    backed = Doubt(readings=8, agreement=0.9, named=(), support=0.7)
+    for name, doubt in (("a", backed), ("b", None), ("c", replace(backed, support=None))):
+        result = replace(make_result(name), agreement=0.8, doubt=doubt)
+        store.add_inference(result, task="t", image_id="case")
+    answers = collect(store, Wanted()).answers
+    store.close()
+    assert [answer.support for answer in answers] == [0.7, None, None]
+    (support,) = (measure for measure in MEASURES if measure.name == "support")
+    assert [(week.n, week.total) for week in weekly(answers, support)] == [(1, 0.7)]
 
 
 def test_studies_models_and_days_are_selected_in_any_database(tmp_path, records_address) -> None:

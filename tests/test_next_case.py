@@ -70,6 +70,19 @@ def test_of_sampled_answers_those_that_differ_most_come_first() -> None:
     assert order[0].reason == "Sampled answers about it agree to 30%."
 
 
+def test_the_support_for_an_answer_counts_before_how_far_samples_agree() -> None:
+    waiting = [
+        case("agreed", readings=[Reading(agreement=0.9)]),
+        case("backed", readings=[Reading(agreement=0.2, support=0.95)]),
+        case("alone", readings=[Reading(agreement=1.0, support=0.4)]),
+    ]
+    order = ranked(Strategy.DISAGREEMENT, waiting, [])
+    assert names(order) == ["alone", "agreed", "backed"]
+    assert order[0].reason == "The support for the answer about it is 40%."
+    assert [each.score for each in order] == pytest.approx([0.6, 0.1, 0.05])
+    assert names(ranked(Strategy.COMBINED, waiting, [])) == names(order)
+
+
 def test_what_has_fewest_approved_masks_comes_first_and_is_named_by_its_code() -> None:
     approved = [case(f"ct{n}", modality="CT") for n in range(3)] + [case("mr0", modality="MR")]
     waiting = [case("ct", modality="CT"), case("mr", modality="MR"), case("us", modality="US")]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -20,13 +21,16 @@ import monailabel.interfaces.utils.app as app_registry
 from fastapi.testclient import TestClient
 from monailabel.client.client import MONAILabelClient
 from monailabel.config import settings
+from support.results import make_result
 
+from medreasoner_infer.doubt_record import Doubt
 from medreasoner_infer.imaging import Plane
 from medreasoner_training.next_case import Strategy
 from monailabel_app.app import MedReasonerApp
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.site.opening import open_records
 from monailabel_app.site.paths import SitePaths
+from monailabel_app.store import RecordStore
 from monailabel_app.strategies.looks import FOLDER_NAME
 from monailabel_app.strategies.sorting import Sorts, target_of
 
@@ -202,6 +206,34 @@ def test_an_answer_that_a_reader_has_decided_upon_is_no_doubt_any_more(site) -> 
     ).raise_for_status()
     opened.ask("open")
     assert opened.next("disagreement")["id"] == "open"
+
+
+def test_the_support_for_an_answer_is_found_in_any_database(tmp_path, records_address) -> None:
+    store = RecordStore(tmp_path, address=records_address)
+    doubt = Doubt(readings=8, agreement=0.9, named=(), support=0.25)
+    for image, found in (("backed", replace(doubt, support=0.9)), ("alone", doubt), ("old", None)):
+        result = replace(make_result(image), agreement=0.95, doubt=found, query="Where?")
+        store.add_inference(result, task="t", image_id=image)
+    figures = {each.image_id: (each.agreement, each.support) for each in store.answer_figures()}
+    store.close()
+    assert figures == {"backed": (0.95, 0.9), "alone": (0.95, 0.25), "old": (0.95, None)}
+
+
+def test_what_little_speaks_for_comes_first_though_its_samples_agree(site) -> None:
+    opened = site({"agreed": 900, "alone": 950})
+    opened.ask("agreed")
+    opened.app.site.records.add_inference(
+        replace(
+            make_result("alone"),
+            agreement=0.95,
+            doubt=Doubt(readings=8, agreement=0.9, named=(), support=0.25),
+        ),
+        task="t",
+        image_id="alone",
+    )
+    offer = opened.next("disagreement")
+    assert offer["id"] == "alone"
+    assert offer["reason"] == "The support for the answer about it is 25%."
 
 
 def test_approved_targets_are_counted_and_named_by_the_vocabulary(site) -> None:

@@ -61,6 +61,7 @@ class AuditedAnswer:
         segmenter: likewise.
         confidence: 0...1, where it is a calibrated probability; else ``None``.
         agreement: of several sampled answers, 0...1.
+        support: for the answer, 0...1, where several were sampled; ``None`` in older records.
         answer_s: seconds from the question to the answer.
         decision: ``accepted``, ``edited`` or ``rejected``; ``None`` while nobody decided.
         decision_s: seconds from the answer to the decision.
@@ -79,6 +80,7 @@ class AuditedAnswer:
     segmenter: Weights
     confidence: float | None
     agreement: float | None
+    support: float | None
     answer_s: float
     decision: str | None
     decision_s: float | None
@@ -115,6 +117,7 @@ def audited(
         segmenter=Weights.of(result.segmenter),
         confidence=result.confidence if result.calibrated else None,
         agreement=result.agreement,
+        support=None if result.doubt is None else result.doubt.support,
         answer_s=result.total_s,
         decision=None if decision is None else decision.outcome.value,
         # A clock that was set back tells no time.

@@ -42,6 +42,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("dice", "Dice of the model's mask with the reader's", "mean", lambda a: a.dice),
     Measure("confidence", "Calibrated confidence", "mean", lambda a: a.confidence),
     Measure("agreement", "Agreement of the samples", "mean", lambda a: a.agreement),
+    Measure("support", "Support for the answer", "mean", lambda a: a.support),
     Measure("absent", "“Not present”, of the questions understood", "share", _absent),
     Measure("not_understood", "Questions not understood", "share", _not_understood),
 )

@@ -17,7 +17,7 @@ from monailabel_app.common.private_files import PRIVATE_FILE
 ANSWERS_NAME, WEEKS_NAME = "answers.csv", "weeks.csv"
 _COLUMNS = (
     "week", "target", "modality", "outcome", "reasoner", "segmenter", "confidence", "agreement",
-    "answer_s", "decision", "decision_s", "dice",
+    "support", "answer_s", "decision", "decision_s", "dice",
 )  # fmt: skip
 _IDENTIFIERS = ("asked_at", "inference_id", "image_id", "study_uid", "asked_by", "decided_by")
 _WEEKS = ("figure", "week", "n", "value", "low", "high", "centre", "baseline", "alarms")
@@ -61,8 +61,8 @@ def _row(answer: AuditedAnswer, told: Told) -> list[object]:
     row: list[object] = [
         answer.week, answer.target, answer.modality, answer.outcome, answer.reasoner,
         answer.segmenter, _number(answer.confidence), _number(answer.agreement),
-        _number(answer.answer_s), answer.decision, _number(answer.decision_s),
-        _number(answer.dice),
+        _number(answer.support), _number(answer.answer_s), answer.decision,
+        _number(answer.decision_s), _number(answer.dice),
     ]  # fmt: skip
     if told.identifiers:
         who = answer.identifiers

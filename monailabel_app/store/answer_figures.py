@@ -23,6 +23,7 @@ class AnswerFigures:
         understood: whether the model understood it.
         probability: calibrated, 0...1, that the answer is right; ``None`` without a calibration.
         agreement: of sampled answers, 0...1; ``None`` where one was drawn.
+        support: for the answer, 0...1; ``None`` where one was drawn, and in older records.
         settled: whether a reader has decided upon it or submitted a final label for it.
     """
 
@@ -31,6 +32,7 @@ class AnswerFigures:
     understood: bool
     probability: float | None
     agreement: float | None
+    support: float | None
     settled: bool
 
 
@@ -47,6 +49,7 @@ def answer_figures(session: Session) -> list[AnswerFigures]:
             told["calibrated"].as_boolean(),
             told["confidence"].as_float(),
             told["agreement"].as_float(),
+            told[("doubt", "support")].as_float(),
         )
         .where(InferenceRow.image_id.is_not(None), InferenceRow.query.is_not(None))
         .order_by(InferenceRow.sequence)
@@ -68,6 +71,7 @@ def answer_figures(session: Session) -> list[AnswerFigures]:
         calibrated,
         confidence,
         agreement,
+        support,
     ) in session.execute(statement):
         found[image_id, query] = AnswerFigures(
             image_id=image_id,
@@ -75,6 +79,7 @@ def answer_figures(session: Session) -> list[AnswerFigures]:
             understood=outcome != "not_understood",
             probability=confidence if calibrated else None,
             agreement=agreement,
+            support=support,
             settled=decided is not None or name in labelled,
         )
     return list(found.values())

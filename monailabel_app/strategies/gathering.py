@@ -109,7 +109,9 @@ class _CaseMaker:
             image_id=image_id,
             patient=patient,
             sorts=sorts.by_kind() | ({Kind.TARGET: targets} if targets else {}),
-            readings=tuple(Reading(a.understood, a.probability, a.agreement) for a in asked),
+            readings=tuple(
+                Reading(a.understood, a.probability, a.agreement, a.support) for a in asked
+            ),
             feature=None if look is None else look.vector,
         )
 

@@ -29,11 +29,14 @@ class Reading:
         probability: calibrated, 0...1, that the answer is right; ``None`` without a calibration,
             as the model's own figure tells how fluent an answer is and little else.
         agreement: of sampled answers, 0...1; ``None`` where one was drawn.
+        support: how much speaks for the answer, 0...1: how far its readings agree, times the
+            segmenter's estimate of its mask; ``None`` where it was not measured.
     """
 
     understood: bool = True
     probability: float | None = None
     agreement: float | None = None
+    support: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ class Strategy(str, Enum):
 DESCRIPTIONS: Mapping[Strategy, str] = {
     Strategy.COMBINED: "Doubt, coverage and novelty together",
     Strategy.UNCERTAINTY: "Images about which the model is probably wrong first",
-    Strategy.DISAGREEMENT: "Images about which sampled answers differ most first",
+    Strategy.DISAGREEMENT: "Images whose answers have the least support first",
     Strategy.COVERAGE: "Targets, modalities, body parts and scanners with few approved masks first",
     Strategy.NOVELTY: "Images that look unlike anything approved first",
 }

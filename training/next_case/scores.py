@@ -43,15 +43,12 @@ def uncertainty(waiting: Sequence[Case], covered: Sequence[Case]) -> Scores:
 
 
 def disagreement(waiting: Sequence[Case], covered: Sequence[Case]) -> Scores:
-    """How far sampled answers differ, of the question where they differ most."""
-    return [
-        _worst([
-            Score(1 - each.agreement, f"sampled answers about it agree to {each.agreement:.0%}")
-            for each in case.readings
-            if each.agreement is not None
-        ])
-        for case in waiting
-    ]  # fmt: skip
+    """How little speaks for an answer, of the one for which least does.
+
+    It is 1 minus the answer's support, which tells a wrong answer better than how far sampled ones
+    differ; that counts where no support was measured.
+    """
+    return [_worst([_without_support(reading) for reading in case.readings]) for case in waiting]
 
 
 def coverage(waiting: Sequence[Case], covered: Sequence[Case]) -> Scores:
@@ -97,6 +94,16 @@ def _doubt(reading: Reading) -> Score | None:
         return None
     told = f"the model's answer about it is right with a probability of {reading.probability:.0%}"
     return Score(1 - reading.probability, told)
+
+
+def _without_support(reading: Reading) -> Score | None:
+    if reading.support is not None:
+        told = f"the support for the answer about it is {reading.support:.0%}"
+        return Score(1 - reading.support, told)
+    if reading.agreement is None:
+        return None
+    told = f"sampled answers about it agree to {reading.agreement:.0%}"
+    return Score(1 - reading.agreement, told)
 
 
 def _worst(found: Sequence[Score | None]) -> Score | None:

@@ -7,7 +7,7 @@ import { describeFault } from './words.js';
 export const STRATEGIES = {
   combined: 'All reasons',
   uncertainty: 'Unsure answers',
-  disagreement: 'Answers differ',
+  disagreement: 'Answers with little support',
   coverage: 'Few masks yet',
   novelty: 'Looks new',
   random: 'At random',

@@ -99,6 +99,8 @@ embedded-models: install
 	$(BIN)/python -m medreasoner_training.embedded.average \
 	  --first $(RUNS)/reasoner_findings/model/model.safetensors \
 	  --last $(RUNS)/reasoner/model/model.safetensors --out $(SHIPPED)/reasoner/model.safetensors
+	$(BIN)/python -m medreasoner_training.embedded.reasoner.kinds --model $(SHIPPED)/reasoner \
+	  $(REAL_DATA_OPTION)
 	$(BIN)/python -m medreasoner_training.embedded.average \
 	  --first $(RUNS)/segmenter_chain/model.safetensors \
 	  --last $(RUNS)/segmenter_growing/model.safetensors --out $(SHIPPED)/segmenter/model.safetensors

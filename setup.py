@@ -28,6 +28,7 @@ setup(
         + [
             "embedded/*/*/*.json",
             "checks/*.yaml",
+            "language/*.yaml",
             "language/*/*.yaml",
             "models/*.yaml",
             "py.typed",

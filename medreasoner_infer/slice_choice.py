@@ -75,12 +75,17 @@ class DisplayedSlice:
         temperature: float = 0.0,
         seed: int = 0,
         about: EarlierTarget | None = None,
+        modality: str = "",
     ) -> ReasonerRequest:
-        """The question about this slice, greedy unless a temperature is given."""
+        """The question about this slice, greedy unless a temperature is given.
+
+        ``modality`` is what somebody else tells of an image whose file tells none.
+        """
         square = prepare_image(letterbox(self.image, self.mapping), encoding)
         key = f"{self.image.key}/{self.mapping.model_size}"
         seen = None if about is None else in_view(about, self.mapping)
-        return ReasonerRequest(square, query, key, samples, temperature, seed, seen)
+        told = self.volume.modality_told or modality
+        return ReasonerRequest(square, query, key, samples, temperature, seed, seen, told)
 
 
 def plane_of(volume: Volume, selection: SliceSelection) -> Plane:

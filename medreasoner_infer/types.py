@@ -278,7 +278,8 @@ class EarlierTargetInView:
 class ReasonerRequest:
     """One question about one prepared image (uint8 RGB of shape (S, S, 3), reasoner px).
 
-    ``about`` goes with follow-up questions to a reasoner that ``takes_follow_ups``.
+    ``about`` goes with follow-up questions to a reasoner that ``takes_follow_ups``. ``modality`` is
+    the code of DICOM that the image's file or its sender tells; empty where neither does.
     """
 
     image: NDArray[np.uint8]
@@ -288,6 +289,7 @@ class ReasonerRequest:
     temperature: float = 0.0
     seed: int = 0
     about: EarlierTargetInView | None = None
+    modality: str = ""
 
 
 @dataclass(frozen=True)
@@ -303,6 +305,8 @@ class Evidence:
         log_aspect: absolute logarithm of the box's width by its height; 0 without a box.
         turn_log_odds: of the token after the trace's first comma, where "…the spleen, " goes on
             with what it looks like or with its absence; 0 in a trace without a comma.
+        kind_log_odds: that the picture is of a kind that can show the target at all
+            (:mod:`.reasoners.picture_kind`); 0 where nothing is known of either.
     """
 
     reasoning_mean: float
@@ -312,6 +316,7 @@ class Evidence:
     log_area: float
     log_aspect: float
     turn_log_odds: float
+    kind_log_odds: float = 0.0
 
 
 @dataclass(frozen=True)

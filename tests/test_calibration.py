@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from medreasoner_training.calibrating import (
     out_of_fold,
 )
 
-COUNT = 7
+COUNT = len(fields(Evidence))
 PIECES = ["<think>", "A", " kidney", "</think>", "<answer>", "[32", ",64]", "</answer>"]
 LOGPROBS = [-0.1, -0.2, -0.9, -0.0, -0.0, -0.5, -0.7, -0.0]
 NEUTRAL = Logistic((0.0,) * COUNT, (1.0,) * COUNT, (0.0,) * COUNT, 0.0)
@@ -88,7 +88,7 @@ def test_a_comma_of_the_answer_is_no_turn_of_the_trace() -> None:
 def test_a_fit_from_before_the_last_evidence_was_known_gives_it_no_weight() -> None:
     earlier = Logistic((0.5,) * 6, (2.0,) * 6, (1.0,) * 6, 0.25)
     score = 0.25 + 6 * (-1.0 - 0.5) / 2.0
-    found = Evidence(*[-1.0] * 6, turn_log_odds=40.0)
+    found = Evidence(*[-1.0] * 6, turn_log_odds=40.0, kind_log_odds=-40.0)
     assert earlier.probability(found) == pytest.approx(1 / (1 + math.exp(-score)))
 
 

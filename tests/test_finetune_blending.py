@@ -18,6 +18,7 @@ pytest.importorskip("peft", reason="the extra 'train' is not installed")
 import medreasoner_infer
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.reasoners.factory import load_transformers_reasoner
+from medreasoner_infer.reasoners.picture_kind import KINDS_FILE
 from medreasoner_infer.reasoners.prompts import load_prompt_file
 from medreasoner_training.finetune.blending import blend, mean_update
 from medreasoner_training.finetune.errors import FineTuneConfigError
@@ -37,7 +38,7 @@ def start() -> TunableReasoner:
 
 def disturbed(folder: Path, by: float = 1.0) -> Path:
     """A full model whose weights all differ from the embedded one's by so much."""
-    shutil.copytree(EMBEDDED, folder)
+    shutil.copytree(EMBEDDED, folder, ignore=shutil.ignore_patterns(KINDS_FILE))
     moved = {name: weights + by for name, weights in load_file(EMBEDDED / WEIGHTS).items()}
     save_file(moved, folder / WEIGHTS, metadata={"format": "pt"})
     return folder

@@ -17,6 +17,7 @@ pytest.importorskip("datasets")
 
 from medreasoner_infer.models.registry import resolve_model
 from medreasoner_infer.models.store import ReasonerStore
+from medreasoner_infer.reasoners.picture_kind import KINDS_FILE
 from medreasoner_training.experiments.site_shift.datastore import write_site
 from medreasoner_training.experiments.site_shift.measuring import Measured, measure, served
 from medreasoner_training.experiments.site_shift.site import USUAL
@@ -37,7 +38,8 @@ def run(*arguments: object):
 
 def disturbed_copy(folder: Path) -> Path:
     """The embedded reasoner with noise on the projections of its language model."""
-    shutil.copytree(resolve_model("reasoner", "embedded").source, folder)
+    own = shutil.ignore_patterns(KINDS_FILE)  # of the undisturbed weights
+    shutil.copytree(resolve_model("reasoner", "embedded").source, folder, ignore=own)
     path = folder / "model.safetensors"
     weights, generator = load_file(path), torch.Generator().manual_seed(0)
     for name, value in weights.items():

@@ -62,7 +62,13 @@ class View:
         part = "" if self.part_xyxy == _WHOLE else f"/{self.part_xyxy}"
         key = f"{shown.image.key}/{shown.mapping.model_size}{part}"
         seen = None if about is None else in_view(about, shown.mapping)
-        return ReasonerRequest(prepare_image(square, encoding), query, key, about=seen)
+        return ReasonerRequest(
+            prepare_image(square, encoding),
+            query,
+            key,
+            about=seen,
+            modality=shown.volume.modality_told,
+        )
 
     def in_whole(self, grounding: Grounding, side_px: int) -> Grounding:
         """A grounding in this view (reasoner px) in the whole square, maybe beside it."""

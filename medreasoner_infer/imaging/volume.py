@@ -99,6 +99,11 @@ class Volume:
         return axis_codes(self.ijk_to_lps)
 
     @property
+    def modality_told(self) -> str:
+        """The modality, where the file or its sender tells it; empty where it is a guess."""
+        return "" if self.modality_guessed else self.modality
+
+    @property
     def is_colour(self) -> bool:
         """Whether voxels are RGB."""
         return self.array.ndim == 4

@@ -27,6 +27,7 @@ from medreasoner_infer.language.spoken import (
     Single,
     Token,
     Tokens,
+    spoken_names,
     tokens_of,
 )
 from medreasoner_infer.language.strange import (
@@ -122,6 +123,17 @@ def target_called(text: str) -> str:
     found = recognised(text, frozenset(vocabulary().targets))
     is_called = found is not None and found.read == "known" and found.by is None
     return found.name if found is not None and is_called else ""
+
+
+def first_called(text: str) -> str:
+    """The first target that an English text calls by a name, e.g. ``left kidney``; else empty."""
+    plain, names = tuple(token.plain for token in tokens_of(text)), spoken_names("en")
+    phrases = (names.longest_at(plain, at) for at in range(len(plain)))
+    singles = (names.meanings[phrase].singles[0] for phrase in phrases if phrase)
+    found = next((each for each in singles if each.name in vocabulary().targets), None)
+    if found is None:
+        return ""
+    return f"{found.side} {found.name}" if found.side else found.name
 
 
 def _is_ambiguous(single: Single) -> bool:

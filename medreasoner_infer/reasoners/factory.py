@@ -61,12 +61,13 @@ def load_transformers_reasoner(
     Raises:
         UnknownFamilyError: if it is not known how such a model writes coordinates.
         ImageSizeChangedError: if its processor would change the image's size.
-        ModelUnavailableError: if the weights are missing or cannot be loaded, or a calibration of
-            them is damaged.
+        ModelUnavailableError: if the weights are missing or cannot be loaded, or what goes with
+            them (a calibration, kinds of picture) is damaged or of other weights.
         MissingExtraError: if an adapter is given and ``peft`` is not installed.
         InputError: if there is no prompt of that name, or it does not fit the family.
     """
     from medreasoner_infer.reasoners.calibration import calibration_of
+    from medreasoner_infer.reasoners.picture_kind import kinds_of_model
     from medreasoner_infer.reasoners.transformers_engine import TransformersReasoner
     from medreasoner_infer.reasoners.transformers_loading import load_model
     from medreasoner_infer.reasoners.weights import locate_adapter, locate_model, weights_sha256
@@ -89,9 +90,14 @@ def load_transformers_reasoner(
         licence=licence,
         notice=notice,
     )
-    calibration = calibration_of(folder.path if adapter_folder is None else None, digest)
+    own = folder.path if adapter_folder is None else None
     return TransformersReasoner(
-        loaded, identity, settings, constrained=asking.constrained, calibration=calibration
+        loaded,
+        identity,
+        settings,
+        constrained=asking.constrained,
+        calibration=calibration_of(own, digest),
+        kinds=kinds_of_model(own, digest),
     )
 
 

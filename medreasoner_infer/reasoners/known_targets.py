@@ -55,6 +55,11 @@ class KnownTargets:
         found = self._recognised(query)
         return query if found is None else self.questions.get(found.name, query)
 
+    def named(self, query: str) -> str:
+        """The target that a question asks for, as far as the vocabulary tells; else empty."""
+        found = self._recognised(query)
+        return found.name if found is not None and found.read == "known" else ""
+
     def led_by(self, query: str) -> str:
         """A sentence on what led to the target that the model is asked for instead; or nothing."""
         found = self._recognised(query)

@@ -8,6 +8,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from medreasoner_infer.answer import answer_regex
 from medreasoner_infer.byte_cache import ByteCache
 from medreasoner_infer.errors import AnswerError, CancelledError, InputError, MedReasonerError
 from medreasoner_infer.hooks import Cancelled, OnText, Question, raise_if_cancelled
+from medreasoner_infer.language.recognition import first_called
 from medreasoner_infer.reasoners.base import (
     Reasoner,
     check_request,
@@ -43,15 +45,17 @@ from medreasoner_infer.reasoners.decoding import (
 from medreasoner_infer.reasoners.device_memory import memory_guard
 from medreasoner_infer.reasoners.image_prefix import ImagePrefix
 from medreasoner_infer.reasoners.joining import computed_tokens, continued, joined, repeated
+from medreasoner_infer.reasoners.picture_kind import KindStatistics, vision_means
 from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
 from medreasoner_infer.reasoners.transformers_loading import LoadedModel
-from medreasoner_infer.types import ModelIdentity, ReasonerAnswer, ReasonerRequest
+from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
 
 T = TypeVar("T")
 
 BATCH_ROWS = 8
 WAIT_POLL_S = 0.1
 PREFIX_CACHE_BYTES = 512 * 2**20
+VISION_CACHE_BYTES = 2**20
 
 
 class TransformersReasoner(Reasoner):
@@ -72,6 +76,7 @@ class TransformersReasoner(Reasoner):
         constrained: ``False`` decodes freely, to measure how well a model keeps to the format.
         prefix_cache_bytes: memory for kept images; 0 keeps none.
         calibration: of the identity's weights.
+        kinds: how these weights tell kinds of picture apart.
 
     Raises:
         InputError: if the prompt asks for other coordinates than the model's own.
@@ -86,14 +91,18 @@ class TransformersReasoner(Reasoner):
         constrained: bool = True,
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
         calibration: Calibration | None = None,
+        kinds: KindStatistics | None = None,
     ) -> None:
         self.identity = identity
-        self._calibration = calibration
+        self._calibration, self._kinds = calibration, kinds
         self.input_size = settings.input_size
         self.image_encoding = settings.image_encoding
         self.takes_follow_ups = settings.template.takes_follow_ups
         self.prefixes: ByteCache[str, ImagePrefix] = ByteCache(
             prefix_cache_bytes, lambda prefix: prefix.nbytes
+        )
+        self._vision: ByteCache[str, NDArray[np.float32]] = ByteCache(
+            VISION_CACHE_BYTES, lambda vision: vision.nbytes
         )
         self._loaded = loaded
         self.most_together = BATCH_ROWS
@@ -121,9 +130,8 @@ class TransformersReasoner(Reasoner):
         cancelled: Cancelled | None,
     ) -> tuple[ReasonerAnswer, ...]:
         with self._turn(cancelled):
-            return self._generate(
-                repeated(self._prompt(request), count), request, on_text, cancelled
-            )
+            prompts = repeated(self._prompt(request), count)
+            return self._generate(prompts, [request] * count, on_text, cancelled)
 
     def answer_batch(
         self, requests: Sequence[ReasonerRequest], *, cancelled: Cancelled | None = None
@@ -140,7 +148,7 @@ class TransformersReasoner(Reasoner):
         for batch in _batches(asked):
             raise_if_cancelled(cancelled)
             with self._turn(cancelled):
-                found = self._generate(self._encode(batch), batch[0], None, cancelled)
+                found = self._generate(self._encode(batch), batch, None, cancelled)
             generated += map(self._led, batch, found)
         answers = iter(generated)
         return tuple(answer or next(answers) for answer in refused)
@@ -242,7 +250,7 @@ class TransformersReasoner(Reasoner):
         self, request: ReasonerRequest, tokens: list[int], chances: list[float]
     ) -> ReasonerAnswer | MedReasonerError:
         try:
-            return self._led(request, self._read_row(tokens, chances))
+            return self._led(request, self._read_row(request, tokens, chances))
         except AnswerError as error:
             return error
 
@@ -327,18 +335,21 @@ class TransformersReasoner(Reasoner):
     def _generate(
         self,
         inputs: dict[str, Any],
-        request: ReasonerRequest,
+        requests: Sequence[ReasonerRequest],
         on_text: OnText | None,
         cancelled: Cancelled | None,
     ) -> tuple[ReasonerAnswer, ...]:
-        """Complete every row of ``inputs``, which one caller asks for."""
+        """Complete every row of ``inputs``, each of its request, for one caller."""
         self._check_room(inputs["input_ids"].shape[1])
         stop = StopWhenCancelled(cancelled) if cancelled else None
         streamer = RowStreamer(self._loaded.processor.tokenizer, on_text) if on_text else None
-        rows = self._complete(inputs, request, streamer, stop)
+        rows = self._complete(inputs, requests[0], streamer, stop)
         if stop is not None and stop.fired:
             raise_if_cancelled(lambda: True)
-        return tuple(self._read_row(tokens, chances) for tokens, chances in rows)
+        return tuple(
+            self._read_row(request, *written)
+            for request, written in zip(requests, rows, strict=True)
+        )
 
     def _complete(
         self,
@@ -377,7 +388,9 @@ class TransformersReasoner(Reasoner):
                 f"room for {room}. Shorten the question."
             )
 
-    def _read_row(self, tokens: list[int], logprobs: list[float]) -> ReasonerAnswer:
+    def _read_row(
+        self, request: ReasonerRequest, tokens: list[int], logprobs: list[float]
+    ) -> ReasonerAnswer:
         """The answer of one row: its tokens up to the first that ends a completion."""
         stops = [i for i, token in enumerate(tokens) if token in self._loaded.stop_token_ids]
         length = stops[0] if stops else len(tokens)
@@ -391,6 +404,8 @@ class TransformersReasoner(Reasoner):
         )
         size, calibration = self.input_size, self._calibration
         found = evidence_of(pieces, logprobs[:length], grounding.bbox_xyxy_px, size)
+        if found is not None:
+            found = replace(found, kind_log_odds=self._kind_log_odds(request, grounding))
         if calibration is None or found is None:
             confidence = answer_confidence(pieces, logprobs[:length])
         else:
@@ -403,6 +418,21 @@ class TransformersReasoner(Reasoner):
             calibrated=calibration is not None,
             evidence=found,
         )
+
+    def _kind_log_odds(self, request: ReasonerRequest, grounding: Grounding) -> float:
+        """That the picture is of a kind that can show what is asked for, or else what is named."""
+        if self._kinds is None or grounding.outcome == "not_understood":
+            return 0.0
+        asked = self.template.targets.named(request.query) if self.template.targets else ""
+        target = asked or first_called(grounding.reasoning)
+        if not target:
+            return 0.0
+        vision = self._vision.get(request.image_key) if request.image_key else None
+        if vision is None:
+            (vision,) = vision_means(self._loaded, [request.image])
+            if request.image_key:
+                self._vision.keep(request.image_key, vision)
+        return self._kinds.log_odds(target, vision, request.modality)
 
 
 def _batches(items: list[T]) -> Iterator[list[T]]:

@@ -20,7 +20,8 @@ def answer_cases(reasoner: Reasoner, cases: Sequence[Case]) -> tuple[list[Reply]
     watch = Stopwatch()
     with watch.stage("reason"):
         requests = [
-            case.shown.request(case.row.question, reasoner.image_encoding) for case in cases
+            case.shown.request(case.row.question, reasoner.image_encoding, modality=case.modality)
+            for case in cases
         ]
         replies = answers_or_faults(reasoner, requests)
     return replies, round(watch.timings_s()["reason"] / len(cases), 4)

@@ -21,6 +21,7 @@ from medreasoner_infer.imaging import (
     slice_values,
 )
 from medreasoner_infer.keypoints import bbox_from_mask, key_points_from_mask
+from medreasoner_infer.language.kinds import modality_called
 from medreasoner_infer.slice_choice import DisplayedSlice
 from medreasoner_training.evaluation.errors import EvaluationDataError
 from medreasoner_training.evaluation.rows import Encoded, EvaluationRow
@@ -45,6 +46,11 @@ class Case:
     shown: DisplayedSlice
     mask: NDArray[np.bool_] | None
     truth: GroundTruth | None
+
+    @property
+    def modality(self) -> str:
+        """The code of DICOM that the data set's words come to; empty where they tell none."""
+        return modality_called(self.row.modality)
 
 
 def load_case(row: EvaluationRow, model_size: int) -> Case:

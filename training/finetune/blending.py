@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from medreasoner_infer.atomic import replacing_folder
+from medreasoner_infer.reasoners.picture_kind import KINDS_FILE
 from medreasoner_infer.reasoners.transformers_loading import load_model
 from medreasoner_training.finetune.stage import ADAPTER_FILE
 from medreasoner_training.finetune.tunable import TunableReasoner
@@ -80,8 +81,8 @@ def _mix_models(
         for name, weights in mixed.named_parameters():
             weights.copy_(sums[name])
     mixed.save_pretrained(out)
-    weights_files = shutil.ignore_patterns("*.safetensors*")
-    shutil.copytree(trained[-1].folder, out, ignore=weights_files, dirs_exist_ok=True)
+    of_these_weights = shutil.ignore_patterns("*.safetensors*", KINDS_FILE)
+    shutil.copytree(trained[-1].folder, out, ignore=of_these_weights, dirs_exist_ok=True)
 
 
 def _mix_adapters(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,7 @@ class Settings:
     phantoms: int = field(default=300, metadata={"help": "synthetic torsos"})
     each: int = field(default=2, metadata={"help": "targets that are there, and not, of each"})
     every: int = field(default=4, metadata={"help": "slices of a CT between two that are asked"})
+    dump: str = field(default="", metadata={"help": "JSON lines of the answers, to be written"})
     apart_mm: float = field(default=15.0, metadata={"help": "from the last section"})
 
 
@@ -117,9 +118,8 @@ def judge(reasoner: Reasoner, trials: Sequence[Trial]) -> list[Judged]:
     return [each for each in found if each is not None]
 
 
-def within_kind(reasoner: Reasoner, trials: Sequence[Trial]) -> dict:
+def within_kind(answers: Sequence[Judged], trials: Sequence[Trial]) -> dict:
     """Figures of *not present*, and the AUROC of how surely the trace turned to it alone."""
-    answers = judge(reasoner, trials)
     alone = [replace(each, confidence=each.evidence.turn_log_odds) for each in answers]
     there = sum(trial.is_there for trial in trials)
     line = {"there": there, "not_there": len(trials) - there} | figures(answers)["absent"]
@@ -128,10 +128,15 @@ def within_kind(reasoner: Reasoner, trials: Sequence[Trial]) -> dict:
 
 def parts(settings: Settings, reasoner: Reasoner) -> Iterator[tuple[str, dict]]:
     """Each part's name and figures."""
+    trials = {"phantoms": list(phantom_trials(settings, reasoner.image_encoding))}
     if settings.data:
-        yield "ct", within_kind(reasoner, list(ct_trials(settings, reasoner)))
-    torsos = list(phantom_trials(settings, reasoner.image_encoding))
-    yield "phantoms", within_kind(reasoner, torsos)
+        trials = {"ct": list(ct_trials(settings, reasoner))} | trials
+    for name, asked in trials.items():
+        answers = judge(reasoner, asked)
+        if settings.dump:
+            with Path(settings.dump).open("a", encoding="utf-8") as lines:
+                lines.writelines(json.dumps({"part": name} | asdict(e)) + "\n" for e in answers)
+        yield name, within_kind(answers, asked)
     if settings.rows:
         judged = judge_rows(reasoner, without_modality(open_rows(settings.rows)))
         yield "without_modality", figures(out_of_fold(judged))

@@ -204,6 +204,31 @@ def test_a_guess_at_the_modality_is_not_told(tmp_path: Path) -> None:
         assert heard == (told or "MR")
 
 
+@pytest.mark.parametrize(("words", "told"), [("cardiac MR", "MR"), ("", "")])
+def test_a_reasoner_is_told_what_the_data_set_tells_of_the_modality(tmp_path, words, told) -> None:
+    from PIL import Image
+    from support.evaluated import Scripted, answer_text
+
+    from medreasoner_training.evaluation.answering import answer_cases
+    from medreasoner_training.evaluation.pictures import load_case
+    from medreasoner_training.evaluation.rows import EvaluationRow
+
+    class Hearing(Scripted):
+        heard: list[str]
+
+        def _sample(self, request, count, on_text, cancelled):
+            self.heard.append(request.modality)
+            return super()._sample(request, count, on_text, cancelled)
+
+    Image.new("L", (64, 64), 40).save(tmp_path / "picture.png")
+    question = "Where is the heart?"
+    row = EvaluationRow("1", question, tmp_path / "picture.png", None, modality=words)
+    reasoner = Hearing({question: answer_text((1, 1, 9, 9), (2, 2), (4, 4))})
+    reasoner.heard = []
+    answer_cases(reasoner, [load_case(row, reasoner.input_size)])
+    assert reasoner.heard == [told]
+
+
 torch = pytest.importorskip("torch")
 SIZE = 112
 TARGETS = {"heart": "Where is the heart?", "optic disc": "Where is the optic disc?"}

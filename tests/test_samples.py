@@ -337,8 +337,9 @@ def test_too_few_patients_are_an_error_that_says_what_to_do() -> None:
     with pytest.raises(TooFewPatientsError, match=r"from 1 patient.*share of 0"):
         assign_splits(["a" * 16], 0.2)
     assert assign_splits(["a" * 16], 0) == {"a" * 16: TRAIN}
-    with pytest.raises(TooFewPatientsError, match="from 0 patient"):
-        assign_splits([], 0)
+    for share, wanted in ((0, "one patient"), (0.2, "two patients")):
+        with pytest.raises(TooFewPatientsError, match=f"no approved label .* {wanted}"):
+            assign_splits([], share)
     with pytest.raises(SampleSettingsError, match=r"1\.0"):
         assign_splits(keys(3), 1.0)
 

@@ -46,7 +46,12 @@ def assign_splits(
     if not 0 <= val_share < 1:
         raise SampleSettingsError(f"The validation share is {val_share}; expected 0 to below 1.")
     patients = sorted(set(patient_keys))
-    if len(patients) < (2 if val_share else 1):
+    if not patients:
+        raise TooFewPatientsError(
+            "There is no approved label to make a data set of. Approve labels of at least "
+            f"{'two patients, one for each split' if val_share else 'one patient'}."
+        )
+    if val_share and len(patients) < 2:
         raise TooFewPatientsError(
             f"The approved labels come from {len(patients)} patient(s); a training and a "
             "validation split need at least 2, as no patient may stand in both. Approve labels of "

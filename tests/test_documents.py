@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,7 +45,8 @@ from monailabel_app.settings import AppSettings
 DOCUMENTS = documents()
 ELLIPSIS = "…"
 OURS = re.compile(
-    r"(medreasoner|make|python|\.venv/bin/python|pip install|monailabel start_server|accelerate)"
+    r"(medreasoner|make|python|\.venv/bin/python|pip install|accelerate"
+    r"|monailabel start_server(?= --))"
     r"(?= |$)|(\.ci|benchmarks|scripts)/\w|deploy/\w+\.sh"
 )
 # Programs of others, whose options cannot be asked for here.
@@ -151,6 +153,9 @@ def check_python(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             read_by_program(monkeypatch, run_script, words[1:])
         return
     module, arguments = words[1], words[2:]
+    if module == "monailabel.main":
+        check_monailabel(replace(command, words=tuple(words[1:])), monkeypatch)
+        return
     assert importlib.util.find_spec(module) is not None
     if module in NOT_OURS or not arguments:
         return
@@ -206,7 +211,6 @@ def checks_of(command: Command) -> Callable[[Command, pytest.MonkeyPatch], None]
         "make": check_make,
         "python": check_python,
         "pip": check_pip,
-        "monailabel": check_monailabel,
         "accelerate": check_accelerate,
     }[Path(program).name]
 
@@ -249,15 +253,18 @@ def test_commands_are_found_in_blocks_and_in_sentences() -> None:
         "python benchmarks/ten_readers.py --nothing",
         "python benchmarks/nothing.py --data x",
         "pip install -e '.[nothing]'",
-        "monailabel start_server --app sample_apps/nothing --studies x",
-        "monailabel start_server --app sample_apps/quickstart --studies x --conf nothing x",
+        "python -m monailabel.main start_server --app sample_apps/nothing --studies x",
+        "python -m monailabel.main start_server --app sample_apps/radiology --studies x --conf n x",
+        "monailabel start_server --app sample_apps/quickstart --studies x",
         "scripts/setup_nothing.sh",
     ],
 )
 def test_a_command_that_cannot_run_is_seen(wrong, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     command = Command("a.md", 1, tuple(shlex.split(wrong)), whole=True)
-    refusals = (AssertionError, SystemExit, OSError, ModuleNotFoundError, pytest.fail.Exception)
+    refusals = (
+        AssertionError, KeyError, SystemExit, OSError, ModuleNotFoundError, pytest.fail.Exception,
+    )  # fmt: skip
     with pytest.raises(refusals):
         checks_of(command)(command, monkeypatch)
 

@@ -223,7 +223,7 @@ def checked(asked: Asked, result: InferenceResult, model_size: int) -> CheckedAn
     return CheckedAnswer(
         shown, asked.query, grounding, result.mask_ijk[:, :, asked.index].T > 0, result.checks,
         box_iou(prompts.bbox_xyxy_slice_px, box_of(asked.truth)) >= 0.5,
-        f"phantom-{asked.number}", "CT", result.completion or "",
+        f"phantom-{asked.number}", "CT",
     )  # fmt: skip
 
 

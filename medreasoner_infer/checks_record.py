@@ -40,16 +40,12 @@ class RemovalTest:
 
     Attributes:
         depends: whether the answer went with the region: over the ways in which it was taken away,
-            its box moved more than boxes do when something else is taken away, or moved nearly as
-            much and became less probable.
+            its box moved more than boxes do when something else is taken away.
         outcome: of the answer that differs most from the first one.
         bbox_iou: of its box and the first answer's, 0...1; ``None`` where it has none.
         removed_px: how many slice px were taken away for it.
         explanation: for the reader.
         how: the region was taken away for it.
-        lost_nats: how much less probable, in nats per number, the first answer's numbers are
-            without the region, as the mean over the ways; ``None`` where the boxes told enough, or
-            the reasoner does not tell.
     """
 
     depends: bool
@@ -58,7 +54,6 @@ class RemovalTest:
     removed_px: int
     explanation: str
     how: Removal = "filled"
-    lost_nats: float | None = None
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,7 @@ class Pipeline:
             return result
         with watch.stage("removal_test"):
             mask_hw = slice_of_mask(result.mask_ijk, shown.mapping)
-            removal = removal_test(reasoner, shown, request, answer, mask_hw, hooks)
+            removal = removal_test(reasoner, shown, request, grounding, mask_hw, hooks)
         checks = replace(result.checks or Checks(()), removal=removal)
         return replace(result, checks=checks, timings_s=watch.timings_s())
 

@@ -11,13 +11,12 @@ import sys
 
 import numpy as np
 import pytest
-from support.evaluated import Scripted
 
 from medreasoner_infer.errors import InputError, ModelUnavailableError
 from medreasoner_infer.reasoners import PromptTemplate, prepare_image
 from medreasoner_infer.reasoners.base import ground
 from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
-from medreasoner_infer.reasoners.confidence import ScoredText, answer_confidence
+from medreasoner_infer.reasoners.confidence import answer_confidence
 from medreasoner_infer.reasoners.coordinates import THOUSANDTHS, AnswerFrame
 from medreasoner_infer.reasoners.prompts import (
     DIRECT_PROMPT,
@@ -26,7 +25,6 @@ from medreasoner_infer.reasoners.prompts import (
     named_prompt,
 )
 from medreasoner_infer.reasoners.weights import locate_model, weights_sha256
-from medreasoner_infer.types import ReasonerRequest
 
 
 def test_importing_the_package_loads_no_engine() -> None:
@@ -257,22 +255,3 @@ def test_a_source_that_is_nowhere_is_refused(monkeypatch) -> None:
 def test_a_malformed_source_is_refused() -> None:
     with pytest.raises(ModelUnavailableError, match="no folder"):
         locate_model("/no/such/folder/here", None)
-
-
-def test_a_number_counts_once_however_many_tokens_it_is_written_with():
-    pieces = ("9", "<answer>", '{"bbox_2d":[', "1", "20", ",", "7.", "5", '],"points_1":[', "3")
-    logs = (-9.0, -9.0, -9.0, -0.5, -0.25, -9.0, -1.0, -0.5, -9.0, -0.75)
-    # 120, 7.5 and 3; neither the prompt's nor the keys' digits.
-    assert ScoredText(pieces, logs).of_a_number() == pytest.approx(-(0.75 + 1.5 + 0.75) / 3)
-
-
-@pytest.mark.parametrize("pieces", [("sorry", " 1"), ("<answer>", "null"), ()])
-def test_without_a_number_in_an_answer_there_is_no_probability_of_one(pieces):
-    assert ScoredText(pieces, (-1.0,) * len(pieces)).of_a_number() is None
-
-
-def test_an_engine_that_does_not_tell_scores_nothing():
-    image = np.zeros((84, 84, 3), np.uint8)
-    assert Scripted({}).scored(ReasonerRequest(image, "Where?", ""), "text") is None
-    with pytest.raises(InputError, match="shape"):
-        Scripted({}).scored(ReasonerRequest(image[1:], "Where?", ""), "text")

@@ -488,22 +488,3 @@ def test_a_batch_answers_the_rest_when_one_question_is_refused_by_the_vocabulary
     named = reasoner.answer(request_of(0, "Where is the liver?"))[0]
     assert first.completion == named.completion
     assert last.completion == reasoner.answer(request_of(2, QUESTION))[0].completion
-
-
-def test_a_given_completion_is_as_probable_as_its_tokens_one_after_the_other(reasoner) -> None:
-    text = '<answer>{"bbox":[21,74,32,40]}</answer>'
-    scored = reasoner.scored(request_of(), text)
-    assert "".join(scored.pieces) == text
-    before = reasoner.answer(request_of())
-    model, prompt = reasoner._loaded.model, reasoner._encode([request_of()])
-    tokens = reasoner._loaded.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-    expected = []
-    for token in tokens:
-        with torch.no_grad():
-            logits = model(**prompt, use_cache=False).logits[0, -1]
-        expected.append(torch.log_softmax(logits.float(), dim=0)[token].item())
-        for name, value in (("input_ids", token), ("attention_mask", 1), ("mm_token_type_ids", 0)):
-            prompt[name] = torch.cat([prompt[name], torch.tensor([[value]])], dim=1)
-    assert scored.logprobs == pytest.approx(expected, abs=1e-4)
-    assert reasoner.scored(request_of(1), text).logprobs != scored.logprobs
-    assert reasoner.answer(request_of()) == before

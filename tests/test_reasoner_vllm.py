@@ -112,16 +112,6 @@ def test_confidence_is_scored_without_the_constraint(server) -> None:
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
 
 
-def test_a_given_completion_is_scored_and_none_is_written(server) -> None:
-    chances = [0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8]
-    server.score_reply = score(PIECES, chances)
-    scored = connect(server).scored(request_of(), COMPLETION)
-    assert scored.pieces == ("prompt", *PIECES)
-    assert scored.logprobs == pytest.approx([-9.0, *map(math.log, chances)])
-    (body,) = server.seen
-    assert body["messages"][2] == {"role": "assistant", "content": COMPLETION}
-
-
 def test_decoding_freely_the_server_is_given_no_format(server) -> None:
     connect(server, asking=Asking(constrained=False)).answer(request_of())
     assert "structured_outputs" not in server.seen[0]
@@ -133,7 +123,6 @@ def test_a_server_that_does_not_score_gives_no_confidence(server) -> None:
     server.score_reply = lambda handler, body: handler.send(200, text)
     (answer,) = connect(server).answer(request_of())
     assert answer.confidence is None
-    assert connect(server).scored(request_of(), COMPLETION) is None
 
 
 def test_samples_are_kept_apart(server) -> None:

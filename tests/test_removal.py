@@ -25,7 +25,6 @@ from medreasoner_infer.hooks import Hooks
 from medreasoner_infer.imaging import Plane, Volume
 from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.base import Reasoner
-from medreasoner_infer.reasoners.confidence import ScoredText
 from medreasoner_infer.request import AskRequest, SliceSelection
 from medreasoner_infer.result import Inference
 from medreasoner_infer.slice_choice import DisplayedSlice
@@ -169,69 +168,6 @@ def moved_by(px: float) -> Grounding:
 def test_an_answer_goes_as_its_box_moves_over_all_ways(moves_px, goes) -> None:
     replies = [ABSENT if px is None else moved_by(px) for px in moves_px]
     assert answer_goes(SEEN, replies, 4) == goes
-
-
-@pytest.mark.parametrize(
-    ("moves_px", "lost", "goes"),
-    [
-        ((2, 2, 2, 2), 0.07, True),  # 14 / 18 each
-        ((2, 2, 2, 2), 0.06, False),
-        ((2, 2, 2, 2), None, False),  # not known
-        ((3, 3, 3, 3), -1.0, True),  # 13 / 19: the boxes tell
-        ((1, 1, 1, 1), 5.0, False),  # 15 / 17
-    ],
-)
-def test_near_the_bound_an_answer_goes_if_it_is_less_probable(moves_px, lost, goes) -> None:
-    replies = [moved_by(px) for px in moves_px]
-    assert answer_goes(SEEN, replies, 4, lost) == goes
-
-
-class MovesLittle(SeesBright):
-    """Without the square its box moves by 2 px, and is as much less probable as is told."""
-
-    def __init__(self, lost):
-        super().__init__()
-        self._lost = lost
-        self.scored_images = []
-
-    def _sample(self, request, count, on_text, cancelled):
-        self.asked.append(request)
-        found = SEEN if request.image[16:32, 16:32].mean() > 200 else moved_by(2)
-        return (ReasonerAnswer("<answer>[16]</answer>", found, 0.5, 3),)
-
-    def _scored(self, request, completion, cancelled):
-        self.scored_images.append(request.image_key)
-        if self._lost is None:
-            return None
-        is_whole = request.image[16:32, 16:32].mean() > 200
-        number = -0.3 if is_whole else -0.3 - self._lost
-        return ScoredText(("<answer>[", "16", "]</answer>"), (0.0, number, 0.0))
-
-
-@pytest.mark.parametrize(("lost", "depends"), [(0.2, True), (0.01, False), (None, False)])
-def test_where_the_boxes_leave_it_unclear_the_probability_decides(volume, lost, depends) -> None:
-    reasoner = MovesLittle(lost)
-    removal = asked(volume, reasoner, removal_test=True).checks.removal
-    assert removal.depends == depends
-    assert removal.lost_nats == (None if lost is None else pytest.approx(lost))
-    assert removal.explanation.endswith(
-        "its box moves little, but the model finds it less probable."
-        if depends
-        else "It answers by position."
-    )
-    keys = [request.image_key for request in reasoner.asked]
-    assert reasoner.scored_images == (keys[:1] if lost is None else keys)
-
-
-def test_the_evaluation_counts_what_the_test_of_a_question_finds(volume) -> None:
-    from medreasoner_training.evaluation.faithfulness import CheckedAnswer, faithfulness_of
-
-    shown = DisplayedSlice.of(volume, Plane.ACQUIRED, 0, None, model_size=SIDE)
-    mask = volume.array[:, :, 0].T > 200
-    for lost, completion, flips in ((0.2, "text", 1), (0.01, "text", 0), (0.2, "", 0)):
-        answer = CheckedAnswer(shown, "Where?", SEEN, mask, Checks(()), True, "a", "OT", completion)
-        found = faithfulness_of(MovesLittle(lost), [answer])
-        assert (found.removal_flips.yes, found.removal_flips.n) == (flips, 1)
 
 
 def test_what_goes_already_goes_whatever_the_other_ways_would_say() -> None:

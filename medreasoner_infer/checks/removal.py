@@ -8,7 +8,6 @@ the grain of the ring around the region, so that neither a hole nor an edge tell
 become as grey as the middle of what the slice shows, since what is dark anyway, as the lungs, is
 not taken away by emptying it. An answer that stays after all of them does not come from what is
 there. It stays as long as its box moves no more than it does when something else is taken away.
-Where that is near to call, it also counts how much of its probability the answer's box loses.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from scipy import ndimage
 
 from medreasoner_infer.agreement import grounding_iou
 from medreasoner_infer.checks_record import Removal, RemovalTest
-from medreasoner_infer.hooks import Cancelled, Hooks, Work
+from medreasoner_infer.hooks import Hooks, Work
 from medreasoner_infer.reasoners.base import Reasoner
 from medreasoner_infer.request import AskRequest
 from medreasoner_infer.slice_choice import DisplayedSlice
@@ -41,10 +40,6 @@ SAME_BOX_IOU: Final = 0.5
 MOVED_MEAN_IOU: Final = 0.75
 """An answer stays above it, taken over all ways of taking the region away; as much as an answer
 has left that is gone in one way of four and does not move in the others."""
-UNCLEAR_MEAN_IOU: Final = 0.8
-"""Up to it an answer whose box stays goes if its numbers are less probable than before."""
-LESS_PROBABLE_NATS: Final = 0.07
-"""So much a number of the answer loses at least, in natural log probability, over all ways."""
 WAYS: Final[tuple[tuple[Removal, float, bool], ...]] = (
     ("filled", 0.02, False),
     ("emptied", 0.05, True),
@@ -80,19 +75,17 @@ def removal_test(
     reasoner: Reasoner,
     shown: DisplayedSlice,
     request: AskRequest,
-    answer: ReasonerAnswer,
+    first: Grounding,
     mask_hw: NDArray[np.bool_],
     hooks: Hooks,
 ) -> RemovalTest | None:
     """Ask again without the region that was pointed at, until it is clear that the answer goes.
 
-    Where the answers leave it unclear and the reasoner tells, the first one's probability decides.
-
     Args:
         reasoner: who answered.
         shown: the slice that was read.
         request: the question as the reasoner was asked it.
-        answer: what was answered.
+        first: its answer, in reasoner px.
         mask_hw: the mask on the slice, bool (H, W) in slice px; where it is empty the box counts.
         hooks: of the caller, whose device is waited for.
 
@@ -103,62 +96,18 @@ def removal_test(
         ServiceError: the reasoner cannot answer now.
         CancelledError: the caller cancelled.
     """
-    first = answer.grounding
     if first.bbox_xyxy_px is None:
         return None
     ways = pointed_at(mask_hw, shown.mapping.reasoner_box_to_slice_px(first.bbox_xyxy_px))
     replies: list[Grounding] = []
-
-    def question_of(slice_: DisplayedSlice) -> ReasonerRequest:
-        return slice_.request(request.query, reasoner.image_encoding, about=request.about)
-
-    asked = [question_of(shown)]
     for taken in ways:
-        question = question_of(taken.of(shown))
-        asked.append(question)
+        question = taken.of(shown).request(
+            request.query, reasoner.image_encoding, about=request.about
+        )
         replies.append(_answered(reasoner, question, hooks).grounding)
         if answer_goes(first, replies, len(ways)):
             break
-    if not replies:
-        return None
-    lost = None
-    if is_unclear(first, replies, len(ways)):
-        lost = hooks.compute(
-            Work.ANSWER, lambda cancelled: lost_nats(reasoner, asked, answer.completion, cancelled)
-        )
-    return compared(first, replies, ways, lost)
-
-
-def lost_nats(
-    reasoner: Reasoner,
-    asked: Sequence[ReasonerRequest],
-    completion: str,
-    cancelled: Cancelled | None = None,
-) -> float | None:
-    """How much less probable an answer's numbers are without a region, as the mean over the ways.
-
-    Args:
-        reasoner: who answered.
-        asked: the question about the slice as it is, then without the region in each way.
-        completion: of the answer.
-        cancelled: polled in between.
-
-    Returns:
-        In nats per number; negative where they are more probable. ``None`` where the reasoner does
-        not tell.
-
-    Raises:
-        ServiceError: the reasoner cannot answer now.
-        CancelledError: if ``cancelled`` said so.
-    """
-    found: list[float] = []
-    for question in asked:
-        scored = reasoner.scored(question, completion, cancelled=cancelled)
-        number = None if scored is None else scored.of_a_number()
-        if number is None:
-            return None
-        found.append(number)
-    return found[0] - float(np.mean(found[1:]))
+    return compared(first, replies, ways) if replies else None
 
 
 def _answered(reasoner: Reasoner, question: ReasonerRequest, hooks: Hooks) -> ReasonerAnswer:
@@ -292,33 +241,17 @@ def answer_stays(first: Grounding, second: Grounding) -> bool:
     return _overlap(first, second) >= SAME_BOX_IOU
 
 
-def answer_goes(
-    first: Grounding, replies: Sequence[Grounding], ways: int, lost: float | None = None
-) -> bool:
+def answer_goes(first: Grounding, replies: Sequence[Grounding], ways: int) -> bool:
     """Whether an answer goes with its region: the mean IoU over all ways is too small.
-
-    Or it is near to that, and the answer's numbers have become less probable.
 
     Args:
         first: the answer, with a box.
         replies: what is answered without the region, maybe not yet in all ways; the others count as
             if nothing moved, so that what goes already goes whatever they say.
         ways: how many there are.
-        lost: of :func:`lost_nats`; ``None`` where it is not known.
     """
-    mean = _mean_overlap(first, replies, ways)
-    if mean <= MOVED_MEAN_IOU:
-        return True
-    return lost is not None and mean <= UNCLEAR_MEAN_IOU and lost >= LESS_PROBABLE_NATS
-
-
-def is_unclear(first: Grounding, replies: Sequence[Grounding], ways: int) -> bool:
-    """Whether the boxes alone do not tell whether an answer goes, but its probability may."""
-    return MOVED_MEAN_IOU < _mean_overlap(first, replies, ways) <= UNCLEAR_MEAN_IOU
-
-
-def _mean_overlap(first: Grounding, replies: Sequence[Grounding], ways: int) -> float:
-    return 1.0 - sum(1.0 - _overlap(first, reply) for reply in replies) / ways
+    moved = sum(1.0 - _overlap(first, reply) for reply in replies)
+    return 1.0 - moved / ways <= MOVED_MEAN_IOU
 
 
 def _overlap(first: Grounding, second: Grounding) -> float:
@@ -326,46 +259,25 @@ def _overlap(first: Grounding, second: Grounding) -> float:
     return grounding_iou(first, second) if first.present and second.present else 0.0
 
 
-def compared(
-    first: Grounding,
-    replies: Sequence[Grounding],
-    ways: Sequence[Taken],
-    lost: float | None = None,
-) -> RemovalTest:
+def compared(first: Grounding, replies: Sequence[Grounding], ways: Sequence[Taken]) -> RemovalTest:
     """What the answers without the region tell of the first; recorded is the one that differs most.
 
     Args:
         first: the answer, with a box.
         replies: at least one, of the first ways.
         ways: all of them.
-        lost: of :func:`lost_nats`; ``None`` where it is not known.
     """
-    depends = answer_goes(first, replies, len(ways), lost)
-    by_boxes = answer_goes(first, replies, len(ways))
+    depends = answer_goes(first, replies, len(ways))
     most = min(range(len(replies)), key=lambda at: _overlap(first, replies[at]))
     reply, taken = replies[most], ways[most]
     iou = round(_overlap(first, reply), 4) if reply.present else None
-    told = _STAYS
-    if depends:
-        told = _explained(reply, iou, taken.how) if by_boxes else _LESS_PROBABLE
-    return RemovalTest(
-        depends,
-        reply.outcome,
-        iou,
-        int(taken.region_hw.sum()),
-        told,
-        taken.how,
-        None if lost is None else round(lost, 4),
-    )
+    told = _explained(reply, iou, taken.how) if depends else _STAYS
+    return RemovalTest(depends, reply.outcome, iou, int(taken.region_hw.sum()), told, taken.how)
 
 
 _STAYS: Final = (
     "The answer does not depend on what is there: with the region filled in, emptied or greyed, "
     "the model points to the same place. It answers by position."
-)
-_LESS_PROBABLE: Final = (
-    "The answer depends on what is there: with the region filled in, emptied or greyed, its box "
-    "moves little, but the model finds it less probable."
 )
 _IN_WORDS: Final[dict[Removal, str]] = {
     "filled": "filled in",

@@ -12,7 +12,6 @@ import numpy as np
 from medreasoner_infer.answer import parse_answer
 from medreasoner_infer.errors import AnswerError, InputError, MedReasonerError
 from medreasoner_infer.hooks import Cancelled, OnText, Question, raise_if_cancelled
-from medreasoner_infer.reasoners.confidence import ScoredText
 from medreasoner_infer.reasoners.coordinates import AnswerFrame
 from medreasoner_infer.reasoners.prompts import PromptTemplate
 from medreasoner_infer.types import Grounding, ModelIdentity, ReasonerAnswer, ReasonerRequest
@@ -141,39 +140,6 @@ class Reasoner(ABC):
             ServiceError: none can be answered now.
         """
         return tuple(self._answer_or_fault(question, between) for question in questions)
-
-    def scored(
-        self, request: ReasonerRequest, completion: str, *, cancelled: Cancelled | None = None
-    ) -> ScoredText | None:
-        """How probable a given completion is as the answer to a request; nothing is written.
-
-        Args:
-            request: image and question; how answers are drawn does not matter.
-            completion: of this or of another request.
-            cancelled: polled before the model computes.
-
-        Returns:
-            Under the unconstrained model, of the completion's tokens, maybe with those of the
-            prompt before them; ``None`` where the engine does not tell, or the model is not asked
-            such a question.
-
-        Raises:
-            InputError: if the image or the question does not fit the model.
-            CancelledError: if ``cancelled`` said so.
-            OutOfMemoryError: if the device ran out of memory.
-            ReasonerUnreachableError: if a remote reasoner does not answer.
-        """
-        check_request(request, self.input_size)
-        raise_if_cancelled(cancelled)
-        if self._refused(request) is not None:
-            return None
-        return self._scored(request, completion, cancelled)
-
-    def _scored(
-        self, request: ReasonerRequest, completion: str, cancelled: Cancelled | None
-    ) -> ScoredText | None:
-        """Of a request that is known to fit; see :meth:`scored`."""
-        return None
 
     def _answer_or_fault(
         self, question: Question, between: Callable[[], object] | None

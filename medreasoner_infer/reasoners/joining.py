@@ -55,21 +55,6 @@ def joined(prompts: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, An
     return rows
 
 
-def continued(inputs: dict[str, Any], tokens: torch.Tensor) -> dict[str, Any]:
-    """Model inputs of one whole prompt with text tokens (1, length) behind it."""
-    import torch
-
-    behind = {
-        "input_ids": tokens,
-        "attention_mask": torch.ones_like(tokens),
-        **{name: torch.zeros_like(tokens) for name in _BY_TOKEN if name != "attention_mask"},
-    }
-    return {
-        name: torch.cat([value, behind[name].to(value.dtype)], dim=1) if name in behind else value
-        for name, value in inputs.items()
-    }
-
-
 def repeated(inputs: dict[str, Any], rows: int) -> dict[str, Any]:
     """The single prompt of ``inputs``, once per sample."""
     import torch

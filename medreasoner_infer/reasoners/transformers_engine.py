@@ -31,7 +31,7 @@ from medreasoner_infer.reasoners.base import (
 )
 from medreasoner_infer.reasoners.budget import completion_tokens, reasoning_chars
 from medreasoner_infer.reasoners.calibration import Calibration, evidence_of
-from medreasoner_infer.reasoners.confidence import ScoredText, answer_confidence
+from medreasoner_infer.reasoners.confidence import answer_confidence
 from medreasoner_infer.reasoners.decoding import (
     RowsStreamer,
     RowStreamer,
@@ -44,7 +44,7 @@ from medreasoner_infer.reasoners.decoding import (
 )
 from medreasoner_infer.reasoners.device_memory import memory_guard
 from medreasoner_infer.reasoners.image_prefix import ImagePrefix
-from medreasoner_infer.reasoners.joining import computed_tokens, continued, joined, repeated
+from medreasoner_infer.reasoners.joining import computed_tokens, joined, repeated
 from medreasoner_infer.reasoners.picture_kind import KindStatistics, vision_means
 from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
 from medreasoner_infer.reasoners.transformers_loading import LoadedModel
@@ -195,24 +195,6 @@ class TransformersReasoner(Reasoner):
         if refused is not None and question.on_text is not None:
             question.on_text(refused.completion)
         return refused
-
-    def _scored(
-        self, request: ReasonerRequest, completion: str, cancelled: Cancelled | None
-    ) -> ScoredText:
-        """The whole prompt is read anew with the completion behind it, in one pass."""
-        tokenizer = self._loaded.processor.tokenizer
-        tokens = tokenizer(completion, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        count = tokens.shape[1]
-        with self._turn(cancelled):
-            tokens = tokens.to(self._loaded.device)
-            inputs = continued(self._encode([request]), tokens)
-            logits = self._loaded.model(**inputs, use_cache=False, logits_to_keep=count + 1).logits[
-                :, -count - 1 : -1
-            ]
-            chosen = torch.log_softmax(logits.float(), dim=-1).gather(2, tokens[..., None])
-            logprobs = tuple(chosen[0, :, 0].tolist())
-        pieces = tuple(tokenizer.decode([token]) for token in tokens[0].tolist())
-        return ScoredText(pieces, logprobs)
 
     def _fitting_prompt(self, request: ReasonerRequest) -> dict[str, Any]:
         prompt = self._prompt(request)

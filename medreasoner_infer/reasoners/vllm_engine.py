@@ -22,7 +22,7 @@ from medreasoner_infer.reasoners.base import (
     ground,
 )
 from medreasoner_infer.reasoners.budget import reasoning_chars
-from medreasoner_infer.reasoners.confidence import ScoredText, answer_confidence
+from medreasoner_infer.reasoners.confidence import answer_confidence
 from medreasoner_infer.reasoners.families import ImageSizeChangedError, ModelFamily
 from medreasoner_infer.reasoners.prompts import PromptFile, PromptTemplate
 from medreasoner_infer.reasoners.replicas import Replicas
@@ -140,22 +140,6 @@ class VllmReasoner(Reasoner):
                 return tuple(future.result()[0] for future in futures)
             finally:  # after a failure the rest is not even started
                 pool.shutdown(wait=False, cancel_futures=True)
-
-    def _scored(
-        self, request: ReasonerRequest, completion: str, cancelled: Cancelled | None
-    ) -> ScoredText | None:
-        """With the prompt's; ``None`` of a server that returns no ``prompt_logprobs``."""
-        messages = self._messages(request)
-
-        def ask(server: VllmServer) -> list[tuple[str, float]] | None:
-            return server.score(messages, completion, cancelled)
-
-        scored = self.servers.ask(request.image_key, ask) if self._score else None
-        if not scored:
-            return None
-        pieces, logprobs = zip(*scored, strict=True)
-        self._require_kept(pieces.count(self._family.image_token))
-        return ScoredText(pieces, logprobs)
 
     def _messages(self, request: ReasonerRequest) -> Messages:
         system, user = self.template.render(request.query, self._frame, request.about)

@@ -62,7 +62,7 @@ def _checked(run: Run, patients: dict[int, str]) -> Iterator[CheckedAnswer]:
         checks = check_statements(said.reasoning, question, "present", case.shown, mask)
         yield CheckedAnswer(
             case.shown, question, said, mask, checks, _is_right(case, said), patient,
-            case.row.modality, reply.completion,
+            case.row.modality,
         )  # fmt: skip
 
 

@@ -25,8 +25,6 @@ from medreasoner_infer.checks.removal import (
     answer_stays,
     content_of,
     elsewhere,
-    is_unclear,
-    lost_nats,
     pointed_at,
 )
 from medreasoner_infer.reasoners import Reasoner, answers_or_faults
@@ -50,8 +48,6 @@ class CheckedAnswer:
         right: whether its box is the true one.
         patient: whose image it is.
         modality: of the image, in the data set's words.
-        completion: the answer as it was written; "" where that is not known, and the probability of
-            its numbers does not count.
     """
 
     shown: DisplayedSlice
@@ -62,7 +58,6 @@ class CheckedAnswer:
     right: bool
     patient: str
     modality: str
-    completion: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,10 +158,9 @@ def faithfulness_of(
             (taken, flips, gone),
             (_elsewhere(taken, answer, place), false_alarms, falsely_gone),
         ):
-            slices = [each.of(answer.shown) for each in regions]
-            replies = _asked_again(reasoner, answer, slices)
+            replies = _asked_again(reasoner, answer, [each.of(answer.shown) for each in regions])
             if replies:
-                going.append(_goes(reasoner, answer, slices, replies))
+                going.append(answer_goes(answer.grounding, replies, len(replies)))
                 leaving.append(not all(answer_stays(answer.grounding, each) for each in replies))
         other = _other_patient(answer, answers, place)
         for reply in _asked_again(reasoner, answer, [] if other is None else [other.shown]):
@@ -199,22 +193,6 @@ def _elsewhere(taken: Sequence[Taken], answer: CheckedAnswer, seed: int) -> list
     largest = max((each.region_hw for each in taken), key=lambda region: int(region.sum()))
     shift = elsewhere(largest, content_of(answer.shown.image.pixels), seed)
     return [] if shift is None else [each.moved(shift) for each in taken]
-
-
-def _goes(
-    reasoner: Reasoner,
-    answer: CheckedAnswer,
-    slices: Sequence[DisplayedSlice],
-    replies: Sequence[Grounding],
-) -> bool:
-    """Whether an answer goes, as the removal test of a question finds it."""
-    first, ways, lost = answer.grounding, len(replies), None
-    if answer.completion and is_unclear(first, replies, ways):
-        asked = [
-            each.request(answer.query, reasoner.image_encoding) for each in (answer.shown, *slices)
-        ]
-        lost = lost_nats(reasoner, asked, answer.completion)
-    return answer_goes(first, replies, ways, lost)
 
 
 def _asked_again(

@@ -21,7 +21,7 @@ from medreasoner_infer.language.recognition import recognised
 from medreasoner_training.embedded.questions import known_names
 
 FOLDER = Path(__file__).parent / "data"
-HALVES = ("a", "b", "c")
+HALVES = ("a", "b", "c", "d")
 GROUPS = {
     "explicit": ("name", "caps", "telegraph", "long"),
     "synonym": ("synonym", "latin", "abbrev", "lay"),

@@ -66,6 +66,17 @@ def led_to(text: str) -> tuple[Lead, Side | None] | None:
     return None
 
 
+def leads_elsewhere(text: str, but: str) -> bool:
+    """Whether a word of a text leads to another target than ``but``, whatever else it says."""
+    tokens = tuple(token for token in plain_tokens(text) if token.isalnum())
+    for language in likely_languages(tokens):
+        leads = _leads(language)
+        said = (leads.longest_at(tokens, at) for at in range(len(tokens)))
+        if any(leads.meanings[words].target != but for words in said if words):
+            return True
+    return False
+
+
 @cache
 def lead_words(language: Language) -> frozenset[str]:
     """The words of all that leads to a target."""
@@ -115,7 +126,7 @@ def _is_general(word: str, language: Language) -> bool:
 def general_words(language: Language) -> frozenset[str]:
     """Words of questions and descriptions that lead to nothing by themselves."""
     forms = vocabulary().forms[language]
-    more = chain.from_iterable(map(plain_tokens, (*forms.qualities, *forms.asides)))
+    more = chain.from_iterable(map(plain_tokens, (*forms.qualities, *forms.asides, *forms.context)))
     sides = chain.from_iterable(side_words(language).values())
     return description_words(language).union(little_words(language), more, sides)
 
@@ -142,7 +153,9 @@ def _general_phrases(language: Language) -> re.Pattern[str]:
     forms = vocabulary().forms[language]
     alike = (word for group in forms.alike for word in group)
     asked = (piece for form in forms.descriptions for piece in form.split("{fact}"))
-    said = chain(forms.words, forms.little, forms.kinds, forms.qualities, forms.asides, alike)
+    said = chain(
+        forms.words, forms.little, forms.kinds, forms.qualities, forms.asides, forms.context, alike
+    )
     requests = (piece for form in forms.requests for piece in re.split(r"{\w+}", form))
     sides = chain.from_iterable(side_words(language).values())
     texts = {"".join(plain_tokens(text)) for text in chain(said, asked, requests, sides)}

@@ -14,8 +14,9 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Literal
 
+from medreasoner_infer.language.clues import clued
 from medreasoner_infer.language.grammar import LANGUAGES, Language, Side
-from medreasoner_infer.language.leads import lead_words, led_to
+from medreasoner_infer.language.leads import lead_words, leads_elsewhere, led_to
 from medreasoner_infer.language.lists import questions_of
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.recollection import FactIndex, all_facts
@@ -34,6 +35,8 @@ from medreasoner_infer.language.strange import (
     is_filler,
     is_strange,
     named_elsewhere,
+    names_a_structure,
+    other_term_of,
     structure_alone,
 )
 from medreasoner_infer.language.vocabulary import FactKind
@@ -48,6 +51,11 @@ from medreasoner_infer.language.words import (
 LONGEST_QUESTION_TOKENS = 60
 """Words, or characters where there are no spaces; whoever writes more describes."""
 LONGEST_NAME_TOKENS, LONGEST_FOREIGN_NAME = 7, 3
+LONGEST_SHORTHAND = 4
+"""Words of a question with such an abbreviation; in a longer one it may stand for anything."""
+
+DISEASES = "diseases"
+"""Group of the terms that are diseases or symptoms."""
 
 Read = Literal["known", "outside", "several", "unknown_words"]
 
@@ -87,9 +95,12 @@ def recognised(
     if len(questions_of(composed)) > 1:
         return Recognition("several", "")
     is_long = len(tokens) > LONGEST_QUESTION_TOKENS
-    named = (None if is_long else _named(tokens)) or requested(composed)
+    named = (None if is_long else _named(tokens) or _named_briefly(tokens)) or requested(composed)
     if named is not None:
-        return None if _is_ambiguous(named) else _recognition(named.name, named.side, known)
+        by_disease = _diseased(named, composed, known) if facts is None else None
+        if by_disease is not None or _is_ambiguous(named):
+            return by_disease
+        return _recognition(named.name, named.side, known)
     return None if is_long else _described(composed, tokens, known, facts)
 
 
@@ -103,15 +114,41 @@ def _described(
     if by_place is not None:
         return _recognition(by_place[0].name, by_place[1], known, "place")
     recalled = (facts or all_facts()).recalled(composed)
+    by_clue = clued(composed) if facts is None else None
+    if by_clue is not None and by_clue.words == 1 and _says_more(by_clue.name, composed, tokens):
+        return None
+    if recalled is not None and by_clue is not None and recalled.target.name != by_clue.name:
+        return None
     if recalled is not None:
         return _recognition(recalled.target.name, recalled.side, known, recalled.kind)
+    if by_clue is not None:
+        return _recognition(by_clue.name, by_clue.side, known, by_clue.kind)
     led = led_to(composed) if facts is None else None
     if led is not None:
         return _recognition(led[0].target, led[1], known, led[0].kind)
-    elsewhere = named_elsewhere(tokens, known)
+    elsewhere = named_elsewhere(tokens, known) or other_term_of(tokens, known)
     if elsewhere is not None:
         return Recognition("outside", elsewhere)
     return Recognition("unknown_words", "") if is_strange(tokens) else None
+
+
+def _says_more(name: str, composed: str, tokens: tuple[Token, ...]) -> bool:
+    """Whether a text that one word leads to ``name`` speaks of other things as well."""
+    return names_a_structure(tokens, name) or leads_elsewhere(composed, name)
+
+
+def _diseased(named: Single, composed: str, known: frozenset[str]) -> Recognition | None:
+    """The target that a disease leads to, though the disease has a name of its own, too."""
+    term = vocabulary().outside.get(named.name)
+    if term is None or term.group != DISEASES:
+        return None
+    led = led_to(composed)
+    if led is not None and led[0].kind == "disease":
+        return _recognition(led[0].target, led[1], known, led[0].kind)
+    by_clue = clued(composed)
+    if by_clue is None or by_clue.kind != "disease" or by_clue.name not in known:
+        return None
+    return _recognition(by_clue.name, by_clue.side, known, by_clue.kind)
 
 
 def target_called(text: str) -> str:
@@ -164,6 +201,14 @@ def _named(tokens: tuple[Token, ...]) -> Single | None:
         if of_names != language
     )
     return next((found for found in chain(exactly, nearly, mixed) if found is not None), None)
+
+
+def _named_briefly(tokens: tuple[Token, ...]) -> Single | None:
+    """What a short question names by an abbreviation that tells a side, too: LK."""
+    shorthand = vocabulary().forms["en"].shorthand
+    if len(tokens) > LONGEST_SHORTHAND or not any(token.plain in shorthand for token in tokens):
+        return None
+    return _named(tokens_of(" ".join(shorthand.get(t.plain, t.plain) for t in tokens)))
 
 
 def _may_hold_a_foreign_name(tokens: tuple[Token, ...], language: Language) -> bool:

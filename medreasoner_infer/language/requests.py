@@ -140,8 +140,9 @@ def _words_of(texts: tuple[str, ...]) -> frozenset[str]:
 
 @cache
 def frames_with_qualities(language: Language) -> Frames:
-    """The frames of a language, with words for how something looks: *enlarged*."""
-    frames, said = request_frames(language), vocabulary().forms[language].qualities
+    """The frames of a language, with words for how something looks and where: *enlarged*, *film*."""
+    frames, forms = request_frames(language), vocabulary().forms[language]
+    said = (*forms.qualities, *forms.context)
     more: dict[Tokens, None] = dict.fromkeys(map(plain_tokens, said))
     return replace(frames, fillers=Phrases({**frames.fillers.meanings, **more}))
 

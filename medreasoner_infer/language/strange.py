@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 
@@ -21,6 +22,7 @@ from medreasoner_infer.language.spoken import (
     is_unspaced,
     plain_tokens,
 )
+from medreasoner_infer.language.vocabulary import Outside
 from medreasoner_infer.language.words import (
     EVERYDAY,
     all_names,
@@ -38,13 +40,25 @@ LEAST_KNOWN_SHARE = 0.34
 """Of the words of a question that no request holds; with fewer it is about something else."""
 LEAST_KNOWN_PAIRS = 0.2
 """The same of pairs of characters, of which any text shares some."""
+MOST_TERMS_OF_A_WORD = 3
+"""Outside terms that share a word; one of more is general: *muscle*, *syndrome*."""
+_MEDICAL = frozenset({"organs", "diseases", "words"})
+_MEDICAL_ENDINGS = (
+    "itis", "ectomy", "oscopy", "ostomy", "plasty", "algia", "opathy", "sarcoma", "ektomie", "oskopie",
+    "plastik", "algie", "opathie", "sarkom", "ectomie", "oscopie", "plastie", "sarcome",
+    "ectomia", "oscopia", "plastia", "opatia", "algia",
+)
+"""Of words of medicine in languages with spaces; those of targets stand in the tables."""
 LEAST_WORDS = 2
 """That say something; one that is no name and leads to nothing describes nothing."""
 SHORTEST_NEARLY_KNOWN = 6
 """Letters of a word that may be a misspelt word of medicine."""
 
 
-_NO_ANSWERS = frozenset({EVERYDAY, "devices_and_procedures"})
+ORGANS = "organs"
+"""Group of the terms that are structures of the body."""
+_NO_ANSWERS = frozenset({EVERYDAY})
+_NO_ORGANS = frozenset({"devices_and_procedures"})
 
 
 def named_elsewhere(tokens: Sequence[Token], known: frozenset[str]) -> str | None:
@@ -55,6 +69,92 @@ def named_elsewhere(tokens: Sequence[Token], known: frozenset[str]) -> str | Non
         if names and None not in names and known.isdisjoint(names):
             return names[0]
     return None
+
+
+def names_a_structure(tokens: Sequence[Token], but: str) -> bool:
+    """Whether a text names a structure of the body that is none of the targets, and not ``but``."""
+    return any(term.group == ORGANS and term.name != but for term in _terms_in(tokens))
+
+
+def other_term_of(tokens: Sequence[Token], known: frozenset[str]) -> str | None:
+    """The first term that a text names among whatever words, if it holds no word of a target.
+
+    ``nerve that is trapped in carpal tunnel syndrome`` asks for nothing that is known.
+    """
+    plain = tuple(token.plain for token in tokens)
+    languages = (*likely_languages(plain),)
+    if any(_tells_kind(plain, language) for language in languages):
+        return None
+    if any(_speaks_of_targets(plain, language, known) for language in languages):
+        return None
+    found = next((term.name for term in _terms_in(tokens)), None)
+    words = (word for word in plain for language in languages if _is_of_terms(word, language))
+    return found or next(words, None)
+
+
+def _is_of_terms(word: str, language: Language) -> bool:
+    """Whether a word is of names that are no target's, or ends as words of medicine do."""
+    if language in UNSPACED or len(word) < SHORTEST_NEARLY_KNOWN:
+        return False
+    if word in general_words(language) or word in lead_words(language):
+        return False
+    return word in _words_of_terms(language) or word.endswith(_MEDICAL_ENDINGS)
+
+
+@cache
+def _words_of_terms(language: Language) -> frozenset[str]:
+    """Words of few terms each, which are medical and tell that one of these is meant."""
+    counts: Counter[str] = Counter()
+    for term in vocabulary().outside.values():
+        if term.group in _MEDICAL and language in term.names:
+            counts.update({*plain_tokens(term.names[language].spelt)})
+    return frozenset(word for word, n in counts.items() if n <= MOST_TERMS_OF_A_WORD)
+
+
+def _tells_kind(tokens: Tokens, language: Language) -> bool:
+    """Whether a text says what kind of thing is meant, so that its terms but lead to that."""
+    kinds = vocabulary().forms[language].kinds
+    said = "".join(tokens) if language in UNSPACED else tokens
+    return any("".join(plain_tokens(kind)) in said for kind in kinds)
+
+
+def _terms_in(tokens: Sequence[Token]) -> Iterator[Outside]:
+    plain = tuple(token.plain for token in tokens)
+    for language in likely_languages(plain):
+        names, at = all_names(language), 0
+        while at < len(plain):
+            name = names.longest_at(plain, at)
+            for single in names.meanings[name].singles if name else ():
+                term = vocabulary().outside.get(single.name)
+                if term is not None and not (language not in UNSPACED and len(name[0]) < 3):
+                    yield term
+            at += len(name) or 1
+
+
+def _speaks_of_targets(tokens: Tokens, language: Language, known: frozenset[str]) -> bool:
+    """Whether a text holds a word of a known target's names or of what leads to one."""
+    if language in UNSPACED:
+        said = "".join(tokens)
+        return any(text in said for text in _texts_of_targets(language, known))
+    words = _words_of_targets(language, known)
+    return any(token in words for token in tokens)
+
+
+@cache
+def _words_of_targets(language: Language, known: frozenset[str]) -> frozenset[str]:
+    said = (said for said in _names_of_targets(language, known) for said in said)
+    return (frozenset(said) | lead_words(language)) - general_words(language)
+
+
+@cache
+def _texts_of_targets(language: Language, known: frozenset[str]) -> frozenset[str]:
+    return frozenset("".join(said) for said in _names_of_targets(language, known))
+
+
+def _names_of_targets(language: Language, known: frozenset[str]) -> Iterator[Tokens]:
+    for said, spoken in all_names(language).meanings.items():
+        if any(single.name in known for single in spoken.singles):
+            yield said
 
 
 def structure_alone(tokens: Sequence[Token]) -> str | None:
@@ -78,6 +178,7 @@ def _names_in(tokens: Tokens, language: Language) -> Iterator[str | None]:
     names, frames, asides, at = (
         all_names(language), frames_with_qualities(language), _asides(language), 0
     )  # fmt: skip
+    no_answers = _NO_ANSWERS | (_NO_ORGANS if _tells_kind(tokens, language) else frozenset())
     while at < len(tokens):
         name = names.longest_at(tokens, at)
         term = other_term_in(tokens, at) if language == "en" else ()
@@ -87,16 +188,17 @@ def _names_in(tokens: Tokens, language: Language) -> Iterator[str | None]:
         if len(term) > len(name or filler):
             yield " ".join(term)
         elif name:
-            yield from map(_term_of, names.meanings[name].singles)
+            singles = names.meanings[name].singles
+            yield from (_term_of(single, no_answers) for single in singles)
         elif not filler and tokens[at] not in asides:
             yield None
         at += max(map(len, (name or filler, term))) or 1
 
 
-def _term_of(single: Single) -> str | None:
-    """Its name, if it is a structure, a disease or a word of medicine; no device or thing."""
+def _term_of(single: Single, no_answers: frozenset[str]) -> str | None:
+    """Its name, unless it is of a group that answers nothing."""
     outside = vocabulary().outside.get(single.name)
-    return None if outside is not None and outside.group in _NO_ANSWERS else single.name
+    return None if outside is not None and outside.group in no_answers else single.name
 
 
 @cache
@@ -119,9 +221,16 @@ def is_strange(tokens: Sequence[Token]) -> bool:
 def _is_strange(words: Tokens, language: Language) -> bool:
     sides = frozenset().union(*side_words(language).values())
     left = [word for word in words if not _is_general(word, language)]
+    if not _tells_kind(words, language) and not any(_is_medical(w, language) for w in left):
+        return sides.isdisjoint(words)
     if len(left) < LEAST_WORDS:
         return sides.isdisjoint(words) and not any(_is_near_medicine(w, language) for w in left)
     return sum(_is_known(word, language) for word in left) <= LEAST_KNOWN_SHARE * len(left)
+
+
+def _is_medical(word: str, language: Language) -> bool:
+    """Whether a word is of a medical name or leads to a target, with an error of typing maybe."""
+    return _spelt_medicine(language).have(word) or _is_near_medicine(word, language)
 
 
 def _is_general(word: str, language: Language) -> bool:

@@ -7,7 +7,7 @@ A side is always the patient's. ``reading.py`` fills these records from the file
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from medreasoner_infer.language.grammar import Language, Name, Side, Tongue
@@ -148,6 +148,8 @@ class Forms:
         polite: words of requests that begin what is asked for: *please*.
         asides: other words that may stand around what leads to a target: *what explains …*
         qualities: words for how something looks or is, such as *enlarged*.
+        shorthand: what abbreviations stand for that tell a side too, for short questions: ``lk``.
+        context: words of what is shown and for whom, such as *film*, *planning* and *years*.
         alike: groups of words that say the same in descriptions: *makes* and *secretes*.
     """
 
@@ -172,6 +174,8 @@ class Forms:
     asking: tuple[str, ...] = ()
     qualities: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    shorthand: Mapping[str, str] = field(default_factory=dict)
     polite: tuple[str, ...] = ()
     alike: tuple[tuple[str, ...], ...] = ()
     pair: tuple[str, ...] = ()

@@ -2,9 +2,10 @@
 """How many questions, worded as users type them, the vocabulary reads without a model.
 
 A row of ``data/worded_questions_*.tsv`` is language, kind, target (empty: none is known; several
-are parted by ``; ``) and question. They were written before the tables were widened and parted by
-chance: the first half was at hand while that was done, the second was looked at once, when it was.
-Run as a script, this prints each kind and language:
+are parted by ``; ``) and question. Each set was written without a look at the tables and was asked
+once before they were widened by what it lacked; what it measured then stands in the documentation.
+The limits below are of material that is at hand. Run as a script, this prints each kind and
+language:
 
     python tests/test_language_worded_questions.py
 """
@@ -89,12 +90,12 @@ def share(counts: Counter[tuple[str, str]], of: str, result: str) -> float:
 @pytest.mark.parametrize(
     ("group", "least"),
     [
-        ("explicit", 0.92),
-        ("synonym", 0.69),
-        ("misspelt", 0.95),
-        ("implicit", 0.70),
+        ("explicit", 0.93),
+        ("synonym", 0.89),
+        ("misspelt", 0.88),
+        ("implicit", 0.91),
         ("several", 0.84),
-        ("outside", 0.79),
+        ("outside", 0.90),
     ],
 )
 def test_questions_of_each_kind_are_read(counts, group: str, least: float) -> None:

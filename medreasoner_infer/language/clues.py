@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words that tell a target only together, in any order: *pumps* and *blood*, *behind* and *stomach*.
+"""Words that tell a target only together, in any order: *pumps* and *blood*.
 
 A clue is words with spaces between, each of which a text must hold. ``make*|produc*`` stands for
 words that begin so, ``*stein`` for words that end so, ``in_front`` for words that follow each
@@ -107,11 +107,16 @@ def _clues(language: Language) -> tuple[Clue, ...]:
         if name not in vocabulary().targets and name not in vocabulary().outside:
             raise VocabularyError(f"{path} leads to {name!r}, which is no target and no term.")
         for kind, texts in kinds.items():
-            found += [_clue(name, kind, text, language, path) for text in texts]
+            found += [clue_of(name, kind, text, language, path) for text in texts]
     return tuple(found)
 
 
-def _clue(name: str, kind: FactKind, text: str, language: Language, path: Path) -> Clue:
+def clue_of(name: str, kind: FactKind, text: str, language: Language, path: Path) -> Clue:
+    """A clue as its file writes it.
+
+    Raises:
+        VocabularyError: it needs no word.
+    """
     words = text.split()
     barred = tuple(_pieces(word[1:], language) for word in words if word.startswith(_NOT))
     needed = tuple(_pieces(word, language) for word in words if not word.startswith(_NOT))

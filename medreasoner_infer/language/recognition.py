@@ -14,14 +14,19 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Literal
 
-from medreasoner_infer.language.clues import clued
+from medreasoner_infer.language.clues import Clued, clued
 from medreasoner_infer.language.grammar import LANGUAGES, Language, Side
 from medreasoner_infer.language.leads import lead_words, leads_elsewhere, led_to
 from medreasoner_infer.language.lists import questions_of
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.recollection import FactIndex, all_facts
 from medreasoner_infer.language.relations import placed
-from medreasoner_infer.language.requests import frames_with_qualities, only_named, requested
+from medreasoner_infer.language.requests import (
+    frames_with_qualities,
+    named_beside_unknown,
+    only_named,
+    requested,
+)
 from medreasoner_infer.language.spelling import Spellings
 from medreasoner_infer.language.spoken import (
     UNSPACED,
@@ -43,6 +48,7 @@ from medreasoner_infer.language.vocabulary import FactKind
 from medreasoner_infer.language.words import (
     filler_words,
     known_words,
+    likely_languages,
     name_words,
     names_as_texts,
     request_frames,
@@ -110,6 +116,9 @@ def _described(
     structure = structure_alone(tokens)
     if structure is not None:
         return Recognition("outside", structure)
+    named = _named_beside(tokens)
+    if named is not None:
+        return None if _is_ambiguous(named) else _recognition(named.name, named.side, known)
     by_place = placed(composed) if facts is None else None
     if by_place is not None:
         return _recognition(by_place[0].name, by_place[1], known, "place")
@@ -118,7 +127,7 @@ def _described(
     if by_clue is not None and by_clue.words == 1 and _says_more(by_clue.name, composed, tokens):
         return None
     if recalled is not None and by_clue is not None and recalled.target.name != by_clue.name:
-        return None
+        return Recognition("outside", by_clue.name, by_clue.kind) if _is_none(by_clue) else None
     if recalled is not None:
         return _recognition(recalled.target.name, recalled.side, known, recalled.kind)
     if by_clue is not None:
@@ -130,6 +139,11 @@ def _described(
     if elsewhere is not None:
         return Recognition("outside", elsewhere)
     return Recognition("unknown_words", "") if is_strange(tokens) else None
+
+
+def _is_none(by_clue: Clued) -> bool:
+    """Whether a clue of several words leads to what is no target."""
+    return by_clue.name in vocabulary().outside and by_clue.words > 1
 
 
 def _says_more(name: str, composed: str, tokens: tuple[Token, ...]) -> bool:
@@ -209,6 +223,13 @@ def _named_briefly(tokens: tuple[Token, ...]) -> Single | None:
     if len(tokens) > LONGEST_SHORTHAND or not any(token.plain in shorthand for token in tokens):
         return None
     return _named(tokens_of(" ".join(shorthand.get(t.plain, t.plain) for t in tokens)))
+
+
+def _named_beside(tokens: tuple[Token, ...]) -> Single | None:
+    """What a text names beside words that nothing is known of, in its own language."""
+    spaced = (lang for lang in likely_languages(tuple(t.plain for t in tokens)))
+    found = (named_beside_unknown(tokens, lang) for lang in spaced if lang not in UNSPACED)
+    return next((single for single in found if single is not None), None)
 
 
 def _may_hold_a_foreign_name(tokens: tuple[Token, ...], language: Language) -> bool:

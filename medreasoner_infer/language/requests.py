@@ -14,6 +14,7 @@ from functools import cache
 from itertools import chain
 
 from medreasoner_infer.language.grammar import Language
+from medreasoner_infer.language.leads import lead_words
 from medreasoner_infer.language.pieces import Piece, pieces_of
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import (
@@ -26,10 +27,22 @@ from medreasoner_infer.language.spoken import (
     plain_tokens,
     tokens_of,
 )
-from medreasoner_infer.language.words import all_names, likely_languages, request_frames
+from medreasoner_infer.language.words import (
+    all_names,
+    known_words,
+    likely_languages,
+    medical_name_words,
+    request_frames,
+)
 
+MOST_UNKNOWN = 2
+"""Words that nothing is known of, beside a name."""
 SHORTEST_HISTORY = 10
 """Pieces of a sentence that goes on behind what it asks for; a shorter one describes."""
+_POSSESSIVE = frozenset(
+    ("s", "of", "von", "vom", "der", "des", "de", "du", "d", "di", "del", "dello", "della", "dell")
+    + ("dei", "do", "da", "dos", "das")
+)
 _SENTENCE_ENDS = re.compile(r"[.!?:;](?=\s|$)|[。！？：；\n]|\s[-–—]+\s")
 _CLAUSE_ENDS = re.compile(r"[,，、]")
 
@@ -62,6 +75,34 @@ def _last_clause(sentences: Sequence[str], language: Language) -> Single | None:
     if not before and len(sentences) == 1:
         return None
     return only_named(tokens_of(last), language, frames_with_qualities(language))
+
+
+def named_beside_unknown(tokens: tuple[Token, ...], language: Language) -> Single | None:
+    """The one thing that a text names if its few other words are of nothing that is known.
+
+    ``spinal cord as OAR``; no ``liver sausage``, since what follows a name may belong to it.
+    """
+    pieces = [*_tolerant(tokens, language)]
+    named = [at for at, piece in enumerate(pieces) if piece.kind == "name"]
+    other = [piece for piece in pieces if piece.kind == "other"]
+    if len(named) != 1 or len(pieces[named[0]].singles) != 1 or len(other) > MOST_UNKNOWN:
+        return None
+    behind = pieces[named[0] + 1 : named[0] + 2]
+    if any(piece.kind == "other" or _belongs(piece) for piece in behind):
+        return None
+    if any(piece.kind == "other" for piece in pieces[: named[0]]):
+        return None
+    told = known_words(language) | lead_words(language)
+    if any(word in told for piece in other for word in piece.plain):
+        return None
+    single = pieces[named[0]].singles[0]
+    target = vocabulary().targets.get(single.name)
+    return None if target is None or (target.paired and single.side is None) else single
+
+
+def _belongs(piece: Piece) -> bool:
+    """Whether a word makes what follows it a part of the name: ``the liver of the snake``."""
+    return bool(_POSSESSIVE.intersection(piece.plain))
 
 
 def _holds_name(text: str, language: Language) -> bool:
@@ -99,8 +140,16 @@ def _asked_in(sentence: str, language: Language) -> Single | None:
     if len(named) != 1 or len(named[0].singles) != 1 or _named_in(chain(*rest), language):
         return None
     touches = bool(rest) and run[-1] is named[0]  # the word behind it may belong to it
-    short = bool(rest) and sum(map(len, runs)) < SHORTEST_HISTORY
+    of_target = named[0].singles[0].name in vocabulary().targets
+    told = _tells(rest, language) or not of_target
+    short = bool(rest) and told and sum(map(len, runs)) < SHORTEST_HISTORY
     return None if touches or short else named[0].singles[0]
+
+
+def _tells(runs: Iterable[Iterable[Piece]], language: Language) -> bool:
+    """Whether words of medicine stand behind what is asked for, which may describe it."""
+    told = medical_name_words(language) | lead_words(language)
+    return any(word in told for run in runs for piece in run for word in piece.plain)
 
 
 def _from_last_asking(run: Sequence[Piece], language: Language) -> Sequence[Piece]:
@@ -140,7 +189,7 @@ def _words_of(texts: tuple[str, ...]) -> frozenset[str]:
 
 @cache
 def frames_with_qualities(language: Language) -> Frames:
-    """The frames of a language, with words for how something looks and where: *enlarged*, *film*."""
+    """The frames of a language, with words for looks and setting: *enlarged*, *film*."""
     frames, forms = request_frames(language), vocabulary().forms[language]
     said = (*forms.qualities, *forms.context)
     more: dict[Tokens, None] = dict.fromkeys(map(plain_tokens, said))

@@ -44,9 +44,29 @@ MOST_TERMS_OF_A_WORD = 3
 """Outside terms that share a word; one of more is general: *muscle*, *syndrome*."""
 _MEDICAL = frozenset({"organs", "diseases", "words"})
 _MEDICAL_ENDINGS = (
-    "itis", "ectomy", "oscopy", "ostomy", "plasty", "algia", "opathy", "sarcoma", "ektomie", "oskopie",
-    "plastik", "algie", "opathie", "sarkom", "ectomie", "oscopie", "plastie", "sarcome",
-    "ectomia", "oscopia", "plastia", "opatia", "algia",
+    "itis",
+    "ectomy",
+    "oscopy",
+    "ostomy",
+    "plasty",
+    "algia",
+    "opathy",
+    "sarcoma",
+    "ektomie",
+    "oskopie",
+    "plastik",
+    "algie",
+    "opathie",
+    "sarkom",
+    "ectomie",
+    "oscopie",
+    "plastie",
+    "sarcome",
+    "ectomia",
+    "oscopia",
+    "plastia",
+    "opatia",
+    "algia",
 )
 """Of words of medicine in languages with spaces; those of targets stand in the tables."""
 LEAST_WORDS = 2
@@ -87,7 +107,7 @@ def other_term_of(tokens: Sequence[Token], known: frozenset[str]) -> str | None:
         return None
     if any(_speaks_of_targets(plain, language, known) for language in languages):
         return None
-    found = next((term.name for term in _terms_in(tokens)), None)
+    found = next((t.name for t in _terms_in(tokens) if t.group != EVERYDAY), None)
     words = (word for word in plain for language in languages if _is_of_terms(word, language))
     return found or next(words, None)
 
@@ -142,7 +162,7 @@ def _speaks_of_targets(tokens: Tokens, language: Language, known: frozenset[str]
 
 @cache
 def _words_of_targets(language: Language, known: frozenset[str]) -> frozenset[str]:
-    said = (said for said in _names_of_targets(language, known) for said in said)
+    said = (word for name in _names_of_targets(language, known) for word in name)
     return (frozenset(said) | lead_words(language)) - general_words(language)
 
 

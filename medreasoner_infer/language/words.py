@@ -22,6 +22,8 @@ from medreasoner_infer.language.spoken import (
     spoken_names,
 )
 
+_ARTICLES = frozenset({"der", "die", "das", "den", "dem"})
+"""Of German, whose adjectives show them where they are left out: *linken Vorhof zeigen*."""
 EVERYDAY = "everyday"
 """Group of the terms that are not medical."""
 
@@ -38,6 +40,10 @@ def all_names(language: Language) -> Phrases[Spoken]:
                 for side in SIDES:
                     sided = replace(single, side=side)
                     found.setdefault((side, *plain_tokens(adjective)), Spoken((sided,), "bare"))
+    if language == "de":
+        for tokens, spoken in [*found.items()]:
+            if tokens[0] in _ARTICLES and len(tokens) > 1:
+                found.setdefault(tokens[1:], spoken)
     return Phrases(found)
 
 

@@ -40,8 +40,8 @@ MOST_UNKNOWN = 2
 SHORTEST_HISTORY = 10
 """Pieces of a sentence that goes on behind what it asks for; a shorter one describes."""
 _POSSESSIVE = frozenset(
-    ("s", "of", "von", "vom", "der", "des", "de", "du", "d", "di", "del", "dello", "della", "dell")
-    + ("dei", "do", "da", "dos", "das")
+    {"s", "of", "von", "vom", "der", "des", "de", "du", "d", "di", "del", "dello", "della", "dell"}
+    | {"dei", "do", "da", "dos", "das"}
 )
 _SENTENCE_ENDS = re.compile(r"[.!?:;](?=\s|$)|[。！？：；\n]|\s[-–—]+\s")
 _CLAUSE_ENDS = re.compile(r"[,，、]")

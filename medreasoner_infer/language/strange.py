@@ -241,7 +241,9 @@ def is_strange(tokens: Sequence[Token]) -> bool:
 def _is_strange(words: Tokens, language: Language) -> bool:
     sides = frozenset().union(*side_words(language).values())
     left = [word for word in words if not _is_general(word, language)]
-    if not _tells_kind(words, language) and not any(_is_medical(w, language) for w in left):
+    if _tells_kind(words, language):
+        return not left and sides.isdisjoint(words)
+    if not any(_is_medical(word, language) for word in left):
         return sides.isdisjoint(words)
     if len(left) < LEAST_WORDS:
         return sides.isdisjoint(words) and not any(_is_near_medicine(w, language) for w in left)

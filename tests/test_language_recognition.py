@@ -129,6 +129,28 @@ def test_what_says_more_than_a_name_is_left_to_the_model(text: str) -> None:
     assert recognised(text, KNOWN) is None
 
 
+ELSEWHERE = """
+everything but the liver | not the liver | without the pancreas | what is next to the liver
+something near the spleen | the area under the heart | after the trachea | the other kidney
+the kidney, rt | rt side kidney | right-hand lung | something in the left lung
+nicht die Leber | alles außer der Leber | neben der Milz | Leber oder Milz | um die Leber herum
+tout sauf le foie | près de la rate | pas le foie | autour de la rate
+todo menos el hígado | qué hay al lado del hígado | no es el hígado | sin el hígado
+tutto tranne il fegato | vicino alla milza | non il fegato | accanto al fegato
+tudo menos o fígado | perto do baço | não o fígado | sem o fígado
+不是肝脏 | 除了肝脏 | 肝脏旁边是什么 | 肝臓以外 | 肝臓の隣は何ですか | 肝臓ではない
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [text.strip() for line in ELSEWHERE.split("\n") for text in line.split("|") if text.strip()],
+)
+def test_what_is_denied_or_lies_elsewhere_is_not_what_is_named(text: str) -> None:
+    found = recognised(text, KNOWN)
+    assert found is None or found.read != "known" or found.by is not None
+
+
 def test_a_fact_of_the_vocabulary_is_recalled_and_only_from_the_facts_that_are_given() -> None:
     assert recognised("What lies behind the stomach?", KNOWN).name == "pancreas"
     text = "Which organ turns ammonia into urea?"

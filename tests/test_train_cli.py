@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,12 @@ from typer.testing import CliRunner
 
 pytest.importorskip("monailabel")
 
-from medreasoner_infer.models.store import CandidateRefusedError, ReasonerStore
+from medreasoner_infer.models.store import (
+    CandidateChangedError,
+    CandidateRefusedError,
+    Provenance,
+    ReasonerStore,
+)
 from medreasoner_training.finetune import Progress, State
 from medreasoner_training.finetune.progress import write_progress
 from medreasoner_training.samples import DatasetFolderError
@@ -197,6 +204,30 @@ def test_an_added_model_is_bound_to_the_weights_of_a_local_base(model):
     provenance = ReasonerStore().candidate("ours").provenance
     assert provenance.base == "embedded"
     assert len(provenance.base_weights_sha256) == 64
+
+
+def test_a_candidate_of_a_run_s_own_store_is_taken_with_what_is_told_of_it(model, tmp_path):
+    told = Provenance("embedded", "d" * 64, "0.1.0", seed=5, config={"method": "sft"})
+    own = ReasonerStore(tmp_path / "run" / "store").add(model, told, name="trained").folder
+    assert run("models", "add", own, "--name", "ours").exit_code == 0
+    assert run("models", "add", own, "--name", "renamed", "--seed", 6).exit_code == 0
+    store = ReasonerStore()
+    assert store.candidate("ours").provenance == told
+    assert store.candidate("renamed").provenance == dataclasses.replace(told, seed=6)
+
+
+def test_a_candidate_whose_files_are_others_or_whose_record_is_none_is_refused(model, tmp_path):
+    told = Provenance("embedded", "d" * 64, "0.1.0", seed=5)
+    own = tmp_path / "copied"
+    shutil.copytree(ReasonerStore(tmp_path / "store").add(model, told, name="a").folder, own)
+    (own / "note.txt").write_text("added later")
+    assert isinstance(run("models", "add", own, "--name", "b").exception, CandidateChangedError)
+    (own / "candidate.json").chmod(0o644)
+    (own / "candidate.json").write_text("{}")
+    result = run("models", "add", own, "--name", "b")
+    assert isinstance(result.exception, CandidateRefusedError)
+    assert "candidate.json is not what is written of a candidate" in str(result.exception)
+    assert ReasonerStore().names() == ()
 
 
 def test_pickled_weights_and_folders_that_hold_no_data_set_are_refused(model):

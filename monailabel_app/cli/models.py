@@ -118,12 +118,15 @@ def add(
     parent: Annotated[
         str | None, typer.Option(help="Candidate from which the training started.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the training.")] = None,
     code_version: Annotated[
-        str, typer.Option(help="Version or commit of the code that trained it.")
-    ] = "unknown",
+        str | None, typer.Option(help="Version or commit of the code that trained it.")
+    ] = None,
 ) -> None:
-    """Copy a model trained elsewhere into the store; safetensors only, it does not go live."""
+    """Copy a model trained elsewhere into the store; safetensors only, it does not go live.
+
+    The folder of a candidate in a run's own store tells where it comes from.
+    """
     from monailabel_app.cli.provenance import provenance_of
 
     provenance = provenance_of(

@@ -21,13 +21,15 @@ _SAFE_NAMES = frozenset({"tokenizer.model", "LICENSE", "NOTICE"})
 def safe_model_files(folder: Path) -> tuple[Path, ...]:
     """The files of a model's or adapter's folder, sorted, if every one of them is harmless.
 
+    What a store wrote of a candidate beside its files is left out.
+
     Raises:
         CandidateRefusedError: if there is no such folder, or it holds subfolders, links, or files
             that are neither safetensors nor text, or a safetensors file that is none.
     """
     if not folder.is_dir():
         raise CandidateRefusedError(f"{folder} is no folder; expected a model or a LoRA adapter.")
-    files = tuple(sorted(folder.iterdir()))
+    files = tuple(sorted(path for path in folder.iterdir() if path.name != CANDIDATE_FILE))
     for path in files:
         if path.is_symlink() or not path.is_file() or not _has_safe_name(path):
             raise CandidateRefusedError(
@@ -41,7 +43,7 @@ def safe_model_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _has_safe_name(path: Path) -> bool:
-    if path.name == CANDIDATE_FILE or path.name.startswith("."):
+    if path.name.startswith("."):
         return False
     return path.suffix in _SAFE_SUFFIXES or path.name in _SAFE_NAMES
 

@@ -59,11 +59,11 @@ class Options:
         default_factory=lambda: ["endoscopy", "ultrasound", "spine MR"],
         metadata={"help": "of the images whose masks are approved"},
     )
-    steps: int = field(default=240, metadata={"help": "optimiser steps of GRPO"})
+    steps: int = field(default=380, metadata={"help": "optimiser steps of GRPO"})
     prompts_per_step: int = 4
     learning_rate: float = 4e-4
-    replay_share: float = field(default=0.3, metadata={"help": "of synthetic images"})
-    blend: float = field(default=0.85, metadata={"help": "share of the way to the trained weights"})
+    replay_share: float = field(default=0.15, metadata={"help": "of synthetic images"})
+    blend: float = field(default=1.0, metadata={"help": "share of the way to the trained weights"})
     min_patients: int = field(default=4, metadata={"help": "that the gate needs for a decision"})
     others: int = field(default=320, metadata={"help": "questions about other modalities"})
     threads: int = 1

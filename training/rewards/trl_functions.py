@@ -63,7 +63,7 @@ class _NewestBatch:
         self, completions: Sequence[Completion], truths: Sequence[Any]
     ) -> list[dict[str, float | None]]:
         """Each completion's terms, weights included."""
-        texts = [completion_text(completion) for completion in completions]
+        texts = [each if type(each) is str else completion_text(each) for each in completions]
         given = [
             truth if truth is None or isinstance(truth, str) else read_truth(truth)
             for truth in truths

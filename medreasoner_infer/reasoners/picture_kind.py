@@ -10,6 +10,7 @@ the file have no such evidence.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from medreasoner_infer.language.kinds import PictureKind, picture_kinds
 
 if TYPE_CHECKING:
     from medreasoner_infer.reasoners.transformers_loading import LoadedModel
+
+logger = logging.getLogger(__name__)
 
 KINDS_FILE = "kinds.json"
 SURPRISES = 0.02
@@ -102,12 +105,15 @@ def _kinds_of(modality: str) -> list[PictureKind]:
 def kinds_of_model(folder: Path | None, weights_sha256: str) -> KindStatistics | None:
     """What the model's folder holds, if it does.
 
+    Whoever trains a copy of a model's folder further has a file of other weights there, which tells
+    nothing of the new ones and is left aside.
+
     Args:
         folder: of the model; ``None`` where its own weights are not those that answer.
         weights_sha256: of the weights that answer.
 
     Raises:
-        ModelUnavailableError: the file is damaged, or was made of other weights.
+        ModelUnavailableError: the file is damaged.
     """
     path = None if folder is None else folder / KINDS_FILE
     if path is None or not path.is_file():
@@ -120,11 +126,13 @@ def kinds_of_model(folder: Path | None, weights_sha256: str) -> KindStatistics |
             "anew or remove the file."
         ) from error
     if found.weights_sha256 != weights_sha256:
-        raise ModelUnavailableError(
-            f"The kinds of picture in {path} were made of the weights "
-            f"{found.weights_sha256[:12]}, but those beside it are {weights_sha256[:12]}; make "
-            "them anew or remove the file."
+        logger.warning(
+            "%s was made of the weights %s and tells nothing of those beside it, %s.",
+            path,
+            found.weights_sha256[:12],
+            weights_sha256[:12],
         )
+        return None
     return found
 
 

@@ -7,7 +7,7 @@ import { describeFault } from './words.js';
 export const STRATEGIES = {
   combined: 'All reasons',
   uncertainty: 'Unsure answers',
-  disagreement: 'Answers with little support',
+  disagreement: 'Little support',
   coverage: 'Few masks yet',
   novelty: 'Looks new',
   random: 'At random',

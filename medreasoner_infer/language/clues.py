@@ -16,10 +16,10 @@ from importlib import resources
 from pathlib import Path
 
 from medreasoner_infer.language.errors import VocabularyError
-from medreasoner_infer.language.grammar import SIDES, Language, Side
+from medreasoner_infer.language.grammar import Language, Side
 from medreasoner_infer.language.plain import plain_text
 from medreasoner_infer.language.reading import read_checked, vocabulary
-from medreasoner_infer.language.sides import side_words
+from medreasoner_infer.language.sides import side_told
 from medreasoner_infer.language.spoken import UNSPACED, Tokens, plain_tokens
 from medreasoner_infer.language.vocabulary import FactKind
 from medreasoner_infer.language.words import likely_languages
@@ -71,7 +71,9 @@ def clued(text: str) -> Clued | None:
         best = {clue.target: clue for clue in held if len(clue.needed) == most}
         if len(best) == 1:
             ((name, clue),) = best.items()
-            return Clued(name, clue.kind, _side(tokens, name, language), most)
+            target = vocabulary().targets.get(name)
+            side = None if target is None else side_told(tokens, target, language)
+            return Clued(name, clue.kind, side, most)
     return None
 
 
@@ -84,14 +86,6 @@ def _held(tokens: Tokens, language: Language) -> Iterator[Clue]:
     for clue in _clues(language):
         if all(map(holds, clue.needed)) and not any(map(holds, clue.barred)):
             yield clue
-
-
-def _side(tokens: Tokens, name: str, language: Language) -> Side | None:
-    target = vocabulary().targets.get(name)
-    if target is None or not target.paired:
-        return None
-    told = [side for side in SIDES if side_words(language)[side].intersection(tokens)]
-    return told[0] if len(told) == 1 else None
 
 
 @computed_once

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import cast, get_args
 
 from medreasoner_infer.language.errors import VocabularyError
-from medreasoner_infer.language.grammar import LANGUAGES, SIDES, Language, Side
+from medreasoner_infer.language.grammar import LANGUAGES, Language, Side
 from medreasoner_infer.language.reading import read_checked, vocabulary
-from medreasoner_infer.language.sides import side_words
+from medreasoner_infer.language.sides import side_told, side_words
 from medreasoner_infer.language.spelling import Spellings
 from medreasoner_infer.language.spoken import (
     UNSPACED,
@@ -28,7 +28,7 @@ from medreasoner_infer.language.spoken import (
     plain_tokens,
     spoken_names,
 )
-from medreasoner_infer.language.vocabulary import FactKind, Target
+from medreasoner_infer.language.vocabulary import FactKind
 from medreasoner_infer.language.words import (
     description_words,
     first_alike,
@@ -62,7 +62,8 @@ def led_to(text: str) -> tuple[Lead, Side | None] | None:
         read = _read_unspaced if language in UNSPACED else _read
         leads = read(tokens, language)
         if len({lead.target for lead in leads}) == 1:
-            return leads[0], _side(tokens, vocabulary().targets[leads[0].target], language)
+            target = vocabulary().targets[leads[0].target]
+            return leads[0], side_told(tokens, target, language)
     return None
 
 
@@ -164,13 +165,6 @@ def _general_phrases(language: Language) -> re.Pattern[str]:
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
-
-
-def _side(tokens: Tokens, target: Target, language: Language) -> Side | None:
-    if not target.paired:
-        return None
-    told = [side for side in SIDES if side_words(language)[side].intersection(tokens)]
-    return told[0] if len(told) == 1 else None
 
 
 @computed_once

@@ -9,7 +9,8 @@ from functools import cache
 from medreasoner_infer.errors import InputError
 from medreasoner_infer.language.grammar import GENDERS, SIDES, SLOTS, Language, Name, Side, phrase
 from medreasoner_infer.language.reading import vocabulary
-from medreasoner_infer.language.spoken import plain_tokens
+from medreasoner_infer.language.spoken import Tokens, plain_tokens
+from medreasoner_infer.language.vocabulary import Target
 
 
 def unsided(target: str) -> str:
@@ -35,6 +36,14 @@ def side_words(language: Language) -> Mapping[Side, frozenset[str]]:
     """The words, or characters where there are no spaces, by which a language tells each side."""
     said = {side: frozenset(_said_of(side, language)) for side in SIDES}
     return {side: said[side] - said[other] for side, other in zip(SIDES, SIDES[::-1], strict=True)}
+
+
+def side_told(tokens: Tokens, target: Target, language: Language) -> Side | None:
+    """The one side of the patient that a text tells of a paired target; else ``None``."""
+    if not target.paired:
+        return None
+    told = [side for side in SIDES if side_words(language)[side].intersection(tokens)]
+    return told[0] if len(told) == 1 else None
 
 
 def _said_of(side: Side, language: Language) -> set[str]:

@@ -66,7 +66,6 @@ _MEDICAL_ENDINGS = (
     "oscopia",
     "plastia",
     "opatia",
-    "algia",
 )
 """Of words of medicine in languages with spaces; those of targets stand in the tables."""
 LEAST_WORDS = 2

@@ -62,7 +62,7 @@ def load_transformers_reasoner(
         UnknownFamilyError: if it is not known how such a model writes coordinates.
         ImageSizeChangedError: if its processor would change the image's size.
         ModelUnavailableError: if the weights are missing or cannot be loaded, or what goes with
-            them (a calibration, kinds of picture) is damaged or of other weights.
+            them (a calibration, kinds of picture) is damaged.
         MissingExtraError: if an adapter is given and ``peft`` is not installed.
         InputError: if there is no prompt of that name, or it does not fit the family.
     """

@@ -18,10 +18,9 @@ from ..queries import known_targets
 from ..questions import Kind, Question, QuestionWriter, Split
 from .modelling import question_by_name
 from .pictures import (
-    PHANTOM_KINDS,
-    STAND_IN_KINDS,
     Picture,
     drawn,
+    phantom_kinds,
     phantom_picture,
     unknown_picture,
 )
@@ -139,8 +138,7 @@ class Asker:
         return tuple(self._beginning(rng) for _ in range(count))
 
     def _picture_scene(self, rng: np.random.Generator) -> _Scene:
-        phantoms = (*PHANTOM_KINDS, *STAND_IN_KINDS)
-        kinds = (*self._pictures, *(kind for kind in phantoms if kind not in self._pictures))
+        kinds = (*self._pictures, *phantom_kinds(self._pictures))
         kind = kinds[int(rng.integers(len(kinds)))]
         of_kind = self._pictures.get(kind)
         if of_kind is None:

@@ -25,7 +25,7 @@ from medreasoner_infer.reasoners.weights import weights_sha256
 from ..phantom.scanner import sample_image
 from ..required import command_line
 from .modelling import IMAGE_ENCODING
-from .pictures import PHANTOM_KINDS, drawn, phantom_picture, training_pictures
+from .pictures import drawn, phantom_kinds, phantom_picture, training_pictures
 from .samples import AT_FINDING_SHARE, SIZE_PX
 
 SEED = 970_000
@@ -53,11 +53,12 @@ def training_views(real_data: Path | None) -> Iterator[tuple[str, NDArray[np.uin
     rng = np.random.default_rng(SEED)
     for _ in range(TORSOS):
         yield TORSO, sample_image(rng, SIZE_PX, AT_FINDING_SHARE).grey
-    for modality in PHANTOM_KINDS:
+    real = () if real_data is None else training_pictures(real_data)
+    modalities = sorted({picture.modality for picture in real})
+    for modality in phantom_kinds(modalities):
         for _ in range(PHANTOMS):
             yield modality, drawn(phantom_picture(modality, rng), SIZE_PX, rng)[0]
-    real = () if real_data is None else training_pictures(real_data)
-    for modality in sorted({picture.modality for picture in real}):
+    for modality in modalities:
         pictures = [picture for picture in real if picture.modality == modality]
         for number in range(CROPS):
             yield modality, drawn(pictures[number % len(pictures)], SIZE_PX, rng)[0]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -77,6 +78,11 @@ def pictures(real_data: Path, rows: list[dict]) -> tuple[Picture, ...]:
 def target_of(label: str) -> str:
     """Target of the vocabulary for a label of the manifest, with its side."""
     return SIDED.get(label, REAL_LABELS[label])
+
+
+def phantom_kinds(real: Collection[str]) -> tuple[str, ...]:
+    """The kinds that phantoms are shown of beside real pictures of the kinds ``real``."""
+    return tuple(kind for kind in (*PHANTOM_KINDS, *STAND_IN_KINDS) if kind not in real)
 
 
 def phantom_picture(modality: str, rng: np.random.Generator) -> Picture:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from medreasoner_infer.atomic import replacing
 from medreasoner_infer.doubt_record import GOOD_DICE, Doubt
+from medreasoner_infer.earlier_files import is_json_with
 from medreasoner_infer.imaging import (
     OverlayContent,
     SliceMapping,
@@ -28,6 +30,13 @@ from medreasoner_infer.imaging import (
 from medreasoner_infer.reasoners.calibration import UNCERTAIN_BELOW
 from medreasoner_infer.result import Inference
 from medreasoner_infer.types import XY
+
+SUMMARY_NAME = "answers.json"
+_SUMMARY_KEYS = ("question", "answers")
+_RESULT_KEYS = ("schema_version", "slice_choice", "timings_s")  # of every version
+_NAMES = re.compile(
+    r"(answer|mask|overlay|agreement)(?P<suffix>|_\d+|_current|_prior)\.(json|nii\.gz|png)"
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,24 @@ def write_result(
     )
 
 
+def foreign_files(folder: Path) -> tuple[Path, ...]:
+    """Files that are named as those of a result or its summary are, and belong to none."""
+    if not folder.is_dir():
+        return ()
+    return tuple(
+        file
+        for file in sorted(folder.iterdir())
+        if ((named := _NAMES.fullmatch(file.name)) and not _is_result(folder, named["suffix"]))
+        or (file.name == SUMMARY_NAME and not is_json_with(file, _SUMMARY_KEYS))
+    )
+
+
+def _is_result(folder: Path, suffix: str) -> bool:
+    """Whether the answer is there to which files of this suffix belong."""
+    answer = folder / f"answer{suffix}.json"
+    return answer.is_file() and is_json_with(answer, _RESULT_KEYS)
+
+
 def write_summary(question: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Write ``answers.json``: a question that was several, and what each of them led to.
 
@@ -115,8 +142,8 @@ def write_summary(question: str, rows: Sequence[Mapping[str, Any]], folder: Path
             ``overlay``.
         folder: where the files are.
     """
-    summary = folder / "answers.json"
-    _write_json(summary, {"question": question, "answers": list(rows)})
+    summary = folder / SUMMARY_NAME
+    _write_json(summary, dict(zip(_SUMMARY_KEYS, (question, list(rows)), strict=True)))
     return summary
 
 

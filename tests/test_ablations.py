@@ -135,6 +135,16 @@ def test_without_held_out_super_categories_there_is_one_part() -> None:
 
 
 @pytest.mark.slow
+def test_a_folder_that_holds_something_else_is_no_ablation_s(tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    notes = tmp_path / "out" / "table.md"
+    notes.write_text("mine")
+    ablation = Ablation(AblationConfig(data="data", arms={"a": {}}), tmp_path, tmp_path / "out")
+    with pytest.raises(AblationConfigError, match="Give a new folder"):
+        run_ablation(ablation, lambda _: pytest.fail("trained"), lambda _: lambda done, total: None)
+    assert [path.read_text() for path in notes.parent.iterdir()] == ["mine"]
+
+
 def test_an_ablation_goes_on_where_it_ended(tmp_path) -> None:
     """Real trainings of two steps with a model of 0.1 M parameters."""
     pytest.importorskip("trl")

@@ -6,13 +6,15 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+import typer
 from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
@@ -26,6 +28,7 @@ from medreasoner_infer.pipeline import Pipeline
 from medreasoner_infer.reasoners.weights import locate_model
 from medreasoner_infer.segmenters.loading import find_files
 from monailabel_app.cli import main
+from monailabel_app.cli.app import app
 from monailabel_app.cli.places import usable_folder
 from monailabel_app.cli.quickstart_study import CtGrid, write_ct_series
 from monailabel_app.common.start_faults import tell_start_faults
@@ -140,6 +143,75 @@ def test_a_folder_that_cannot_be_made_is_told_before_any_work(
     assert ended.status == 2
     assert "cannot be written" in ended.err
     assert not Path("below").exists()
+
+
+# What each command that makes its results anew would write, and how it is called.
+WRITES = {
+    "ask": (("ask", "liver.png", "Where?"), "--out", "work/mask.png"),
+    "segment": (("segment", "liver.png", "--box", "0,0,3,3"), "--out", "work/answer.json"),
+    "prior": (
+        ("prior", "studies/a.nii.gz", "studies/a.nii.gz", "Where?"), "--out", "work/change.json",
+    ),
+    "demo": (("demo", "--studies", "studies"), "--out", "work/overlay_1.png"),
+    "history": (("history", "1.2.3", "--studies", "studies"), "--out", "work/mask_1.nii.gz"),
+    "audit": (("audit", "--studies", "studies"), "--out", "work/answers.csv"),
+    "compare": (("compare", "studies", "studies"), "--out", "work"),
+    "compare --html": (("compare", "studies", "studies"), "--html", "work"),
+    "robustness": (("robustness", "studies/a.nii.gz", "liver"), "--out", "work"),
+    "train": (("train", "--dry-run"), "--out", "work.json"),
+    "train, a table": (("train", "--dry-run"), "--out", "work.md"),
+    "dataset check": (("dataset", "check", "studies"), "--out", "work"),
+    "dataset review": (("dataset", "review", "studies"), "--export", "work"),
+    "dataset review --page": (("dataset", "review", "studies"), "--page", "work"),
+}  # fmt: skip
+# What is new, or goes on with its own run, and refuses all else by its own tests.
+NEW = {
+    "ablate": "tests/test_ablations.py",
+    "backup": "tests/test_backup.py",
+    "batch": "tests/test_batch.py",
+    "dataset build": "tests/test_dataset_cli.py",
+    "dataset convert": "tests/test_dataset_cli.py",
+    "dataset review": "tests/test_dataset_cli.py",
+    "evaluate": "tests/test_evaluation.py",
+    "export": "tests/test_export.py",
+    "models merge": "tests/test_merge.py",
+    "train": "tests/test_train_cli.py",
+}
+
+
+def test_every_command_that_is_told_where_to_write_is_one_of_these() -> None:
+    def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+        yield name, command
+        for word, below in getattr(command, "commands", {}).items():
+            yield from commands(below, f"{name} {word}".strip())
+
+    told = {
+        (name, option)
+        for name, command in commands(typer.main.get_command(app))
+        for parameter in command.params
+        for option in parameter.opts
+        if option in ("--out", "--html", "--page", "--export")
+    }
+    called = {
+        (next(name for name, _ in told if " ".join(words).startswith(name) and name), option)
+        for words, option, _ in WRITES.values()
+    }
+    assert told == called | {(name, "--out") for name in NEW}
+
+
+@pytest.mark.parametrize("case", WRITES)
+def test_no_command_replaces_a_file_that_it_did_not_make(medreasoner, monkeypatch, case) -> None:
+    """Told before any work, so that neither a mask drawn by hand nor notes are lost unasked."""
+    monkeypatch.setattr(Pipeline, "from_registry", lambda *_, **__: pytest.fail("worked"))
+    words, option, place = WRITES[case]
+    file = Path(place)
+    file.parent.mkdir(exist_ok=True)
+    for content in (b"by hand", b"{}", b"[1]", b"\xff\x00"):
+        file.write_bytes(content)
+        ended = medreasoner(*words, option, file.parts[0])
+        assert (ended.status, file.read_bytes()) == (2, content)
+        assert f"{file} is there already" in ended.err
+        assert "--overwrite" in ended.err
 
 
 def test_nobody_sees_that_a_folder_was_tried(tmp_path) -> None:

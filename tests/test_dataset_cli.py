@@ -19,6 +19,7 @@ from support.labelled_images import labelled_folder
 from typer.testing import CliRunner
 
 from medreasoner_infer.errors import MedReasonerError
+from medreasoner_training.samples import DatasetFolderError
 from monailabel_app.cli.app import app
 from monailabel_app.export.questions.settings import (
     QueryWriterSettingsError,
@@ -69,6 +70,34 @@ def test_a_review_s_page_is_made_anew_and_no_other_file_is_replaced(folder, tmp_
     assert (refused.exit_code, note.read_text()) == (2, "<html>mine</html>")
     assert run("review", data, "--page", note, "--overwrite").exit_code == 0
     assert note.read_text() == page.read_text()
+
+
+def test_a_data_set_is_written_into_a_new_folder_only(folder, tmp_path) -> None:
+    data, table, full = tmp_path / "set", tmp_path / "review.csv", tmp_path / "full"
+    assert run("build", folder, "--out", data, "--implicit", 1, "--languages", "en").exit_code == 0
+    assert run("review", data, "--export", table).exit_code == 0
+    full.mkdir()
+    (full / "questions.csv").write_text("mine")
+    for command in (
+        ("build", folder, "--implicit", 1, "--languages", "en"),
+        ("convert", data, "--to", "pictures"),
+        ("review", data, "--import", table),
+    ):
+        with pytest.raises(DatasetFolderError, match="new folder"):
+            run(*command, "--out", full)
+    assert [path.name for path in full.iterdir()] == ["questions.csv"]
+    assert (full / "questions.csv").read_text() == "mine"
+
+
+def test_a_check_s_report_is_made_anew_and_no_other_file_is_replaced(folder, tmp_path) -> None:
+    report, note = tmp_path / "check.json", tmp_path / "note.json"
+    for _ in range(2):
+        assert run("check", folder, "--out", report).exit_code in (0, 1)
+    note.write_text('{"rows": 1}')
+    refused = run("check", folder, "--out", note)
+    assert (refused.exit_code, note.read_text()) == (2, '{"rows": 1}')
+    run("check", folder, "--out", note, "--overwrite")
+    assert note.read_text() == report.read_text()
 
 
 def test_options_that_do_not_go_together_are_refused(folder, tmp_path) -> None:

@@ -15,7 +15,7 @@ from support.bright import BRIGHT_IJK, SHAPE_IJK
 from medreasoner_infer.doubt_record import Doubt, DoubtfulSlice, NamedReading
 from medreasoner_infer.imaging import Plane, Volume
 from medreasoner_infer.imaging.overlay_figure import overlay_figure
-from medreasoner_infer.output import overlay_content, write_result
+from medreasoner_infer.output import foreign_files, overlay_content, write_result, write_summary
 
 DOUBT = Doubt(
     readings=4,
@@ -53,6 +53,24 @@ def test_the_agreement_is_written_in_per_cent_on_the_grid_of_the_image(doubted, 
     np.testing.assert_allclose(agreement.affine, mask.affine)
     np.testing.assert_array_equal(np.asarray(agreement.dataobj), counts * 25)
     assert len(write_result(result, result.mask_ijk, volume, folder).paths) == 3
+
+
+def test_files_are_foreign_that_no_answer_lies_beside(doubted, tmp_path):
+    result, volume, counts = doubted
+    for suffix in ("", "_1", "_prior"):
+        write_result(result, result.mask_ijk, volume, tmp_path, readings_ijk=counts, suffix=suffix)
+    write_summary("Where?", [], tmp_path)
+    for name in ("mask_of_mine.nii.gz", "mask_1.txt", "mask_a.png"):
+        (tmp_path / name).touch()
+    assert foreign_files(tmp_path) == ()
+    (tmp_path / "answer_1.json").write_text('{"answer": "mine"}')
+    (tmp_path / "answers.json").write_text("[]")
+    (tmp_path / "mask_2.png").touch()
+    assert [path.name for path in foreign_files(tmp_path)] == [
+        "agreement_1.nii.gz", "answer_1.json", "answers.json", "mask_1.nii.gz", "mask_2.png",
+        "overlay_1.png",
+    ]  # fmt: skip
+    assert foreign_files(tmp_path / "nowhere") == ()
 
 
 def test_a_result_without_doubt_leaves_no_agreement_of_the_one_before(doubted, tmp_path):

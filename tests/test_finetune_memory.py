@@ -260,6 +260,10 @@ def test_a_dry_run_of_a_folder_writes_its_json_and_nothing_else(tmp_path):
     told = json.loads((tmp_path / "found.json").read_text())
     assert told["passed"]
     assert told["prompt_is_counted"]
+    (tmp_path / "found.json").write_text("mine")
+    refused = command(folder, "--dry-run", "--out", tmp_path / "found.json")
+    assert (refused.exit_code, (tmp_path / "found.json").read_text()) == (1, "mine")
+    assert "--overwrite" in refused.output
     assert told["completion_tokens"] == 64
     data = next(each for each in told["findings"] if each["what"] == "data")
     assert data["sentence"] == "3 rows to learn from, 2 that validate."

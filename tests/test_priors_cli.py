@@ -60,6 +60,7 @@ def test_the_table_is_printed_and_all_files_are_written(run, tmp_path) -> None:
     assert change["change"]["kind"] == "larger"
     assert change["prior_date"] == "20250301"
     assert pydicom.dcmread(tmp_path / "out" / "report.dcm").Modality == "SR"
+    assert run(tmp_path / "current", tmp_path / "prior", "--dicom").exit_code == 0  # once more
 
 
 def test_files_that_tell_no_patient_need_the_users_word(run, tmp_path) -> None:

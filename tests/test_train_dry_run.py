@@ -65,3 +65,17 @@ def test_a_table_for_a_document_is_written_by_its_ending(tmp_path):
     assert lines[0] == "|  | answering, GB | learning, GB | reckoned as |"
     assert lines[-1].startswith("| together | ")
     assert lines[-1].endswith(" | of 24 GB |")
+
+
+@pytest.mark.parametrize("name", ["found.json", "found.md"])
+def test_a_dry_run_s_file_is_made_anew_and_no_other_is_replaced(tmp_path, name):
+    out = tmp_path / name
+    assert [train("--config", "gpu_24gb", "--out", out).exit_code for _ in range(2)] == [0, 0]
+    found = out.read_bytes()
+    for other in (b"", b"# Notes", b"[1]", b'{"model": "mine"}'):
+        out.write_bytes(other)
+        refused = train("--config", "gpu_24gb", "--out", out)
+        assert (refused.exit_code, out.read_bytes()) == (2, other)
+        assert "--overwrite" in refused.output
+    assert train("--config", "gpu_24gb", "--out", out, "--overwrite").exit_code == 0
+    assert out.read_bytes() == found

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from medreasoner_infer.atomic import replacing
 from medreasoner_infer.change import VERDICT_WORDS, Alignment, Change, SizeChange, signed
+from medreasoner_infer.earlier_files import is_json_with
 from medreasoner_infer.imaging import Volume
 from medreasoner_infer.imaging.side_by_side import SideBySide, write_side_by_side
 from medreasoner_infer.output import overlay_content, write_result
 from medreasoner_infer.priors.comparing import Comparison
 
+CHANGE_NAME, PICTURE_NAME = "change.json", "side_by_side.png"
 HEADINGS = ("", "prior", "current", "change", "")
 _NOT_KNOWN = "–"
 _METHOD_WORDS = {
@@ -82,14 +84,21 @@ def write_comparison(
         *write_result(now, now.mask_ijk, current, folder, suffix="_current").paths,
         *write_result(then, then.mask_ijk, prior, folder, suffix="_prior").paths,
     ]
-    told = folder / "change.json"
+    told = folder / CHANGE_NAME
     with replacing(told, ".json") as unfinished:
         text = json.dumps(asdict(comparison.told), indent=2, ensure_ascii=False)
         unfinished.write_text(text + "\n", encoding="utf-8")
-    picture = write_side_by_side(
-        side_by_side(comparison, current, prior), folder / "side_by_side.png"
-    )
+    picture = write_side_by_side(side_by_side(comparison, current, prior), folder / PICTURE_NAME)
     return [*paths, told, picture]
+
+
+def is_change(file: Path) -> bool:
+    """Whether a file is the ``change.json`` of a comparison.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return is_json_with(file, ("change", "alignment"))
 
 
 def side_by_side(comparison: Comparison, current: Volume, prior: Volume) -> SideBySide:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from medreasoner_training.pages import write_page
+from medreasoner_training.pages import page_maker, write_page
 from monailabel_app.audit.collecting import Audit
 from monailabel_app.audit.control import (
     LEAST_ANSWERS,
@@ -17,6 +17,7 @@ from monailabel_app.audit.drawing import draw_chart
 from monailabel_app.audit.figures import GROUPINGS, MEASURES, Group, changes_of_weights, grouped
 
 PAGE_NAME = "audit.html"
+_MAKER = "medreasoner audit"
 
 
 def write_audit_page(
@@ -55,6 +56,15 @@ def write_audit_page(
     }
     write_page(__package__, PAGE_NAME, path, values, private=True)
     return path
+
+
+def is_audit_page(file: Path) -> bool:
+    """Whether a file is the page of an audit.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return page_maker(file) == _MAKER
 
 
 def shown_share(value: float | None) -> str:

@@ -10,10 +10,12 @@ from pathlib import Path
 from medreasoner_infer.models.store import ReasonerStore
 from monailabel_app.audit.collecting import Audit
 from monailabel_app.audit.control import ControlChart
-from monailabel_app.audit.page import write_audit_page
-from monailabel_app.audit.site_card import site_card, write_site_card
-from monailabel_app.audit.tables import Told, write_answers, write_weeks
+from monailabel_app.audit.page import PAGE_NAME, write_audit_page
+from monailabel_app.audit.site_card import CARD_NAME, CARD_PAGE, site_card, write_site_card
+from monailabel_app.audit.tables import ANSWERS_NAME, WEEKS_NAME, Told, write_answers, write_weeks
 from monailabel_app.store.reading import Wanted
+
+REPORT_NAMES = (PAGE_NAME, ANSWERS_NAME, WEEKS_NAME, CARD_NAME, CARD_PAGE)
 
 
 def wanted_days(

@@ -35,6 +35,7 @@ from monailabel_app.cli.options import (
     parse_point,
     parse_position,
 )
+from monailabel_app.cli.places import OverwriteOption, replaceable_answers
 
 if TYPE_CHECKING:
     from medreasoner_infer.imaging import Volume
@@ -84,6 +85,7 @@ def ask(
         ),
     ] = None,
     out: OutOption = Path("medreasoner_output"),
+    overwrite: OverwriteOption = False,
     reasoner: ReasonerOption = DEFAULT_MODEL,
     segmenter: SegmenterOption = DEFAULT_MODEL,
     reasoner_url: ReasonerUrlOption = None,
@@ -99,7 +101,10 @@ def ask(
     voxel lies in the target. A list of targets is asked one by one: answer_1.json and so on,
     listed in answers.json. So are the questions of a dialogue: "where is the spleen?" --then "how
     large is it?".
+
+    Files of an earlier answer are replaced, any other of these names only with --overwrite.
     """
+    replaceable_answers(out, overwrite)
     before = None if about is None else read_before(about)
     if then:
         require_dialogue([question, *then])
@@ -216,12 +221,14 @@ def segment(
         bool, typer.Option("--propagate", help="Carry the mask through the volume.")
     ] = False,
     out: OutOption = Path("medreasoner_output"),
+    overwrite: OverwriteOption = False,
     segmenter: SegmenterOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
     modality: ModalityOption = None,
     series: SeriesOption = None,
 ) -> None:
-    """Run the segmenter alone from a box and points; writes the same files as ask."""
+    """Run the segmenter alone from a box and points; writes, and replaces, as ask does."""
+    replaceable_answers(out, overwrite)
     positive = [parse_point(text, "--point") for text in point or ()]
     negative = [parse_point(text, "--background") for text in background or ()]
     prompt = SlicePrompt(

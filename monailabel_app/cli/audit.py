@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monailabel_app.cli.options import RecordsDatabaseOption, RecordsOption
-from monailabel_app.cli.places import usable_folder
+from monailabel_app.cli.places import OverwriteOption, replaceable_in, usable_folder
 from monailabel_app.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -59,16 +59,20 @@ def audit(
     ] = False,
     records: RecordsOption = None,
     records_database: RecordsDatabaseOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Count a site's answers by target and weights, and chart by weeks how readers judge them.
 
     Writes audit.html, answers.csv, weeks.csv, and the site's model card as site_card.md and .html.
+    Files of an earlier audit are replaced, any other of these names only with --overwrite.
     Exit status: 1 where no answer is recorded that is asked for.
     """
     from monailabel_app.audit.figures import charts as charts_of
-    from monailabel_app.audit.report import wanted_days, write_report
+    from monailabel_app.audit.page import is_audit_page
+    from monailabel_app.audit.report import REPORT_NAMES, wanted_days, write_report
     from monailabel_app.audit.tables import Told
 
+    replaceable_in(out, REPORT_NAMES, overwrite, is_audit_page)
     days = [None if day is None else day.date() for day in (since, until)]
     wanted = wanted_days(study, model, *days)
     console = Console()

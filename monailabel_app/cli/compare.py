@@ -85,13 +85,10 @@ def compare(
 
 def _is_comparison(file: Path) -> bool:
     """Whether a file is what ``--out`` wrote before."""
+    from medreasoner_infer.earlier_files import is_json_with
     from medreasoner_training.evaluation.comparing import Compared
 
-    try:
-        values = json.loads(file.read_bytes())
-    except ValueError:
-        return False
-    return isinstance(values, dict) and set(values) == {each.name for each in fields(Compared)}
+    return is_json_with(file, {each.name for each in fields(Compared)})
 
 
 def _write_page(

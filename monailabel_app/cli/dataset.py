@@ -112,11 +112,17 @@ def check(
     out: Annotated[
         Path | None, typer.Option(help="File for the report as JSON.", callback=usable_file)
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Check every row and count what is there; the exit status is 1 if a row has a fault."""
+    """Check every row and count what is there; the exit status is 1 if a row has a fault.
+
+    A report of an earlier check is replaced, any other file only with --overwrite.
+    """
     from medreasoner_training.dataset import check_dataset, write_check
+    from medreasoner_training.dataset.checking import is_check
     from medreasoner_training.evaluation import open_rows
 
+    replaceable(out, "--out", overwrite, is_check)
     source = open_rows(data, questions=questions, split="all")
     with shown_progress(console, "Rows") as on_row:
         report = check_dataset(source, all_implicit=all_implicit, on_row=on_row)

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from medreasoner_infer.types import OUTCOME_WORDS
-from monailabel_app.cli.places import usable_folder
+from monailabel_app.cli.places import OverwriteOption, replaceable_answers, usable_folder
 from monailabel_app.cli.tour import (
     DEFAULT_QUESTIONS,
     DemoAnswer,
@@ -47,9 +47,14 @@ def demo(
             callback=usable_folder,
         ),
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Start the server on a study, ask it three questions, show the answers."""
+    """Start the server on a study, ask it three questions, show the answers.
+
+    Files of an earlier answer are replaced, any other of these names only with --overwrite.
+    """
     out = out or (DEMO_OUT if studies is None else OWN_OUT)
+    replaceable_answers(out, overwrite)
     if studies is None:
         studies = DEMO_STUDIES
         with console.status("Generating a CT study"):

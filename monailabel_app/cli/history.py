@@ -14,7 +14,7 @@ from rich.text import Text
 
 from medreasoner_infer.types import OUTCOME_WORDS
 from monailabel_app.cli.options import RecordsOption
-from monailabel_app.cli.places import usable_folder
+from monailabel_app.cli.places import OverwriteOption, replaceable_answers, usable_folder
 
 if TYPE_CHECKING:
     from monailabel_app.dicom.archive import ResultArchive
@@ -35,13 +35,16 @@ def history(
         ),
     ] = None,
     records: RecordsOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """List what was asked about a study and what readers made of it; redraw it with --out.
 
+    Files of an earlier answer are replaced, any other of these names only with --overwrite.
     Exit status: 1 where the archive holds no record of the study, or one that cannot be read.
     """
     from monailabel_app.dicom.history import read_record
 
+    replaceable_answers(out, overwrite)
     found = read_record(_archive(studies, records), study)
     console = Console()
     _show(found, console)

@@ -6,13 +6,15 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+from medreasoner_infer.earlier_files import WouldReplaceError, require_replaceable
 
 _PROBE_BYTES = 4096
 OverwriteOption = Annotated[
@@ -92,17 +94,47 @@ def replaceable(
     Raises:
         typer.BadParameter: a file is there that the command did not make, or that cannot be read.
     """
-    if file is None or overwrite or not os.path.lexists(file):
+    if file is None:
         return
     try:
-        ours = is_ours is not None and is_ours(file)
-    except OSError:
-        ours = False
-    if not ours:
-        said = "is there already and may be somebody's work"
-        raise typer.BadParameter(
-            f"{file} {said}; give another name, or replace it with --overwrite", param_hint=option
-        )
+        require_replaceable(file, is_ours, overwrite=overwrite)
+    except WouldReplaceError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def replaceable_in(
+    folder: Path, names: Iterable[str], overwrite: bool, is_ours: Callable[[Path], bool]
+) -> None:
+    """Check, before any work, that a folder holds no files of these names of somebody else.
+
+    Args:
+        folder: that will be written into.
+        names: of the files.
+        overwrite: whether the replacement was asked for.
+        is_ours: whether the first of them is one that the same command makes anew; the others are
+            then its own as well.
+
+    Raises:
+        typer.BadParameter: a file is there that the command did not make, or that cannot be read.
+    """
+    mark, *others = (folder / name for name in names)
+    replaceable(mark, "--out", overwrite, is_ours)
+    for file in others:
+        replaceable(file, "--out", overwrite, lambda _: mark.is_file())
+
+
+def replaceable_answers(folder: Path | None, overwrite: bool) -> None:
+    """Check, before any work, that a folder for answers holds no such files of somebody else.
+
+    Raises:
+        typer.BadParameter: one is named as an answer's files are, and no answer lies beside it.
+    """
+    if folder is None:
+        return
+    from medreasoner_infer.output import foreign_files
+
+    for file in foreign_files(folder):
+        replaceable(file, "--out", overwrite)
 
 
 def folder_of_records(folder: Path | None) -> Path | None:

@@ -27,12 +27,14 @@ from monailabel_app.cli.options import (
     WindowOption,
     parse_position,
 )
+from monailabel_app.cli.places import OverwriteOption, replaceable_answers, replaceable_in
 
 if TYPE_CHECKING:
     from medreasoner_infer.priors import Comparison, Examination
     from monailabel_app.dicom.source import SourceSeries
 
 console = Console()
+_DICOM_NAMES = ("report.dcm", "segmentation_current.dcm", "segmentation_prior.dcm")
 _IMAGE = "NIfTI, NRRD, MHA, a DICOM file or series folder."
 
 
@@ -65,6 +67,7 @@ def prior(
         typer.Option("--dicom", help="Write the report and both masks as DICOM, too."),
     ] = False,
     out: OutOption = Path("medreasoner_output"),
+    overwrite: OverwriteOption = False,
     reasoner: ReasonerOption = DEFAULT_MODEL,
     segmenter: SegmenterOption = DEFAULT_MODEL,
     reasoner_url: ReasonerUrlOption = None,
@@ -77,12 +80,20 @@ def prior(
 ) -> None:
     """Ask CURRENT and PRIOR the same question, and tell what has changed between them.
 
-    Writes both answers with masks, change.json and side_by_side.png.
+    Writes both answers with masks, change.json and side_by_side.png. Files of an earlier comparison
+    are replaced, any other of these names only with --overwrite.
     """
     from medreasoner_infer.pipeline import Pipeline
     from medreasoner_infer.priors import compare
-    from medreasoner_infer.priors.telling import write_comparison
+    from medreasoner_infer.priors.telling import (
+        CHANGE_NAME,
+        PICTURE_NAME,
+        is_change,
+        write_comparison,
+    )
 
+    replaceable_answers(out, overwrite)
+    replaceable_in(out, (CHANGE_NAME, PICTURE_NAME, *_DICOM_NAMES), overwrite, is_change)
     position_lps_mm = None if position is None else parse_position(position, "--position")
     selection = SliceSelection(plane, slice_index, position_lps_mm, window)
     request = AskRequest(question, selection, propagate=True, samples=samples)

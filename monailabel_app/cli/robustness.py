@@ -24,7 +24,7 @@ from monailabel_app.cli.options import (
     SliceOption,
     WindowOption,
 )
-from monailabel_app.cli.places import usable_file
+from monailabel_app.cli.places import OverwriteOption, replaceable, usable_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from medreasoner_training.robustness import KindSummary, Varied
 
 console = Console()
+_REPORT_KEYS = ("reasoner", "slice_index", "answers")
 
 
 def robustness(
@@ -53,8 +54,13 @@ def robustness(
         Path | None,
         typer.Option(help="Write every answer to this JSON file.", callback=usable_file),
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Ask for one target in other words, languages and windows, shifted and mirrored; compare."""
+    """Ask for one target in other words, languages and windows, shifted and mirrored; compare.
+
+    A JSON file of an earlier run is replaced, any other file only with --overwrite.
+    """
+    from medreasoner_infer.earlier_files import is_json_with
     from medreasoner_infer.hooks import NO_HOOKS
     from medreasoner_infer.imaging import choose_window, load_volume
     from medreasoner_infer.language import unsided
@@ -74,6 +80,7 @@ def robustness(
         varied_answers,
     )
 
+    replaceable(out, "--out", overwrite, lambda file: is_json_with(file, _REPORT_KEYS))
     unsided(target)  # before anything is loaded
     volume = load_volume(image, modality=modality, series_uid=series)
     selection = SliceSelection(plane, slice_index, window=window)
@@ -109,10 +116,7 @@ def _show(kinds: Sequence[KindSummary]) -> None:
 def _write(answers: Sequence[Varied], identity: ModelIdentity, index: int, out: Path) -> None:
     from medreasoner_infer.atomic import write_durably
 
-    report = {
-        "reasoner": asdict(identity),
-        "slice_index": index,
-        "answers": [asdict(answer) for answer in answers],
-    }
+    values = (asdict(identity), index, [asdict(answer) for answer in answers])
+    report = dict(zip(_REPORT_KEYS, values, strict=True))
     write_durably(out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     console.print(Text(f"wrote {out}"), soft_wrap=True)

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import subprocess  # nosec B404 # starts our own server
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,16 +173,15 @@ def answer_questions(
     from medreasoner_infer.imaging import load_volume
     from medreasoner_infer.output import write_result
 
-    work_folder = out / "work"
-    work_folder.mkdir(parents=True, exist_ok=True)
-    client = DemoClient(url, work_folder)
-    image_id = client.first_image()
-    volume = load_volume(client.download(image_id))
-    for number, question in enumerate(questions, start=1):
-        start = time.perf_counter()
-        inference, mask_path = client.ask(image_id, question)
-        seconds = time.perf_counter() - start
-        mask_ijk = np.asarray(nibabel.Nifti1Image.from_filename(mask_path).dataobj).astype(np.uint8)
-        files = write_result(inference, mask_ijk, volume, out, suffix=f"_{number}")
-        yield DemoAnswer(question, inference, files.paths, seconds)
-    shutil.rmtree(work_folder)
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=out) as work_folder:
+        client = DemoClient(url, Path(work_folder))
+        image_id = client.first_image()
+        volume = load_volume(client.download(image_id))
+        for number, question in enumerate(questions, start=1):
+            start = time.perf_counter()
+            inference, mask_path = client.ask(image_id, question)
+            seconds = time.perf_counter() - start
+            label = nibabel.Nifti1Image.from_filename(mask_path)
+            mask_ijk = np.asarray(label.dataobj).astype(np.uint8)
+            files = write_result(inference, mask_ijk, volume, out, suffix=f"_{number}")
+            yield DemoAnswer(question, inference, files.paths, seconds)

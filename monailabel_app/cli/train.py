@@ -14,7 +14,7 @@ from rich.text import Text
 
 from monailabel_app.cli.dry_run import LearntData, reckoned
 from monailabel_app.cli.options import RecordsOption
-from monailabel_app.cli.places import usable_file, usable_folder
+from monailabel_app.cli.places import replaceable, usable_file, usable_folder
 from monailabel_app.cli.train_dataset import DatasetTraining, method_changes, summary_of
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ def train(
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the last training.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the running training.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that no dry run made.")
+    ] = False,
 ) -> None:
     """Fine-tune the reasoner on what readers approved; a gate decides whether it goes live.
 
@@ -104,7 +107,10 @@ def train(
     Exit status: 0 promoted or finished, 1 failed, 3 refused by the gate, 4 stopped.
     """
     if dry_run:
+        from medreasoner_training.finetune.dry_run_table import is_dry_run
+
         usable_file(run)
+        replaceable(run, "--out", overwrite, is_dry_run)
         data = LearntData(dataset, questions, split, val_share)
         raise typer.Exit(reckoned(_changed(config, change, method)[1], data, gpu_gb, gpus, run))
     usable_folder(run)

@@ -152,6 +152,10 @@ def _require_same(ablation: Ablation) -> None:
                 f"The folder holds an ablation with other {' and '.join(refused)}. Restore the "
                 "file, or give a new folder; arms and seeds may be added."
             )
+    elif any(ablation.out.iterdir()):
+        raise AblationConfigError(
+            "The output folder holds something that is no ablation. Give a new folder."
+        )
     write_durably(path, json.dumps(asdict(now), indent=1) + "\n")
 
 

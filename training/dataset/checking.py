@@ -7,12 +7,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from medreasoner_infer.atomic import write_durably
+from medreasoner_infer.earlier_files import is_json_with
 from medreasoner_training.dataset.checks import (
     NO_LICENCE,
     NO_SPLIT,
@@ -113,6 +114,15 @@ def check_dataset(
 def write_check(report: CheckReport, path: Path) -> None:
     """Write the report as JSON, whole or not at all."""
     write_durably(path, report.to_json())
+
+
+def is_check(path: Path) -> bool:
+    """Whether a file is what :func:`write_check` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return is_json_with(path, {each.name for each in fields(CheckReport)})
 
 
 def checkable(row: EvaluationRow, case: Case, *, all_implicit: bool = False) -> Checkable:

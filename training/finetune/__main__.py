@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from medreasoner_infer.earlier_files import require_replaceable
 from medreasoner_infer.errors import MedReasonerError
 from medreasoner_training.finetune.config import CONFIG_FILE, read_config
 from medreasoner_training.finetune.progress import read_progress
@@ -33,10 +34,13 @@ def main(
     out: Annotated[
         Path | None, typer.Option(help="File of a dry run: JSON, or with .md a table.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that no dry run made.")
+    ] = False,
 ) -> None:
     """Fine-tune, compare and promote the site's reasoner, or resume that."""
     if dry_run:
-        raise typer.Exit(_dry_run(run_dir.resolve(), gpu_gb, gpus, out))
+        raise typer.Exit(_dry_run(run_dir.resolve(), gpu_gb, gpus, out, overwrite))
     from medreasoner_training.finetune.run import run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -45,11 +49,15 @@ def main(
     raise typer.Exit(code)
 
 
-def _dry_run(run_dir: Path, gpu_gb: float | None, gpus: int, out: Path | None) -> int:
+def _dry_run(
+    run_dir: Path, gpu_gb: float | None, gpus: int, out: Path | None, overwrite: bool
+) -> int:
     from medreasoner_training.finetune.dry_run import dry_run_of
-    from medreasoner_training.finetune.dry_run_table import show
+    from medreasoner_training.finetune.dry_run_table import is_dry_run, show
 
     try:
+        if out is not None:
+            require_replaceable(out, is_dry_run, overwrite=overwrite)
         config = read_config(run_dir / CONFIG_FILE)
         return show(dry_run_of(run_dir, config, gpu_gb=gpu_gb, gpus=gpus), out)
     except MedReasonerError as error:

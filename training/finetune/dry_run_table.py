@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medreasoner_infer.atomic import write_durably
+from medreasoner_infer.earlier_files import is_json_with
 from medreasoner_training.finetune.memory.estimate import Phase
 
 if TYPE_CHECKING:
@@ -83,6 +84,17 @@ def show(found: DryRun, out: Path | None = None) -> int:
     return 0 if found.passed else 1
 
 
+def is_dry_run(file: Path) -> bool:
+    """Whether a file is what :func:`show` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if file.suffix == ".md":
+        return file.read_bytes().startswith(f"{_markdown_row(_HEADS)}\n".encode())
+    return is_json_with(file, ("model", "prompt_tokens", "findings", "passed"))
+
+
 def as_json(found: DryRun) -> str:
     """Everything that was found."""
     return json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n"
@@ -90,5 +102,9 @@ def as_json(found: DryRun) -> str:
 
 def as_markdown(reckoning: Reckoning) -> str:
     """The table of one GPU for a document."""
-    rows = [("", *_HEADS[1:]), ("---", "---:", "---:", "---"), *memory_rows(reckoning)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    rows = [_HEADS, ("---", "---:", "---:", "---"), *memory_rows(reckoning)]
+    return "\n".join(map(_markdown_row, rows)) + "\n"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

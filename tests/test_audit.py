@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from matplotlib.dates import date2num
 from safetensors.numpy import save_file
 
 pytest.importorskip("monailabel")
@@ -31,6 +32,7 @@ from medreasoner_infer.request import SliceSelection
 from monailabel_app.audit.answers import OTHER_TARGET
 from monailabel_app.audit.collecting import collect
 from monailabel_app.audit.control import WeekSums, control_chart
+from monailabel_app.audit.drawing import chart_figure
 from monailabel_app.audit.figures import MEASURES, charts, weekly
 from monailabel_app.cli.app import app
 from monailabel_app.dicom.archive import FolderArchive
@@ -344,6 +346,29 @@ def test_too_few_weeks_fix_no_limits() -> None:
     chart = control_chart("share", shares([(15, 20)] * 11), baseline_weeks=12)
     assert chart.centre is None
     assert all(point.low is None for point in chart.points)
+
+
+@pytest.mark.parametrize(("baseline_weeks", "weeks"), [
+    (12, [(15, 20), (0, 9), (9, 10)]), (2, [(15, 20), (3, 4), (18, 20), (16, 20)]), (12, [(0, 26)]),
+])  # fmt: skip
+def test_weeks_with_few_answers_alone_are_hollow(baseline_weeks, weeks) -> None:
+    """As the page says, also while there are too few weeks for limits; no share is below 0."""
+    chart = control_chart("share", shares(weeks), baseline_weeks=baseline_weeks)
+    (axes,) = chart_figure(chart).axes
+    marked = [line for line in axes.lines if line.get_marker() == "o"]
+    hollow = {
+        float(day)
+        for line in marked
+        if line.get_markerfacecolor() == "white"
+        for day in line.get_xdata()
+    }
+    few = {date2num(point.week) for point in chart.points if point.n < 10}
+    assert hollow == few
+    assert sum(len(line.get_xdata()) for line in marked) == len(weeks)
+    low, high = axes.get_ylim()
+    assert -0.05 < low < high < 1.05
+    first, last = axes.get_xlim()
+    assert last - first < 100
 
 
 def test_a_site_whose_weeks_differ_has_wider_limits() -> None:

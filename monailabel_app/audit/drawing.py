@@ -8,17 +8,25 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from medreasoner_training.evaluation.drawing import as_png, new_figure
-from monailabel_app.audit.control import ChartPoint, ControlChart
+from monailabel_app.audit.control import LEAST_ANSWERS, ChartPoint, ControlChart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LINE, _LIMIT, _ALARM, _BASELINE = "#0d9488", "#5a6675", "#b91c1c", "#e8eef4"
 _HALF_WEEK = 3.5
+_MARGIN = 0.03
+_LEAST_DAYS = 84.0
 
 
 def draw_chart(chart: ControlChart, changes: Sequence[date] = ()) -> str:
-    """The weeks, the centre, the limits and what alarms.
+    """The picture of :func:`chart_figure`."""
+    return as_png(chart_figure(chart, changes))
+
+
+def chart_figure(chart: ControlChart, changes: Sequence[date] = ()) -> Figure:
+    """The weeks, the centre, the limits and what alarms; all figures are of 0 to 1.
 
     Weeks of the baseline lie on grey, those with too few answers are hollow, those at which a rule
     alarms are red.
@@ -41,15 +49,26 @@ def draw_chart(chart: ControlChart, changes: Sequence[date] = ()) -> str:
         _draw_limits(axes, chart.points)
     for week in changes:
         axes.axvline(_day(week), color=_LIMIT, linewidth=0.8, linestyle=":")
+    _frame(axes, chart.points)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    return as_png(figure)
+    return figure
+
+
+def _frame(axes: Axes, points: Sequence[ChartPoint]) -> None:
+    """No value that cannot be, and no years about a few weeks."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -_MARGIN), min(high, 1 + _MARGIN))
+    days = _days(points)
+    if days[-1] - days[0] < _LEAST_DAYS:
+        middle = (days[0] + days[-1]) / 2
+        axes.set_xlim(middle - _LEAST_DAYS / 2, middle + _LEAST_DAYS / 2)
 
 
 def _mark(axes: Axes, points: Sequence[ChartPoint]) -> None:
     kinds = (
-        ("o", _LINE, _LINE, [p for p in points if p.low is not None and not p.rules]),
-        ("o", "white", _LINE, [p for p in points if p.low is None]),
+        ("o", _LINE, _LINE, [p for p in points if p.n >= LEAST_ANSWERS and not p.rules]),
+        ("o", "white", _LINE, [p for p in points if p.n < LEAST_ANSWERS]),
         ("D", _ALARM, _ALARM, [p for p in points if p.rules]),
     )
     for marker, face, edge, shown in kinds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -228,7 +229,7 @@ def test_nothing_tells_who_it_was_unless_that_is_asked_for(site, tmp_path) -> No
     written = {path.name for path in silent.iterdir()}
     assert written == {"audit.html", "answers.csv", "weeks.csv", "site_card.md", "site_card.html"}
     for path in silent.iterdir():
-        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"base64,[\w+/=]+", "", path.read_text(encoding="utf-8"))  # pictures
         for secret in ("Doe", "4711", "jane", "dr-who", inference_id, "HYPERLINK"):
             assert secret not in text, (path.name, secret)
         assert path.stat().st_mode & 0o077 == 0

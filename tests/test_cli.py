@@ -143,6 +143,9 @@ def test_ask_tells_what_was_not_understood_from_what_is_not_present(
     monkeypatch.setattr(Pipeline, "from_registry", lambda *names, **options: Known())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mask.nii.gz").write_bytes(b"of an earlier question")
+    volume = load_volume(disc_image)
+    earlier = answered(volume, Plane.AXIAL, 2, np.ones(volume.shape_ijk, np.uint8))
+    (tmp_path / "out" / "answer.json").write_text(json.dumps(earlier.to_dict()))
     result = run("ask", disc_image, "The florb?", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     said = " ".join(result.output.split())

@@ -142,6 +142,19 @@ def test_rollback_and_history(store):
     assert "Misses the spleen." in told
 
 
+def test_history_tells_names_whole_on_a_narrow_terminal_too(store, monkeypatch):
+    """So that what is to be promoted can be copied from it."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "yet" in run("history").output
+    store.refuse("site-a", by="medreasoner_training.finetune", reasons=["Box IoU fell by 0.2."])
+    (event,) = store.history()
+    first, second = run("history").output.splitlines()
+    assert first == (
+        f"{event.at} refused site-a, then live: embedded; medreasoner_training.finetune"
+    )
+    assert second.strip() == "Box IoU fell by 0.2."
+
+
 @pytest.mark.slow
 def test_merge_writes_a_full_model(tmp_path):
     peft = pytest.importorskip("peft")

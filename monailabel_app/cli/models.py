@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -58,11 +59,16 @@ def list_models() -> None:
 @models.command()
 def history() -> None:
     """Show every promotion, refusal and rollback of the site's own reasoners."""
-    table = _table("History", "at", "what", "candidate", "then live", "by", "reasons")
-    for event in _store().history():
-        row = (event.at, event.action, event.candidate, event.live or EMBEDDED, event.by)
-        table.add_row(*map(Text, (*row, "\n".join(event.reasons))))
-    Console().print(table)
+    console = Console()
+    events = _store().history()
+    if not events:
+        console.print(f"Nothing was promoted or refused yet; {EMBEDDED} answers.")
+    for event in events:
+        what = f"{event.at} {event.action} {event.candidate}"
+        said = Text.assemble((what, "bold"), f", then live: {event.live or EMBEDDED}; {event.by}")
+        console.print(said, soft_wrap=True)
+        for reason in event.reasons:
+            console.print(Padding(Text(reason), (0, 0, 0, 2)))
 
 
 @models.command()

@@ -199,7 +199,7 @@ def test_an_ablation_goes_on_where_it_ended(tmp_path) -> None:
     assert not any(math.isnan(each.means["dice"].mean) for each in figures)
     # What random weights write earns nothing: the arm ends, and says why.
     unrewarded = {**grown, "soft": {"rewards.mode": "soft"}}
-    with pytest.raises(ArmUnfinishedError, match=r"soft-seed0 is failed: .* changed no weight"):
+    with pytest.raises(ArmUnfinishedError, match=r"soft-seed0 has failed: .* changed no weight"):
         carried_out(AblationConfig(**{**vars(config), "arms": unrewarded}))
     other = {**vars(config), "arms": unrewarded, "held_out_super_categories": ()}
     with pytest.raises(AblationConfigError, match=r"with other held_out_super_categories\."):

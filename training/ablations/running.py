@@ -190,8 +190,8 @@ def _train(ablation: Ablation, arm: str, seed: int, train: Train, on_arm: OnArm)
     ended = train(run)
     if ended.state is not State.FINISHED:
         raise ArmUnfinishedError(
-            f"The training of {run.name} is {ended.state.value}: {ended.message} The same command "
-            "goes on with it."
+            f"The training of {run.name} has {ended.state.value}: {ended.message} The same command "
+            "goes on with it once nothing is in its way; other settings want a new folder."
         )
 
 

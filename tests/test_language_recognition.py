@@ -11,6 +11,7 @@ import pytest
 from medreasoner_infer.language import LANGUAGES, VocabularyError, vocabulary
 from medreasoner_infer.language.clues import clue_of
 from medreasoner_infer.language.dicom_terms import structure_names
+from medreasoner_infer.language.lists import questions_of
 from medreasoner_infer.language.recognition import recognised
 from medreasoner_infer.language.recollection import FactIndex
 
@@ -132,7 +133,7 @@ def test_what_says_more_than_a_name_is_left_to_the_model(text: str) -> None:
 ELSEWHERE = """
 everything but the liver | not the liver | without the pancreas | what is next to the liver
 something near the spleen | the area under the heart | after the trachea | the other kidney
-the kidney, rt | rt side kidney | right-hand lung | something in the left lung
+right-hand lung | something in the left lung | the liver is normal, what is behind it
 nicht die Leber | alles außer der Leber | neben der Milz | Leber oder Milz | um die Leber herum
 tout sauf le foie | près de la rate | pas le foie | autour de la rate
 todo menos el hígado | qué hay al lado del hígado | no es el hígado | sin el hígado
@@ -149,6 +150,62 @@ tudo menos o fígado | perto do baço | não o fígado | sem o fígado
 def test_what_is_denied_or_lies_elsewhere_is_not_what_is_named(text: str) -> None:
     found = recognised(text, KNOWN)
     assert found is None or found.read != "known" or found.by is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Donor work-up, LEFT KIDNEY volume required for split function", "left kidney"),
+        ("78-jähriger Raucher, jetzt Rückenschmerzen: Wie weit ist die Aorta heute?", "aorta"),
+        ("RX TÓRAX PORTÁTIL. CORAZÓN: SILUETA", "heart"),
+        ("Diamètre du tronc pulmonaire au niveau de sa bifurcation ?", "pulmonary artery"),
+        ("polmnoe sinistro collassato, mostra", "left lung"),
+        ("Spinal cord, compressed at C5/6?", "spinal cord"),
+        ("前日21時から絶食の患者です。胃はどこに写っていますか", "stomach"),
+        ("胸片PA位 心脏轮廓", "heart"),
+        ("the kidney, rt", "right kidney"),
+        ("the liver, not the spleen", "liver"),
+        ("die Gallenblase neben der Leber", "gallbladder"),
+        ("foie sans vésicule", "liver"),
+    ],
+)
+def test_one_target_is_found_among_whatever_other_words(text, name) -> None:
+    found = recognised(text, KNOWN)
+    assert found is not None
+    assert (found.read, found.name) == ("known", name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the outflow tract beside the right ventricle",
+        "cells of the liver's neighbour",
+        "recipe for chicken liver with sage",
+        "the patient lives alone",
+        "heart rate?",
+        "大動脈弁",
+        "left and right atrium",
+        "the gland in front of the trachea and beside the aorta",
+        "Colore tout sauf le foie",
+        "¿Qué es eso que se ve pegado al riñón?",
+        "腎臓と脾臓は抜きで、残りの構造を表示",
+    ],
+)
+def test_a_target_that_only_tells_of_something_else_is_not_asked_for(text) -> None:
+    found = recognised(text, KNOWN)
+    assert found is None or found.read != "known" or found.by is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Foie et rate, volumétrie des deux avant greffe", ["foie", "rate"]),
+        ("Risikoorgane: Herz, linke Lunge, Rückenmark", ["Herz", "linke Lunge", "Rückenmark"]),
+        ("Covid scoring wants GGO and consolidation separately", ["GGO", "consolidation"]),
+    ],
+)
+def test_targets_next_to_each_other_are_a_list_among_whatever_other_words(text, names) -> None:
+    assert list(questions_of(text)) == names
 
 
 def test_a_fact_of_the_vocabulary_is_recalled_and_only_from_the_facts_that_are_given() -> None:
@@ -212,7 +269,7 @@ def test_a_place_between_neighbours_is_read_if_the_text_says_no_more(text, name)
         ("¿con qué olemos?", "outside", "nose"),
         ("nerve that is trapped in carpal tunnel syndrome", "outside", "median nerve"),
         ("cirrhosis or splenomegaly", None, None),
-        ("liver sausage from Lyon", None, None),
+        ("liver sausage from Lyon", "unknown_words", ""),
     ],
 )
 def test_words_that_tell_a_target_only_together_are_read_in_any_order(text, read, name) -> None:

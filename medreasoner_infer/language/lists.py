@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from medreasoner_infer.language.asked_among import targets_listed
 from medreasoner_infer.language.grammar import LANGUAGES, Language
 from medreasoner_infer.language.pieces import Piece, pieces_of
 from medreasoner_infer.language.reading import vocabulary
@@ -42,7 +43,8 @@ def questions_of(text: str) -> tuple[str, ...]:
         pieces = pieces_of(tokens, spoken_names(language), frames_of(language))
         if pieces is not None and _is_list(pieces, language):
             return _questions(composed, pieces, language)
-    return (text,)
+    listed = targets_listed(composed)
+    return tuple(single.bare for single in listed) or (text,)
 
 
 def _is_list(pieces: Sequence[Piece], language: Language) -> bool:

@@ -10,14 +10,21 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import chain
 from typing import Literal
 
+from medreasoner_infer.language.apart import Apart, set_apart
+from medreasoner_infer.language.asked_among import (
+    other_mentioned,
+    speaks_of_things,
+    target_mentioned,
+)
 from medreasoner_infer.language.clues import Clued, clued
 from medreasoner_infer.language.grammar import LANGUAGES, Language, Side
-from medreasoner_infer.language.leads import lead_words, leads_elsewhere, led_to
+from medreasoner_infer.language.leads import leads_elsewhere, led_to
 from medreasoner_infer.language.lists import questions_of
+from medreasoner_infer.language.near_names import near_names
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.recollection import FactIndex, all_facts
 from medreasoner_infer.language.relations import placed
@@ -27,12 +34,11 @@ from medreasoner_infer.language.requests import (
     only_named,
     requested,
 )
-from medreasoner_infer.language.spelling import Spellings
 from medreasoner_infer.language.spoken import (
     UNSPACED,
     Single,
     Token,
-    Tokens,
+    is_unspaced,
     spoken_names,
     tokens_of,
 )
@@ -46,11 +52,8 @@ from medreasoner_infer.language.strange import (
 )
 from medreasoner_infer.language.vocabulary import FactKind
 from medreasoner_infer.language.words import (
-    filler_words,
     known_words,
     likely_languages,
-    name_words,
-    names_as_texts,
     request_frames,
 )
 
@@ -98,16 +101,36 @@ def recognised(
     """
     composed = unicodedata.normalize("NFC", text)
     tokens = tokens_of(composed)
-    if len(questions_of(composed)) > 1:
+    apart = set_apart(composed)
+    if len(questions_of(composed)) > 1 or (apart is not None and apart.is_all):
         return Recognition("several", "")
+    plain = tuple(token.plain for token in tokens)
+    if any(speaks_of_things(plain, language) for language in likely_languages(plain)):
+        return Recognition("unknown_words", "")
     is_long = len(tokens) > LONGEST_QUESTION_TOKENS
-    named = (None if is_long else _named(tokens) or _named_briefly(tokens)) or requested(composed)
+    named = None if is_long or apart is None else _target_named(apart.rest)
+    named = named or (None if is_long else _named(tokens) or _named_briefly(tokens))
+    named = named or requested(composed)
     if named is not None:
+        if named.name in vocabulary().outside and not any(map(is_unspaced, plain)):
+            named = target_mentioned(composed) or named
         by_disease = _diseased(named, composed, known) if facts is None else None
         if by_disease is not None or _is_ambiguous(named):
             return by_disease
         return _recognition(named.name, named.side, known)
-    return None if is_long else _described(composed, tokens, known, facts)
+    told = None if is_long else _described(composed, tokens, known, facts)
+    if facts is not None or (told is not None and told.read == "known"):
+        return told
+    target = None if structure_alone(tokens) else target_mentioned(composed)
+    if target is not None:
+        return _recognition(target.name, target.side, known)
+    other = "" if told is not None else other_mentioned(composed)
+    return Recognition("outside", other) if other else told or _left_out(apart)
+
+
+def _left_out(apart: Apart | None) -> Recognition | None:
+    """Of a text that only tells what is not asked for, that anything else may be meant."""
+    return Recognition("several", "") if apart is not None and apart.leaves_out else None
 
 
 def _described(
@@ -217,6 +240,12 @@ def _named(tokens: tuple[Token, ...]) -> Single | None:
     return next((found for found in chain(exactly, nearly, mixed) if found is not None), None)
 
 
+def _target_named(tokens: tuple[Token, ...]) -> Single | None:
+    """The target that the words of a text name which set nothing apart."""
+    single = _named(tokens)
+    return single if single is not None and single.name in vocabulary().targets else None
+
+
 def _named_briefly(tokens: tuple[Token, ...]) -> Single | None:
     """What a short question names by an abbreviation that tells a side, too: LK."""
     shorthand = vocabulary().forms["en"].shorthand
@@ -246,7 +275,7 @@ def _named_nearly(
         return None
     best: dict[tuple[str, Side | None], tuple[float, Single]] = {}
     for window in _windows(tokens, other[0], other[-1] + 1):
-        for errors, single in _near_names(tuple(t.plain for t in window), of_names):
+        for errors, _, single in near_names(tuple(t.plain for t in window), of_names):
             rated = errors - 0.1 * len(window)
             key = (single.name, single.side)
             if key not in best or rated < best[key][0]:
@@ -263,24 +292,3 @@ def _windows(tokens: Sequence[Token], first: int, last: int) -> Iterator[Sequenc
         for end in range(last, len(tokens) + 1):
             if end - start <= LONGEST_NAME_TOKENS:
                 yield tokens[start:end]
-
-
-@lru_cache(maxsize=512)  # a text is tried with the requests of each language
-def _near_names(said: Tokens, language: Language) -> tuple[tuple[int, Single], ...]:
-    names, whole = names_as_texts(language), " ".join(said)
-    found = [(0, names[whole])] if whole in names else []
-    for text, errors in _spelt_names(language).near(whole):
-        if _keeps_what_is_right(said, tuple(text.split()), language):
-            found.append((errors, names[text]))
-    return tuple(found)
-
-
-@cache
-def _spelt_names(language: Language) -> Spellings:
-    return Spellings(names_as_texts(language))
-
-
-def _keeps_what_is_right(said: Tokens, name: Tokens, language: Language) -> bool:
-    """Whether no word that is one already was taken for another: a mask is no mass."""
-    right = name_words(language) | filler_words(language) | lead_words(language)
-    return not any(word in right and word not in name for word in said)

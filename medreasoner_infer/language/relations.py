@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 from medreasoner_infer.language.grammar import LANGUAGES, Language, Side
 from medreasoner_infer.language.reading import vocabulary
@@ -18,6 +19,8 @@ from medreasoner_infer.language.spoken import (
 )
 from medreasoner_infer.language.vocabulary import Neighbour, Target, Where
 from medreasoner_infer.language.words import description_words, filler_words, request_frames
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def placed(text: str) -> tuple[Target, Side | None] | None:
     tokens = plain_tokens(text)
     for language in LANGUAGES:
         relations = list(relations_in(tokens, language))
-        if relations and _says_no_more(tokens, relations, language):
+        within = [(relation.start, relation.end) for relation in relations]
+        if relations and says_no_more(tokens, within, language):
             found = [*_targets_at(relations)]
             return found[0] if len(found) == 1 else None
     return None
@@ -47,31 +51,41 @@ def placed(text: str) -> tuple[Target, Side | None] | None:
 
 def relations_in(tokens: Tokens, language: Language) -> Iterator[Relation]:
     """What a text says of where something lies from named targets or terms, in its order."""
+    for where, named, start, end in said_of_names(tokens, language, _forms(language)):
+        yield Relation(where, named, start, end)
+
+
+def said_of_names(
+    tokens: Tokens, language: Language, forms: Sequence[tuple[_T, Tokens, Tokens]]
+) -> Iterator[tuple[_T, Single, int, int]]:
+    """Names of one target or term around which one of some forms stands, in the text's order.
+
+    Args:
+        tokens: the text.
+        language: of its names.
+        forms: what each says, the words before the name, and those behind it.
+
+    Yields:
+        What the longest fitting form says, the name, and where the words of both start and end.
+    """
     names, at = spoken_names(language), 0
     while at < len(tokens):
         name = names.longest_at(tokens, at)
         spoken = names.meanings.get(name)
-        found = None
-        if spoken is not None and len(spoken.singles) == 1:
-            found = _relation(tokens, at, at + len(name), spoken.singles[0], language)
-        if found is not None:
-            yield found
-        at = max(at + 1, found.end if found else 0)
-
-
-def _relation(
-    tokens: Tokens, start: int, end: int, named: Single, language: Language
-) -> Relation | None:
-    """The longest form of a relation that stands around a name."""
-    fitting = [
-        (len(before) + len(after), where, before, after)
-        for where, before, after in _forms(language)
-        if _ends_with(tokens[:start], before, language) and tokens[end : end + len(after)] == after
-    ]
-    if not fitting:
-        return None
-    _, where, before, after = max(fitting, key=lambda fit: fit[0])
-    return Relation(where, named, start - len(before), end + len(after))
+        end = at + len(name)
+        fitting = [
+            (len(before) + len(after), number)
+            for number, (_, before, after) in enumerate(forms)
+            if spoken is not None
+            and len(spoken.singles) == 1
+            and _ends_with(tokens[:at], before, language)
+            and tokens[end : end + len(after)] == after
+        ]
+        if spoken is not None and fitting:
+            says, before, after = forms[max(fitting, key=lambda fit: fit[0])[1]]
+            end += len(after)
+            yield says, spoken.singles[0], at - len(before), end
+        at = max(at + 1, end if fitting else 0)
 
 
 def _ends_with(tokens: Tokens, before: Tokens, language: Language) -> bool:
@@ -90,16 +104,19 @@ def _forms(language: Language) -> tuple[tuple[Where, Tokens, Tokens], ...]:
     forms = vocabulary().forms[language]
     said = [(where, form) for where, form in forms.where.items()]
     said += [(where, form) for where, more in forms.where_also.items() for form in more]
-    cut = ((where, form.partition("{"), form.partition("}")) for where, form in said)
-    return tuple(
-        (where, plain_tokens(before), plain_tokens(after))
-        for where, (before, _, _), (_, _, after) in cut
-    )
+    return tuple((where, *words_around(form)) for where, form in said)
 
 
-def _says_no_more(tokens: Tokens, relations: list[Relation], language: Language) -> bool:
-    within = {at for relation in relations for at in range(relation.start, relation.end)}
-    left = [token for at, token in enumerate(tokens) if at not in within and token.isalnum()]
+def words_around(form: str) -> tuple[Tokens, Tokens]:
+    """The words before and behind the one slot of a form."""
+    before, _, rest = form.partition("{")
+    return plain_tokens(before), plain_tokens(rest.partition("}")[2])
+
+
+def says_no_more(tokens: Tokens, within: Sequence[tuple[int, int]], language: Language) -> bool:
+    """Whether a text's words outside some spans of it say nothing of what is asked for."""
+    told = {at for start, end in within for at in range(start, end)}
+    left = [token for at, token in enumerate(tokens) if at not in told and token.isalnum()]
     if language in UNSPACED:
         return all(character in _letters_of_descriptions(language) for character in left)
     return all(word in description_words(language) for word in left)

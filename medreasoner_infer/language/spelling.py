@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -13,11 +14,34 @@ from rapidfuzz.distance import DamerauLevenshtein
 SHORTEST_MISSPELT = 5
 """Letters of a word; a shorter one with an error may be anything."""
 LETTERS_PER_ERROR, MOST_ERRORS = 9, 3
+LONGEST_SHORT_WORD = 6
+"""Letters of a word that one wrong letter may make another word of."""
 
 
 def errors_allowed(text: str) -> int:
     """How many letters may be wrong, missing, too many or exchanged."""
     return min(MOST_ERRORS, 1 + len(text) // LETTERS_PER_ERROR)
+
+
+def is_slip(said: str, meant: str) -> bool:
+    """Whether a word is another but for a slip of the fingers.
+
+    Of a short word letters are exchanged, missing or doubled; a wrong one makes another word of it:
+    *lives* is no liver.
+    """
+    if said == meant:
+        return True
+    if len(meant) < SHORTEST_MISSPELT - 1 or said[0] != meant[0]:
+        return False
+    if len(meant) > LONGEST_SHORT_WORD:
+        return DamerauLevenshtein.distance(said, meant) <= errors_allowed(meant)
+    exchanged = sorted(said) == sorted(meant)
+    doubled = len(said) > len(meant) and re.sub(r"(.)\1", r"\1", said) == re.sub(
+        r"(.)\1", r"\1", meant
+    )
+    missing = len(said) == len(meant) - 1 and len(said) >= SHORTEST_MISSPELT - 1
+    near = DamerauLevenshtein.distance(said, meant) == 1
+    return near and (exchanged or doubled or missing)
 
 
 class Spellings:

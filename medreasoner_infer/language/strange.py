@@ -102,7 +102,7 @@ def other_term_of(tokens: Sequence[Token], known: frozenset[str]) -> str | None:
     """
     plain = tuple(token.plain for token in tokens)
     languages = (*likely_languages(plain),)
-    if any(_tells_kind(plain, language) for language in languages):
+    if any(tells_kind(plain, language) for language in languages):
         return None
     if any(_speaks_of_targets(plain, language, known) for language in languages):
         return None
@@ -130,7 +130,7 @@ def _words_of_terms(language: Language) -> frozenset[str]:
     return frozenset(word for word, n in counts.items() if n <= MOST_TERMS_OF_A_WORD)
 
 
-def _tells_kind(tokens: Tokens, language: Language) -> bool:
+def tells_kind(tokens: Tokens, language: Language) -> bool:
     """Whether a text says what kind of thing is meant, so that its terms but lead to that."""
     kinds = vocabulary().forms[language].kinds
     said = "".join(tokens) if language in UNSPACED else tokens
@@ -197,7 +197,7 @@ def _names_in(tokens: Tokens, language: Language) -> Iterator[str | None]:
     names, frames, asides, at = (
         all_names(language), frames_with_qualities(language), _asides(language), 0
     )  # fmt: skip
-    no_answers = _NO_ANSWERS | (_NO_ORGANS if _tells_kind(tokens, language) else frozenset())
+    no_answers = _NO_ANSWERS | (_NO_ORGANS if tells_kind(tokens, language) else frozenset())
     while at < len(tokens):
         name = names.longest_at(tokens, at)
         term = other_term_in(tokens, at) if language == "en" else ()
@@ -240,7 +240,7 @@ def is_strange(tokens: Sequence[Token]) -> bool:
 def _is_strange(words: Tokens, language: Language) -> bool:
     sides = frozenset().union(*side_words(language).values())
     left = [word for word in words if not _is_general(word, language)]
-    if _tells_kind(words, language):
+    if tells_kind(words, language):
         return not left and sides.isdisjoint(words)
     if not any(_is_medical(word, language) for word in left):
         return sides.isdisjoint(words)

@@ -135,6 +135,13 @@ class Forms:
         pair: words before a plural that name both sides, with the marks of grammar.
         around: words before and behind a list, beside those of ``requests`` and ``several``.
         where_also: by relation, other words for it, with ``{name}``.
+        left_out: with ``{name}``: all else is asked for: *everything except …*
+        near: with ``{name}``: something beside it is asked for.
+        pronouns: words for what was found before: *behind it*.
+        lacking: words behind which stands what something has not: *without*.
+        what: words before a name that tell where something else is: *what lies behind …*
+        things: words of everyday life, of dishes above all, which make another thing of a name.
+        links: words that join a name to what follows, so that these are not one name.
         words: words of requests that say nothing of what is asked for.
         on_side: by side, with ``{fact}``: a fact that is true of both sides, of one of them.
         beside: by side, with ``{name}``: the side stands apart from the name.
@@ -169,6 +176,13 @@ class Forms:
     around: tuple[str, ...]
     words: tuple[str, ...]
     where_also: Mapping[Where, tuple[str, ...]]
+    left_out: tuple[str, ...]
+    near: tuple[str, ...]
+    pronouns: tuple[str, ...]
+    lacking: tuple[str, ...]
+    what: tuple[str, ...]
+    things: tuple[str, ...]
+    links: tuple[str, ...]
     little: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     asking: tuple[str, ...] = ()

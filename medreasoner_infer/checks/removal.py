@@ -125,11 +125,20 @@ def pointed_at(mask_hw: NDArray[np.bool_], box_xyxy_px: XYXY) -> list[Taken]:
         box_xyxy_px: of the answer, in slice px.
     """
     mask = mask_hw if mask_hw.any() else _ellipse(box_xyxy_px, mask_hw.shape)
-    both = mask | _rectangle(box_xyxy_px, mask_hw.shape)
     taken = [
-        Taken(how, _grown(both if with_box else mask, margin)) for how, margin, with_box in WAYS
+        Taken(how, region_around(mask, margin, box_xyxy_px if with_box else None))
+        for how, margin, with_box in WAYS
     ]
     return [each for each in taken if each.region_hw.any() and not each.region_hw.all()]
+
+
+def region_around(
+    mask_hw: NDArray[np.bool_], margin: float, box_xyxy_px: XYXY | None = None
+) -> NDArray[np.bool_]:
+    """A mask, and a box where one is given, with a margin in shares of the longer side."""
+    if box_xyxy_px is not None:
+        mask_hw = mask_hw | _rectangle(box_xyxy_px, mask_hw.shape)
+    return _grown(mask_hw, margin)
 
 
 def _grown(mask: NDArray[np.bool_], margin: float) -> NDArray[np.bool_]:
@@ -144,7 +153,7 @@ def without(
     """The slice as displayed without a region of it, bool (H, W) in slice px."""
     image = shown.image
     mark = hashlib.sha256(np.packbits(region_hw).tobytes()).hexdigest()[:16]
-    pixels = _REPLACED[how](image.pixels, region_hw)
+    pixels = replaced(image.pixels, region_hw, how)
     return replace(
         shown, image=SliceImage(pixels, image.spacing_xy_mm, f"{image.key}/{how}-{mark}")
     )
@@ -203,6 +212,13 @@ _REPLACED: Final[dict[Removal, Callable[..., NDArray[np.uint8]]]] = {
     "emptied": emptied,
     "greyed": greyed,
 }
+
+
+def replaced(
+    pixels: NDArray[np.uint8], region_hw: NDArray[np.bool_], how: Removal
+) -> NDArray[np.uint8]:
+    """Pixels, uint8 (H, W) or (H, W, 3), of which a region is taken away."""
+    return _REPLACED[how](pixels, region_hw)
 
 
 def content_of(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,19 +22,24 @@ PLEURAL_BASE_Z_MM = (370.0, 470.0)
 _MODES = ("soft tissue", "lung", "bone", "mr")
 _MODE_SHARES = (0.8, 0.08, 0.04, 0.08)
 
+Operation = Callable[[Section, np.random.Generator], tuple[Section, Label | None]]
+"""Takes a target away from a section, and says which."""
+
 
 @dataclass(frozen=True)
 class PhantomImage:
     """A displayed, letterboxed slice.
 
     ``grey`` and ``labels`` are uint8 of shape (S, S); ``z_mm`` is the height in the body frame and
-    ``mode`` the window or contrast that it is shown in.
+    ``mode`` the window or contrast that it is shown in. ``removed`` is a target that belongs there
+    and was taken away.
     """
 
     grey: np.ndarray
     labels: np.ndarray
     mode: str
     z_mm: float
+    removed: Label | None = None
 
 
 def sample_grid(rng: np.random.Generator, torso: TorsoPhantom, z_mm: float) -> SliceGrid:
@@ -184,18 +190,23 @@ def _sample_height_mm(rng: np.random.Generator, torso: TorsoPhantom, at_finding:
 
 
 def sample_image(
-    rng: np.random.Generator, size_px: int = 128, at_finding: float = 0.0
+    rng: np.random.Generator,
+    size_px: int = 128,
+    at_finding: float = 0.0,
+    operated: Operation | None = None,
 ) -> PhantomImage:
     """Draw a torso, a height, a scanner and a window, and show the slice on a square.
 
     ``at_finding`` is the share of the torsos with findings that are cut where one of them lies;
-    otherwise the height does not depend on them, and slices that show one are rare.
+    otherwise the height does not depend on them, and slices that show one are rare. ``operated``
+    takes a target away from the section.
     """
     torso = sample_torso(rng)
     z_mm = _sample_height_mm(rng, torso, at_finding)
     grid = sample_grid(rng, torso, z_mm)
     section = render_section(torso, z_mm, grid)
     section = _add_surroundings(section, grid, torso, z_mm, rng)
+    section, removed = operated(section, rng) if operated else (section, None)
     mode = str(rng.choice(_MODES, p=_MODE_SHARES))
     grey, labels = letterbox(_display(section, mode, rng), section.labels, size_px, rng)
-    return PhantomImage(grey, labels, mode, z_mm)
+    return PhantomImage(grey, labels, mode, z_mm, removed)

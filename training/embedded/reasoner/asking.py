@@ -13,6 +13,7 @@ from medreasoner_infer.language import LANGUAGES, SIDES, FactKind, Language, uns
 from medreasoner_infer.reasoners.known_targets import SEVERAL_TARGETS, UNKNOWN_TARGET
 
 from ..phantom.anatomy import Label
+from ..phantom.removed import blotted, operated
 from ..phantom.scanner import PhantomImage, sample_image
 from ..queries import known_targets
 from ..questions import Kind, Question, QuestionWriter, Split
@@ -56,6 +57,8 @@ PHRASING_SHARE = 0.15
 """Of the questions about a phantom's targets, in the words of ``queries.yaml``."""
 ENGLISH_SHARE = 0.35
 PICTURE_SHARE, UNKNOWN_PICTURE_SHARE = 0.3, 0.03
+OPERATED_SHARE = 0.4
+"""Of the torsos that lack something; of the others a place is blotted out."""
 ELSEWHERE = (
     "polyp",
     "skin lesion",
@@ -92,6 +95,7 @@ class Asker:
         split: of the questions.
         size_px: side of the reasoner's square.
         picture_share: share of pictures that are no sections of a torso.
+        removed_share: of the torsos that lack something that belongs there.
     """
 
     def __init__(
@@ -101,9 +105,10 @@ class Asker:
         split: Split = "train",
         size_px: int = SIZE_PX,
         picture_share: float = PICTURE_SHARE,
+        removed_share: float = 0.0,
     ) -> None:
         self._writer, self._split, self._size_px = writer, split, size_px
-        self._picture_share = picture_share
+        self._picture_share, self._removed_share = picture_share, removed_share
         self._pictures: dict[str, list[Picture]] = {}
         for picture in pictures:
             self._pictures.setdefault(picture.modality, []).append(picture)
@@ -127,7 +132,7 @@ class Asker:
         if draw < UNKNOWN_PICTURE_SHARE + self._picture_share:
             scene = self._picture_scene(rng)
         else:
-            scene = _torso_scene(rng, self._size_px)
+            scene = _torso_scene(rng, self._size_px, self._removed_share)
         asked = [self._whole(scene, rng, number) for number in range(whole)]
         asked += [self._beginning(rng) for _ in range(beginnings)]
         is_torso = scene.phantom is not None
@@ -164,7 +169,7 @@ class Asker:
             return self._refused(rng)
         absent = rng.random() < ABSENT_SHARE or not scene.truths
         names = scene.elsewhere if absent else tuple(scene.truths)
-        found = [] if absent or number else _findings(scene)
+        found = [] if number else _asked_first(scene, absent)
         name = found[0] if found else names[int(rng.integers(len(names)))]
         label = _label_of(name) if scene.phantom is not None else None
         if label is not None and rng.random() < PHRASING_SHARE:
@@ -213,9 +218,9 @@ class Asker:
         return _refusal(self._draw(KNOWN_KINDS, rng).text, UNKNOWN_PICTURE)
 
 
-def _torso_scene(rng: np.random.Generator, size_px: int) -> _Scene:
+def _torso_scene(rng: np.random.Generator, size_px: int, removed_share: float) -> _Scene:
     while True:
-        image = sample_image(rng, size_px, AT_FINDING_SHARE)
+        image = _torso(rng, size_px, removed_share)
         truths = visible_targets(image.labels)
         if truths:
             break
@@ -225,8 +230,22 @@ def _torso_scene(rng: np.random.Generator, size_px: int) -> _Scene:
     return _Scene(image, names, (*absent, *ELSEWHERE), truths)
 
 
-def _findings(scene: _Scene) -> list[str]:
-    """What a torso shows that should not be there; it is asked for first."""
+def _torso(rng: np.random.Generator, size_px: int, removed_share: float) -> PhantomImage:
+    # Without a share nothing is drawn, so that earlier stages stay what they were.
+    if not removed_share or rng.random() >= removed_share:
+        return sample_image(rng, size_px, AT_FINDING_SHARE)
+    if rng.random() < OPERATED_SHARE:
+        return sample_image(rng, size_px, AT_FINDING_SHARE, operated)
+    return blotted(sample_image(rng, size_px, AT_FINDING_SHARE), rng)
+
+
+def _asked_first(scene: _Scene, absent: bool) -> list[str]:
+    """What was taken away from a torso, else what it shows that should not be there."""
+    if scene.image.removed is not None:
+        name = known_targets()[scene.image.removed].name
+        return [name] if name in scene.elsewhere else []
+    if absent:
+        return []
     return [known_targets()[label].name for label in scene.phantom or {} if label in FINDINGS]
 
 

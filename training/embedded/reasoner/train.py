@@ -94,6 +94,9 @@ class Settings:
     real_data: str = field(
         default="", metadata={"help": "vocabulary: folder of real images that may be trained on"}
     )
+    removed: float = field(
+        default=0.0, metadata={"help": "vocabulary: share of torsos that lack what belongs there"}
+    )
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints"})
     bf16: bool = field(default=True, metadata={"help": "bfloat16, where the CPU computes it"})
     threads: int = field(default=1, metadata={"help": "CPU threads"})
@@ -356,7 +359,8 @@ def _stream(settings: Settings, start: int) -> PhantomStream | VocabularyStream:
         return PhantomStream(settings.seed, settings.questions, start)
     pictures = training_pictures(Path(settings.real_data)) if settings.real_data else ()
     writer = QuestionWriter(held_out_languages=(), loose_share=LOOSE_SHARE)
-    return VocabularyStream(settings, Asker(writer, pictures), start)
+    asker = Asker(writer, pictures, removed_share=settings.removed)
+    return VocabularyStream(settings, asker, start)
 
 
 def _arguments(settings: Settings) -> TrainingArguments:

@@ -197,6 +197,14 @@ def test_a_target_that_only_tells_of_something_else_is_not_asked_for(text) -> No
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["Left hemiparesis since March, kidney size?", "Schmerzen links. Niere vergrößert?"],
+)
+def test_a_side_that_is_another_thing_s_is_not_taken(text) -> None:
+    assert recognised(text, KNOWN).name == "kidney"
+
+
+@pytest.mark.parametrize(
     ("text", "names"),
     [
         ("Foie et rate, volumétrie des deux avant greffe", ["foie", "rate"]),

@@ -41,6 +41,8 @@ FINDINGS = "findings"
 """Group of the targets that lie in an organ and may be named with it."""
 MOST_WORDS_OF_A_LIST = 4
 """Between two of its items."""
+MOST_TOKENS_TO_SIDE = 3
+"""From a name to the word that tells its side."""
 _CLAUSE_ENDS = re.compile(r"[.,:;?!()，。：；？！、–—]|\s-\s")
 _HEAD_NOUNS = frozenset("炎癌瘤病症酶功科弁瓣膜門门管動动静神經経囊嚢石硬移衰腺点痛発间間盘盤試")
 """Characters that make another word of the name before them: 胃炎."""
@@ -129,7 +131,7 @@ def _one_asked(
     plain = tuple(token.plain for token in tokens)
     if _is_described(plain[: first.start], language):
         return None
-    meant = _with_side(meant, plain, language)
+    meant = _with_side(meant, first, tokens, text, language)
     stands = all(_stands_alone(tokens, each, text, language) for each in named)
     return meant if stands else None
 
@@ -146,18 +148,31 @@ def _meant(singles: Sequence[Single]) -> Single | None:
     return next((single for single in singles if single.side), singles[0])
 
 
-def _with_side(single: Single, plain: Tokens, language: Language) -> Single | None:
-    """With the side that the other words tell; ``None`` if they tell both."""
+def _with_side(
+    single: Single, mention: Mention, tokens: tuple[Token, ...], text: str, language: Language
+) -> Single | None:
+    """With the side that is told right beside it; ``None`` if both are told.
+
+    In *left hemiparesis, the kidneys are small* the side is another thing's.
+    """
     letters = _SIDE_LETTERS if language == "en" else {}
-    told = [
-        side
-        for side, words in side_words(language).items()
-        if not (words | letters.get(side, frozenset())).isdisjoint(plain)
-    ]
-    if len(told) > 1:
+    words = {s: said | letters.get(s, frozenset()) for s, said in side_words(language).items()}
+    told = {side: [n for n, t in enumerate(tokens) if t.plain in words[side]] for side in words}
+    if all(told.values()):
         return None
     is_open = vocabulary().targets[single.name].paired and single.side is None
-    return replace(single, side=told[0]) if told and is_open else single
+    near = [
+        side
+        for side, places in told.items()
+        if any(_is_beside(at, mention, tokens, text) for at in places)
+    ]
+    return replace(single, side=near[0]) if is_open and near else single
+
+
+def _is_beside(at: int, mention: Mention, tokens: tuple[Token, ...], text: str) -> bool:
+    first, last = (mention.end - 1, at) if at >= mention.end else (at, mention.start)
+    between = text[tokens[first].end : tokens[last].start]
+    return last - first <= MOST_TOKENS_TO_SIDE and not re.search(r"[.:;?!。：；？！]", between)
 
 
 def _describes(tokens: tuple[Token, ...], first: Mention, language: Language) -> bool:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ReasonerLimits:
-    """What a reasoner's server is waited for, and how much is taken from it.
+    """What a model's server is waited for, and how much is taken from it.
 
     Attributes:
         connect_s: until a connection stands, in seconds.
@@ -150,7 +150,7 @@ def bounded_stream(stream: Any, most_bytes: int, address: str) -> Any:
                 left -= len(chunk)
                 if left < 0:
                     raise ReasonerUnreachableError(
-                        f"The reasoner's server at {address} sent more than {most_bytes} bytes for "
+                        f"The server at {address} sent more than {most_bytes} bytes for "
                         "one answer. Check that it is a vLLM server."
                     )
                 yield chunk
@@ -191,12 +191,12 @@ def typed_errors(address: str, limits: ReasonerLimits) -> Iterator[None]:
         raise
     except OutOfTimeError as error:
         raise ReasonerUnreachableError(
-            f"The reasoner's server at {address} did not end its answer within "
+            f"The server at {address} did not end its answer within "
             f"{limits.total_s:g} s."
         ) from error
     except openai.APITimeoutError as error:
         raise ReasonerUnreachableError(
-            f"The reasoner's server at {address} did not answer within {limits.silence_s:g} s."
+            f"The server at {address} did not answer within {limits.silence_s:g} s."
         ) from error
     except openai.APIStatusError as error:
         raise _status_error(error, address) from error
@@ -206,7 +206,7 @@ def typed_errors(address: str, limits: ReasonerLimits) -> Iterator[None]:
         ) from error
     except broken as error:
         raise ReasonerUnreachableError(
-            f"The reasoner's server at {address} could not be reached or broke off "
+            f"The server at {address} could not be reached or broke off "
             f"({type(error).__name__}). Check that it runs."
         ) from error
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -241,5 +241,5 @@ def _status_error(error: Any, address: str) -> MedReasonerError:
             "question, or start the server with a longer context."
         )
     return ReasonerUnreachableError(
-        f"The reasoner's server at {address} answered with HTTP {status}. See its log."
+        f"The server at {address} answered with HTTP {status}. See its log."
     )

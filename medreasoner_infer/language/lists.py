@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from medreasoner_infer.language.asked_among import targets_listed
 from medreasoner_infer.language.grammar import LANGUAGES, Language
 from medreasoner_infer.language.pieces import Piece, pieces_of
+from medreasoner_infer.language.plain import simplified
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.spoken import (
     Tokens,
@@ -35,6 +36,11 @@ def questions_of(text: str) -> tuple[str, ...]:
         that may belong to two names (``lung and breast cancer``), with errors of typing.
     """
     composed = unicodedata.normalize("NFC", text)
+    texts = dict.fromkeys((composed, simplified(composed)))
+    return next((found for found in map(_taken_apart, texts) if found), (text,))
+
+
+def _taken_apart(composed: str) -> tuple[str, ...]:
     tokens = tokens_of(composed)
     words = {token.plain for token in tokens}
     for language in LANGUAGES:
@@ -43,8 +49,7 @@ def questions_of(text: str) -> tuple[str, ...]:
         pieces = pieces_of(tokens, spoken_names(language), frames_of(language))
         if pieces is not None and _is_list(pieces, language):
             return _questions(composed, pieces, language)
-    listed = targets_listed(composed)
-    return tuple(single.bare for single in listed) or (text,)
+    return tuple(single.bare for single in targets_listed(composed))
 
 
 def _is_list(pieces: Sequence[Piece], language: Language) -> bool:

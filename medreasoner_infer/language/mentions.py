@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from functools import cache
 from medreasoner_infer.language.apart import set_apart
 from medreasoner_infer.language.grammar import Language
 from medreasoner_infer.language.near_names import near_names
+from medreasoner_infer.language.plain import has_kana
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.relations import relations_in
 from medreasoner_infer.language.requests import frames_with_qualities
@@ -20,7 +20,6 @@ from medreasoner_infer.language.words import all_names, known_words, likely_lang
 
 SHORTEST_ABBREVIATION = 2
 LONGEST_MISSPELT_TOKENS = 4
-_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 _PROJECTION = "pa"
 """Of a radiograph, more often than the pulmonary artery."""
 
@@ -49,7 +48,7 @@ class Mention:
 
 def languages_of(plain: Tokens) -> Iterator[Language]:
     """Those that a text may be of; with kana it is Japanese."""
-    if any(_KANA.match(word) for word in plain):
+    if any(map(has_kana, plain)):
         yield "ja"
     else:
         yield from likely_languages(plain)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Literal
 
-from medreasoner_infer.language.apart import Apart, set_apart
+from medreasoner_infer.language.apart import set_apart
 from medreasoner_infer.language.asked_among import (
     other_mentioned,
     speaks_of_things,
@@ -25,6 +25,7 @@ from medreasoner_infer.language.grammar import LANGUAGES, Language, Side
 from medreasoner_infer.language.leads import leads_elsewhere, led_to
 from medreasoner_infer.language.lists import questions_of
 from medreasoner_infer.language.near_names import near_names
+from medreasoner_infer.language.plain import simplified
 from medreasoner_infer.language.reading import vocabulary
 from medreasoner_infer.language.recollection import FactIndex, all_facts
 from medreasoner_infer.language.relations import placed
@@ -38,7 +39,6 @@ from medreasoner_infer.language.spoken import (
     UNSPACED,
     Single,
     Token,
-    is_unspaced,
     spoken_names,
     tokens_of,
 )
@@ -100,37 +100,48 @@ def recognised(
         ``None`` wherever that isn't certain, so that the question has to be understood.
     """
     composed = unicodedata.normalize("NFC", text)
-    tokens = tokens_of(composed)
-    apart = set_apart(composed)
-    if len(questions_of(composed)) > 1 or (apart is not None and apart.is_all):
-        return Recognition("several", "")
-    plain = tuple(token.plain for token in tokens)
+    simple = simplified(composed)
+    if simple == composed:
+        return _read(composed, known, facts)
+    told = _told(composed, known, facts)  # Japanese may have no kana
+    if told is not None and told.read != "unknown_words":
+        return told
+    found = _read(simple, known, facts)
+    return found if found is not None and found.read == "known" else _read(composed, known, facts)
+
+
+def _read(composed: str, known: frozenset[str], facts: FactIndex | None) -> Recognition | None:
+    """What a text tells, or else what it names among whatever other words."""
+    plain = tuple(token.plain for token in tokens_of(composed))
     if any(speaks_of_things(plain, language) for language in likely_languages(plain)):
         return Recognition("unknown_words", "")
+    told = _told(composed, known, facts)
+    if facts is not None or (told is not None and told.read in ("known", "several")):
+        return told
+    target = None if structure_alone(tokens_of(composed)) else target_mentioned(composed)
+    if target is not None:
+        return _recognition(target.name, target.side, known)
+    other = "" if told is not None else other_mentioned(composed)
+    if other:
+        return Recognition("outside", other)
+    apart = set_apart(composed)
+    return Recognition("several", "") if told is None and apart and apart.leaves_out else told
+
+
+def _told(composed: str, known: frozenset[str], facts: FactIndex | None) -> Recognition | None:
+    tokens, apart = tokens_of(composed), set_apart(composed)
+    if len(questions_of(composed)) > 1 or (apart is not None and apart.is_all):
+        return Recognition("several", "")
     is_long = len(tokens) > LONGEST_QUESTION_TOKENS
     named = None if is_long or apart is None else _target_named(apart.rest)
     named = named or (None if is_long else _named(tokens) or _named_briefly(tokens))
     named = named or requested(composed)
-    if named is not None:
-        if named.name in vocabulary().outside and not any(map(is_unspaced, plain)):
-            named = target_mentioned(composed) or named
-        by_disease = _diseased(named, composed, known) if facts is None else None
-        if by_disease is not None or _is_ambiguous(named):
-            return by_disease
-        return _recognition(named.name, named.side, known)
-    told = None if is_long else _described(composed, tokens, known, facts)
-    if facts is not None or (told is not None and told.read == "known"):
-        return told
-    target = None if structure_alone(tokens) else target_mentioned(composed)
-    if target is not None:
-        return _recognition(target.name, target.side, known)
-    other = "" if told is not None else other_mentioned(composed)
-    return Recognition("outside", other) if other else told or _left_out(apart)
-
-
-def _left_out(apart: Apart | None) -> Recognition | None:
-    """Of a text that only tells what is not asked for, that anything else may be meant."""
-    return Recognition("several", "") if apart is not None and apart.leaves_out else None
+    if named is None:
+        return None if is_long else _described(composed, tokens, known, facts)
+    by_disease = _diseased(named, composed, known) if facts is None else None
+    if by_disease is not None or _is_ambiguous(named):
+        return by_disease
+    return _recognition(named.name, named.side, known)
 
 
 def _described(

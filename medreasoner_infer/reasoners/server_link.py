@@ -191,8 +191,7 @@ def typed_errors(address: str, limits: ReasonerLimits) -> Iterator[None]:
         raise
     except OutOfTimeError as error:
         raise ReasonerUnreachableError(
-            f"The server at {address} did not end its answer within "
-            f"{limits.total_s:g} s."
+            f"The server at {address} did not end its answer within {limits.total_s:g} s."
         ) from error
     except openai.APITimeoutError as error:
         raise ReasonerUnreachableError(

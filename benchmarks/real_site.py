@@ -8,7 +8,7 @@ command::
 
     python benchmarks/real_site.py --data benchmark --seed 0 --out DIR
 
-The table, the curves and the pictures of all runs in a folder::
+The table and the curves of all runs in a folder, and boxes of the first::
 
     python benchmarks/real_site.py --data benchmark --out DIR --summarise
 """
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "real_site.md"
 CURVES = ROOT / "docs" / "images" / "real_site_curves.png"
+BOXES = ROOT / "docs" / "images" / "real_site_boxes.png"
+SHOWN_PER_MODALITY, SHOWN_SEED = 4, 0
 MODULE = "benchmarks/real_site.py"
 CONFIG = "real-site"
 SITE, OTHERS = "site", "others"
@@ -54,7 +56,7 @@ class Options:
     out: str = field(default="", metadata={"help": "folder of all runs"})
     data: str = field(default="benchmark", metadata={"help": "the benchmark data set"})
     seed: int = field(default=0, metadata={"help": "of the first training"})
-    trainings: int = field(default=1, metadata={"help": "whose mean is the candidate"})
+    trainings: int = field(default=3, metadata={"help": "whose mean is the candidate"})
     modalities: list[str] = field(
         default_factory=lambda: ["endoscopy", "ultrasound", "spine MR"],
         metadata={"help": "of the images whose masks are approved"},
@@ -290,15 +292,18 @@ def result(out: Path, folder: Path, last: Progress) -> dict[str, Any]:
 
 
 def summarise(options: Options) -> None:
-    """Write table and curves of the finished runs into the document."""
+    """Write table, curves and boxes of the finished runs into the document."""
     from medreasoner_training.embedded.marked_text import write_marked
 
     out = Path(options.out)
     runs = {path.parent.name.replace("-", " "): path for path in sorted(out.glob("*/result.json"))}
     results = {name: json.loads(path.read_text()) for name, path in runs.items()}
     draw_curves({name: path.with_name("curve.jsonl") for name, path in runs.items()})
+    first = next(iter(runs.values())).parent
+    draw_boxes(held_out(options)[SITE], out / f"before-{SITE}", first / f"after-{SITE}")
     body = "\n".join([*table(results), "", *by_modality(out, list(runs.values()))])
-    write_marked(DOCUMENT, MODULE, f"{body}\n\n![Curves](images/{CURVES.name})\n")
+    pictures = f"![Curves](images/{CURVES.name})\n\n![Boxes](images/{BOXES.name})\n"
+    write_marked(DOCUMENT, MODULE, f"{body}\n\n{pictures}")
     print(body)
 
 
@@ -380,6 +385,44 @@ def draw_curves(paths: Mapping[str, Path]) -> None:
     reward.legend()
     with replacing(CURVES) as unfinished:
         figure.savefig(unfinished, dpi=110)
+
+
+def draw_boxes(source: RowSource, before: Path, after: Path) -> None:
+    """True masks and both boxes of a few questions of each modality, drawn by chance.
+
+    The pictures themselves are not shown: not every licence would let them.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    from medreasoner_infer.atomic import replacing
+    from medreasoner_training.evaluation.predictions import PREDICTIONS_NAME, read_predictions
+
+    found = [
+        {each.id: each for each in read_predictions(folder / PREDICTIONS_NAME)}
+        for folder in (before, after)
+    ]
+    by_modality: dict[str, list[EvaluationRow]] = defaultdict(list)
+    for row in source.read(range(source.count)):
+        if row.mask is not None and row.ground_truth != "null":
+            by_modality[row.modality].append(row)
+    figure = Figure(figsize=(11, 3 * len(by_modality)), layout="constrained")
+    axes = figure.subplots(len(by_modality), SHOWN_PER_MODALITY)
+    rng = np.random.default_rng(SHOWN_SEED)
+    for line, (modality, rows) in zip(axes, sorted(by_modality.items()), strict=True):
+        for axis, at in zip(line, rng.permutation(len(rows))[:SHOWN_PER_MODALITY], strict=True):
+            row, told = rows[at], []
+            axis.imshow(_mask(row), cmap="Greys", vmax=2)
+            for colour, style, predictions in zip(("C3", "C2"), ("--", "-"), found, strict=True):
+                prediction = predictions[row.id]
+                told.append(f"{prediction.box_iou or 0.0:.2f}")
+                if prediction.bbox is not None:
+                    x1, y1, x2, y2 = prediction.bbox
+                    box = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, ls=style)
+                    axis.add_patch(box)
+            axis.set(title=f"{modality}: {' to '.join(told)}", xticks=[], yticks=[])
+    with replacing(BOXES) as unfinished:
+        figure.savefig(unfinished, dpi=90)
 
 
 def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -76,7 +76,7 @@ class BenchmarkOptions:
     rows: str = field(default="", metadata={"help": "data set of questions, as for evaluate"})
     questions: int = field(default=150, metadata={"help": "of the data set's test rows"})
     per_organ: int = field(default=4, metadata={"help": "slices of each organ of CT and MR"})
-    samples: int = 4
+    samples: int = field(default=4, metadata={"help": "answers of a question, 2 or more"})
     parts: str = field(default="organs,rows,slices", metadata={"help": "what is measured"})
     reasoner: str = "embedded"
     segmenter: str = "embedded"
@@ -385,6 +385,8 @@ def main() -> None:
     import torch
 
     options = command_line(BenchmarkOptions)
+    if options.samples < 2:
+        raise SystemExit(f"--samples is {options.samples}; expected 2 or more answers to compare.")
     torch.set_num_threads(options.threads)
     pipeline = Pipeline.from_registry(options.reasoner, options.segmenter, device="cpu")
     kept = Path(options.dump or os.devnull)

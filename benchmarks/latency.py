@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -159,8 +160,11 @@ def measure(volume: Volume) -> list[tuple[str, str, str]]:
     return rows
 
 
-def main() -> None:
-    volume = load_volume(sys.argv[1]) if len(sys.argv) > 1 else generated_study()
+def main(
+    image: Annotated[Path | None, typer.Argument(help="Default: a generated CT study.")] = None,
+) -> None:
+    """Measure and print the table of medians."""
+    volume = generated_study() if image is None else load_volume(image)
     table = Table("what", "median", "against", title=f"{volume.modality} {volume.shape_ijk}")
     for row in measure(volume):
         table.add_row(*row)
@@ -168,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

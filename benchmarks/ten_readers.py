@@ -261,8 +261,11 @@ def report(alone: Part, together: Part) -> Table:
     }
     for name, of in measures.items():
         single, all_of_them = of(alone), of(together)
-        ratio = statistics.median(all_of_them) / statistics.median(single)
-        table.add_row(name, percentiles(single), percentiles(all_of_them), f"{ratio:.1f}")
+        # Few questions may all be answered without a mask, or before /info/ is asked once.
+        ratio = "-"
+        if single and all_of_them:
+            ratio = f"{statistics.median(all_of_them) / statistics.median(single):.1f}"
+        table.add_row(name, percentiles(single), percentiles(all_of_them), ratio)
     return table
 
 
@@ -304,6 +307,8 @@ def slow_reasoner() -> Iterator[str]:
 
 
 def percentiles(values: Sequence[float]) -> str:
+    if not values:
+        return "not measured"
     return " / ".join(f"{value:.2f}" for value in np.percentile(values, (50, 95, 99)))
 
 

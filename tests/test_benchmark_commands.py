@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import runpy
 import sys
 from pathlib import Path
@@ -32,3 +33,13 @@ def test_doubt_of_one_answer_is_refused_before_any_model_is_loaded(monkeypatch, 
     )
     assert ended.code == "--samples is 1; expected 2 or more answers to compare."
     assert not dump.exists()
+
+
+def test_what_ten_readers_were_too_few_to_measure_is_told_as_such(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    program = importlib.import_module("ten_readers")
+    alone, together = program.Part(1, probed_s=[]), program.Part(2, probed_s=[0.5, 0.5])
+    *_, (_, of_alone, of_together, ratio) = zip(
+        *(column.cells for column in program.report(alone, together).columns), strict=True
+    )
+    assert (of_alone, of_together, ratio) == ("not measured", "0.50 / 0.50 / 0.50", "-")

@@ -25,7 +25,7 @@ from medreasoner_training.embedded.questions import known_names
 FOLDER = Path(__file__).parent / "data"
 HALVES = ("a", "b", "c", "d")
 STRANGERS = ("e", "f")
-"""Of authors who knew nothing of the tables; what ``f`` lacks was not looked at."""
+"""Of authors who knew nothing of the tables; what ``f`` lacks was not looked at, but for one."""
 GROUPS = {
     "explicit": ("name", "caps", "telegraph", "long"),
     "synonym": ("synonym", "latin", "abbrev", "lay"),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from medreasoner_infer.language.grammar import LANGUAGES, Language
 from medreasoner_infer.language.reading import vocabulary
@@ -27,6 +27,7 @@ class Apart:
     is_all: bool
 
 
+@lru_cache(maxsize=64)  # each reading of a text asks
 def set_apart(text: str) -> Apart | None:
     """A text's words beside those that set a named thing apart; ``None`` if it has no such words.
 
@@ -39,15 +40,11 @@ def set_apart(text: str) -> Apart | None:
         spans = [(start, end) for _, _, start, end in found]
         lacks = next((at for at, word in enumerate(plain) if word in _lacking(language)), 0)
         if spans or lacks:
-            told = {
-                at for span in (*spans, (lacks or len(plain), len(plain))) for at in range(*span)
-            }
-            rest = tuple(token for at, token in enumerate(tokens) if at not in told)
-            return Apart(
-                rest,
-                any(out for out, *_ in found),
-                bool(spans) and says_no_more(plain, spans, language),
-            )
+            told = {at for start, end in spans for at in range(start, end)}
+            asked = tokens[: lacks or len(tokens)]
+            rest = tuple(token for at, token in enumerate(asked) if at not in told)
+            is_all = bool(spans) and says_no_more(plain, spans, language)
+            return Apart(rest, any(out for out, *_ in found), is_all)
     return None
 
 

@@ -29,14 +29,9 @@ from medreasoner_infer.language.spoken import (
     tokens_of,
 )
 from medreasoner_infer.language.strange import is_filler, tells_kind
-from medreasoner_infer.language.words import (
-    EVERYDAY,
-    all_names,
-    known_words,
-)
+from medreasoner_infer.language.words import DISEASES, EVERYDAY, ORGANS, all_names, known_words
 
-STRUCTURES = "organs"
-_MEDICAL = frozenset({STRUCTURES, "diseases", "devices_and_procedures"})
+_MEDICAL = frozenset({ORGANS, DISEASES, "devices_and_procedures"})
 FINDINGS = "findings"
 """Group of the targets that lie in an organ and may be named with it."""
 MOST_WORDS_OF_A_LIST = 4
@@ -83,7 +78,7 @@ def other_mentioned(text: str) -> str:
         first = next(iter(found), None)
         if first is None or any(each.target for each in found):
             continue
-        by_itself = language in UNSPACED or first.group != STRUCTURES
+        by_itself = language in UNSPACED or first.group != ORGANS
         behind = plain[first.end :] if by_itself else ()
         is_alone = all(is_said(word, language) for word in (*plain[: first.start], *behind))
         if is_alone and not _describes(tokens, first, language):
@@ -96,7 +91,7 @@ def targets_listed(text: str) -> tuple[Single, ...]:
     tokens = tokens_of(text)
     plain = tuple(token.plain for token in tokens)
     for language in languages_of(plain):
-        found = [each for each in mentions_in(text, tokens, language) if each.group != "diseases"]
+        found = [each for each in mentions_in(text, tokens, language) if each.group != DISEASES]
         singles = {(s.name, s.side): s for each in found for s in each.singles}
         if min(len(found), len(singles)) < 2 or not all(each.target for each in found):
             continue
@@ -119,7 +114,7 @@ def _one_asked(
         return None
     first = named[0]
     before = [each for each in found if each.start < first.start]
-    if any(each.group == STRUCTURES for each in before):
+    if any(each.group == ORGANS for each in before):
         return None
     if any(not _clause_ends(text, tokens, each.end, first.start) for each in before):
         return None
@@ -213,7 +208,7 @@ def _is_part_of(tokens: tuple[Token, ...], mention: Mention, language: Language)
 
 def _tells(word: str, language: Language) -> bool:
     """Whether a word is of medicine and may be what is asked for itself."""
-    is_open = word in _prepositions(language) or word.endswith(_ENDINGS)
+    is_open = word in _companions(language) or word.endswith(_ENDINGS)
     return word in known_words(language) and not is_said(word, language) and not is_open
 
 
@@ -244,13 +239,13 @@ def _stands_alone(
         or is_filler(word, language)
         or is_said(word, language)
         or word.endswith(_ENDINGS)
-        or word in _prepositions(language)
+        or word in _companions(language)
     )
 
 
 @cache
-def _prepositions(language: Language) -> frozenset[str]:
-    return frozenset("".join(plain_tokens(w)) for w in vocabulary().forms[language].links)
+def _companions(language: Language) -> frozenset[str]:
+    return frozenset("".join(plain_tokens(w)) for w in vocabulary().forms[language].companions)
 
 
 def _clause_ends(text: str, tokens: tuple[Token, ...], end: int, start: int) -> bool:

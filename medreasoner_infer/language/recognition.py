@@ -52,6 +52,7 @@ from medreasoner_infer.language.strange import (
 )
 from medreasoner_infer.language.vocabulary import FactKind
 from medreasoner_infer.language.words import (
+    DISEASES,
     known_words,
     likely_languages,
     request_frames,
@@ -62,9 +63,6 @@ LONGEST_QUESTION_TOKENS = 60
 LONGEST_NAME_TOKENS, LONGEST_FOREIGN_NAME = 7, 3
 LONGEST_SHORTHAND = 4
 """Words of a question with such an abbreviation; in a longer one it may stand for anything."""
-
-DISEASES = "diseases"
-"""Group of the terms that are diseases or symptoms."""
 
 Read = Literal["known", "outside", "several", "unknown_words"]
 

@@ -24,7 +24,9 @@ from medreasoner_infer.language.spoken import (
 )
 from medreasoner_infer.language.vocabulary import Outside
 from medreasoner_infer.language.words import (
+    DISEASES,
     EVERYDAY,
+    ORGANS,
     all_names,
     filler_words,
     known_pairs,
@@ -42,7 +44,7 @@ LEAST_KNOWN_PAIRS = 0.2
 """The same of pairs of characters, of which any text shares some."""
 MOST_TERMS_OF_A_WORD = 3
 """Outside terms that share a word; one of more is general: *muscle*, *syndrome*."""
-_MEDICAL = frozenset({"organs", "diseases", "words"})
+_MEDICAL = frozenset({ORGANS, DISEASES, "words"})
 _MEDICAL_ENDINGS = (
     "itis",
     "ectomy",
@@ -74,8 +76,6 @@ SHORTEST_NEARLY_KNOWN = 6
 """Letters of a word that may be a misspelt word of medicine."""
 
 
-ORGANS = "organs"
-"""Group of the terms that are structures of the body."""
 _NO_ANSWERS = frozenset({EVERYDAY})
 _NO_ORGANS = frozenset({"devices_and_procedures"})
 

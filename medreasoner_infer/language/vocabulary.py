@@ -139,9 +139,10 @@ class Forms:
         near: with ``{name}``: something beside it is asked for.
         pronouns: words for what was found before: *behind it*.
         lacking: words behind which stands what something has not: *without*.
-        what: words before a name that tell where something else is: *what lies behind …*
+        what: words before a name, or anywhere in languages without spaces, by which it tells of
+            something else: *what lies behind …*
         things: words of everyday life, of dishes above all, which make another thing of a name.
-        links: words that join a name to what follows, so that these are not one name.
+        companions: words beside a name that make no other thing of it: *volume*, *after*.
         words: words of requests that say nothing of what is asked for.
         on_side: by side, with ``{fact}``: a fact that is true of both sides, of one of them.
         beside: by side, with ``{name}``: the side stands apart from the name.
@@ -182,8 +183,8 @@ class Forms:
     lacking: tuple[str, ...]
     what: tuple[str, ...]
     things: tuple[str, ...]
-    links: tuple[str, ...]
     little: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     asking: tuple[str, ...] = ()
     qualities: tuple[str, ...] = ()

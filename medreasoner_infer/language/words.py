@@ -26,6 +26,8 @@ _ARTICLES = frozenset({"der", "die", "das", "den", "dem"})
 """Of German, whose adjectives show them where they are left out: *linken Vorhof zeigen*."""
 EVERYDAY = "everyday"
 """Group of the terms that are not medical."""
+ORGANS, DISEASES = "organs", "diseases"
+"""Groups of the terms that are structures of the body, and diseases or symptoms."""
 
 
 @cache

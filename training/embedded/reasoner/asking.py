@@ -13,7 +13,6 @@ from medreasoner_infer.language import LANGUAGES, SIDES, FactKind, Language, uns
 from medreasoner_infer.reasoners.known_targets import SEVERAL_TARGETS, UNKNOWN_TARGET
 
 from ..phantom.anatomy import Label
-from ..phantom.removed import blotted, operated
 from ..phantom.scanner import PhantomImage, sample_image
 from ..queries import known_targets
 from ..questions import Kind, Question, QuestionWriter, Split
@@ -35,6 +34,7 @@ from .reasonings import (
     stated,
     torso_reasoning,
 )
+from .removed import blotted, operated
 from .samples import ABSENT_SHARE, AT_FINDING_SHARE, SIZE_PX, Asked, AskedSample, training_query
 from .targets import GroundTruth, visible_targets
 

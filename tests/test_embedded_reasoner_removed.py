@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from medreasoner_training.embedded.phantom import Label, sample_image
-from medreasoner_training.embedded.phantom.removed import blotted, operated
 from medreasoner_training.embedded.questions import QuestionWriter
 from medreasoner_training.embedded.reasoner.asking import Asker
+from medreasoner_training.embedded.reasoner.removed import blotted, operated
 
 SEEDS = range(12)
 

@@ -16,12 +16,14 @@ from scipy import ndimage
 
 from medreasoner_infer.checks.removal import content_of, elsewhere, region_around, replaced
 from medreasoner_infer.checks_record import Removal
+from medreasoner_infer.keypoints import bbox_from_mask
 
-from .anatomy import PARTS, Label
-from .scanner import PhantomImage
-from .section import Section
+from ..phantom.anatomy import Label
+from ..phantom.scanner import PhantomImage
+from ..phantom.section import Section
+from ..required import required
+from .targets import EMPTY, MIN_AREA_PX, target_mask
 
-SMALLEST_PX = 40
 MARGIN = (0.01, 0.09)
 """Shares of the picture's longer side; the removal test's own are 0.02, 0.05 and 0.08."""
 BOX_SHARE, ELSEWHERE_SHARE = 0.6, 0.3
@@ -29,17 +31,12 @@ _RING_PX = 3
 _WAYS: tuple[Removal, ...] = ("filled", "emptied", "greyed")
 
 
-def with_parts(labels: np.ndarray, label: Label) -> np.ndarray:
-    """Where a target or a part of it lies, bool (H, W)."""
-    return np.isin(labels, [label, *PARTS.get(label, ())])
-
-
 def operated(section: Section, rng: np.random.Generator) -> tuple[Section, Label | None]:
     """A section without one of its targets, and which; ``None`` where it shows none."""
     label = _one_of(section.labels, rng)
     if label is None:
         return section, None
-    gone = with_parts(section.labels, label)
+    gone = target_mask(section.labels, label)
     ring = ndimage.binary_dilation(gone, iterations=_RING_PX) & ~gone
     around = np.bincount(section.tissue[ring & (section.labels == Label.BACKGROUND)], minlength=1)
     if not around.any():
@@ -54,9 +51,8 @@ def blotted(image: PhantomImage, rng: np.random.Generator) -> PhantomImage:
     label = _one_of(image.labels, rng)
     if label is None:
         return image
-    mask = with_parts(image.labels, label)
-    rows, columns = np.nonzero(mask)
-    box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    mask = target_mask(image.labels, label)
+    box = required(bbox_from_mask(mask), EMPTY)
     region = region_around(mask, rng.uniform(*MARGIN), box if rng.random() < BOX_SHARE else None)
     how = _WAYS[int(rng.integers(len(_WAYS)))]
     if rng.random() < ELSEWHERE_SHARE:
@@ -73,6 +69,6 @@ def _one_of(labels: np.ndarray, rng: np.random.Generator) -> Label | None:
     shown = [
         Label(int(value))
         for value, count in zip(values, counts, strict=True)
-        if value != Label.BACKGROUND and count >= SMALLEST_PX
+        if value != Label.BACKGROUND and count >= MIN_AREA_PX
     ]
     return shown[int(rng.integers(len(shown)))] if shown else None

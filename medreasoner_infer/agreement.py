@@ -15,12 +15,13 @@ from medreasoner_infer.types import XYXY, Grounding, ReasonerAnswer
 
 def box_iou(first_xyxy: XYXY, second_xyxy: XYXY) -> float:
     """Intersection over union of two edge-based boxes in the same frame, 0...1."""
-    width = min(first_xyxy[2], second_xyxy[2]) - max(first_xyxy[0], second_xyxy[0])
-    height = min(first_xyxy[3], second_xyxy[3]) - max(first_xyxy[1], second_xyxy[1])
+    a1, b1, a2, b2 = first_xyxy
+    x1, y1, x2, y2 = second_xyxy
+    width, height = min(a2, x2) - max(a1, x1), min(b2, y2) - max(b1, y1)
     if width <= 0 or height <= 0:
         return 0.0
     intersection = width * height
-    areas = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (first_xyxy, second_xyxy))
+    areas = (a2 - a1) * (b2 - b1) + (x2 - x1) * (y2 - y1)
     return intersection / (areas - intersection)
 
 

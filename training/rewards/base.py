@@ -8,17 +8,15 @@ so that they are 0 even for a perfect answer.
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from medreasoner_infer.agreement import box_iou
 from medreasoner_infer.answer.values import KEYS
-from medreasoner_infer.types import XY
 from medreasoner_training.rewards.box_terms import inside_share, mean_edge_difference_px
 from medreasoner_training.rewards.ground_truth import GroundTruth
-from medreasoner_training.rewards.point_terms import nearer_pairing
+from medreasoner_training.rewards.point_terms import nearer_distance_px
 from medreasoner_training.rewards.reading import WELL_FORMED, Reading
 
 IOU_ABOVE = 0.5
@@ -76,7 +74,7 @@ def measure_base(completion: str, reading: Reading, truth: GroundTruth) -> BaseM
         well_formed,
         iou=box_iou(box, truth.bbox_xyxy_px),
         edges_off_px=mean_edge_difference_px(box, truth.bbox_xyxy_px),
-        points_off_px=None if points is None else _points_off_px(points, truth.points_xy_px),
+        points_off_px=None if points is None else nearer_distance_px(points, truth.points_xy_px),
         points_in_own_box=points is not None and inside_share(points, box) == 1.0,
     )
 
@@ -96,12 +94,7 @@ def measure_base_as_released(completion: str, truth: GroundTruth) -> BaseMeasure
         (x1, y1), (x2, y2) = body["points_1"], body["points_2"]
         points = (int(x1), int(y1)), (int(x2), int(y2))
         inside = inside_share(points, body["bbox"]) == 1.0
-        points_off_px = _points_off_px(points, truth.points_xy_px)
+        points_off_px = nearer_distance_px(points, truth.points_xy_px)
     except (ArithmeticError, TypeError, ValueError):
         return BaseMeasure(strict, True)
     return BaseMeasure(strict, True, None, None, points_off_px, inside)
-
-
-def _points_off_px(points: tuple[XY, XY], true_points: tuple[XY, XY]) -> float:
-    ordered = nearer_pairing(points, true_points)
-    return sum(map(math.dist, ordered, true_points)) / 2

@@ -90,12 +90,12 @@ def measure_points_as_released(points: Points, truth: GroundTruth, hard: bool) -
     )
 
 
-def nearer_pairing(points: Points, true_points: Points) -> Points:
-    """The points in the order in which they lie nearer to the true ones (mean distance)."""
-    first, second = points
-    kept = math.dist(first, true_points[0]) + math.dist(second, true_points[1])
-    swapped = math.dist(second, true_points[0]) + math.dist(first, true_points[1])
-    return points if kept <= swapped else (second, first)
+def nearer_distance_px(points: Points, true_points: Points) -> float:
+    """Mean distance to the true points, in the order in which it is smaller."""
+    (first, second), (true_first, true_second) = points, true_points
+    kept = math.dist(first, true_first) + math.dist(second, true_second)
+    swapped = math.dist(second, true_first) + math.dist(first, true_second)
+    return min(kept, swapped) / 2
 
 
 def points_distance_px(points: Points) -> float:
